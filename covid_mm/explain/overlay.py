@@ -64,7 +64,7 @@ def blend_heatmap(
         raise UsageError(f"Opacity must lie between 0 and 1, but is {opacity}.")
     share = (opacity * np.minimum(values / FULL_OPACITY_AT, 1.0))[..., np.newaxis]
     colours = colour_heatmap(values).astype(np.float32)
-    blended = picture.astype(np.float32) * (1.0 - share) + colours * share
+    blended: NDArray[np.float32] = picture.astype(np.float32) * (1.0 - share) + colours * share
     return np.rint(blended).astype(np.uint8)
 
 
