@@ -1,0 +1,170 @@
+"""The house keeps its plan: who imports whom, what loads when, how large things are."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "covid_mm"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CHECKPOINTS = sorted(path.parent for path in ROOT.glob("checkpoints/*/meta.json"))
+SOURCES = sorted([*MODULES, *ROOT.glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+
+# what each room may import: the rooms to its left in one of design's two lines
+#   imaging -> datasets -> models -> training -> evaluation
+#   imaging -> models -> explain -> serving -> ui
+ALLOWED = {
+    "imaging": set(),
+    "datasets": {"imaging"},
+    "models": {"imaging", "datasets"},
+    "training": {"imaging", "datasets", "models"},
+    "evaluation": {"imaging", "datasets", "models", "training"},
+    "explain": {"imaging", "models"},
+    "serving": {"imaging", "models", "explain"},
+    "ui": {"imaging", "models", "explain", "serving"},
+}
+ROOMS = set(ALLOWED)
+ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
+FOUNDATIONS = {"config", "errors"}  # import no room
+HEAVY = ("tensorflow", "keras", "gradio", "tf_keras_vis")
+MAX_LINES = 400
+MAX_CHECKPOINT_BYTES = 25 * 1000 * 1000
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Full names of all modules that the file imports, inside functions too."""
+    names: set[str] = set()
+    own = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # a relative import counts its dots from the file's own package
+            base = list(own[: len(own) - node.level]) if node.level else []
+            module = ".".join(base + ([node.module] if node.module else []))
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms and foundations of covid_mm that the file imports."""
+    parts = [name.split(".") for name in imported_modules(path)]
+    known = ROOMS | FOUNDATIONS | {"commands"}
+    return {name[1] for name in parts if len(name) > 1 and name[0] == "covid_mm"} & known
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_folder_of_the_package_is_a_known_room():
+    folders = {path.relative_to(PACKAGE).parts[0] for path in MODULES if path.parent != PACKAGE}
+    assert folders == ROOMS | {"commands"}
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_rooms_import_only_to_their_left(room):
+    wrong = {
+        relative(path): sorted(extra)
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        if (extra := imported_rooms(path) - ALLOWED[room] - FOUNDATIONS - {room})
+    }
+    assert wrong == {}, f"{room} may import only {sorted(ALLOWED[room])}"
+
+
+@pytest.mark.parametrize("name", sorted(FOUNDATIONS))
+def test_foundations_import_no_room(name):
+    assert imported_rooms(PACKAGE / f"{name}.py") <= FOUNDATIONS
+
+
+def test_only_the_app_imports_the_ui():
+    importers = {
+        relative(path)
+        for path in SOURCES
+        if "ui" in imported_rooms(path) and PACKAGE / "ui" not in path.parents
+    }
+    # measuring the page, or taking pictures of it, needs the page
+    assert {name for name in importers if not name.startswith("benchmarks/")} <= {"app.py"}
+
+
+def test_the_import_reader_sees_relative_and_local_imports(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "covid_mm" / "imaging" / "probe.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from ..serving import x\nfrom covid_mm import ui\ndef f():\n    import covid_mm.models.y\n"
+    )
+    assert imported_rooms(path) == {"serving", "ui", "models"}
+
+
+@pytest.mark.parametrize("name", ["covid_mm", "covid_mm.imaging", "covid_mm.datasets", "covid_mm.evaluation"])
+def test_importing_loads_nothing_heavy(name):
+    code = f"import sys, {name}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_stay_short():
+    counts = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: count for name, count in counts.items() if count > MAX_LINES} == {}
+
+
+def test_no_module_is_named_after_nothing():
+    vague = {"utils", "util", "helpers", "misc", "common"}
+    assert [relative(path) for path in MODULES if path.stem in vague or path.parent.name in vague] == []
+
+
+def test_every_module_says_what_it_is_for():
+    assert [
+        relative(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ] == []
+
+
+def test_no_file_names_a_machines_folders():
+    # put together here, or this file would name them itself
+    forbidden = [f"/{name}/".encode() for name in ("work", "root")]
+    found = {}
+    for path in project_files():
+        content = path.read_bytes()
+        if b"\0" in content[:8192]:  # not text
+            continue
+        if hits := [name.decode() for name in forbidden if name in content]:
+            found[relative(path)] = hits
+    assert found == {}
+
+
+def project_files() -> list[Path]:
+    """What git holds or would add; outside a checkout, all files but hidden and cached ones."""
+    if (ROOT / ".git").exists():
+        listing = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        ).stdout
+        paths = [ROOT / os.fsdecode(name) for name in listing.split(b"\0") if name]
+        return [path for path in paths if path.is_file()]
+    return [
+        path
+        for path in ROOT.rglob("*")
+        if path.is_file()
+        and not any(
+            part.startswith(".") or part in {"__pycache__", "venv", "runs"}
+            for part in path.relative_to(ROOT).parts
+        )
+    ]
+
+
+@pytest.mark.parametrize("folder", CHECKPOINTS, ids=lambda path: path.name)
+def test_checkpoints_are_small_enough_for_git(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MAX_CHECKPOINT_BYTES
