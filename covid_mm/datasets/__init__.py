@@ -1,0 +1,35 @@
+"""From folders of images to records, splits and pairs.
+
+    index.py        records, data sets, natural order, seeded choices
+    finding.py      which data sets lie under a folder
+    sarscov2.py     the SARS-CoV-2 CT-scan data set, the paper's CT source
+    coronahack.py   the CoronaHack chest X-ray data set, the paper's X-ray source
+    folders.py      plain ct/ and xray/ folders
+    split.py        training and validation: the paper's protocol and the grouped one
+    pairs.py        CT and X-ray paired within a class
+    store.py        decoded images in memory and on disk
+
+Synthetic phantoms are in `phantoms.py`.
+"""
+
+from __future__ import annotations
+
+from covid_mm.datasets.finding import find_datasets
+from covid_mm.datasets.index import Dataset, ImageRecord
+from covid_mm.datasets.pairs import training_pairs, validation_pairs
+from covid_mm.datasets.split import Split, load_split, save_split, split_dataset
+from covid_mm.datasets.store import check_readable, load_images
+
+__all__ = [
+    "Dataset",
+    "ImageRecord",
+    "Split",
+    "check_readable",
+    "find_datasets",
+    "load_images",
+    "load_split",
+    "save_split",
+    "split_dataset",
+    "training_pairs",
+    "validation_pairs",
+]

@@ -1,0 +1,148 @@
+"""Records and data sets, and finding them under a root folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from covid_mm.config import CLASSES, Modality, TableI
+from covid_mm.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SEARCH_DEPTH = 3  # folders below the root: Kaggle's archives put up to two of the same name around one
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a data set.
+
+    label: index into CLASSES. name: posix path within its data set, the same on every machine.
+    group: patient or study, None where it is not known.
+    """
+
+    path: Path
+    modality: Modality
+    label: int
+    name: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All images of one modality, with what a reader must know about them.
+
+    records: in an order that depends on names only. source: where the images come from.
+    """
+
+    name: str
+    modality: Modality
+    records: tuple[ImageRecord, ...]
+    licence: str
+    caveats: tuple[str, ...]
+    source: str
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Images a class, in the order of CLASSES."""
+        return count_labels(self.records)
+
+
+def count_labels(records: Iterable[ImageRecord]) -> tuple[int, int]:
+    """Images a class, in the order of CLASSES."""
+    labels = [record.label for record in records]
+    return (labels.count(0), labels.count(1))
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort key by which `Covid (10)` follows `Covid (9)`."""
+    parts = ((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+    return (*parts, (-2, name))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The PNG and JPEG files right in `folder`, naturally sorted; hidden and empty files are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".")
+                and os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+                and entry.is_file()
+                and entry.stat().st_size > 0
+            ]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def walk_folders(root: Path, depth: int = SEARCH_DEPTH) -> Iterator[Path]:
+    """`root` and the folders below it, nearest first, without hidden ones and `__MACOSX`."""
+    level = [root]
+    for _ in range(depth + 1):
+        yield from level
+        level = [child for folder in level for child in _list_folders(folder)]
+
+
+def child_folder(folder: Path, name: str) -> Path | None:
+    """The folder of exactly this name, letter case included on every file system."""
+    return next((child for child in _list_folders(folder) if child.name == name), None)
+
+
+def rank_by_seed(records: Sequence[ImageRecord], seed: int, purpose: str) -> list[int]:
+    """Positions of `records` in a random order that depends on seed, purpose and names only.
+
+    A hash instead of a generator: the order of the files and numpy's version don't matter, and a
+    file more or less leaves the others where they are.
+    """
+
+    def key(position: int) -> bytes:
+        return hashlib.sha256(f"{purpose}/{seed}/{records[position].name}".encode()).digest()
+
+    return sorted(range(len(records)), key=key)
+
+
+def choose_balanced(
+    records: tuple[ImageRecord, ...], seed: int, *, proportional: bool, table: TableI | None = None
+) -> tuple[ImageRecord, ...]:
+    """A seeded choice of at most Table I's 1,243 normal and 1,257 positive images, order kept.
+
+    proportional: where one class has fewer, take so many fewer of the other too.
+    """
+    totals = (table or TableI()).totals
+    counts = count_labels(records)
+    share = min(1.0, *(have / want for have, want in zip(counts, totals, strict=True)))
+    chosen: set[int] = set()
+    for label in range(len(CLASSES)):
+        wanted = round(totals[label] * share) if proportional else totals[label]
+        order = [i for i in rank_by_seed(records, seed, "choice") if records[i].label == label]
+        chosen.update(order[:wanted])
+    return tuple(record for i, record in enumerate(records) if i in chosen)
+
+
+def require_both_classes(records: Iterable[ImageRecord], where: str) -> None:
+    """Refuse a data set in which a class has no image.
+
+    Raises:
+        DataError: naming the missing class.
+    """
+    for name, count in zip(CLASSES, count_labels(records), strict=True):
+        if count == 0:
+            raise DataError(f"{where} holds no image of the class {name}; both classes are needed.")
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name != "__MACOSX" and entry.is_dir()
+            ]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names, key=natural_key)]

@@ -1,0 +1,143 @@
+"""Which images train and which validate, and keeping that decision in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CLASSES, DataConfig, Modality, SplitProtocol, TableI
+from covid_mm.datasets.index import Dataset, ImageRecord, count_labels, rank_by_seed
+from covid_mm.errors import DataError, UsageError
+
+FORMAT = 1  # of the file that save_split writes
+
+
+@dataclass(frozen=True)
+class Split:
+    """The two sides, each in the data set's order."""
+
+    protocol: SplitProtocol
+    seed: int
+    train: tuple[ImageRecord, ...]
+    validation: tuple[ImageRecord, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the sorted names with their sides: equal for equal splits on any machine."""
+        lines = [f"train\t{record.name}" for record in self.train]
+        lines += [f"validation\t{record.name}" for record in self.validation]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Protocol, seed, hash, counts a class and the two file lists, for JSON."""
+        return {
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "hash": self.hash,
+            "counts": {
+                side: dict(zip(CLASSES, count_labels(records), strict=True))
+                for side, records in (("train", self.train), ("validation", self.validation))
+            },
+            "train": [record.name for record in self.train],
+            "validation": [record.name for record in self.validation],
+        }
+
+
+def split_dataset(dataset: Dataset, config: DataConfig, images: NDArray[np.float32] | None = None) -> Split:
+    """Divide a data set by `config.split` and `config.seed`.
+
+    `paper`: each class at random, in Table I's proportions (884 of 1,243 and 866 of 1,257 train),
+    so that 1,750 train and 750 validate where there are 2,500. Patients fall on both sides.
+
+    Raises:
+        DataError: where a class has fewer than two images.
+    """
+    if config.split == "paper":
+        trains = _choose_by_class(dataset, config.seed)
+    else:
+        raise UsageError(f"Split {config.split!r} is not known; expected paper or grouped.")
+    records = dataset.records
+    return Split(
+        protocol=config.split,
+        seed=config.seed,
+        train=tuple(record for i, record in enumerate(records) if i in trains),
+        validation=tuple(record for i, record in enumerate(records) if i not in trains),
+    )
+
+
+def save_split(path: Path, splits: Mapping[Modality, Split]) -> None:
+    """Write the file lists of all modalities as JSON, by rename."""
+    path = Path(path)
+    content = {"format": FORMAT, "splits": {name: split.to_dict() for name, split in splits.items()}}
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_split(path: Path, datasets: Mapping[Modality, Dataset]) -> dict[Modality, Split]:
+    """Read what save_split wrote, with the records of `datasets` (found with the same DataConfig).
+
+    Raises:
+        DataError: where the file is missing, malformed, changed, or names images that are not there.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise DataError(f"{path.name} is a split file of format {content['format']}; expected {FORMAT}.")
+        return {
+            modality: _restore(path.name, modality, entry, datasets)
+            for modality, entry in content["splits"].items()
+        }
+    except OSError as error:
+        raise DataError(f"The split file {path.name} can't be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path.name} is not a split file, or is damaged; make the split again.") from error
+
+
+def _restore(file: str, modality: str, entry: dict[str, Any], datasets: Mapping[Modality, Dataset]) -> Split:
+    dataset = next((found for name, found in datasets.items() if name == modality), None)
+    if dataset is None:
+        raise DataError(f"{file} splits {modality} images, but none were found; give the folder with them.")
+    by_name = {record.name: record for record in dataset.records}
+    names = [*entry["train"], *entry["validation"]]
+    absent = [name for name in names if name not in by_name]
+    if absent:
+        raise DataError(
+            f"{file} names {len(absent)} {modality} images that are not among those found (the first:"
+            f" {absent[0]}); use the data and options that it was made with."
+        )
+    split = Split(
+        protocol=entry["protocol"],
+        seed=int(entry["seed"]),
+        train=tuple(by_name[name] for name in entry["train"]),
+        validation=tuple(by_name[name] for name in entry["validation"]),
+    )
+    if len(set(names)) != len(names) or split.hash != entry["hash"]:
+        raise DataError(f"{file} was changed after it was written: its hash does not match; split again.")
+    return split
+
+
+def _choose_by_class(dataset: Dataset, seed: int) -> set[int]:
+    """Positions that train under the paper's protocol."""
+    records = dataset.records
+    order = rank_by_seed(records, seed, "split")
+    trains: set[int] = set()
+    for label, fraction in enumerate(TableI().train_fractions):
+        members = [position for position in order if records[position].label == label]
+        if len(members) < 2:
+            raise DataError(
+                f"{dataset.name} has {len(members)} image of the class {CLASSES[label]}; a split needs at"
+                " least 2 of each class."
+            )
+        wanted = min(max(round(len(members) * fraction), 1), len(members) - 1)
+        trains.update(members[:wanted])
+    return trains

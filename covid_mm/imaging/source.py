@@ -1,0 +1,105 @@
+"""The one way in: path, bytes, PIL image or array, judged by its content, never by its name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from covid_mm.config import IMAGE_SIZE, ImageLimits
+from covid_mm.errors import ImageError
+from covid_mm.imaging import jpeg, png
+from covid_mm.imaging.array import convert_array
+from covid_mm.imaging.raster import check_pixels, convert_picture, decode_raster
+from covid_mm.imaging.resize import resize_image
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
+
+_DEFAULT_LIMITS = ImageLimits()
+_ANONYMOUS = "The image"
+_FOREIGN = {  # first bytes -> name, for a clearer refusal
+    b"GIF8": "a GIF",
+    b"II*\x00": "a TIFF",
+    b"MM\x00*": "a TIFF",
+    b"BM": "a BMP",
+    b"%!PS": "an EPS",
+    b"\xc5\xd0\xd3\xc6": "an EPS",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive",
+}
+
+
+def read_image(
+    source: ImageSource, *, size: int = IMAGE_SIZE, limits: ImageLimits = _DEFAULT_LIMITS
+) -> NDArray[np.float32]:
+    """What the networks read, in training and serving: (size, size, 3) float32, 0..255, channels equal.
+
+    Raises:
+        ImageError: as `read_grey`.
+    """
+    return resize_image(read_grey(source, limits=limits), size)
+
+
+def read_grey(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -> NDArray[np.float32]:
+    """One image as grey (height, width) float32, 0..255, at its own size.
+
+    PNG and JPEG from a path or bytes, a PIL image of any common mode, or an array (see
+    `array.convert_array`). Colour becomes luminance, the EXIF orientation is applied, transparency
+    is flattened over black, grey of more than 8 bits is scaled by its real range. Of a JPEG that
+    holds several pictures (MPO) the first is taken.
+
+    Raises:
+        ImageError: one sentence, for what is missing, empty, damaged, truncated, animated, too
+            large or of another kind. It names a path's last part only, and nothing of the content.
+    """
+    if isinstance(source, Image.Image):
+        return convert_picture(source, _ANONYMOUS, limits)
+    if isinstance(source, np.ndarray):
+        return convert_array(source, _ANONYMOUS, limits)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(bytes(source), _ANONYMOUS, limits)
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        return _decode(_read_file(path, limits), os.path.basename(path) or _ANONYMOUS, limits)
+    raise ImageError(f"Expected a path, bytes, a PIL image or a numpy array, got {type(source).__name__}.")
+
+
+def _read_file(path: str, limits: ImageLimits) -> bytes:
+    name = os.path.basename(path) or _ANONYMOUS
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise ImageError(f"{name} is not a file; expected a PNG or JPEG file.")
+        with open(path, "rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
+        raise ImageError(f"{name} can't be opened: {reason}.") from error
+
+
+def _decode(data: bytes, what: str, limits: ImageLimits) -> NDArray[np.float32]:
+    """Dispatch on the content's signature; a new kind of file is one more branch here."""
+    if not data:
+        raise ImageError(f"{what} is empty (0 bytes); expected a PNG or JPEG file.")
+    if len(data) > limits.max_bytes:
+        raise ImageError(
+            f"{what} is larger than {limits.max_bytes / 2**20:g} MB; scale it down or save it as JPEG."
+        )
+    if data.startswith(png.SIGNATURE):
+        check_pixels(*png.read_png_size(data, what), what, limits)
+        png.check_png(data, what)
+        return decode_raster(data, what, limits)
+    if data.startswith(jpeg.SIGNATURE):
+        size = jpeg.read_jpeg_size(data)
+        if size is not None:
+            check_pixels(*size, what, limits)
+        return decode_raster(data, what, limits)
+    if data[128:132] == b"DICM":
+        # DICOM's place: a `dicom.py` with `decode_dicom(data, what, limits)` is called from here.
+        raise ImageError(f"{what} is a DICOM file, which is not read yet; export it as PNG or JPEG.")
+    kind = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "something else")
+    raise ImageError(f"{what} is not a PNG or JPEG file but {kind}; export it as PNG or JPEG.")
