@@ -1,0 +1,166 @@
+"""The paper's parameters and every choice it leaves open, as names and frozen dataclasses.
+
+Source of the numbers: Hilmizen, Bustamam, Sarwinda, "The Multimodal Deep Learning for Diagnosing
+COVID-19 Pneumonia from Chest CT-Scan and X-Ray Images" (Table I, Table II, section II).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from covid_mm.errors import UsageError
+
+Modality = Literal["ct", "xray"]
+ClassName = Literal["normal", "covid19_pneumonia"]
+FineTune = Literal["frozen", "last-block", "full"]
+SplitProtocol = Literal["paper", "grouped"]
+
+MODALITIES: tuple[Modality, ...] = ("ct", "xray")
+MODALITY_TITLES: dict[str, str] = {"ct": "CT", "xray": "X-ray"}
+CLASSES: tuple[ClassName, ...] = ("normal", "covid19_pneumonia")  # index 0, index 1
+CLASS_TITLES: dict[str, str] = {
+    "normal": "Normal",
+    "covid19_pneumonia": "COVID-19 pneumonia",
+    "undetermined": "Undetermined",
+}
+POSITIVE = 1  # index of covid19_pneumonia in CLASSES
+
+IMAGE_SIZE = 150  # pixels a side, paper section II.A
+CHANNELS = 3
+
+CT_BACKBONES: tuple[str, ...] = ("resnet50", "densenet121", "xception")
+XRAY_BACKBONES: tuple[str, ...] = ("vgg16", "mobilenet", "inceptionv3")
+BACKBONES: tuple[str, ...] = CT_BACKBONES + XRAY_BACKBONES
+PAIRS: tuple[str, ...] = ("resnet50-vgg16", "densenet121-mobilenet", "xception-inceptionv3")
+DEFAULT_PAIR = "densenet121-mobilenet"  # the paper's recommendation (section IV)
+
+RESEARCH_USE = "Research use only, not for diagnosis."
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What the decoder takes: at most `max_bytes` bytes and `max_pixels` pixels a file."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 25_000_000
+
+
+@dataclass(frozen=True)
+class TableI:
+    """The paper's counts, the same in each modality (Table I)."""
+
+    normal: int = 1243
+    positive: int = 1257
+    train_normal: int = 884
+    train_positive: int = 866
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Images a class, in the order of CLASSES."""
+        return (self.normal, self.positive)
+
+    @property
+    def train_fractions(self) -> tuple[float, float]:
+        """Share of each class that trains, in the order of CLASSES: 0.711, 0.689."""
+        return (self.train_normal / self.normal, self.train_positive / self.positive)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One description for all nine networks: one branch, or two whose features are concatenated.
+
+    branches: (modality, backbone) in input order. head_width and dropout: the fully connected
+    ReLU layer before the two logits, not stated by the paper. image_size: pixels a side; only
+    training uses another than 150.
+    """
+
+    branches: tuple[tuple[Modality, str], ...]
+    head_width: int = 256
+    dropout: float = 0.3
+    image_size: int = IMAGE_SIZE
+
+    def __post_init__(self) -> None:
+        if not self.branches or len({m for m, _ in self.branches}) != len(self.branches):
+            raise UsageError("A network needs one or two branches of different modalities.")
+        for modality, backbone in self.branches:
+            if modality not in MODALITIES:
+                raise UsageError(f"Modality {modality!r} is not one of {', '.join(MODALITIES)}.")
+            if backbone not in BACKBONES:
+                raise UsageError(f"Backbone {backbone!r} is not one of {', '.join(BACKBONES)}.")
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The inputs' names, in order."""
+        return tuple(modality for modality, _ in self.branches)
+
+    @property
+    def is_concatenated(self) -> bool:
+        """True for two branches."""
+        return len(self.branches) == 2
+
+    @property
+    def name(self) -> str:
+        """`densenet121-mobilenet` for a pair, `ct-densenet121` for a single network."""
+        if self.is_concatenated:
+            return "-".join(backbone for _, backbone in self.branches)
+        return "-".join(self.branches[0])
+
+    @classmethod
+    def pair(cls, name: str = DEFAULT_PAIR, **options: Any) -> NetworkConfig:
+        """The concatenated network `<ct backbone>-<xray backbone>`."""
+        parts = name.split("-")
+        if len(parts) != 2 or any(part not in BACKBONES for part in parts):
+            raise UsageError(
+                f"Pair {name!r} is not known; expected <ct backbone>-<xray backbone>, for example"
+                f" one of the paper's: {', '.join(PAIRS)}."
+            )
+        return cls(branches=(("ct", parts[0]), ("xray", parts[1])), **options)
+
+    @classmethod
+    def single(cls, backbone: str, modality: Modality, **options: Any) -> NetworkConfig:
+        """The single-modality network of Table III."""
+        return cls(branches=((modality, backbone),), **options)
+
+    def resized(self, image_size: int) -> NetworkConfig:
+        """The same network for images of another size."""
+        return dataclasses.replace(self, image_size=image_size)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are divided.
+
+    positives: which CoronaHack films count as positive: every `Pnemonia` row as in the paper, or
+    only those marked COVID-19. validation is what the split leaves over from training.
+    """
+
+    split: SplitProtocol = "paper"
+    seed: int = 0
+    positives: Literal["pneumonia", "covid-19"] = "pneumonia"
+    balance: bool = True  # CoronaHack: choose 1,243 + 1,257 films as in Table I
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Table II, and what it leaves open.
+
+    learning_rate falls to final_learning_rate along a half cosine over all epochs. views: how
+    many augmented versions of each image are cached where a part is frozen (the first is the
+    image itself; 1 turns augmentation off there). batch_norm_momentum replaces Keras's 0.99 in
+    the layers that train, which would lag behind in short runs.
+    """
+
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-3
+    batch_size: int = 32
+    steps_per_epoch: int = 100
+    epochs: int = 20
+    fine_tune: FineTune = "frozen"
+    augment: bool = True
+    views: int = 4
+    label_smoothing: float = 0.0
+    weight_decay: float = 0.0
+    batch_norm_momentum: float = 0.9
+    seed: int = 0

@@ -1,0 +1,1 @@
+"""Backbones (six), the single and the concatenated network, and where Grad-CAM looks in each."""

@@ -1,0 +1,108 @@
+"""The paper's six ImageNet backbones: how each is built, scaled, split and looked into.
+
+Each is `keras.applications.<Name>(include_top=False)`. Source: paper section II.B, references
+[12] to [17]; scaling as in each module's own `preprocess_input`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+
+from covid_mm.errors import UsageError
+
+Scaling = Literal["tf", "torch", "caffe"]
+
+_AUTOMATIC_NAME = re.compile(
+    r"^(add|conv2d|batch_normalization|activation|average_pooling2d|max_pooling2d|concatenate)(?:_\d+)?$"
+)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the rest of the package must know of one backbone.
+
+    build: the keras.applications function. scaling: the ImageNet convention of its weights.
+    evidence_layer: the last convolution's output (after its normalisation and activation), where
+    Grad-CAM looks. last_block_input: the layer whose output feeds the last block, so that
+    everything up to it is frozen by `--fine-tune last-block`. smallest: least image side, pixels.
+    """
+
+    name: str
+    title: str
+    build: Callable[..., Any]
+    scaling: Scaling
+    evidence_layer: str
+    last_block_input: str
+    smallest: int = 32
+
+
+_TABLE = (
+    Backbone(
+        "resnet50", "ResNet50", keras.applications.ResNet50, "caffe", "conv5_block3_out", "conv4_block6_out"
+    ),
+    Backbone("densenet121", "DenseNet121", keras.applications.DenseNet121, "torch", "relu", "pool4_pool"),
+    Backbone("xception", "Xception", keras.applications.Xception, "tf", "block14_sepconv2_act", "add_11", 71),
+    Backbone("vgg16", "VGG16", keras.applications.VGG16, "caffe", "block5_conv3", "block4_pool"),
+    Backbone(
+        "mobilenet", "MobileNet", keras.applications.MobileNet, "tf", "conv_pw_13_relu", "conv_pw_11_relu"
+    ),
+    Backbone("inceptionv3", "InceptionV3", keras.applications.InceptionV3, "tf", "mixed10", "mixed8", 75),
+)
+_BY_NAME = {backbone.name: backbone for backbone in _TABLE}
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of this name. Raises UsageError for any other name."""
+    if name not in _BY_NAME:
+        raise UsageError(f"Backbone {name!r} is not known; expected one of {', '.join(_BY_NAME)}.")
+    return _BY_NAME[name]
+
+
+def scale_pixels(images: Any, scaling: Scaling, prefix: str) -> Any:
+    """Pixels 0..255 (batch, side, side, 3) to what ImageNet weights of this convention expect.
+
+    `tf`: -1..1. `torch`: per-channel mean 0 and deviation 1 over ImageNet. `caffe`: BGR minus the
+    mean. Plain layers inside the graph, so that training and serving cannot drift apart.
+    """
+    if scaling == "tf":
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=f"{prefix}scale")(images)
+    if scaling == "torch":
+        return keras.layers.Normalization(
+            mean=[255.0 * mean for mean in _IMAGENET_MEAN],
+            variance=[(255.0 * deviation) ** 2 for deviation in _IMAGENET_STD],
+            name=f"{prefix}scale",
+        )(images)
+    bgr = keras.ops.flip(images, axis=-1)
+    return keras.layers.Normalization(mean=list(_CAFFE_MEAN_BGR), variance=[1.0] * 3, name=f"{prefix}scale")(
+        bgr
+    )
+
+
+def attach_backbone(images: Any, backbone: Backbone, prefix: str) -> Any:
+    """Lay the backbone, without top and with random weights, flat onto scaled images.
+
+    Returns its last feature map (batch, rows, columns, channels). Every layer's name gets the
+    prefix, because two backbones share names and Grad-CAM needs one flat graph.
+    """
+    base = backbone.build(include_top=False, weights=None, input_tensor=images)
+    before = {id(layer) for layer in keras.Model(base.inputs, images).layers}
+    counts: Counter[str] = Counter()
+    for layer in base.layers:
+        if id(layer) in before:
+            continue
+        name = layer.name
+        unnamed = _AUTOMATIC_NAME.match(name)
+        if unnamed:  # Keras numbers these by how many were made before in this process
+            name = f"{unnamed[1]}_{counts[unnamed[1]]}"
+            counts[unnamed[1]] += 1
+        layer.name = f"{prefix}{name}"
+    return base.output

@@ -1,0 +1,129 @@
+"""The single and the concatenated network: one description, one flat functional graph.
+
+Paper section II.B and Fig. 2: a backbone a modality, pooled features concatenated, a fully
+connected ReLU layer, two logits, softmax. Beside that head each branch of a concatenated network
+has a small head of its own on its pooled features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from covid_mm.config import CHANNELS, CLASSES, FineTune, Modality, NetworkConfig
+from covid_mm.errors import UsageError
+from covid_mm.models.backbones import Backbone, attach_backbone, find_backbone, scale_pixels
+
+FUSED = "fused"  # the head on the concatenated features; a branch's own head is named by its modality
+
+
+@dataclass(frozen=True)
+class Network:
+    """A built network and the places in it that others need.
+
+    model: inputs by modality name, (batch, side, side, 3) pixels 0..255; outputs by name:
+    `logits` and `probabilities` (batch, 2), and for a concatenated network
+    `<modality>_logits` and `<modality>_probabilities`.
+    """
+
+    config: NetworkConfig
+    model: keras.Model
+
+    def backbone(self, modality: Modality) -> Backbone:
+        """The backbone that reads this modality."""
+        return find_backbone(dict(self.config.branches)[modality])
+
+    def tensor(self, layer_name: str) -> Any:
+        """The symbolic output of a layer."""
+        return self.model.get_layer(layer_name).output
+
+    def image_input(self, modality: Modality) -> Any:
+        """The symbolic input of a modality."""
+        return self.tensor(modality)
+
+    def evidence(self, modality: Modality) -> Any:
+        """The last convolution's feature map of a branch, where Grad-CAM looks."""
+        return self.tensor(self.evidence_layer(modality))
+
+    def evidence_layer(self, modality: Modality) -> str:
+        """The name of the layer where Grad-CAM looks."""
+        return f"{modality}_{self.backbone(modality).evidence_layer}"
+
+    def features(self, modality: Modality) -> Any:
+        """The pooled features of a branch (batch, channels)."""
+        return self.tensor(f"{modality}_features")
+
+    def logits(self, head: str = FUSED) -> Any:
+        """The two logits of the concatenated head, or of a branch's own head.
+
+        A single network has one head, which is both.
+        """
+        return self.tensor("logits" if head == FUSED or not self.config.is_concatenated else f"{head}_logits")
+
+    def boundary(self, modality: Modality, fine_tune: FineTune) -> Any:
+        """Where the frozen part of a branch ends: pooled features, the last block's input, or the image."""
+        if fine_tune == "frozen":
+            return self.features(modality)
+        if fine_tune == "last-block":
+            return self.tensor(f"{modality}_{self.backbone(modality).last_block_input}")
+        return self.image_input(modality)
+
+    def branch_layers(self, modality: Modality) -> list[keras.layers.Layer]:
+        """All layers with weights of a branch's backbone, in graph order."""
+        heads = {
+            f"{modality}_logits",
+            f"{modality}_probabilities",
+            f"{modality}_features",
+            f"{modality}_scale",
+        }
+        return [
+            layer
+            for layer in self.model.layers
+            if layer.name.startswith(f"{modality}_") and layer.name not in heads and layer.variables
+        ]
+
+    def head_layers(self) -> list[keras.layers.Layer]:
+        """The concatenated (or only) head's layers with weights."""
+        return [self.model.get_layer("fully_connected"), self.model.get_layer("logits")]
+
+
+def build_network(config: NetworkConfig, seed: int = 0) -> Network:
+    """Build the network with random weights, the same ones for the same seed.
+
+    Raises UsageError where a backbone or the image size does not fit.
+    """
+    keras.utils.set_random_seed(seed)
+    inputs: dict[str, Any] = {}
+    features: list[Any] = []
+    outputs: dict[str, Any] = {}
+    for modality, name in config.branches:
+        backbone = find_backbone(name)
+        if config.image_size < backbone.smallest:
+            raise UsageError(
+                f"{backbone.title} reads images of at least {backbone.smallest} x {backbone.smallest}"
+                f" pixels, not {config.image_size} x {config.image_size}; choose a larger image size."
+            )
+        shape = (config.image_size, config.image_size, CHANNELS)
+        inputs[modality] = keras.Input(shape, name=modality, dtype="float32")
+        scaled = scale_pixels(inputs[modality], backbone.scaling, f"{modality}_")
+        feature_map = attach_backbone(scaled, backbone, f"{modality}_")
+        features.append(keras.layers.GlobalAveragePooling2D(name=f"{modality}_features")(feature_map))
+        if config.is_concatenated:
+            logits = keras.layers.Dense(len(CLASSES), name=f"{modality}_logits")(features[-1])
+            outputs[f"{modality}_logits"] = logits
+            outputs[f"{modality}_probabilities"] = keras.layers.Softmax(name=f"{modality}_probabilities")(
+                logits
+            )
+    joined = keras.layers.Concatenate(name="concatenated")(features) if len(features) > 1 else features[0]
+    hidden = keras.layers.Dense(config.head_width, activation="relu", name="fully_connected")(joined)
+    hidden = keras.layers.Dropout(config.dropout, seed=seed, name="dropout")(hidden)
+    outputs["logits"] = keras.layers.Dense(len(CLASSES), name="logits")(hidden)
+    outputs["probabilities"] = keras.layers.Softmax(name="probabilities")(outputs["logits"])
+    return Network(config, keras.Model(inputs, outputs, name=config.name.replace("-", "_")))
+
+
+def copy_weights(source: Network, target: Network) -> None:
+    """Copy every weight between two builds of one description (the image size may differ)."""
+    target.model.set_weights(source.model.get_weights())

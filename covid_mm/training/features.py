@@ -1,0 +1,91 @@
+"""What the frozen part of a branch puts out, computed once and kept.
+
+A frozen layer gives the same output for the same image in every epoch, so the network is cut at
+the boundary between its frozen and its trained part, and training reads the boundary's values
+from an array. Augmentation survives as a fixed number of varied views of each image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS, FineTune, Modality
+from covid_mm.models.network import Network
+from covid_mm.training.augmentation import augment_images
+
+GreyImages = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+_BATCH = 64
+
+
+def to_network_input(images: GreyImages) -> NDArray[np.float32]:
+    """Grey images (n, side, side) as the three equal channels a backbone reads."""
+    return np.repeat(images[..., None], CHANNELS, axis=-1)
+
+
+def compute_features(
+    network: Network,
+    modality: Modality,
+    images: GreyImages,
+    *,
+    fine_tune: FineTune,
+    views: int = 1,
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """The boundary's values for each view of each image: (views, n, ...) float32.
+
+    View 0 is the image itself, the others are augmented copies seeded by (seed, view). With
+    `cache`, a folder, the array is kept there under a hash of the frozen weights, the images and
+    the views, and read back instead of computed.
+    """
+    trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
+    place = None
+    if cache is not None:
+        key = _fingerprint(trunk, images, fine_tune, views, seed)
+        place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
+        if place.exists():
+            kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
+            return kept
+    shape = tuple(int(side) for side in trunk.output_shape[1:])
+    features = np.empty((views, len(images), *shape), dtype=np.float32)
+    done, total = 0, views * len(images)
+    for view in range(views):
+        for rows in _chunks(len(images)):
+            chunk = images[rows]
+            if view:
+                chunk = augment_images(chunk, modality, seed=(seed, view, rows.start))
+            features[view, rows] = trunk.predict_on_batch(to_network_input(chunk))
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_suffix(f".{os.getpid()}.tmp")
+        with beside.open("wb") as file:
+            np.save(file, features, allow_pickle=False)
+        os.replace(beside, place)
+    return features
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BATCH):
+        yield slice(start, min(start + _BATCH, count))
+
+
+def _fingerprint(trunk: keras.Model, images: GreyImages, fine_tune: str, views: int, seed: int) -> str:
+    digest = hashlib.sha256(f"{fine_tune} {views} {seed} {images.shape}".encode())
+    for layer in trunk.layers:
+        digest.update(layer.name.encode())
+    for weight in trunk.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    digest.update(np.ascontiguousarray(images).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,192 @@
+"""Training one network: Table II's recipe on the part that is not frozen.
+
+Resumable after a kill at any moment: the state after each whole epoch is kept, and everything
+random in an epoch depends on the seed and the epoch's number only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import Modality, TrainingConfig
+from covid_mm.errors import TrainingError
+from covid_mm.models.network import FUSED, Network
+from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.training.batches import BoundarySamples, TrainingBatches, one_hot, validation_arrays
+from covid_mm.training.run import RunFolder, RunState
+
+_EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to. history: one row an epoch. best_epoch: counted from 1."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    seconds: float
+
+
+def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) -> keras.Model:
+    """The part behind the frozen boundary, sharing the network's weights: {modality: values} -> logits.
+
+    head: the concatenated (or only) head with all branches, or one modality's own small head,
+    which is always trained on frozen features so that it touches nothing else.
+    """
+    if head == FUSED:
+        inputs = {m: network.boundary(m, config.fine_tune) for m in network.config.modalities}
+    else:
+        inputs = {m: network.features(m) for m in network.config.modalities if m == head}
+    tail = keras.Model(inputs, network.logits(head), name="trained_part")
+    for layer in tail.layers:
+        layer.trainable = True
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    return tail
+
+
+def fit_network(
+    network: Network,
+    training: dict[Modality, BoundarySamples],
+    validation: dict[Modality, BoundarySamples],
+    config: TrainingConfig,
+    run: RunFolder,
+    *,
+    head: str = FUSED,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+) -> FitResult:
+    """Fit, keep the best epoch's weights in the network and in the run folder.
+
+    Best is the highest validation accuracy, ties going to the lower validation loss. Goes on from
+    the run folder's state where there is one. Raises TrainingError where the loss is no longer a
+    number; the last good state stays.
+    """
+    started = time.monotonic()
+    tail = trained_part(network, config, head)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        config.learning_rate,
+        decay_steps=max(1, config.epochs * config.steps_per_epoch),
+        alpha=config.final_learning_rate / config.learning_rate,
+    )
+    optimizer = keras.optimizers.Adam(schedule, weight_decay=config.weight_decay or None)
+    tail.compile(
+        optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    optimizer.build(tail.trainable_variables)
+    state = run.load_state()
+    history = list(state.history) if state else []
+    if state:
+        restore_state(tail, optimizer, state)
+    if len(history) < config.epochs:
+        keeper = _EpochKeeper(
+            network, validation_arrays(validation, config.seed), config, run, history, started
+        )
+        tail.fit(
+            TrainingBatches(training, config, epoch=len(history)),
+            epochs=config.epochs,
+            initial_epoch=len(history),
+            verbose=0,
+            callbacks=[keeper, *callbacks],
+        )
+    load_weights(network, run.best_weights)
+    best = max(range(len(history)), key=lambda epoch: _merit(history[epoch]))
+    return FitResult(history, best + 1, time.monotonic() - started)
+
+
+def restore_state(tail: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
+    """Put a run folder's state back. Raises TrainingError where it belongs to another network."""
+    expected = [tuple(v.shape) for v in (*tail.weights, *optimizer.variables)]
+    found = [array.shape for array in (*state.weights, *state.optimizer)]
+    if expected != found:
+        raise TrainingError(
+            "The run to resume was started with another network or other settings than these; resume it"
+            " with the options it was started with, or start a new run."
+        )
+    tail.set_weights(state.weights)
+    for variable, value in zip(optimizer.variables, state.optimizer, strict=True):
+        variable.assign(value)
+
+
+def _merit(row: dict[str, float]) -> tuple[float, float]:
+    return (row["val_accuracy"], -row["val_loss"])
+
+
+class _EpochKeeper(keras.callbacks.Callback):
+    """Validates, keeps state and best weights after each epoch, stops at NaN, seeds dropout."""
+
+    def __init__(
+        self,
+        network: Network,
+        validation: tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]],
+        config: TrainingConfig,
+        run: RunFolder,
+        history: list[dict[str, float]],
+        started: float,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.validation = validation
+        self.config = config
+        self.run = run
+        self.history = history
+        self.started = started
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        dropout = self.network.model.get_layer("dropout")
+        dropout.seed_generator.state.assign(np.array([self.config.seed, epoch], dtype=np.uint32))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+            raise TrainingError(
+                f"The loss became NaN or infinite in epoch {len(self.history) + 1}, step {batch + 1};"
+                f" the state after epoch {len(self.history)} is kept in {self.run.path.name}. Lower the"
+                " learning rate or check the images, and start again."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        inputs, labels = self.validation
+        logits = self.model.predict(inputs, batch_size=_EVALUATION_BATCH, verbose=0)
+        row = {
+            "epoch": float(epoch + 1),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            **{key: float(value) for key, value in (logs or {}).items() if key in ("loss", "accuracy")},
+            "val_loss": cross_entropy(logits, labels),
+            "val_accuracy": float(np.mean(np.argmax(logits, axis=-1) == labels)),
+            "seconds": round(time.monotonic() - self.started, 1),
+        }
+        best = max(map(_merit, self.history), default=None)
+        if not math.isfinite(row["val_loss"]):
+            raise TrainingError(
+                f"The validation loss of epoch {epoch + 1} is not a number; the state after epoch {epoch} is"
+                f" kept in {self.run.path.name}. Lower the learning rate and start again."
+            )
+        if best is None or _merit(row) > best:
+            save_weights(self.network, self.run.best_weights)
+        self.history.append(row)
+        self.run.save_state(
+            RunState(
+                epochs=len(self.history),
+                weights=self.model.get_weights(),
+                optimizer=[np.asarray(variable) for variable in self.model.optimizer.variables],
+                history=self.history,
+            )
+        )
+        if logs is not None:
+            logs.update(row)
+
+
+def cross_entropy(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:
+    """Mean categorical cross-entropy of logits (n, 2), in nats."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return float(-np.mean(np.sum(one_hot(labels) * log_probabilities, axis=-1)))

@@ -1,0 +1,174 @@
+"""Where a network's backbones start from: `--weights auto|imagenet|none|DIR|FILE`.
+
+A DIR is a checkpoint or a run folder of this project; the branch with the same backbone is taken
+(the same modality's, if it is there). A FILE is in the layout of `keras.applications`
+(`include_top=False`). Both modalities may differ: `ct=PLACE,xray=PLACE`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from covid_mm.config import CHANNELS, MODALITIES, Modality, NetworkConfig
+from covid_mm.errors import CovidMMError, UsageError, WeightsError
+from covid_mm.models.network import Network, build_network
+from covid_mm.models.weights_file import load_weights
+
+_DOWNLOAD_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """What one branch started from.
+
+    kind: `imagenet`, `file`, `checkpoint`, `run` or `random`. origin: one phrase for people.
+    split_hash: the split whose training images these weights have seen, where that is known.
+    """
+
+    kind: str
+    origin: str
+    split_hash: str | None = None
+
+
+def parse_weights(text: str, modalities: tuple[Modality, ...]) -> dict[Modality, str]:
+    """`--weights` as one choice a modality. Raises UsageError for a modality without one."""
+    if "=" not in text:
+        return dict.fromkeys(modalities, text)
+    choices: dict[Modality, str] = {}
+    for part in text.split(","):
+        name, _, place = part.partition("=")
+        modality = next((m for m in MODALITIES if m == name.strip()), None)
+        if modality is None or not place:
+            raise UsageError(f"--weights {text!r}: expected ct=PLACE,xray=PLACE, got {part!r}.")
+        choices[modality] = place.strip()
+    missing = [m for m in modalities if m not in choices]
+    if missing:
+        raise UsageError(f"--weights {text!r} names no weights for {', '.join(missing)}; add them.")
+    return {m: choices[m] for m in modalities}
+
+
+def initialise_network(
+    network: Network, choice: str, default_checkpoint: Path
+) -> dict[Modality, InitialWeights]:
+    """Load each backbone's initial weights and say what they are.
+
+    `auto` takes ImageNet if it is cached or can be downloaded, else the default checkpoint's own
+    backbone, else random weights. Raises WeightsError where a named source cannot be had.
+    """
+    choices = parse_weights(choice, network.config.modalities)
+    return {
+        modality: _initialise_branch(network, modality, place, default_checkpoint)
+        for modality, place in choices.items()
+    }
+
+
+def _initialise_branch(network: Network, modality: Modality, choice: str, default: Path) -> InitialWeights:
+    if choice == "none":
+        return InitialWeights("random", "random weights")
+    if choice == "imagenet":
+        return _load_imagenet(network, modality)
+    if choice == "auto":
+        try:
+            return _load_imagenet(network, modality)
+        except WeightsError:
+            pass
+        try:
+            return _load_folder(network, modality, default)
+        except CovidMMError:
+            return InitialWeights(
+                "random", "random weights (no ImageNet weights, no checkpoint with this backbone)"
+            )
+    place = Path(choice)
+    if place.is_dir():
+        return _load_folder(network, modality, place)
+    if place.is_file():
+        return _load_file(network, modality, place)
+    raise WeightsError(
+        f"--weights {choice!r} is neither auto, imagenet or none, nor a folder or file that exists; name a"
+        " checkpoint folder, a run folder, or a .weights.h5 file of keras.applications."
+    )
+
+
+def _load_imagenet(network: Network, modality: Modality) -> InitialWeights:
+    backbone = network.backbone(modality)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+    try:
+        source = backbone.build(include_top=False, weights="imagenet", input_shape=_shape(network))
+    except Exception as error:
+        raise WeightsError(
+            f"The ImageNet weights of {backbone.title} are not cached and cannot be downloaded here; connect"
+            " to the internet once, or choose --weights auto (the default checkpoint's own backbones), none"
+            " (random), or a checkpoint folder or .weights.h5 file."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    _copy_backbone(source, network, modality)
+    return InitialWeights("imagenet", "ImageNet weights of keras.applications")
+
+
+def _load_file(network: Network, modality: Modality, place: Path) -> InitialWeights:
+    backbone = network.backbone(modality)
+    source = backbone.build(include_top=False, weights=None, input_shape=_shape(network))
+    try:
+        source.load_weights(str(place))
+    except Exception as error:
+        raise WeightsError(
+            f"{place.name} does not hold weights of {backbone.title} without its top in the layout of"
+            f" keras.applications ({type(error).__name__}); name the file of that backbone."
+        ) from error
+    _copy_backbone(source, network, modality)
+    return InitialWeights("file", f"weights file {place.name}")
+
+
+def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWeights:
+    """Take one branch out of a checkpoint (meta.json) or a run folder (config.json)."""
+    is_checkpoint = (place / "meta.json").exists()
+    about = _read_json(place / ("meta.json" if is_checkpoint else "config.json"), place)
+    try:
+        branches = tuple((m, b) for m, b in about["network"]["branches"])
+        config = NetworkConfig(branches=branches, head_width=int(about["network"]["head_width"]))
+        split_hashes = about["split"]["hashes"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{place.name} does not describe a network of this project; name another folder."
+        ) from error
+    wanted = network.backbone(modality).name
+    fitting = [m for m, b in config.branches if b == wanted]
+    if not fitting:
+        raise WeightsError(
+            f"{place.name} has no {wanted} branch, only {', '.join(b for _, b in config.branches)}; name a"
+            " folder whose network has that backbone."
+        )
+    chosen = modality if modality in fitting else fitting[0]
+    source = build_network(config)
+    load_weights(source, place / ("model.weights.h5" if is_checkpoint else "best.weights.h5"))
+    for ours, theirs in zip(network.branch_layers(modality), source.branch_layers(chosen), strict=True):
+        ours.set_weights(theirs.get_weights())
+    kind = "checkpoint" if is_checkpoint else "run"
+    what = f"the {chosen} {wanted} of {kind} {place.name}"
+    return InitialWeights(kind, what, split_hashes.get(chosen) if chosen == modality else None)
+
+
+def _copy_backbone(source: Any, network: Network, modality: Modality) -> None:
+    layers = [layer for layer in source.layers if layer.variables]
+    for ours, theirs in zip(network.branch_layers(modality), layers, strict=True):
+        ours.set_weights(theirs.get_weights())
+
+
+def _read_json(file: Path, place: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{place} is neither a checkpoint nor a run folder of this project ({file.name} cannot be read);"
+            " name one, or a .weights.h5 file."
+        ) from error
+
+
+def _shape(network: Network) -> tuple[int, int, int]:
+    return (network.config.image_size, network.config.image_size, CHANNELS)

@@ -1,0 +1,69 @@
+"""Progress in the terminal: one bar a training, one line an epoch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar over all steps with loss, accuracy and time left; a line with the epoch's figures after each."""
+
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.title = title
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.bar: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Open the bar where a resumed training stands."""
+        if self.bar is None:
+            self.bar = open_bar(self.title, self.epochs * self.steps_per_epoch, epoch * self.steps_per_epoch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Move on by a step."""
+        figures = logs or {}
+        self.bar.set_postfix(
+            loss=f"{figures.get('loss', float('nan')):.3f}",
+            accuracy=f"{figures.get('accuracy', float('nan')):.3f}",
+            refresh=False,
+        )
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Print the epoch's line above the bar."""
+        figures = logs or {}
+        left = self.bar.format_dict
+        rate = left["rate"] or 1.0
+        minutes = (self.epochs - epoch - 1) * self.steps_per_epoch / rate / 60
+        self.bar.write(
+            f"{self.title}: epoch {epoch + 1}/{self.epochs}"
+            f"  loss {figures.get('loss', 0):.4f}  accuracy {figures.get('accuracy', 0):.4f}"
+            f"  validation loss {figures.get('val_loss', 0):.4f}"
+            f"  accuracy {figures.get('val_accuracy', 0):.4f}  about {minutes:.1f} min left",
+            file=sys.stdout,
+        )
+        sys.stdout.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def open_bar(title: str, total: int, done: int = 0) -> Any:
+    """A tqdm bar on standard error; where that is no terminal it is redrawn once a minute only."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=title,
+        unit="step",
+        mininterval=0.2 if terminal else 60.0,
+        dynamic_ncols=terminal,
+        file=sys.stderr,
+    )
