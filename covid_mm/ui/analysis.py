@@ -1,0 +1,116 @@
+"""From two uploads to an answer or a sentence: what the page and the API share, without any HTML."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covid_mm.config import MODALITIES, ImageLimits
+from covid_mm.errors import CovidMMError, ImageError, UsageError
+from covid_mm.imaging import read_grey
+from covid_mm.serving.prediction import Prediction
+from covid_mm.ui.loading import StudyPredictor
+from covid_mm.ui.pictures import View, encode_png, make_view
+
+SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
+BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
+GONE = "the uploaded image is no longer kept on the server; add it again."
+
+_log = logging.getLogger("covid_mm.ui")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An answer with the images as the page shows them: modality -> View."""
+
+    prediction: Prediction
+    views: dict[str, View]
+
+
+def analyse_study(
+    predictor: StudyPredictor,
+    ct: str | None,
+    xray: str | None,
+    limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
+) -> Analysis:
+    """Read the uploads, ask the predictor, and keep the images for the screen.
+
+    Args:
+        predictor: answers the study.
+        ct, xray: paths of uploads, None where the slot is empty.
+        limits: what an image may measure.
+
+    Raises:
+        CovidMMError: one sentence, which names the slot and no path.
+    """
+    paths = {m: path for m, path in zip(MODALITIES, (ct, xray), strict=True) if path}
+    if not paths:
+        raise UsageError(BOTH_EMPTY)
+    contents: dict[str, bytes] = {}
+    views: dict[str, View] = {}
+    for modality, path in paths.items():
+        contents[modality] = read_upload(path, SLOT_TITLES[modality], limits)
+        try:
+            views[modality] = make_view(read_grey(contents[modality], limits=limits))
+        except ImageError as error:
+            raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
+    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"))
+    return Analysis(prediction, views)
+
+
+def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:
+    """The bytes of an upload, however it came to the server.
+
+    Raises:
+        ImageError: the file is gone or too large.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except OSError as error:
+        raise ImageError(f"{title}: {GONE}") from error
+    if len(data) > limits.max_bytes:
+        raise ImageError(f"{title}: the file is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+    return data
+
+
+def delete_uploads(*paths: str | None) -> None:
+    """Remove uploads from the disk, where they still are."""
+    for path in paths:
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+
+def describe_prediction(prediction: Prediction) -> dict[str, Any]:
+    """The JSON object of the API: `Prediction.to_dict` with each heatmap as a grey PNG data URL.
+
+    A pixel of 0 means no evidence, 255 the top of the fixed scale; null where there is none at all.
+    """
+    maps = {
+        modality: encode_png(np.rint(heatmap * 255.0).astype(np.uint8))
+        for modality, heatmap in prediction.heatmaps.items()
+        if heatmap.any()
+    }
+    return prediction.to_dict(maps)
+
+
+def explain_error(error: Exception) -> str:
+    """One sentence for the user.
+
+    What the package raises on purpose is already one. Anything else is logged here, with its
+    traceback, under an id; the user gets the id only, so no path or value leaves the server.
+    """
+    if isinstance(error, CovidMMError):
+        return str(error)
+    token = secrets.token_hex(4)
+    _log.error("error %s", token, exc_info=error)
+    return f"Something went wrong on the server; its log has the details under {token}."
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

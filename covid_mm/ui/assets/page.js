@@ -1,0 +1,67 @@
+// The page's own behaviour: Enter analyses, paste fills a slot, examples, light and dark,
+// and an answer that no longer belongs to the images in the slots is marked as such.
+() => {
+  const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
+  const find = (selector) => document.querySelector(selector);
+  const result = () => find("#mm-result");
+  let analysed = -1;
+
+  page.changed = () => result()?.classList.toggle("mm-stale", page.version !== analysed && !!find(".mm-answer"));
+  // Waits for uploads that are still on their way, then hands Gradio the two values.
+  page.collect = async () => {
+    analysed = page.version;
+    find("#mm-analyse")?.setAttribute("aria-busy", "true");
+    result()?.classList.add("mm-busy");
+    await Promise.allSettled([...page.pending]);
+    return ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
+  };
+  page.finished = () => {
+    find("#mm-analyse")?.removeAttribute("aria-busy");
+    result()?.classList.remove("mm-busy");
+    page.changed();
+    const top = result()?.getBoundingClientRect().top ?? 0;
+    if (top > window.innerHeight - 120) result().scrollIntoView({ behavior: "smooth", block: "start" });
+  };
+  page.failed = () => {
+    const text = find("#mm-result .mm-sr");
+    if (text) text.textContent = "The server did not answer; it may be busy. Try again.";
+    result()?.classList.add("mm-unanswered");
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest?.("button, a, textarea, select, summary, dialog, [contenteditable=true]")) return;
+    event.preventDefault();
+    find("#mm-analyse")?.click();
+  });
+
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
+    if (!file) return;
+    const slots = Object.values(page.slots);
+    const target = slots.find((slot) => slot.hasFocus()) ?? slots.find((slot) => slot.isEmpty()) ?? slots[0];
+    target?.take(file);
+  });
+
+  // A file dropped beside a slot must not replace the page.
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+
+  document.addEventListener("click", (event) => {
+    const example = event.target.closest?.(".mm-example");
+    if (example) {
+      for (const modality of ["ct", "xray"]) {
+        const picture = example.querySelector(`img[data-modality=${modality}]`);
+        if (!picture) continue;
+        const [head, body] = picture.src.split(",");
+        const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+        page.slots[modality]?.take(new File([bytes], "image", { type: head.slice(5, head.indexOf(";")) }));
+      }
+      find("#mm-analyse")?.focus();
+    }
+    if (event.target.closest?.("#mm-theme")) {
+      const dark = document.body.classList.toggle("dark");
+      find("#mm-theme").setAttribute("aria-pressed", String(dark));
+    }
+  });
+  find("#mm-theme")?.setAttribute("aria-pressed", String(document.body.classList.contains("dark")));
+}

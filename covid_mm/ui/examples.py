@@ -1,0 +1,29 @@
+"""Example studies for the page: synthetic phantoms, drawn anew at each start, never files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from covid_mm.config import CLASS_TITLES, CLASSES
+from covid_mm.datasets.phantoms import make_study
+from covid_mm.ui.pictures import encode_png
+
+LABEL = "Synthetic phantom, not a patient"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One study. ct, xray: data URLs of PNG images. made_as: the class it was drawn as."""
+
+    ct: str
+    xray: str
+    made_as: str
+
+
+def draw_examples(seeds: tuple[tuple[int, int], ...] = ((0, 11), (1, 12), (1, 23))) -> tuple[Example, ...]:
+    """Two or three studies; seeds: (label, seed) each. About half a second a study."""
+    studies = [(label, make_study(label, seed)) for label, seed in seeds]
+    return tuple(
+        Example(encode_png(study.ct), encode_png(study.xray), CLASS_TITLES[CLASSES[label]])
+        for label, study in studies
+    )

@@ -1,0 +1,75 @@
+"""The network loads in the background while the page is already shown."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from covid_mm.errors import CovidMMError
+from covid_mm.serving.prediction import CheckpointInfo, Prediction
+
+
+class StudyPredictor(Protocol):
+    """What the page needs of a predictor; `covid_mm.load_predictor` gives one."""
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint that answers."""
+
+    def warm_up(self) -> None:
+        """Compile before the first study, so that it does not wait for that."""
+
+    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
+        """The answer to one study; raises CovidMMError for what it does not take."""
+
+
+class PredictorLoader:
+    """Loads and warms up once, in a thread; whoever needs the predictor waits for it.
+
+    Args:
+        load: makes the predictor; runs in the thread, so that its heavy imports do too.
+    """
+
+    def __init__(self, load: Callable[[], StudyPredictor]) -> None:
+        self._load = load
+        self._done = threading.Event()
+        self._predictor: StudyPredictor | None = None
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin to load; returns at once."""
+        threading.Thread(target=self._run, name="predictor-loader", daemon=True).start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a study would be answered without waiting."""
+        return self._predictor is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until loading has ended, well or not; False when `timeout` seconds have passed."""
+        return self._done.wait(timeout)
+
+    def get(self) -> StudyPredictor:
+        """The predictor, as soon as it is there.
+
+        Raises:
+            CovidMMError: the checkpoint cannot be served; the same sentence each time.
+            RuntimeError: loading failed for a reason that the user cannot mend.
+        """
+        self._done.wait()
+        if self._predictor is not None:
+            return self._predictor
+        if isinstance(self._error, CovidMMError):
+            raise type(self._error)(*self._error.args)
+        raise RuntimeError("The network could not be loaded.") from self._error
+
+    def _run(self) -> None:
+        try:
+            predictor = self._load()
+            predictor.warm_up()
+            self._predictor = predictor
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.set()

@@ -1,0 +1,197 @@
+"""The page: two slots, one button, examples, and the result beside them.
+
+The functions behind the events come first, the layout after. No state is kept between two
+requests: an answer depends on its two uploads only, so users never see each other's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from covid_mm.config import ImageLimits
+from covid_mm.errors import CovidMMError
+from covid_mm.ui.analysis import SLOT_TITLES, analyse_study, delete_uploads, describe_prediction, explain_error
+from covid_mm.ui.examples import LABEL, Example, draw_examples
+from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.result import render_analysis, render_empty, render_error
+from covid_mm.ui.slot import ImageSlot
+
+TITLE = "Chest CT + X-ray"
+PURPOSE = (
+    "One CT slice and one chest X-ray, read together by one network: normal or COVID-19 pneumonia, "
+    "what each image says alone, and where the evidence lies."
+)
+NETWORK = "network"  # concurrency group: one study at a time
+QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
+
+
+class ExampleShelf:
+    """The example studies, drawn once in a thread, so that the page need not wait for them."""
+
+    def __init__(self) -> None:
+        self._examples: tuple[Example, ...] = ()
+        self._thread = threading.Thread(target=self._draw, name="example-shelf", daemon=True)
+        self._thread.start()
+
+    def get(self) -> tuple[Example, ...]:
+        """The studies, as soon as they are drawn."""
+        self._thread.join()
+        return self._examples
+
+    def _draw(self) -> None:
+        self._examples = draw_examples()
+
+
+def build_page(loader: PredictorLoader, limits: ImageLimits | None = None) -> gr.Blocks:
+    """The Gradio page around a predictor that may still be loading.
+
+    Args:
+        loader: gives the predictor; the page shows that it loads, and a study waits for it.
+        limits: what an image may measure.
+
+    Returns:
+        Blocks with its queue set up, to be launched with `launch_options`.
+    """
+    limits = limits or ImageLimits()
+    shelf = ExampleShelf()
+    page = gr.Blocks(title=f"{TITLE}: normal or COVID-19 pneumonia", analytics_enabled=False)
+    with page:
+        with gr.Row(elem_id="mm-header"):
+            gr.HTML(_render_header(), apply_default_css=False)
+            status = gr.HTML(_render_status("loading"), elem_id="mm-status", apply_default_css=False)
+        with gr.Row(elem_id="mm-main"):
+            with gr.Column(elem_id="mm-study"):
+                with gr.Row(elem_id="mm-slots"):
+                    ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
+                    xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
+                with gr.Row(elem_id="mm-actions"):
+                    analyse = gr.Button("Analyse", variant="primary", elem_id="mm-analyse")
+                    clear = gr.Button("Clear", elem_id="mm-clear")
+                gr.HTML(
+                    '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG or JPEG; '
+                    "deleted from the server when cleared, and after 30 minutes.</p>",
+                    apply_default_css=False,
+                )
+                examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
+            with gr.Column(elem_id="mm-answer-column"):
+                result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
+
+        slots = [ct, xray]
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        answered = analyse.click(
+            partial(answer_page, loader, limits),
+            slots,
+            result,
+            js="() => window.covidMM.collect()",
+            concurrency_id=NETWORK,
+            concurrency_limit=1,
+            **private,
+        )
+        answered.then(None, js="() => window.covidMM.finished()", **private)
+        answered.failure(None, js="() => window.covidMM.failed()", **private)
+        clear.click(clear_study, slots, [*slots, result], concurrency_limit=None, **private).then(
+            None, js="() => window.covidMM.finished()", **private
+        )
+        page.load(partial(watch_network, loader), None, status, concurrency_limit=None, **private)
+        page.load(lambda: _render_examples(shelf.get()), None, examples, concurrency_limit=None, **private)
+
+        # The API's own event, on a button that nobody can see or press.
+        answer = gr.JSON(visible=False, label="answer")
+        gr.Button(visible=False).click(
+            _name_inputs(partial(answer_api, loader, limits)),
+            slots,
+            answer,
+            api_name="diagnose",
+            api_description="The object of `predict --json`; either image may be left out, not both.",
+            concurrency_id=NETWORK,
+            concurrency_limit=1,
+        )
+    page.queue(max_size=QUEUE_SIZE, api_open=False, default_concurrency_limit=1)
+    return page
+
+
+def answer_page(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None) -> str:
+    """The result panel for two uploads; errors are sentences in it, never exceptions."""
+    try:
+        return render_analysis(analyse_study(loader.get(), ct, xray, limits))
+    except Exception as error:
+        return render_error(explain_error(error))
+
+
+def answer_api(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None) -> dict[str, Any]:
+    """The JSON for two uploads, which are deleted whatever the answer.
+
+    Raises:
+        gr.Error: with the same sentence that the page would show.
+    """
+    try:
+        return describe_prediction(analyse_study(loader.get(), ct, xray, limits).prediction)
+    except Exception as error:
+        raise gr.Error(explain_error(error), print_exception=False) from None
+    finally:
+        delete_uploads(ct, xray)
+
+
+def clear_study(ct: str | None, xray: str | None) -> tuple[None, None, str]:
+    """Delete the uploads; both slots and the result empty again."""
+    delete_uploads(ct, xray)
+    return None, None, render_empty()
+
+
+def watch_network(loader: PredictorLoader) -> Iterator[str]:
+    """The network's state for the page's corner: loading, then ready or failed."""
+    if not loader.wait(0.0):
+        yield _render_status("loading")
+    try:
+        name = loader.get().info.name
+    except (CovidMMError, RuntimeError):
+        yield _render_status("failed")
+    else:
+        yield _render_status("ready", name)
+
+
+def _name_inputs(answer: Any) -> Any:
+    """The same function with the argument names that the API shows."""
+
+    def diagnose(ct: str | None = None, xray: str | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = answer(ct, xray)
+        return result
+
+    return diagnose
+
+
+def _render_header() -> str:
+    return f"""
+<div class="mm-brand">
+  <svg viewBox="0 0 40 40" aria-hidden="true"><circle cx="20" cy="20" r="17"/><path d="M17 8v11c-6 3-8 7-8 12 4 2 7 0 8-2zM23 8v11c6 3 8 7 8 12-4 2-7 0-8-2z"/></svg>
+  <div><h1>{escape(TITLE)}</h1><p>{escape(PURPOSE)}</p></div>
+  <button type="button" id="mm-theme" aria-pressed="false" aria-label="Dark mode" title="Light or dark">
+    <svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="7"/><path d="M10 3a7 7 0 0 1 0 14z"/></svg>
+  </button>
+</div>"""
+
+
+def _render_status(state: str, name: str = "") -> str:
+    text = {
+        "loading": "Loading the network…",
+        "ready": f"Network ready: {name}",
+        "failed": "The network could not be loaded",
+    }[state]
+    return f'<p class="mm-state" data-state="{state}" role="status"><i aria-hidden="true"></i>{escape(text)}</p>'
+
+
+def _render_examples(examples: tuple[Example, ...]) -> str:
+    cards = "".join(
+        f'<button type="button" class="mm-example"><span class="mm-thumbs">'
+        f'<img data-modality="ct" src="{example.ct}" alt=""><img data-modality="xray" src="{example.xray}" alt="">'
+        f"</span><span>Phantom {number}: drawn as {escape(example.made_as)}</span></button>"
+        for number, example in enumerate(examples, start=1)
+    )
+    waiting = '<span class="mm-example-wait"></span>' * 3 if not examples else ""
+    return f'<h2 class="mm-examples-title">Examples <small>{escape(LABEL)}</small></h2><div class="mm-example-list">{cards}{waiting}</div>'

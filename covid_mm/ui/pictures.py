@@ -1,0 +1,64 @@
+"""Arrays to pictures inside the page: data URLs, so that no file is written or served."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colour_bar
+
+VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
+OPACITY = 0.6  # largest share of the heatmap's colour
+
+
+@dataclass(frozen=True)
+class View:
+    """One image as the page shows it.
+
+    url: data URL of the image, PNG. width, height: pixels, in the image's own proportions.
+    """
+
+    url: str
+    width: int
+    height: int
+
+
+def make_view(grey: NDArray[np.float32], longest: int = VIEW_SIZE) -> View:
+    """The original image for the screen: float (height, width), 0..255, made smaller where it is larger."""
+    height, width = grey.shape
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if scale < 1.0:
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    pixels = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return View(encode_png(pixels), *size)
+
+
+def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY) -> str:
+    """The heatmap as a layer to lay over the image: data URL of an RGBA PNG.
+
+    Laid over, it gives what `explain.overlay.blend_heatmap` gives: clear without evidence, and
+    from half of the scale on `opacity` opaque. The browser brings it to the image's size.
+    """
+    share = opacity * np.minimum(heatmap / FULL_OPACITY_AT, 1.0)
+    alpha = np.rint(share * 255.0).astype(np.uint8)
+    return encode_png(np.dstack([colour_heatmap(heatmap), alpha]))
+
+
+def make_colour_bar() -> str:
+    """The heatmap's legend lying down, 0 left and 1 right: data URL of a PNG."""
+    return encode_png(draw_colour_bar(height=1, width=128))
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> str:
+    """Data URL of a lossless PNG: uint8 (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,226 @@
+"""A prediction as the page shows it: one HTML fragment, every text in it escaped.
+
+Each state of the result panel is a function here: empty, answer, error. All begin with the same
+hidden status line, so that a screen reader is told when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.serving.prediction import CheckpointInfo, Notice, Prediction
+from covid_mm.ui.analysis import SLOT_TITLES, Analysis
+from covid_mm.ui.pictures import View, make_colour_bar, make_heat_layer
+
+POSITIVE_CLASS = CLASSES[POSITIVE]
+NEAR_THRESHOLD = 0.005  # closer than a rounded percentage can tell apart
+
+
+def render_empty() -> str:
+    """What stands where the answer will be."""
+    return _panel(
+        "",
+        """
+<div class="mm-empty">
+  <svg viewBox="0 0 64 64" aria-hidden="true"><path d="M27 12v18c-9 4-15 10-15 19 0 4 3 6 7 4l8-4V30m10-18v18c9 4 15 10 15 19 0 4-3 6-7 4l-8-4V30M27 20h10"/></svg>
+  <h2>No study analysed yet</h2>
+  <p>Add a CT slice, a chest X-ray, or both of one patient. The answer, what each image says alone,
+  and a map of the evidence appear here.</p>
+</div>""",
+    )
+
+
+def render_error(sentence: str) -> str:
+    """One sentence about what went wrong, in the place of the answer."""
+    return _panel(
+        "",
+        f"""
+<div class="mm-error" role="alert">
+  <h2>No answer</h2>
+  <p>{escape(sentence)}</p>
+</div>""",
+    )
+
+
+def render_analysis(analysis: Analysis) -> str:
+    """The whole answer: class, probabilities, notices, images with their evidence, checkpoint."""
+    prediction = analysis.prediction
+    views = "".join(
+        _render_modality(prediction, modality, analysis.views[modality])
+        for modality in MODALITIES
+        if modality in analysis.views
+    )
+    return _panel(
+        f"Answer: {_describe_answer(prediction)}.",
+        f"""
+{_render_answer(prediction)}
+{_render_notices(prediction.warnings)}
+<div class="mm-views">{views}</div>
+{_render_checkpoint(prediction.checkpoint, prediction.timing_ms)}""",
+    )
+
+
+def format_probability(value: float) -> str:
+    """A probability in whole percent, never as certain as 0 % or 100 %."""
+    if value > 0.99:
+        return "> 99 %"
+    if value < 0.01:
+        return "< 1 %"
+    return f"{value * 100:.0f} %"
+
+
+def format_threshold(value: float) -> str:
+    """The decision threshold in percent, with one decimal where it has one."""
+    percent = f"{value * 100:.1f}"
+    return f"{percent.removesuffix('.0')} %"
+
+
+def join_modalities(modalities: Iterable[str]) -> str:
+    """`CT and X-ray`, or the one there is."""
+    return " and ".join(MODALITY_TITLES[modality] for modality in modalities)
+
+
+def _panel(status: str, body: str) -> str:
+    return (
+        f'<p class="mm-sr" role="status">{escape(status)}</p>'
+        f'<p class="mm-banner">{_ICON_INFO}<span>{escape(RESEARCH_USE)}</span></p>'
+        '<p class="mm-stale-note">The images have changed since this answer. Analyse again.</p>'
+        '<p class="mm-unanswered-note">The server did not answer; it may be busy. Try again.</p>'
+        f'<div class="mm-body">{body}</div>'
+    )
+
+
+def _describe_answer(prediction: Prediction) -> str:
+    text = CLASS_TITLES[prediction.label]
+    if prediction.probabilities:
+        text += f", probability {format_probability(prediction.probabilities[prediction.label])}"
+    return text
+
+
+def _render_answer(prediction: Prediction) -> str:
+    threshold = prediction.checkpoint.decision_threshold
+    used = join_modalities(prediction.modalities)
+    alone = len(prediction.modalities) == 1
+    source = f"from the {used} alone" if alone else f"from {used} together"
+    figures = "".join(
+        f'<div class="mm-figure" data-class="{name}"><dt>{escape(CLASS_TITLES[name])}</dt>'
+        f"<dd>{format_probability(prediction.probabilities[name])}</dd></div>"
+        for name in CLASSES
+        if name in prediction.probabilities
+    )
+    figures = f'<dl class="mm-figures">{figures}</dl>' if figures else ""
+    disagreement = ""
+    if prediction.has_warning("branches_disagree"):
+        disagreement = f'<p class="mm-flag" data-flag="disagree">{_ICON_WARN}<span>CT and X-ray disagree</span></p>'
+    return f"""
+<section class="mm-answer" data-label="{escape(prediction.label)}" aria-label="Answer">
+  <div class="mm-answer-head">
+    <div>
+      <p class="mm-kicker">Answer <span class="mm-source">{escape(source)}</span></p>
+      <h2 class="mm-label">{escape(CLASS_TITLES[prediction.label])}</h2>
+      {disagreement}
+    </div>
+    {figures}
+  </div>
+  {_render_bars(prediction, threshold)}
+</section>"""
+
+
+def _render_bars(prediction: Prediction, threshold: float) -> str:
+    rows = []
+    if prediction.probabilities and len(prediction.modalities) > 1:
+        rows.append(_render_bar("Together", "fused", prediction.label, prediction.probabilities, threshold))
+    for modality in MODALITIES:
+        if answer := prediction.branches.get(modality):
+            name = f"{MODALITY_TITLES[modality]} alone"
+            rows.append(_render_bar(name, modality, answer.label, answer.probabilities, threshold))
+        else:
+            rows.append(
+                f'<div class="mm-bar mm-bar-none" data-branch="{modality}"><dt>{MODALITY_TITLES[modality]}</dt>'
+                "<dd>not given</dd></div>"
+            )
+    return f"""
+<div class="mm-bars">
+  <p class="mm-bars-title">Calibrated probability of {escape(CLASS_TITLES[POSITIVE_CLASS])}</p>
+  <dl>{"".join(rows)}</dl>
+  <p class="mm-threshold"><i aria-hidden="true"></i>Called positive from {format_threshold(threshold)} on
+  (decision threshold).</p>
+</div>"""
+
+
+def _render_bar(
+    name: str, key: str, label: str, probabilities: dict[str, float], threshold: float
+) -> str:
+    if POSITIVE_CLASS not in probabilities:
+        return f'<div class="mm-bar mm-bar-none" data-branch="{key}"><dt>{escape(name)}</dt><dd>undetermined</dd></div>'
+    value = probabilities[POSITIVE_CLASS]
+    near = ""
+    if abs(value - threshold) < NEAR_THRESHOLD:
+        near = " just below the threshold" if value < threshold else " just at the threshold"
+    return f"""
+<div class="mm-bar" data-branch="{key}" data-label="{escape(label)}">
+  <dt>{escape(name)}</dt>
+  <dd class="mm-track" aria-hidden="true"><span class="mm-fill" style="width:{value * 100:.1f}%"></span>
+    <i style="left:{threshold * 100:.1f}%"></i></dd>
+  <dd class="mm-value"><b>{format_probability(value)}</b> <span>{escape(CLASS_TITLES[label])}{near}</span></dd>
+</div>"""
+
+
+def _render_notices(notices: tuple[Notice, ...]) -> str:
+    if not notices:
+        return ""
+    items = "".join(
+        f'<li data-code="{escape(notice.code)}">{_ICON_WARN}<span>{escape(notice.message)}</span></li>'
+        for notice in notices
+    )
+    return f'<ul class="mm-notices" aria-label="Notices">{items}</ul>'
+
+
+def _render_modality(prediction: Prediction, modality: str, view: View) -> str:
+    title = SLOT_TITLES[modality]
+    target = CLASS_TITLES[prediction.heatmap_class]
+    heatmap = prediction.heatmaps.get(modality)
+    shape = f'style="--ratio:{view.width}/{view.height}"'
+    base = f'<img src="{view.url}" width="{view.width}" height="{view.height}" alt="{escape(title)}, as given">'
+    if heatmap is None:
+        layer = '<p class="mm-none">No map</p>'
+    elif heatmap.any() and not prediction.has_warning(f"no_positive_evidence_{modality}"):
+        alt = f"Evidence for {target} on the {title}: highest {float(heatmap.max()):.2f} of 1"
+        layer = f'<img class="mm-layer" src="{make_heat_layer(heatmap)}" alt="{escape(alt)}">'
+    else:
+        layer = f'<p class="mm-none">No positive evidence for {escape(target)}</p>'
+    return f"""
+<section class="mm-view" data-modality="{modality}" aria-label="{escape(title)}">
+  <h3>{escape(title)}</h3>
+  <div class="mm-pair">
+    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{base}</div></div><figcaption>Image</figcaption></figure>
+    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{base.replace(", as given", ", below its map")}{layer}</div></div>
+      <figcaption>Grad-CAM</figcaption></figure>
+  </div>
+  <div class="mm-scale"><span>0</span><img src="{make_colour_bar()}" alt="Colour scale, from 0 dark to 1 bright"><span>1</span>
+    <small>positive evidence for {escape(target)}, fixed scale</small></div>
+</section>"""
+
+
+def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float]) -> str:
+    rows = {
+        "Checkpoint": info.name,
+        "Network": info.pair,
+        "Trained": info.trained_at[:10],
+        "Trained on": info.trained_on,
+        "SHA-256": f"{info.sha256[:12]}…" if len(info.sha256) > 12 else info.sha256,
+    }
+    if "total" in timing_ms:
+        rows["Answered in"] = f"{timing_ms['total']:.0f} ms"
+    items = "".join(f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in rows.items() if value)
+    return f'<dl class="mm-checkpoint">{items}</dl>'
+
+
+_ICON_INFO = (
+    '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="8"/><path d="M10 9v5M10 6v.5"/></svg>'
+)
+_ICON_WARN = (
+    '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M10 3 2.5 16.5h15zM10 8v4M10 14v.5"/></svg>'
+)

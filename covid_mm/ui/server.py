@@ -1,0 +1,155 @@
+"""Runs the page: private folder, environment, Gradio's settings, a clean end.
+
+Gradio reads parts of its environment while it is imported, so nothing here imports it before
+`serve` has set that up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from covid_mm.config import ImageLimits
+from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.ui.loading import PredictorLoader, StudyPredictor
+from covid_mm.ui.privacy import PrivateFolder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MULTIPART_OVERHEAD = 64 * 1024  # bytes around the file in one upload
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the page is served, and how much it takes.
+
+    host, port: the address. limits: of one image. keep_uploads: seconds until an upload is
+    deleted. temporary: where the private folder is made, None for the system's place.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    keep_uploads: float = 1800.0
+    temporary: Path | None = None
+
+
+def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
+    """Serve the page until the process is told to end; the exit code.
+
+    Args:
+        settings: address and limits.
+        load: makes the predictor, in the background.
+
+    Raises:
+        CovidMMError: the checkpoint cannot be served, or the port is taken.
+    """
+    os.umask(0o077)
+    with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
+        prepare_environment(folder.path, folder.uploads)
+        from covid_mm.ui.page import build_page
+
+        loader = PredictorLoader(load)
+        page = build_page(loader, settings.limits)
+        try:
+            page.launch(**launch_options(settings))
+        except OSError as error:
+            raise UsageError(
+                f"Port {settings.port} on {settings.host} cannot be used; give a free one with --port."
+            ) from error
+        print(f"Open http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
+        loader.start()
+        try:
+            loader.wait()
+            loader.get()
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+    return 0
+
+
+def prepare_environment(temporary: Path, uploads: Path) -> None:
+    """Everything temporary goes into the private folder; nothing is reported to anyone."""
+    os.environ.update(
+        GRADIO_TEMP_DIR=str(uploads),
+        TMPDIR=str(temporary),
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_SHARE="False",
+        GRADIO_MCP_SERVER="False",
+        GRADIO_RUN_HISTORY="False",
+        HF_HUB_DISABLE_TELEMETRY="1",
+    )
+    tempfile.tempdir = str(temporary)
+    for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_BLOCKED_PATHS"):  # an empty list would fall back to them
+        os.environ.pop(name, None)
+
+
+def launch_options(settings: ServerSettings) -> dict[str, Any]:
+    """All arguments of `Blocks.launch`, in one place."""
+    from starlette.middleware import Middleware
+
+    from covid_mm.ui.guard import RequestGuard
+    from covid_mm.ui.slot import read_asset
+    from covid_mm.ui.style import make_theme, make_variables
+
+    guard = Middleware(RequestGuard, max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD)
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "inbrowser": False,
+        "share": False,
+        "show_error": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "strict_cors": True,
+        "max_file_size": settings.limits.max_bytes,
+        "max_threads": 16,
+        "state_session_capacity": 200,
+        "allowed_paths": [],
+        "blocked_paths": [str(REPOSITORY)],
+        "footer_links": ["api"],
+        "favicon_path": str(Path(__file__).with_name("assets") / "favicon.png"),
+        "theme": make_theme(),
+        "css": make_variables() + read_asset("page.css"),
+        "js": read_asset("page.js"),
+        "app_kwargs": {"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},
+    }
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack like Ctrl-C, so that the private folder is removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):
+                signal.signal(number, leave)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+
+
+def run(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
+    """`serve`, with the user's errors as one sentence on standard error and exit code 2."""
+    try:
+        return serve(settings, load)
+    except CovidMMError as error:
+        print(error, file=sys.stderr)
+        return 2

@@ -1,0 +1,100 @@
+"""The page's image slot: hands the file's own bytes to the project's decoder, unaltered.
+
+Gradio's Image component decodes with Pillow before the function is called (16-bit images are cut
+off, damaged ones end in a toast) and shows its preview through a served file. This one uploads the
+file as it is, without its name, and previews it inside the browser.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta, updateable
+from gradio.data_classes import FileData
+
+from covid_mm.config import ImageLimits
+
+ASSETS = Path(__file__).with_name("assets")
+
+
+@cache
+def read_asset(name: str) -> str:
+    """The text of one of the page's own files."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+class _StublessMeta(ComponentMeta):
+    """Gradio's metaclass without its habit of writing a .pyi file beside the source."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        attrs["__init__"] = updateable(attrs["__init__"])
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class ImageSlot(gr.HTML, metaclass=_StublessMeta):
+    """Drop, paste or choose one image file; its value is the path of the upload, or None.
+
+    Args:
+        modality: `ct` or `xray`; the page's scripts find the slot by it.
+        title: the slot's name for people.
+        hint: one line below the title.
+        limits: what the decoder takes; larger files are refused before they are sent.
+    """
+
+    data_model = FileData  # Gradio then checks that the path is one of its own uploads
+
+    def __init__(
+        self,
+        modality: str,
+        title: str,
+        hint: str,
+        *,
+        limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            None,
+            html_template=read_asset("slot.html"),
+            js_on_load=read_asset("slot.js"),
+            label=title,
+            apply_default_css=False,
+            modality=modality,
+            title=title,
+            hint=hint,
+            max_bytes=limits.max_bytes,
+            **options,
+        )
+
+    def preprocess(self, payload: FileData | None) -> str | None:
+        """The path of the uploaded file; it may have been deleted since."""
+        return None if payload is None else payload.path
+
+    def postprocess(self, value: None) -> None:
+        """A slot is only ever emptied by the server, never filled."""
+        return None
+
+    def api_info(self) -> dict[str, Any]:
+        """What a client sends: a file."""
+        return FileData.model_json_schema()
+
+    def example_payload(self) -> Any:
+        """No example: a link to one would need the network."""
+        return None
+
+    def example_value(self) -> Any:
+        """No example: a link to one would need the network."""
+        return None
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Uploads only: a link would make this server fetch what a stranger names."""
+        if url_or_file_path is not None and "://" in str(url_or_file_path):
+            raise gr.Error("Send the image file itself, not a link to it.", print_exception=False)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+    def get_block_name(self) -> str:
+        """Drawn in the browser as Gradio's HTML component."""
+        return "html"
