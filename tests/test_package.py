@@ -63,12 +63,13 @@ def test_all_errors_are_of_one_family():
 @pytest.mark.parametrize("arguments", [("-m", "covid_mm"), ("train.py",), ("app.py",)], ids=" ".join)
 def test_help_is_given_without_loading_a_network(arguments):
     target = arguments[-1]
+    heavy = HEAVY[:2] if target == "app.py" else HEAVY  # the page may load Gradio
     start = f"runpy.run_module({target!r}," if arguments[0] == "-m" else f"runpy.run_path({target!r},"
     code = (
         f"import runpy, sys\nsys.argv = [{target!r}, '--help']\n"
         f"try:\n    {start} run_name='__main__')\n"
         "except SystemExit as end:\n    code = end.code\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\nsys.exit(code)"
+        f"print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)\nsys.exit(code)"
     )
     done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
