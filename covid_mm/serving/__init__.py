@@ -1,1 +1,1 @@
-"""TODO."""
+"""Checkpoints and the predictor that answers from one."""

@@ -90,7 +90,7 @@ def one_hot(labels: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """One epoch's batches: ({modality: values}, one-hot labels)."""
+    """One epoch's batches: (values in order of modality, one-hot labels)."""
 
     def __init__(
         self, samples: dict[Modality, BoundarySamples], config: TrainingConfig, epoch: int = 0
@@ -117,10 +117,9 @@ class TrainingBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return self.config.steps_per_epoch
 
-    def __getitem__(self, step: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    def __getitem__(self, step: int) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]:
         rows = self.order[step * self.config.batch_size : (step + 1) * self.config.batch_size]
-        inputs: dict[str, NDArray[np.float32]] = {}
-        labels = None
+        inputs: list[NDArray[np.float32]] = []
         for column, (modality, part) in enumerate(self.samples.items()):
             chosen = rows[:, column]
             key = (self.config.seed, self.epoch, step, column)
@@ -128,28 +127,27 @@ class TrainingBatches(keras.utils.PyDataset):
                 images = part.values[0, chosen]
                 if self.config.augment:
                     images = augment_images(images, modality, seed=key)
-                inputs[modality] = to_network_input(images)
+                inputs.append(to_network_input(images))
             else:
                 views = np.random.default_rng(key).integers(0, len(part.values), size=len(chosen))
-                inputs[modality] = np.asarray(part.values[views, chosen])
-            labels = part.labels[chosen]
-        assert labels is not None
-        return inputs, one_hot(labels)
+                inputs.append(np.asarray(part.values[views, chosen]))
+        first = next(iter(self.samples.values()))
+        return tuple(inputs), one_hot(first.labels[rows[:, 0]])
 
 
 def validation_arrays(
     samples: dict[Modality, BoundarySamples], seed: int
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-    """All validation studies, unaugmented: ({modality: values}, labels). Pairs are fixed by the seed."""
+) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.int64]]:
+    """All validation studies, unaugmented: (values in order of modality, labels); pairs are fixed."""
     labels = {modality: part.labels for modality, part in samples.items()}
     if len(samples) == 2:
         rows = validation_pairs(labels["ct"], labels["xray"], seed=seed)
     else:
         (only,) = labels.values()
         rows = np.arange(len(only))[:, None]
-    inputs = {}
-    for column, (modality, part) in enumerate(samples.items()):
+    inputs = []
+    for column, part in enumerate(samples.values()):
         values = np.asarray(part.values[0][rows[:, column]])
-        inputs[modality] = to_network_input(values) if part.are_images else values
+        inputs.append(to_network_input(values) if part.are_images else values)
     first = next(iter(labels.values()))
-    return inputs, first[rows[:, 0]]
+    return tuple(inputs), first[rows[:, 0]]

@@ -35,15 +35,15 @@ class FitResult:
 
 
 def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) -> keras.Model:
-    """The part behind the frozen boundary, sharing the network's weights: {modality: values} -> logits.
+    """The part behind the frozen boundary, sharing the network's weights: values a modality -> logits.
 
     head: the concatenated (or only) head with all branches, or one modality's own small head,
     which is always trained on frozen features so that it touches nothing else.
     """
     if head == FUSED:
-        inputs = {m: network.boundary(m, config.fine_tune) for m in network.config.modalities}
+        inputs = [network.boundary(m, config.fine_tune) for m in network.config.modalities]
     else:
-        inputs = {m: network.features(m) for m in network.config.modalities if m == head}
+        inputs = [network.features(m) for m in network.config.modalities if m == head]
     tail = keras.Model(inputs, network.logits(head), name="trained_part")
     for layer in tail.layers:
         layer.trainable = True
@@ -127,7 +127,7 @@ class _EpochKeeper(keras.callbacks.Callback):
     def __init__(
         self,
         network: Network,
-        validation: tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]],
+        validation: tuple[tuple[NDArray[np.float32], ...], NDArray[np.int64]],
         config: TrainingConfig,
         run: RunFolder,
         history: list[dict[str, float]],

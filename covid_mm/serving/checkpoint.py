@@ -1,0 +1,127 @@
+"""Checkpoints: publish whole or not at all, load strictly or not at all.
+
+A checkpoint is a folder with weights, meta.json (which names their SHA-256) and a model card. It
+is written beside its place and swapped in; should a crash fall between the two renames of the
+swap, the previous folder is put back by the next load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from covid_mm.config import DEFAULT_PAIR
+from covid_mm.errors import CheckpointError, WeightsError
+from covid_mm.models.network import Network, build_network
+from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.serving.metadata import (
+    CARD_NAME,
+    META_NAME,
+    WEIGHTS_NAME,
+    Metadata,
+    parse_metadata,
+    read_metadata,
+)
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
+MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; keeps a wrong file out of memory
+
+
+def hash_file(place: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish_checkpoint(
+    place: Path, network: Network, meta: dict[str, Any], card: str, *, half: bool = True
+) -> Metadata:
+    """Write weights, model card and, last, meta.json; then swap the folder into its place.
+
+    half: kernels as float16. `meta` gets the weights' file name, size and SHA-256. Raises
+    CheckpointError where meta is not one that the loader would take; the old checkpoint stays.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    recover_checkpoint(place)
+    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.new-", dir=place.parent))
+    try:
+        weights = beside / WEIGHTS_NAME
+        save_weights(network, weights, half=half)
+        whole = meta | {
+            "weights": {
+                "file": WEIGHTS_NAME,
+                "bytes": weights.stat().st_size,
+                "sha256": hash_file(weights),
+                "kernels": "float16" if half else "float32",
+            }
+        }
+        checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), place.name)
+        (beside / CARD_NAME).write_text(card, encoding="utf-8")
+        partial = beside / f".{META_NAME}.partial"
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(whole, indent=2, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(beside / META_NAME)
+        beside.chmod(0o755)
+        previous = _previous(place)
+        if place.exists():
+            place.rename(previous)
+        beside.rename(place)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return checked
+
+
+def recover_checkpoint(place: Path) -> None:
+    """Finish a swap that a crash cut in two: put the previous folder back where none is."""
+    previous = _previous(place)
+    if previous.exists() and not place.exists():
+        previous.rename(place)
+
+
+def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
+    """Check meta.json and the hash, build the network in code, load the weights strictly.
+
+    Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
+    """
+    recover_checkpoint(place)
+    meta = read_metadata(place)
+    weights = place / WEIGHTS_NAME
+    if not weights.is_file() or weights.is_symlink():
+        raise CheckpointError(f"Checkpoint {place.name} has no {WEIGHTS_NAME}; put back the published one.")
+    if weights.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise CheckpointError(
+            f"The {WEIGHTS_NAME} of checkpoint {place.name} is larger than any network of this project; put"
+            " back the published one."
+        )
+    if hash_file(weights) != meta.sha256:
+        raise CheckpointError(
+            f"The {WEIGHTS_NAME} of checkpoint {place.name} is not the file that its {META_NAME} describes"
+            " (SHA-256 differs): it is damaged or was exchanged; put back the published one."
+        )
+    network = build_network(meta.network)
+    try:
+        load_weights(network, weights)
+    except WeightsError as error:
+        raise CheckpointError(f"Checkpoint {place.name} cannot be used. {error}") from error
+    return network, meta
+
+
+def list_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
+    """The checkpoint folders that are there, the default pair first."""
+    found = sorted(
+        meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
+    )
+    return sorted(found, key=lambda place: place.name != DEFAULT_PAIR)
+
+
+def _previous(place: Path) -> Path:
+    return place.with_name(f".{place.name}.previous")

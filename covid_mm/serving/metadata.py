@@ -1,0 +1,135 @@
+"""meta.json: what a checkpoint says of itself, checked before anything is believed.
+
+The loader refuses what it does not understand, so a field is either read here with its type and
+range, or it is information for people only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from covid_mm.config import CLASSES, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
+from covid_mm.errors import CheckpointError, CovidMMError
+
+FORMAT_VERSION = 1
+WEIGHTS_NAME = "model.weights.h5"
+META_NAME = "meta.json"
+CARD_NAME = "README.md"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The fields that serving needs and enforces; `raw` is the whole file.
+
+    temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
+    modality, the evidence in logit units that is drawn as 1.
+    """
+
+    name: str
+    network: NetworkConfig
+    sha256: str
+    temperature: dict[str, float]
+    threshold: dict[str, float]
+    heatmap_scale: dict[str, dict[Modality, float]]
+    trained_on: str
+    trained_at: str
+    synthetic: bool
+    raw: dict[str, Any]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads that answer: `fused` and each modality for a pair, the modality for a single."""
+        if self.network.is_concatenated:
+            return ("fused", *self.network.modalities)
+        return self.network.modalities
+
+
+def read_metadata(place: Path) -> Metadata:
+    """Read and check a checkpoint folder's meta.json. Raises CheckpointError with what is wrong."""
+    try:
+        raw = json.loads((place / META_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"There is no checkpoint in {place}: it has no {META_NAME}; train one with train.py, or name a"
+            " folder with --checkpoint."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The {META_NAME} of checkpoint {place.name} is damaged ({type(error).__name__}); put back the"
+            " published one, or train again."
+        ) from error
+    return parse_metadata(raw, place.name)
+
+
+def parse_metadata(raw: Any, name: str) -> Metadata:
+    """Check the object that meta.json holds. Raises CheckpointError."""
+    try:
+        return _parse(raw, name)
+    except (KeyError, TypeError, ValueError, AttributeError, CovidMMError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"has a field that does not fit ({error})"
+        raise CheckpointError(
+            f"The {META_NAME} of checkpoint {name} {what}; it was not written by this version of train.py:"
+            " train again or put back the published one."
+        ) from error
+
+
+def _parse(raw: Any, name: str) -> Metadata:
+    version = raw["format_version"]
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"Checkpoint {name} has format version {version!r} and this program reads {FORMAT_VERSION}; use"
+            " the program that wrote it, or train again."
+        )
+    if raw["classes"] != list(CLASSES):
+        raise CheckpointError(
+            f"Checkpoint {name} orders the classes {raw['classes']!r}, expected {list(CLASSES)!r}; train"
+            " again."
+        )
+    described = raw["network"]
+    network = NetworkConfig(
+        branches=tuple((modality, backbone) for modality, backbone in described["branches"]),
+        head_width=_number(described["head_width"], 1, 65536, whole=True),
+        dropout=float(_number(described["dropout"], 0, 1)),
+        image_size=_number(described["image_size"], IMAGE_SIZE, IMAGE_SIZE, whole=True),
+    )
+    heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities
+    sha256 = raw["weights"]["sha256"]
+    if raw["weights"]["file"] != WEIGHTS_NAME or not _is_sha256(sha256):
+        raise CheckpointError(
+            f"Checkpoint {name} names no {WEIGHTS_NAME} with its SHA-256; put back the published {META_NAME}."
+        )
+    scale: dict[str, dict[Modality, float]] = {}
+    for head in heads:
+        seen = network.modalities if head == "fused" else tuple(m for m in MODALITIES if m == head)
+        scale[head] = {m: float(_number(raw["heatmap_scale"][head][m], 1e-9, 1e9)) for m in seen}
+    return Metadata(
+        name=name,
+        network=network,
+        sha256=sha256,
+        temperature={head: float(_number(raw["temperature"][head], 1e-3, 1e3)) for head in heads},
+        threshold={head: float(_number(raw["decision_threshold"][head], 1e-6, 1 - 1e-6)) for head in heads},
+        heatmap_scale=scale,
+        trained_on=str(raw["trained_on"]),
+        trained_at=str(raw["trained_at"]),
+        synthetic=bool(raw["synthetic"]),
+        raw=raw,
+    )
+
+
+def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:
+    wanted = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    if not least <= value <= most:
+        raise ValueError(f"{value!r} is not within {least:g} to {most:g}")
+    return value
+
+
+def _is_sha256(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -1,0 +1,269 @@
+"""Answers studies from one checkpoint: loaded once, warmed up, safe to call from any thread."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    MODALITY_TITLES,
+    POSITIVE,
+    Modality,
+)
+from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam
+from covid_mm.imaging import ImageSource, read_image
+from covid_mm.models.network import FUSED, Network
+from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
+
+FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
+BATCH = 16  # studies a forward pass in predict_batch
+
+Images = dict[Modality, NDArray[np.float32]]
+
+
+def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
+    """The predictor of a checkpoint folder; of the default pair's without an argument.
+
+    Raises CheckpointError where it is missing, damaged or not understood.
+    """
+    network, meta = load_checkpoint(DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint))
+    return Predictor(network, meta)
+
+
+class Predictor:
+    """Answers from one network: the fused answer, each modality's own, and the heatmaps."""
+
+    def __init__(self, network: Network, meta: Metadata) -> None:
+        """Take a loaded network; the compiled functions are traced when first needed or by warm_up."""
+        self.network = network
+        self.metadata = meta
+        self._functions: dict[tuple[Modality, ...], GradCam] = {}
+        self._tracing = threading.Lock()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The whole meta.json."""
+        return self.metadata.raw
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """What travels with each answer."""
+        meta = self.metadata
+        return CheckpointInfo(
+            name=meta.name,
+            sha256=meta.sha256,
+            pair=meta.network.name,
+            trained_on=meta.trained_on,
+            trained_at=meta.trained_at,
+            decision_threshold=meta.threshold[meta.heads[0]],
+        )
+
+    def warm_up(self) -> None:
+        """Trace and run every compiled function once, so that the first study does not wait."""
+        modalities = self.network.config.modalities
+        for combination in dict.fromkeys([modalities, *((m,) for m in modalities)]):
+            self._answer([{m: self._blank() for m in combination}], PREDICTED)
+
+    def predict(
+        self,
+        ct: ImageSource | None = None,
+        xray: ImageSource | None = None,
+        *,
+        heatmap_class: str | None = None,
+    ) -> Prediction:
+        """Answer one study of a CT slice, an X-ray, or both.
+
+        heatmap_class: the class whose evidence the heatmaps show; the answer's own without it.
+        Raises ImageError for an image that cannot be read, UsageError for no image or a modality
+        that this network does not read, CheckpointError where the network gives no number.
+        """
+        started = time.perf_counter()
+        images = self._read(ct, xray)
+        decoded = time.perf_counter()
+        (prediction,) = self._answer([images], self._class_index(heatmap_class))
+        finished = time.perf_counter()
+        prediction.timing_ms.update(
+            decode=_milliseconds(decoded - started),
+            network=_milliseconds(finished - decoded),
+            total=_milliseconds(finished - started),
+        )
+        return prediction
+
+    def predict_batch(
+        self,
+        studies: Iterable[tuple[ImageSource | None, ImageSource | None]],
+        *,
+        heatmap_class: str | None = None,
+    ) -> list[Prediction]:
+        """Answer studies (ct, xray) together, with the same values as one by one.
+
+        Raises what predict raises, for the first study that cannot be answered.
+        """
+        index = self._class_index(heatmap_class)
+        read = [self._read(ct, xray) for ct, xray in studies]
+        answers: dict[int, Prediction] = {}
+        for combination in dict.fromkeys(tuple(images) for images in read):
+            rows = [row for row, images in enumerate(read) if tuple(images) == combination]
+            for start in range(0, len(rows), BATCH):
+                chunk = rows[start : start + BATCH]
+                began = time.perf_counter()
+                predictions = self._answer([read[row] for row in chunk], index)
+                each = _milliseconds((time.perf_counter() - began) / len(chunk))
+                for row, prediction in zip(chunk, predictions, strict=True):
+                    prediction.timing_ms.update(network=each, total=each)
+                    answers[row] = prediction
+        return [answers[row] for row in range(len(read))]
+
+    def _read(self, ct: ImageSource | None, xray: ImageSource | None) -> Images:
+        given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
+        size = self.network.config.image_size
+        present = {m: source for m, source in given.items() if source is not None}
+        foreign = [m for m in present if m not in self.network.config.modalities]
+        if foreign:
+            raise UsageError(
+                f"This checkpoint ({self.metadata.name}) reads {_join(self.network.config.modalities)} only, not"
+                f" {_join(foreign)}; leave that slot empty or choose a checkpoint of a pair."
+            )
+        if not present:
+            raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
+        return {m: read_image(source, size=size) for m, source in present.items()}
+
+    def _answer(self, studies: Sequence[Images], class_index: int) -> list[Prediction]:
+        """Run studies of one combination of modalities through their compiled function."""
+        combination = tuple(studies[0])
+        function = self._function(combination)
+        explained = function.explain(
+            {m: np.stack([images[m] for images in studies]) for m in combination},
+            np.full(len(studies), class_index, dtype=np.int32),
+        )
+        for head, logits in explained.logits.items():
+            if not np.isfinite(logits).all():
+                raise CheckpointError(
+                    f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be used:"
+                    " put back the published weights, or train again."
+                )
+        return [self._assemble(function, images, explained, row) for row, images in enumerate(studies)]
+
+    def _assemble(self, function: GradCam, images: Images, explained: Explained, row: int) -> Prediction:
+        answers = {
+            self._head(name): self._judge(self._head(name), logits[row])
+            for name, logits in explained.logits.items()
+        }
+        head = self._head(function.target)
+        modalities = function.modalities
+        branches = {m: answers[m] for m in modalities if m in answers}
+        heatmaps = {
+            m: self._scale_evidence(explained.evidence[m][row], self.metadata.heatmap_scale[head][m])
+            for m in modalities
+        }
+        shown = CLASSES[int(explained.classes[row])]
+        return Prediction(
+            label=answers[head].label,
+            probabilities=answers[head].probabilities,
+            branches=branches,
+            modalities=modalities,
+            heatmaps=heatmaps,
+            heatmap_class=shown,
+            images={m: np.rint(image).astype(np.uint8) for m, image in images.items()},
+            warnings=tuple(self._notices(branches, heatmaps, shown)),
+            checkpoint=self.info,
+        )
+
+    def _judge(self, head: str, logits: NDArray[np.float32]) -> BranchAnswer:
+        """Calibrated probabilities and the label that the head's threshold gives."""
+        difference = float(logits[POSITIVE] - logits[1 - POSITIVE]) / self.metadata.temperature[head]
+        positive = _sigmoid(difference)
+        probabilities = {CLASSES[1 - POSITIVE]: 1.0 - positive, CLASSES[POSITIVE]: positive}
+        called = positive >= self.metadata.threshold[head]
+        return BranchAnswer(CLASSES[POSITIVE if called else 1 - POSITIVE], probabilities)
+
+    @staticmethod
+    def _scale_evidence(evidence: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+        """Evidence in logit units as 0..1 on the checkpoint's fixed scale; all zero where too faint to see."""
+        scaled = np.clip(evidence / np.float32(scale), 0.0, 1.0).astype(np.float32)
+        return scaled if float(scaled.max()) >= FAINTEST else np.zeros_like(scaled)
+
+    def _notices(
+        self, branches: dict[str, BranchAnswer], heatmaps: dict[str, NDArray[np.float32]], shown: str
+    ) -> Iterable[Notice]:
+        names = {m: answer.label for m, answer in branches.items()}
+        if len(set(names.values())) > 1:
+            said = " and ".join(f"the {MODALITY_TITLES[m]} alone {CLASS_TITLES[n]}" for m, n in names.items())
+            yield Notice(
+                "branches_disagree",
+                f"The two images disagree: {said}. The network was trained on agreeing pairs only, so its fused"
+                " answer is least reliable here.",
+            )
+        if len(heatmaps) == 1 and self.network.config.is_concatenated:
+            (only,) = heatmaps
+            yield Notice(
+                "single_modality",
+                f"Answered from the {MODALITY_TITLES[only]} alone; the other image was not given.",
+            )
+        for modality, heatmap in heatmaps.items():
+            if not heatmap.any():
+                yield Notice(
+                    f"no_positive_evidence_{modality}",
+                    f"The network found no positive evidence for {CLASS_TITLES[shown]} on the"
+                    f" {MODALITY_TITLES[modality]}, so its heatmap is empty.",
+                )
+        if self.metadata.synthetic:
+            yield Notice(
+                "synthetic_checkpoint",
+                "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing for"
+                " a person.",
+            )
+
+    def _function(self, combination: tuple[Modality, ...]) -> GradCam:
+        with self._tracing:  # two threads must not trace the same function at once
+            if combination not in self._functions:
+                whole = combination == self.network.config.modalities
+                head = self._head(FUSED if whole else combination[0])
+                threshold = self.metadata.threshold[head]
+                margin = self.metadata.temperature[head] * math.log(threshold / (1.0 - threshold))
+                self._functions[combination] = GradCam(self.network, combination, positive_margin=margin)
+            return self._functions[combination]
+
+    def _head(self, target: str) -> str:
+        """The name under which meta.json keeps a head: a single network's only head is its modality's."""
+        if target == FUSED and not self.network.config.is_concatenated:
+            return self.network.config.modalities[0]
+        return target
+
+    def _class_index(self, name: str | None) -> int:
+        if name is None:
+            return PREDICTED
+        if name not in CLASSES:
+            raise UsageError(f"Class {name!r} is not known; choose {' or '.join(CLASSES)}.")
+        return [*CLASSES].index(name)
+
+    def _blank(self) -> NDArray[np.float32]:
+        size = self.network.config.image_size
+        return np.zeros((size, size, 3), dtype=np.float32)
+
+
+def _sigmoid(value: float) -> float:
+    """Logistic function without overflow."""
+    if value >= 0:
+        return 1.0 / (1.0 + math.exp(-value))
+    return math.exp(value) / (1.0 + math.exp(value))
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000.0, 1)
+
+
+def _join(modalities: Iterable[str]) -> str:
+    return " and ".join(MODALITY_TITLES[m] for m in modalities)
