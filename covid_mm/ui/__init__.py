@@ -1,14 +1,15 @@
 """The Gradio page, and the server around it.
 
-    server.py     settings, environment, launch, clean end; imports Gradio only when it serves
-    page.py       the events' functions and the layout
-    analysis.py   two uploads -> an answer or a sentence; shared by the page and the API
-    result.py     an answer as HTML
-    pictures.py   arrays as pictures inside the page
-    slot.py       the image slot, with assets/slot.html and assets/slot.js
-    style.py      the theme, with assets/page.css; assets/page.js is the page's own behaviour
-    examples.py   synthetic phantoms to try
-    loading.py    the network loads behind the page
-    guard.py      refuses what the page does not need, before Gradio reads it
-    privacy.py    the private folder for uploads
+server.py     settings, environment, launch, clean end; imports Gradio only when it serves
+page.py       the events' functions and the layout
+analysis.py   two uploads -> an answer or a sentence; shared by the page and the API
+result.py     an answer as HTML
+pictures.py   arrays as pictures inside the page
+slot.py       the image slot, with assets/slot.html and assets/slot.js
+static.py     reads assets/
+style.py      the theme, with assets/page.css; assets/page.js is the page's own behaviour
+examples.py   synthetic phantoms to try
+loading.py    the network loads behind the page
+guard.py      refuses what the page does not need, before Gradio reads it
+privacy.py    the private folder for uploads
 """

@@ -41,17 +41,17 @@ REFUSED = (
     "custom_component",
 )
 
+# Gradio compiles its templates in the browser, hence 'unsafe-eval' and 'unsafe-inline'.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+)
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-    (
-        b"content-security-policy",
-        # Gradio compiles its templates in the browser, hence 'unsafe-eval' and 'unsafe-inline'
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
-        b" img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:;"
-        b" object-src 'none'; base-uri 'self'; form-action 'self';"
-        b" frame-ancestors 'self' https://huggingface.co https://*.hf.space",
-    ),
+    (b"content-security-policy", POLICY.encode()),
 )
 
 

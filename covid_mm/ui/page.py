@@ -16,11 +16,18 @@ import gradio as gr
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import CovidMMError
-from covid_mm.ui.analysis import SLOT_TITLES, analyse_study, delete_uploads, describe_prediction, explain_error
+from covid_mm.ui.analysis import (
+    SLOT_TITLES,
+    analyse_study,
+    delete_uploads,
+    describe_prediction,
+    explain_error,
+)
 from covid_mm.ui.examples import LABEL, Example, draw_examples
 from covid_mm.ui.loading import PredictorLoader
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.slot import ImageSlot
+from covid_mm.ui.static import read_asset
 
 TITLE = "Chest CT + X-ray"
 PURPOSE = (
@@ -95,9 +102,10 @@ def build_page(loader: PredictorLoader, limits: ImageLimits | None = None) -> gr
         )
         answered.then(None, js="() => window.covidMM.finished()", **private)
         answered.failure(None, js="() => window.covidMM.failed()", **private)
-        clear.click(clear_study, slots, [*slots, result], concurrency_limit=None, **private).then(
-            None, js="() => window.covidMM.finished()", **private
+        cleared = clear.click(
+            clear_study, slots, result, js="() => window.covidMM.clear()", concurrency_limit=None, **private
         )
+        cleared.then(None, js="() => window.covidMM.finished()", **private)
         page.load(partial(watch_network, loader), None, status, concurrency_limit=None, **private)
         page.load(lambda: _render_examples(shelf.get()), None, examples, concurrency_limit=None, **private)
 
@@ -124,7 +132,9 @@ def answer_page(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xr
         return render_error(explain_error(error))
 
 
-def answer_api(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None) -> dict[str, Any]:
+def answer_api(
+    loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None
+) -> dict[str, Any]:
     """The JSON for two uploads, which are deleted whatever the answer.
 
     Raises:
@@ -138,10 +148,10 @@ def answer_api(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xra
         delete_uploads(ct, xray)
 
 
-def clear_study(ct: str | None, xray: str | None) -> tuple[None, None, str]:
-    """Delete the uploads; both slots and the result empty again."""
+def clear_study(ct: str | None, xray: str | None) -> str:
+    """Delete the uploads; the result panel is empty again, the browser empties the slots."""
     delete_uploads(ct, xray)
-    return None, None, render_empty()
+    return render_empty()
 
 
 def watch_network(loader: PredictorLoader) -> Iterator[str]:
@@ -169,10 +179,10 @@ def _name_inputs(answer: Any) -> Any:
 def _render_header() -> str:
     return f"""
 <div class="mm-brand">
-  <svg viewBox="0 0 40 40" aria-hidden="true"><circle cx="20" cy="20" r="17"/><path d="M17 8v11c-6 3-8 7-8 12 4 2 7 0 8-2zM23 8v11c6 3 8 7 8 12-4 2-7 0-8-2z"/></svg>
+  {read_asset("mark.svg")}
   <div><h1>{escape(TITLE)}</h1><p>{escape(PURPOSE)}</p></div>
-  <button type="button" id="mm-theme" aria-pressed="false" aria-label="Dark mode" title="Light or dark">
-    <svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="7"/><path d="M10 3a7 7 0 0 1 0 14z"/></svg>
+  <button type="button" id="mm-theme" aria-pressed="false" aria-label="Dark mode">
+    {read_asset("contrast.svg")}
   </button>
 </div>"""
 
@@ -183,15 +193,21 @@ def _render_status(state: str, name: str = "") -> str:
         "ready": f"Network ready: {name}",
         "failed": "The network could not be loaded",
     }[state]
-    return f'<p class="mm-state" data-state="{state}" role="status"><i aria-hidden="true"></i>{escape(text)}</p>'
+    dot = '<i aria-hidden="true"></i>'
+    return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'
 
 
 def _render_examples(examples: tuple[Example, ...]) -> str:
     cards = "".join(
-        f'<button type="button" class="mm-example"><span class="mm-thumbs">'
-        f'<img data-modality="ct" src="{example.ct}" alt=""><img data-modality="xray" src="{example.xray}" alt="">'
-        f"</span><span>Phantom {number}: drawn as {escape(example.made_as)}</span></button>"
+        f"""
+<button type="button" class="mm-example">
+  <span class="mm-thumbs"><img data-modality="ct" src="{example.ct}" alt="">
+    <img data-modality="xray" src="{example.xray}" alt=""></span>
+  <span>Phantom {number}: drawn as {escape(example.made_as)}</span>
+</button>"""
         for number, example in enumerate(examples, start=1)
     )
-    waiting = '<span class="mm-example-wait"></span>' * 3 if not examples else ""
-    return f'<h2 class="mm-examples-title">Examples <small>{escape(LABEL)}</small></h2><div class="mm-example-list">{cards}{waiting}</div>'
+    waiting = "" if examples else '<span class="mm-example-wait"></span>' * 3
+    return f"""
+<h2 class="mm-examples-title">Examples <small>{escape(LABEL)}</small></h2>
+<div class="mm-example-list">{cards}{waiting}</div>"""

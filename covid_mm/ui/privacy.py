@@ -66,7 +66,7 @@ class PrivateFolder:
     def __enter__(self) -> PrivateFolder:
         remove_abandoned(self._base)
         self._path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._base))  # mode 0700
-        self._lock = open(self._path / "lock", "wb")  # noqa: SIM115 (held while the server lives)
+        self._lock = open(self._path / "lock", "wb")
         if fcntl is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.uploads.mkdir(mode=0o700)

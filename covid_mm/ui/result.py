@@ -13,6 +13,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, 
 from covid_mm.serving.prediction import CheckpointInfo, Notice, Prediction
 from covid_mm.ui.analysis import SLOT_TITLES, Analysis
 from covid_mm.ui.pictures import View, make_colour_bar, make_heat_layer
+from covid_mm.ui.static import read_asset
 
 POSITIVE_CLASS = CLASSES[POSITIVE]
 NEAR_THRESHOLD = 0.005  # closer than a rounded percentage can tell apart
@@ -22,9 +23,9 @@ def render_empty() -> str:
     """What stands where the answer will be."""
     return _panel(
         "",
-        """
+        f"""
 <div class="mm-empty">
-  <svg viewBox="0 0 64 64" aria-hidden="true"><path d="M27 12v18c-9 4-15 10-15 19 0 4 3 6 7 4l8-4V30m10-18v18c9 4 15 10 15 19 0 4-3 6-7 4l-8-4V30M27 20h10"/></svg>
+  {read_asset("lungs.svg")}
   <h2>No study analysed yet</h2>
   <p>Add a CT slice, a chest X-ray, or both of one patient. The answer, what each image says alone,
   and a map of the evidence appear here.</p>
@@ -57,7 +58,11 @@ def render_analysis(analysis: Analysis) -> str:
         f"""
 {_render_answer(prediction)}
 {_render_notices(prediction.warnings)}
-<div class="mm-views">{views}</div>
+<div class="mm-views">
+  <div class="mm-views-head"><h2>Images and evidence</h2>
+    <button type="button" class="mm-enlarge">Larger or smaller</button></div>
+  {views}
+</div>
 {_render_checkpoint(prediction.checkpoint, prediction.timing_ms)}""",
     )
 
@@ -85,7 +90,7 @@ def join_modalities(modalities: Iterable[str]) -> str:
 def _panel(status: str, body: str) -> str:
     return (
         f'<p class="mm-sr" role="status">{escape(status)}</p>'
-        f'<p class="mm-banner">{_ICON_INFO}<span>{escape(RESEARCH_USE)}</span></p>'
+        f'<p class="mm-banner">{read_asset("info.svg")}<span>{escape(RESEARCH_USE)}</span></p>'
         '<p class="mm-stale-note">The images have changed since this answer. Analyse again.</p>'
         '<p class="mm-unanswered-note">The server did not answer; it may be busy. Try again.</p>'
         f'<div class="mm-body">{body}</div>'
@@ -113,7 +118,8 @@ def _render_answer(prediction: Prediction) -> str:
     figures = f'<dl class="mm-figures">{figures}</dl>' if figures else ""
     disagreement = ""
     if prediction.has_warning("branches_disagree"):
-        disagreement = f'<p class="mm-flag" data-flag="disagree">{_ICON_WARN}<span>CT and X-ray disagree</span></p>'
+        text = f"{read_asset('warning.svg')}<span>CT and X-ray disagree</span>"
+        disagreement = f'<p class="mm-flag" data-flag="disagree">{text}</p>'
     return f"""
 <section class="mm-answer" data-label="{escape(prediction.label)}" aria-label="Answer">
   <div class="mm-answer-head">
@@ -137,10 +143,7 @@ def _render_bars(prediction: Prediction, threshold: float) -> str:
             name = f"{MODALITY_TITLES[modality]} alone"
             rows.append(_render_bar(name, modality, answer.label, answer.probabilities, threshold))
         else:
-            rows.append(
-                f'<div class="mm-bar mm-bar-none" data-branch="{modality}"><dt>{MODALITY_TITLES[modality]}</dt>'
-                "<dd>not given</dd></div>"
-            )
+            rows.append(_render_missing_bar(MODALITY_TITLES[modality], modality, "not given"))
     return f"""
 <div class="mm-bars">
   <p class="mm-bars-title">Calibrated probability of {escape(CLASS_TITLES[POSITIVE_CLASS])}</p>
@@ -150,11 +153,9 @@ def _render_bars(prediction: Prediction, threshold: float) -> str:
 </div>"""
 
 
-def _render_bar(
-    name: str, key: str, label: str, probabilities: dict[str, float], threshold: float
-) -> str:
+def _render_bar(name: str, key: str, label: str, probabilities: dict[str, float], threshold: float) -> str:
     if POSITIVE_CLASS not in probabilities:
-        return f'<div class="mm-bar mm-bar-none" data-branch="{key}"><dt>{escape(name)}</dt><dd>undetermined</dd></div>'
+        return _render_missing_bar(name, key, "undetermined")
     value = probabilities[POSITIVE_CLASS]
     near = ""
     if abs(value - threshold) < NEAR_THRESHOLD:
@@ -164,15 +165,23 @@ def _render_bar(
   <dt>{escape(name)}</dt>
   <dd class="mm-track" aria-hidden="true"><span class="mm-fill" style="width:{value * 100:.1f}%"></span>
     <i style="left:{threshold * 100:.1f}%"></i></dd>
-  <dd class="mm-value"><b>{format_probability(value)}</b> <span>{escape(CLASS_TITLES[label])}{near}</span></dd>
+  <dd class="mm-value"><b>{format_probability(value)}</b>
+    <span>{escape(CLASS_TITLES[label])}{near}</span></dd>
 </div>"""
+
+
+def _render_missing_bar(name: str, key: str, reason: str) -> str:
+    return (
+        f'<div class="mm-bar mm-bar-none" data-branch="{key}"><dt>{escape(name)}</dt><dd>{reason}</dd></div>'
+    )
 
 
 def _render_notices(notices: tuple[Notice, ...]) -> str:
     if not notices:
         return ""
+    icon = read_asset("warning.svg")
     items = "".join(
-        f'<li data-code="{escape(notice.code)}">{_ICON_WARN}<span>{escape(notice.message)}</span></li>'
+        f'<li data-code="{escape(notice.code)}">{icon}<span>{escape(notice.message)}</span></li>'
         for notice in notices
     )
     return f'<ul class="mm-notices" aria-label="Notices">{items}</ul>'
@@ -183,7 +192,9 @@ def _render_modality(prediction: Prediction, modality: str, view: View) -> str:
     target = CLASS_TITLES[prediction.heatmap_class]
     heatmap = prediction.heatmaps.get(modality)
     shape = f'style="--ratio:{view.width}/{view.height}"'
-    base = f'<img src="{view.url}" width="{view.width}" height="{view.height}" alt="{escape(title)}, as given">'
+    size = f'width="{view.width}" height="{view.height}"'
+    image = f'<img src="{view.url}" {size} alt="{escape(title)}, as given">'
+    below = f'<img src="{view.url}" {size} alt="{escape(title)}, below its map">'
     if heatmap is None:
         layer = '<p class="mm-none">No map</p>'
     elif heatmap.any() and not prediction.has_warning(f"no_positive_evidence_{modality}"):
@@ -195,12 +206,15 @@ def _render_modality(prediction: Prediction, modality: str, view: View) -> str:
 <section class="mm-view" data-modality="{modality}" aria-label="{escape(title)}">
   <h3>{escape(title)}</h3>
   <div class="mm-pair">
-    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{base}</div></div><figcaption>Image</figcaption></figure>
-    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{base.replace(", as given", ", below its map")}{layer}</div></div>
+    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{image}</div></div>
+      <figcaption>Image</figcaption></figure>
+    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{below}{layer}</div></div>
       <figcaption>Grad-CAM</figcaption></figure>
   </div>
-  <div class="mm-scale"><span>0</span><img src="{make_colour_bar()}" alt="Colour scale, from 0 dark to 1 bright"><span>1</span>
-    <small>positive evidence for {escape(target)}, fixed scale</small></div>
+  <div class="mm-scale">
+    <span>0</span><img src="{make_colour_bar()}" alt="Colour scale, from 0 dark to 1 bright"><span>1</span>
+    <small>positive evidence for {escape(target)}, fixed scale</small>
+  </div>
 </section>"""
 
 
@@ -214,13 +228,7 @@ def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float]) -> str
     }
     if "total" in timing_ms:
         rows["Answered in"] = f"{timing_ms['total']:.0f} ms"
-    items = "".join(f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in rows.items() if value)
+    items = "".join(
+        f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in rows.items() if value
+    )
     return f'<dl class="mm-checkpoint">{items}</dl>'
-
-
-_ICON_INFO = (
-    '<svg viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="8"/><path d="M10 9v5M10 6v.5"/></svg>'
-)
-_ICON_WARN = (
-    '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M10 3 2.5 16.5h15zM10 8v4M10 14v.5"/></svg>'
-)

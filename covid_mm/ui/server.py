@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from covid_mm.config import ImageLimits
-from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.errors import UsageError
 from covid_mm.ui.loading import PredictorLoader, StudyPredictor
 from covid_mm.ui.privacy import PrivateFolder
 
@@ -97,7 +97,7 @@ def launch_options(settings: ServerSettings) -> dict[str, Any]:
     from starlette.middleware import Middleware
 
     from covid_mm.ui.guard import RequestGuard
-    from covid_mm.ui.slot import read_asset
+    from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
     guard = Middleware(RequestGuard, max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD)
@@ -121,7 +121,7 @@ def launch_options(settings: ServerSettings) -> dict[str, Any]:
         "allowed_paths": [],
         "blocked_paths": [str(REPOSITORY)],
         "footer_links": ["api"],
-        "favicon_path": str(Path(__file__).with_name("assets") / "favicon.png"),
+        "favicon_path": str(ASSETS / "favicon.png"),
         "theme": make_theme(),
         "css": make_variables() + read_asset("page.css"),
         "js": read_asset("page.js"),
@@ -144,12 +144,3 @@ def _ending_cleanly() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
-
-
-def run(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
-    """`serve`, with the user's errors as one sentence on standard error and exit code 2."""
-    try:
-        return serve(settings, load)
-    except CovidMMError as error:
-        print(error, file=sys.stderr)
-        return 2

@@ -8,7 +8,6 @@ file as it is, without its name, and previews it inside the browser.
 from __future__ import annotations
 
 from abc import ABCMeta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ from gradio.component_meta import ComponentMeta, updateable
 from gradio.data_classes import FileData
 
 from covid_mm.config import ImageLimits
-
-ASSETS = Path(__file__).with_name("assets")
-
-
-@cache
-def read_asset(name: str) -> str:
-    """The text of one of the page's own files."""
-    return (ASSETS / name).read_text(encoding="utf-8")
+from covid_mm.ui.static import read_asset
 
 
 class _StublessMeta(ComponentMeta):
@@ -36,7 +28,7 @@ class _StublessMeta(ComponentMeta):
 
 
 class ImageSlot(gr.HTML, metaclass=_StublessMeta):
-    """Drop, paste or choose one image file; its value is the path of the upload, or None.
+    """Drop, paste or choose one image file; a function gets the path of the upload, or None.
 
     Args:
         modality: `ct` or `xray`; the page's scripts find the slot by it.
@@ -74,12 +66,13 @@ class ImageSlot(gr.HTML, metaclass=_StublessMeta):
         return None if payload is None else payload.path
 
     def postprocess(self, value: None) -> None:
-        """A slot is only ever emptied by the server, never filled."""
+        """The server never fills a slot."""
         return None
 
     def api_info(self) -> dict[str, Any]:
         """What a client sends: a file."""
-        return FileData.model_json_schema()
+        schema: dict[str, Any] = FileData.model_json_schema()
+        return schema
 
     def example_payload(self) -> Any:
         """No example: a link to one would need the network."""
@@ -93,7 +86,8 @@ class ImageSlot(gr.HTML, metaclass=_StublessMeta):
         """Uploads only: a link would make this server fetch what a stranger names."""
         if url_or_file_path is not None and "://" in str(url_or_file_path):
             raise gr.Error("Send the image file itself, not a link to it.", print_exception=False)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        path: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
+        return path
 
     def get_block_name(self) -> str:
         """Drawn in the browser as Gradio's HTML component."""

@@ -95,11 +95,11 @@ def main() -> int:
     """Serve the page with this predictor: `python tests/ui/fake.py PORT TEMPORARY [DELAY]`."""
     import sys
 
-    from covid_mm.ui.server import ServerSettings, run
+    from covid_mm.ui.server import ServerSettings, serve
 
     port, temporary, *rest = sys.argv[1:]
     delay = float(rest[0]) if rest else 0.0
-    return run(ServerSettings(port=int(port), temporary=Path(temporary)), lambda: FakePredictor(delay))
+    return serve(ServerSettings(port=int(port), temporary=Path(temporary)), lambda: FakePredictor(delay))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,24 @@
   let analysed = -1;
 
   page.changed = () => result()?.classList.toggle("mm-stale", page.version !== analysed && !!find(".mm-answer"));
+  const values = () => ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
   // Waits for uploads that are still on their way, then hands Gradio the two values.
   page.collect = async () => {
     analysed = page.version;
     find("#mm-analyse")?.setAttribute("aria-busy", "true");
     result()?.classList.add("mm-busy");
     await Promise.allSettled([...page.pending]);
-    return ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
+    return values();
+  };
+  page.clear = () => {
+    const before = values();
+    for (const slot of Object.values(page.slots)) slot.forget();
+    analysed = page.version;
+    return before;
   };
   page.finished = () => {
     find("#mm-analyse")?.removeAttribute("aria-busy");
-    result()?.classList.remove("mm-busy");
+    result()?.classList.remove("mm-busy", "mm-unanswered");
     page.changed();
     const top = result()?.getBoundingClientRect().top ?? 0;
     if (top > window.innerHeight - 120) result().scrollIntoView({ behavior: "smooth", block: "start" });
@@ -58,6 +65,7 @@
       }
       find("#mm-analyse")?.focus();
     }
+    if (event.target.closest?.(".mm-enlarge")) result().classList.toggle("mm-large"); // kept from study to study
     if (event.target.closest?.("#mm-theme")) {
       const dark = document.body.classList.toggle("dark");
       find("#mm-theme").setAttribute("aria-pressed", String(dark));

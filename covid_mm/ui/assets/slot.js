@@ -1,11 +1,13 @@
-// Runs once a slot, with element, props, upload and watch from Gradio's HTML component.
-// The image is previewed from the browser's own copy and uploaded without its name.
+// Runs once a slot, with element, props and upload from Gradio's HTML component.
+// The image is previewed from the browser's own copy and uploaded without its name. The slot keeps
+// its value itself; page.js hands it to Gradio when a button is pressed.
 const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
 const slot = element.querySelector(".mm-slot");
 const input = element.querySelector(".mm-slot-input");
 const drop = element.querySelector(".mm-slot-drop");
 const preview = element.querySelector(".mm-slot-preview");
 const note = element.querySelector(".mm-slot-note");
+let value = null; // Gradio's file object, as soon as the upload has arrived
 let turn = 0; // counts the files, so that a slow upload never replaces a later one
 
 function show(state, text = "") {
@@ -24,7 +26,7 @@ function forget() {
   preview.removeAttribute("src");
   preview.hidden = true;
   input.value = "";
-  props.value = null;
+  value = null;
   show("empty");
 }
 
@@ -43,7 +45,7 @@ async function take(file) {
   const task = upload(new File([file], "image", { type: file.type }))
     .then(({ path }) => {
       if (mine !== turn) return;
-      props.value = {
+      value = {
         path, url: null, size: file.size, orig_name: null, mime_type: null, is_stream: false,
         meta: { _type: "gradio.FileData" },
       };
@@ -90,12 +92,10 @@ for (const name of ["dragleave", "drop"]) {
   });
 }
 drop.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
-watch("value", () => {
-  if (!props.value && slot.dataset.state !== "empty") forget();
-});
 page.slots[props.modality] = {
   take,
-  value: () => props.value || null,
+  forget,
+  value: () => value,
   isEmpty: () => slot.dataset.state === "empty",
   hasFocus: () => slot.contains(document.activeElement),
 };
