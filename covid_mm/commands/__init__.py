@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from covid_mm.errors import CovidMMError
 
@@ -19,3 +21,32 @@ def exit_with(command: Callable[[], int]) -> int:
     except CovidMMError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow and Keras without the lines that TensorFlow prints at start, whatever its log level.
+
+    They come from C++ straight to file descriptor 2, so that is where they are caught; a failing
+    import still raises.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def shorten_command(command: str) -> str:
+    """A command line without this machine's absolute paths: only the last part of each is kept."""
+    words = []
+    for word in shlex.split(command):
+        start, equals, rest = word.rpartition("=")
+        path = Path(rest)
+        words.append(f"{start}{equals}{path.name}" if path.is_absolute() else word)
+    return shlex.join(words)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from covid_mm.config import (
-    DEFAULT_PAIR,
-    IMAGE_SIZE,
-    MODALITIES,
-    PAIRS,
-    DataConfig,
-    NetworkConfig,
-    TrainingConfig,
-)
-from covid_mm.errors import TrainingError, UsageError
+from covid_mm.commands import load_tensorflow
+from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
+from covid_mm.config import IMAGE_SIZE, MODALITY_TITLES
+from covid_mm.errors import DataError, UsageError
+from covid_mm.training.run import RunFolder
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
-DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
 NO_DATA = """\
@@ -36,175 +26,10 @@ NO_DATA = """\
 ======================================================================================"""
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """One training, fully described: what config.json of the run folder holds."""
-
-    network: NetworkConfig
-    data: DataConfig
-    training: TrainingConfig
-    weights: str
-    data_root: str | None
-    synthetic_per_class: int
-    output: str | None
-    command: str
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether it trains on phantoms."""
-        return self.data_root is None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingPlan:
-        """The plan that to_dict wrote. Raises TrainingError where it is of another version."""
-        try:
-            network = dict(values["network"])
-            network["branches"] = tuple((m, b) for m, b in network["branches"])
-            rest = {f.name: values[f.name] for f in dataclasses.fields(cls)}
-            rest |= {
-                "network": NetworkConfig(**network),
-                "data": DataConfig(**values["data"]),
-                "training": TrainingConfig(**values["training"]),
-            }
-            return cls(**rest)
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
-                f"The run's config.json is not of this version of the project ({error}); start a new run."
-            ) from error
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The options of train.py."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train a network on chest CT slices and X-rays and publish a checkpoint that app.py"
-        " serves. Without --data it trains on synthetic phantoms. Research use only.",
-    )
-    what = parser.add_argument_group("what to train")
-    what.add_argument(
-        "--data", metavar="DIR", help="folder with the data sets as Kaggle unzips them (see README)"
-    )
-    what.add_argument(
-        "--synthetic", action="store_true", help="train on synthetic phantoms (default without --data)"
-    )
-    what.add_argument(
-        "--pair",
-        metavar="NAME",
-        help=f"concatenated network, one of {', '.join(PAIRS)} (default: {DEFAULT_PAIR})",
-    )
-    what.add_argument("--single", metavar="BACKBONE", help="a single network instead; needs --modality")
-    what.add_argument("--modality", choices=MODALITIES, help="what the single network reads")
-
-    how = parser.add_argument_group("how")
-    how.add_argument(
-        "--weights",
-        default="auto",
-        metavar="W",
-        help="initial weights of the backbones: auto, imagenet, none, a checkpoint or run folder, a"
-        " .weights.h5 file of keras.applications, or ct=W,xray=W (default: auto)",
-    )
-    defaults = TrainingConfig()
-    how.add_argument("--fine-tune", choices=("frozen", "last-block", "full"), default=defaults.fine_tune)
-    how.add_argument("--epochs", type=int, default=defaults.epochs, help="default: %(default)s")
-    how.add_argument(
-        "--steps-per-epoch", type=int, default=defaults.steps_per_epoch, help="default: %(default)s"
-    )
-    how.add_argument(
-        "--batch-size", type=int, default=defaults.batch_size, help="images; default: %(default)s"
-    )
-    how.add_argument(
-        "--learning-rate", type=float, default=defaults.learning_rate, help="default: %(default)s"
-    )
-    how.add_argument(
-        "--final-learning-rate",
-        type=float,
-        default=None,
-        help=f"reached in the last step, along a half cosine (default: half of the first,"
-        f" {defaults.final_learning_rate} as in the paper)",
-    )
-    how.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="pixels a side; default: %(default)s")
-    how.add_argument(
-        "--views", type=int, default=defaults.views, help="cached variants an image; 1 = no augmentation"
-    )
-    how.add_argument("--no-augment", action="store_true", help="no augmentation where nothing is frozen")
-    how.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
-
-    data = parser.add_argument_group("data")
-    data.add_argument("--split", choices=("paper", "grouped"), default="paper", help="default: %(default)s")
-    data.add_argument(
-        "--positives",
-        choices=("pneumonia", "covid-19"),
-        default="pneumonia",
-        help="which CoronaHack films are positive: all pneumonia as in the paper, or COVID-19 only",
-    )
-    data.add_argument(
-        "--phantoms", type=int, default=150, metavar="N", help="phantom studies a class (synthetic)"
-    )
-
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--output", metavar="DIR", help="checkpoint folder to publish (default: checkpoints/<name>)"
-    )
-    where.add_argument(
-        "--runs", default="runs", metavar="DIR", help="folder for run folders; default: %(default)s"
-    )
-    where.add_argument(
-        "--run-name", metavar="NAME", help="name of the run folder (default: network, split, time)"
-    )
-    where.add_argument(
-        "--resume", metavar="RUN", help="go on with this run folder; other options are its own"
-    )
-    return parser
-
-
-def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
-    """Turn options into a plan. Raises UsageError where they contradict one another."""
-    if options.single and options.pair:
-        raise UsageError("--single and --pair exclude one another; name one of them.")
-    if bool(options.single) != bool(options.modality):
-        raise UsageError("--single BACKBONE and --modality ct|xray belong together; give both or neither.")
-    if options.synthetic and options.data:
-        raise UsageError("--synthetic trains on phantoms and --data on images; give one of them.")
-    for name in ("epochs", "steps_per_epoch", "batch_size", "views", "phantoms"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}.")
-    if options.single:
-        network = NetworkConfig.single(options.single, options.modality, image_size=options.image_size)
-    else:
-        network = NetworkConfig.pair(options.pair or DEFAULT_PAIR, image_size=options.image_size)
-    final = options.final_learning_rate
-    return TrainingPlan(
-        network=network,
-        data=DataConfig(split=options.split, seed=options.seed, positives=options.positives),
-        training=TrainingConfig(
-            learning_rate=options.learning_rate,
-            final_learning_rate=options.learning_rate / 2 if final is None else final,
-            batch_size=options.batch_size,
-            steps_per_epoch=options.steps_per_epoch,
-            epochs=options.epochs,
-            fine_tune=options.fine_tune,
-            augment=not options.no_augment,
-            views=options.views,
-            seed=options.seed,
-        ),
-        weights=options.weights,
-        data_root=options.data,
-        synthetic_per_class=options.phantoms,
-        output=options.output,
-        command=command,
-    )
-
-
 def run(argv: Sequence[str] | None = None) -> int:
     """Parse, train, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
-    from covid_mm.training.run import RunFolder
-
     if options.resume:
         folder = RunFolder(Path(options.resume))
         plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
@@ -215,16 +40,63 @@ def run(argv: Sequence[str] | None = None) -> int:
         folder = RunFolder(Path(options.runs) / name)
         if (folder.path / "config.json").exists():
             raise UsageError(
-                f"{folder.path} is there already; go on with --resume {folder.path} or name another."
+                f"{folder.path} is there already; go on with --resume {folder.path}, or name another."
             )
+    if plan.data_root is not None and not Path(plan.data_root).is_dir():
+        raise DataError(
+            f"--data {plan.data_root} is not a folder; name the folder that holds the data sets (see README)."
+        )
+    place = choose_output(plan, folder)
     if plan.synthetic:
         print(NO_DATA, flush=True)
-
-    from covid_mm.commands.training_steps import train
-
     try:
-        train(plan, folder)
+        train(plan, folder, place)
     except KeyboardInterrupt:
         print(f"\nInterrupted. What is done is kept; go on with: python train.py --resume {folder.path}")
         return INTERRUPTED
     return 0
+
+
+def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
+    """Do, or finish, the training that the plan describes, and publish what came of it."""
+    load_tensorflow()
+    from covid_mm.commands.fitting import fit_heads, prepare_network
+    from covid_mm.commands.materials import gather_materials
+    from covid_mm.commands.publish import publish
+
+    materials = gather_materials(plan, folder)
+    network, initial = prepare_network(plan, folder, materials)
+    print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
+    for modality, weights in initial.items():
+        print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
+    fits = fit_heads(plan, folder, network, materials)
+    if place is None:
+        print(
+            f"done; the best weights are in {folder.path} (published are networks of {IMAGE_SIZE}-pixel images only)"
+        )
+    else:
+        publish(plan, folder, network, materials, initial, fits, place)
+
+
+def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
+    """Where the checkpoint goes; None for a training whose network is not one to serve.
+
+    Raises UsageError rather than put phantoms over a checkpoint trained on real images.
+    """
+    from covid_mm.serving.metadata import META_NAME, read_metadata
+
+    if plan.network.image_size != IMAGE_SIZE:
+        return None
+    if plan.output is None:
+        if plan.synthetic:
+            return CHECKPOINTS / f"synthetic-{plan.network.name}"
+        if not plan.network.is_concatenated or plan.data.split != "paper":
+            return folder.path / "checkpoint"
+        return CHECKPOINTS / plan.network.name
+    place = Path(plan.output)
+    if plan.synthetic and (place / META_NAME).exists() and not read_metadata(place).synthetic:
+        raise UsageError(
+            f"{place} holds a checkpoint trained on real images, which a training on phantoms never replaces;"
+            " name another folder with --output."
+        )
+    return place

@@ -133,8 +133,8 @@ class Predictor:
         foreign = [m for m in present if m not in self.network.config.modalities]
         if foreign:
             raise UsageError(
-                f"This checkpoint ({self.metadata.name}) reads {_join(self.network.config.modalities)} only, not"
-                f" {_join(foreign)}; leave that slot empty or choose a checkpoint of a pair."
+                f"This checkpoint ({self.metadata.name}) reads {_join(self.network.config.modalities)} only,"
+                f" not {_join(foreign)}; leave that slot empty or choose a checkpoint of a pair."
             )
         if not present:
             raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
@@ -151,20 +151,20 @@ class Predictor:
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
                 raise CheckpointError(
-                    f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be used:"
-                    " put back the published weights, or train again."
+                    f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be"
+                    " used: put back the published weights, or train again."
                 )
         return [self._assemble(function, images, explained, row) for row, images in enumerate(studies)]
 
     def _assemble(self, function: GradCam, images: Images, explained: Explained, row: int) -> Prediction:
-        answers = {
+        answers: dict[str, BranchAnswer] = {
             self._head(name): self._judge(self._head(name), logits[row])
             for name, logits in explained.logits.items()
         }
         head = self._head(function.target)
         modalities = function.modalities
-        branches = {m: answers[m] for m in modalities if m in answers}
-        heatmaps = {
+        branches: dict[str, BranchAnswer] = {m: answers[m] for m in modalities if m in answers}
+        heatmaps: dict[str, NDArray[np.float32]] = {
             m: self._scale_evidence(explained.evidence[m][row], self.metadata.heatmap_scale[head][m])
             for m in modalities
         }
@@ -185,13 +185,13 @@ class Predictor:
         """Calibrated probabilities and the label that the head's threshold gives."""
         difference = float(logits[POSITIVE] - logits[1 - POSITIVE]) / self.metadata.temperature[head]
         positive = _sigmoid(difference)
-        probabilities = {CLASSES[1 - POSITIVE]: 1.0 - positive, CLASSES[POSITIVE]: positive}
+        probabilities: dict[str, float] = {CLASSES[1 - POSITIVE]: 1.0 - positive, CLASSES[POSITIVE]: positive}
         called = positive >= self.metadata.threshold[head]
         return BranchAnswer(CLASSES[POSITIVE if called else 1 - POSITIVE], probabilities)
 
     @staticmethod
     def _scale_evidence(evidence: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-        """Evidence in logit units as 0..1 on the checkpoint's fixed scale; all zero where too faint to see."""
+        """Evidence in logit units as 0..1 on the checkpoint's fixed scale; all zero where too faint."""
         scaled = np.clip(evidence / np.float32(scale), 0.0, 1.0).astype(np.float32)
         return scaled if float(scaled.max()) >= FAINTEST else np.zeros_like(scaled)
 
@@ -203,8 +203,8 @@ class Predictor:
             said = " and ".join(f"the {MODALITY_TITLES[m]} alone {CLASS_TITLES[n]}" for m, n in names.items())
             yield Notice(
                 "branches_disagree",
-                f"The two images disagree: {said}. The network was trained on agreeing pairs only, so its fused"
-                " answer is least reliable here.",
+                f"The two images disagree: {said}. The network was trained on agreeing pairs only, so its"
+                " fused answer is least reliable here.",
             )
         if len(heatmaps) == 1 and self.network.config.is_concatenated:
             (only,) = heatmaps
@@ -222,8 +222,8 @@ class Predictor:
         if self.metadata.synthetic:
             yield Notice(
                 "synthetic_checkpoint",
-                "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing for"
-                " a person.",
+                "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing"
+                " for a person.",
             )
 
     def _function(self, combination: tuple[Modality, ...]) -> GradCam:

@@ -26,12 +26,14 @@ class InitialWeights:
     """What one branch started from.
 
     kind: `imagenet`, `file`, `checkpoint`, `run` or `random`. origin: one phrase for people.
-    split_hash: the split whose training images these weights have seen, where that is known.
+    seen: `<modality>:<split hash>` of each division whose training images these weights have seen.
+    commands: the command lines that made them, oldest first.
     """
 
     kind: str
     origin: str
-    split_hash: str | None = None
+    seen: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 def parse_weights(text: str, modalities: tuple[Modality, ...]) -> dict[Modality, str]:
@@ -128,16 +130,18 @@ def _load_file(network: Network, modality: Modality, place: Path) -> InitialWeig
 def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWeights:
     """Take one branch out of a checkpoint (meta.json) or a run folder (config.json)."""
     is_checkpoint = (place / "meta.json").exists()
+    wanted = network.backbone(modality).name
     about = _read_json(place / ("meta.json" if is_checkpoint else "config.json"), place)
     try:
         branches = tuple((m, b) for m, b in about["network"]["branches"])
         config = NetworkConfig(branches=branches, head_width=int(about["network"]["head_width"]))
-        split_hashes = about["split"]["hashes"]
-    except (KeyError, TypeError, ValueError) as error:
+        earlier = about["initial_weights"]
+        seen = [f"{m}:{about['split']['hashes'][m]}" for m, b in config.branches if b == wanted]
+        command = about["command"] if is_checkpoint else about["plan"]["command"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{place.name} does not describe a network of this project; name another folder."
         ) from error
-    wanted = network.backbone(modality).name
     fitting = [m for m, b in config.branches if b == wanted]
     if not fitting:
         raise WeightsError(
@@ -151,7 +155,13 @@ def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWe
         ours.set_weights(theirs.get_weights())
     kind = "checkpoint" if is_checkpoint else "run"
     what = f"the {chosen} {wanted} of {kind} {place.name}"
-    return InitialWeights(kind, what, split_hashes.get(chosen) if chosen == modality else None)
+    before = earlier[chosen]
+    return InitialWeights(
+        kind,
+        what,
+        seen=tuple(dict.fromkeys([*before["seen"], *seen])),
+        commands=tuple(dict.fromkeys([*before["commands"], command])),
+    )
 
 
 def _copy_backbone(source: Any, network: Network, modality: Modality) -> None:

@@ -1,0 +1,138 @@
+"""Measure a checkpoint on a folder of images with known answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from covid_mm.commands import load_tensorflow, shorten_command
+from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.errors import DataError
+
+if TYPE_CHECKING:
+    from covid_mm.datasets import Dataset, ImageRecord
+    from covid_mm.evaluation.report import BinaryReport
+    from covid_mm.models.network import Network
+    from covid_mm.serving.metadata import Metadata
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Reports by head, and which images they are of, by modality."""
+
+    reports: dict[str, BinaryReport]
+    images: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"images": self.images, "metrics": {h: report.to_dict() for h, report in self.reports.items()}}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `evaluate`."""
+    parser.add_argument("--data", metavar="DIR", required=True, help="folder with data sets, as for train.py")
+    parser.add_argument(
+        "--modality",
+        choices=MODALITIES,
+        help="the folder itself holds one modality in two class folders (covid-19 and normal or non-covid)",
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    parser.add_argument("--output", metavar="DIR", help="write evaluation.json into this folder")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and print a table. Returns the exit code."""
+    root = Path(options.data)
+    if not root.is_dir():
+        raise DataError(
+            f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
+        )
+    load_tensorflow()
+    from covid_mm.commands.model_card import title_head
+    from covid_mm.evaluation.tables import confusion_table, metrics_table
+    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+
+    network, meta = load_checkpoint(Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT)
+    evaluation = evaluate_checkpoint(network, meta, find_images(root, options.modality, meta))
+    for modality, which in evaluation.images.items():
+        print(f"{MODALITY_TITLES[modality]}: {which}")
+    print()
+    print(metrics_table({title_head(head): report for head, report in evaluation.reports.items()}))
+    for head, report in evaluation.reports.items():
+        print(f"\n{title_head(head)}:\n\n{confusion_table(report.counts)}")
+    if options.output:
+        from covid_mm.training.run import write_atomically
+
+        place = Path(options.output) / "evaluation.json"
+        about = {
+            "checkpoint": meta.name,
+            "sha256": meta.sha256,
+            "command": shorten_command(shlex.join(["python", "-m", "covid_mm", *sys.argv[1:]])),
+        }
+        text = json.dumps(about | evaluation.to_dict(), indent=2)
+        write_atomically(place, text.encode() + b"\n")
+        print(f"\nwritten {place}")
+    return 0
+
+
+def find_images(root: Path, modality: Modality | None, meta: Metadata) -> dict[Modality, Dataset]:
+    """The data sets under root that the checkpoint can read; CoronaHack chosen as in its training."""
+    from covid_mm.datasets import find_class_folders, find_datasets
+
+    config = DataConfig(split=meta.raw["split"]["protocol"], seed=int(meta.raw["split"]["seed"]))
+    if modality is not None:
+        found: dict[Modality, Dataset] = {modality: find_class_folders(root, modality)}
+    else:
+        found = find_datasets(root, config)
+    readable = {m: dataset for m, dataset in found.items() if m in meta.network.modalities}
+    if not readable:
+        raise DataError(
+            f"{root} holds no images of a modality that checkpoint {meta.name} reads"
+            f" ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
+        )
+    return readable
+
+
+def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modality, Dataset]) -> Evaluation:
+    """Report every head that the images allow.
+
+    Of a data set that the checkpoint was trained on, only the validation side of its split is
+    used. Raises DataError where that cannot be told apart from the training side.
+    """
+    import numpy as np
+
+    from covid_mm.commands.measurement import answer_heads, report_heads
+    from covid_mm.datasets import load_images
+    from covid_mm.training.batches import ModalitySamples
+
+    samples: dict[Modality, ModalitySamples] = {}
+    images: dict[str, str] = {}
+    for modality, dataset in datasets.items():
+        records, images[modality] = choose_records(meta, dataset)
+        labels = np.array([record.label for record in records], dtype=np.int64)
+        samples[modality] = ModalitySamples(load_images(records, size=network.config.image_size), labels)
+    outputs = answer_heads(network, samples, seed=int(meta.raw["seed"]))
+    return Evaluation(report_heads(outputs, meta.temperature), images)
+
+
+def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord, ...], str]:
+    """The images to measure on: the validation side of a known data set, all of any other."""
+    from covid_mm.datasets import load_images, split_dataset
+
+    known = [part for part in meta.raw["data"] if part["name"] == dataset.name]
+    if not known:
+        return dataset.records, f"all {len(dataset.records)} images of {dataset.name}, never trained on"
+    config = DataConfig(split=meta.raw["split"]["protocol"], seed=int(meta.raw["split"]["seed"]))
+    needed = load_images(dataset.records) if config.split == "grouped" else None
+    split = split_dataset(dataset, config, needed)
+    if split.hash != known[0]["split_hash"]:
+        raise DataError(
+            f"{dataset.name} is here with other images than checkpoint {meta.name} was trained on, so training"
+            " and validation images cannot be told apart; use the whole data set as Kaggle unzips it."
+        )
+    return split.validation, f"the {len(split.validation)} validation images of {dataset.name}"

@@ -1,0 +1,116 @@
+"""The network with its initial weights, and the fit of each of its heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from covid_mm.commands.materials import Materials
+from covid_mm.commands.plan import TrainingPlan
+from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality, TrainingConfig
+from covid_mm.models.network import FUSED, Network, build_network
+from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT
+from covid_mm.training.batches import BoundarySamples, ModalitySamples, prepare_boundary
+from covid_mm.training.fit import FitResult, fit_network
+from covid_mm.training.initial_weights import InitialWeights, initialise_network
+from covid_mm.training.progress import ProgressBar, open_bar
+from covid_mm.training.run import RunFolder
+
+
+def prepare_network(
+    plan: TrainingPlan, folder: RunFolder, materials: Materials
+) -> tuple[Network, dict[Modality, InitialWeights]]:
+    """Build the network with its initial weights; a resumed run takes those it started from."""
+    network = build_network(plan.network, plan.training.seed)
+    start = folder.path / "initial.weights.h5"
+    if start.exists() and (folder.path / "config.json").exists():
+        load_weights(network, start)
+        kept = folder.read_json("config.json")["initial_weights"]
+        return network, {m: restore_initial(kept[m]) for m in plan.network.modalities}
+    initial = initialise_network(network, plan.weights, DEFAULT_CHECKPOINT)
+    save_weights(network, start)
+    folder.write_json(
+        "config.json",
+        {
+            "plan": plan.to_dict(),
+            "network": dataclasses.asdict(plan.network),
+            "split": {
+                "protocol": plan.data.split,
+                "hashes": {m: split.hash for m, split in materials.splits.items()},
+            },
+            "initial_weights": {m: dataclasses.asdict(weights) for m, weights in initial.items()},
+        },
+    )
+    return network, initial
+
+
+def restore_initial(values: dict[str, Any]) -> InitialWeights:
+    """Initial weights as config.json keeps them."""
+    return InitialWeights(values["kind"], values["origin"], tuple(values["seen"]), tuple(values["commands"]))
+
+
+def fit_heads(
+    plan: TrainingPlan, folder: RunFolder, network: Network, materials: Materials
+) -> dict[str, FitResult]:
+    """Fit the network, then each branch's own head on the features that came of it."""
+    fits = {FUSED: fit_part(plan, folder, network, materials, head=FUSED)}
+    if network.config.is_concatenated:
+        for modality in network.config.modalities:
+            fits[modality] = fit_part(plan, folder, network, materials, head=modality)
+    return fits
+
+
+def fit_part(
+    plan: TrainingPlan, folder: RunFolder, network: Network, materials: Materials, *, head: str
+) -> FitResult:
+    """Fit one head: the concatenated (or only) one as planned, a branch's own on frozen features."""
+    own = head != FUSED
+    training = dataclasses.replace(plan.training, fine_tune="frozen") if own else plan.training
+    part = RunFolder(folder.path / f"head-{head}") if own else folder
+    modalities = [m for m in MODALITIES if m in network.config.modalities and head in (FUSED, m)]
+    boundary: dict[str, dict[Modality, BoundarySamples]] = {"train": {}, "validation": {}}
+    for modality in modalities:
+        for side, samples in (("train", materials.training), ("validation", materials.validation)):
+            boundary[side][modality] = cut_branch(
+                network,
+                modality,
+                samples[modality],
+                training,
+                folder,
+                views=training.views if side == "train" else 1,
+            )
+    title = network.config.name if not own else f"{MODALITY_TITLES[head]} head"
+    return fit_network(
+        network,
+        boundary["train"],
+        boundary["validation"],
+        training,
+        part,
+        head=head,
+        callbacks=(ProgressBar(title, training.epochs, training.steps_per_epoch),),
+    )
+
+
+def cut_branch(
+    network: Network,
+    modality: Modality,
+    samples: ModalitySamples,
+    training: TrainingConfig,
+    folder: RunFolder,
+    *,
+    views: int,
+) -> BoundarySamples:
+    """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
+    total = views * len(samples.images)
+    with open_bar(f"{MODALITY_TITLES[modality]} features", total) as bar:
+        return prepare_boundary(
+            network,
+            modality,
+            samples,
+            fine_tune=training.fine_tune,
+            views=views,
+            seed=training.seed,
+            cache=folder.path / "features",
+            progress=lambda done, _: bar.update(done - bar.n),
+        )

@@ -1,0 +1,130 @@
+"""What a trained network is worth and how it is to be read: reports, temperatures, heatmap scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import POSITIVE, Modality
+from covid_mm.datasets import training_pairs, validation_pairs
+from covid_mm.evaluation.calibration import fit_temperature, softmax_with_temperature
+from covid_mm.evaluation.report import BinaryReport, evaluate_binary
+from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.models.network import FUSED, Network
+from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.features import to_network_input
+
+THRESHOLD = 0.5  # not tuned: the likelier class, as in the paper
+SCALE_PERCENTILE = 99.0
+SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """One head's logits (n, 2) and the labels (n,) of the studies they answer."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def positive_probability(self, temperature: float) -> NDArray[np.float64]:
+        """Calibrated probability (n,) of covid19_pneumonia."""
+        shares: NDArray[np.float64] = softmax_with_temperature(self.logits, temperature)[:, POSITIVE]
+        return shares
+
+
+def answer_heads(
+    network: Network, samples: dict[Modality, ModalitySamples], *, seed: int
+) -> dict[str, HeadOutputs]:
+    """Every head's outputs: branch heads on all images of their modality, the fused one on fixed pairs.
+
+    Each image goes through its backbone once. Keys as in meta.json: `fused`, `ct`, `xray`; a
+    single network's only head has its modality's name.
+    """
+    features = {
+        modality: keras.Model(network.image_input(modality), network.features(modality)).predict(
+            to_network_input(samples[modality].images), batch_size=_BATCH, verbose=0
+        )
+        for modality in network.config.modalities
+    }
+    outputs: dict[str, HeadOutputs] = {}
+    if network.config.is_concatenated:
+        rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
+        head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
+        paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
+        outputs[FUSED] = HeadOutputs(
+            head.predict(paired, batch_size=_BATCH, verbose=0), samples["ct"].labels[rows[:, 0]]
+        )
+    for modality in network.config.modalities:
+        head = keras.Model(network.features(modality), network.logits(modality))
+        logits = head.predict(features[modality], batch_size=_BATCH, verbose=0)
+        outputs[modality] = HeadOutputs(logits, samples[modality].labels)
+    return outputs
+
+
+def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
+    """A temperature a head, from validation studies; never below 1."""
+    return {head: fit_temperature(part.logits, part.labels) for head, part in outputs.items()}
+
+
+def report_heads(outputs: dict[str, HeadOutputs], temperature: dict[str, float]) -> dict[str, BinaryReport]:
+    """A report a head at the decision threshold."""
+    return {
+        head: evaluate_binary(part.positive_probability(temperature[head]), part.labels, THRESHOLD)
+        for head, part in outputs.items()
+    }
+
+
+def compare_outputs(
+    before: dict[str, HeadOutputs], after: dict[str, HeadOutputs], temperature: dict[str, float]
+) -> dict[str, Any]:
+    """What storing kernels as float16 changes: greatest change of a probability, labels that turn."""
+    changes: dict[str, Any] = {}
+    for head, part in before.items():
+        old, new = (outputs[head].positive_probability(temperature[head]) for outputs in (before, after))
+        changes[head] = {
+            "studies": len(part.labels),
+            "greatest_probability_change": float(np.abs(old - new).max()),
+            "labels_changed": int(((old >= THRESHOLD) != (new >= THRESHOLD)).sum()),
+        }
+    return changes
+
+
+def measure_heatmap_scale(
+    network: Network, samples: dict[Modality, ModalitySamples], *, seed: int
+) -> dict[str, dict[Modality, float]]:
+    """The evidence drawn as 1, a head and modality: a high percentile over training images' pixels.
+
+    Evidence is for the class that the network itself names, as on the page.
+    """
+    scales: dict[str, dict[Modality, float]] = {}
+    modalities = network.config.modalities
+    for chosen in dict.fromkeys([modalities, *((m,) for m in modalities)]):
+        studies = _draw_studies({m: samples[m] for m in chosen}, seed)
+        function = GradCam(network, chosen)
+        collected: dict[Modality, list[NDArray[np.float32]]] = {m: [] for m in chosen}
+        for start in range(0, len(next(iter(studies.values()))), _BATCH):
+            part = {m: to_network_input(images[start : start + _BATCH]) for m, images in studies.items()}
+            count = len(next(iter(part.values())))
+            explained = function.explain(part, np.full(count, PREDICTED, np.int32))
+            for modality in chosen:
+                collected[modality].append(explained.evidence[modality])
+        head = function.target if network.config.is_concatenated else chosen[0]
+        scales[head] = {
+            m: max(float(np.percentile(np.concatenate(maps), SCALE_PERCENTILE)), 1e-6)
+            for m, maps in collected.items()
+        }
+    return scales
+
+
+def _draw_studies(samples: dict[Modality, ModalitySamples], seed: int) -> dict[Modality, NDArray[np.float32]]:
+    if len(samples) == 2:
+        rows = training_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed, epoch=0)
+    else:
+        (only,) = samples.values()
+        rows = np.random.default_rng(seed).permutation(len(only.labels))[:, None]
+    return {m: part.images[rows[:SCALE_STUDIES, column]] for column, (m, part) in enumerate(samples.items())}

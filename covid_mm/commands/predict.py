@@ -1,0 +1,91 @@
+"""Answer one study: a CT slice, an X-ray, or both."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from covid_mm.commands import load_tensorflow
+from covid_mm.config import CLASS_TITLES, MODALITY_TITLES, RESEARCH_USE
+from covid_mm.errors import ImageError, UsageError
+from covid_mm.serving.prediction import Prediction
+
+HEATMAP_SIDE = 600  # pixels of the overlays written to --heatmaps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `predict`."""
+    parser.add_argument("--ct", metavar="FILE", help="chest CT slice, PNG or JPEG")
+    parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG or JPEG")
+    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    parser.add_argument(
+        "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict and print. Returns the exit code."""
+    if not options.ct and not options.xray:
+        raise UsageError("There is no image: give --ct FILE, --xray FILE, or both.")
+    for path in (options.ct, options.xray):
+        if path and not Path(path).is_file():
+            raise ImageError(f"{path} is not a file; name a PNG or JPEG image.")
+    load_tensorflow()
+    from covid_mm.serving.predictor import load_predictor
+
+    prediction = load_predictor(options.checkpoint).predict(ct=options.ct, xray=options.xray)
+    files = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
+    if options.json:
+        print(json.dumps(prediction.to_dict(files), indent=2, allow_nan=False))
+    else:
+        print(describe(prediction, files))
+    return 0
+
+
+def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
+    """Write `<modality>_heatmap.png`, the heatmap laid over its image; modality -> file."""
+    import cv2
+
+    from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--heatmaps {folder} cannot be made a folder ({error.strerror}); name another one."
+        ) from error
+    files: dict[str, str] = {}
+    for modality, heatmap in prediction.heatmaps.items():
+        side = (HEATMAP_SIDE, HEATMAP_SIDE)
+        image = cv2.resize(prediction.images[modality], side, interpolation=cv2.INTER_CUBIC)
+        overlay = blend_heatmap(image, resize_heatmap(heatmap, *side))
+        file = folder / f"{modality}_heatmap.png"
+        partial = folder / f".{modality}_heatmap.partial.png"
+        cv2.imwrite(str(partial), cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+        partial.rename(file)
+        files[modality] = str(file)
+    return files
+
+
+def describe(prediction: Prediction, files: dict[str, str]) -> str:
+    """The answer in sentences."""
+    from covid_mm.config import CLASSES, POSITIVE
+
+    positive = CLASSES[POSITIVE]
+    threshold = prediction.checkpoint.decision_threshold
+    lines = [
+        f"{CLASS_TITLES[prediction.label]}: probability of {CLASS_TITLES[positive]}"
+        f" {prediction.probabilities[positive]:.3f}, threshold {threshold:g}"
+    ]
+    lines += [
+        f"  {MODALITY_TITLES[modality]} alone: {CLASS_TITLES[answer.label]} ({answer.probabilities[positive]:.3f})"
+        for modality, answer in prediction.branches.items()
+    ]
+    lines += [f"  note: {notice.message}" for notice in prediction.warnings]
+    lines += [f"  heatmap: {file}" for file in files.values()]
+    lines.append(
+        f"{RESEARCH_USE} Checkpoint {prediction.checkpoint.name}, {prediction.checkpoint.trained_on}."
+    )
+    return "\n".join(lines)
