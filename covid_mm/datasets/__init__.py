@@ -5,7 +5,10 @@
     sarscov2.py     the SARS-CoV-2 CT-scan data set, the paper's CT source
     coronahack.py   the CoronaHack chest X-ray data set, the paper's X-ray source
     folders.py      plain ct/ and xray/ folders
+    similarity.py   how alike two images are
+    grouping.py     which images must stay on one side of a split
     split.py        training and validation: the paper's protocol and the grouped one
+    audit.py        copies and patients on both sides, sources that give the class away
     pairs.py        CT and X-ray paired within a class
     store.py        decoded images in memory and on disk
 
@@ -14,7 +17,9 @@ Synthetic phantoms are in `phantoms.py`.
 
 from __future__ import annotations
 
+from covid_mm.datasets.audit import SplitAudit, audit_split
 from covid_mm.datasets.finding import find_datasets
+from covid_mm.datasets.grouping import group_records
 from covid_mm.datasets.index import Dataset, ImageRecord
 from covid_mm.datasets.pairs import training_pairs, validation_pairs
 from covid_mm.datasets.split import Split, load_split, save_split, split_dataset
@@ -24,8 +29,11 @@ __all__ = [
     "Dataset",
     "ImageRecord",
     "Split",
+    "SplitAudit",
+    "audit_split",
     "check_readable",
     "find_datasets",
+    "group_records",
     "load_images",
     "load_split",
     "save_split",

@@ -21,7 +21,8 @@ class ImageRecord:
     """One image of a data set.
 
     label: index into CLASSES. name: posix path within its data set, the same on every machine.
-    group: patient or study, None where it is not known.
+    group: patient or study, None where it is not known. source: hospital or collection that it came
+    from, None where it is not known.
     """
 
     path: Path
@@ -29,13 +30,15 @@ class ImageRecord:
     label: int
     name: str
     group: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """All images of one modality, with what a reader must know about them.
 
-    records: in an order that depends on names only. source: where the images come from.
+    records: in an order that depends on names only. source: where the images come from. in_order:
+    images whose file numbers are close are often of one patient.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Dataset:
     licence: str
     caveats: tuple[str, ...]
     source: str
+    in_order: bool = False
 
     @property
     def counts(self) -> tuple[int, int]:

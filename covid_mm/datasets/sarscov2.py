@@ -42,6 +42,7 @@ def find_sarscov2(folders: Iterable[Path], config: DataConfig) -> list[Dataset]:
                 licence="CC BY-NC-SA 4.0",
                 caveats=CAVEATS,
                 source="https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset",
+                in_order=True,
             )
         )
     return found

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, DataConfig, Modality, SplitProtocol, TableI
+from covid_mm.datasets.grouping import group_records
 from covid_mm.datasets.index import Dataset, ImageRecord, count_labels, rank_by_seed
 from covid_mm.errors import DataError, UsageError
 
@@ -57,11 +58,18 @@ def split_dataset(dataset: Dataset, config: DataConfig, images: NDArray[np.float
     `paper`: each class at random, in Table I's proportions (884 of 1,243 and 866 of 1,257 train),
     so that 1,750 train and 750 validate where there are 2,500. Patients fall on both sides.
 
+    `grouped`: the same proportions as nearly as the groups allow, with every group of
+    `grouping.group_records` (patients, near-identical images, runs of CT slices) on one side.
+    images: what `load_images` gives for the data set's records, read by this protocol only; where
+    it is absent or not at 150 x 150, the files are decoded again.
+
     Raises:
-        DataError: where a class has fewer than two images.
+        DataError: where a class has too few images, or groups, for two sides.
     """
     if config.split == "paper":
         trains = _choose_by_class(dataset, config.seed)
+    elif config.split == "grouped":
+        trains = _choose_by_group(dataset, config.seed, group_records(dataset, images))
     else:
         raise UsageError(f"Split {config.split!r} is not known; expected paper or grouped.")
     records = dataset.records
@@ -131,13 +139,54 @@ def _choose_by_class(dataset: Dataset, seed: int) -> set[int]:
     records = dataset.records
     order = rank_by_seed(records, seed, "split")
     trains: set[int] = set()
-    for label, fraction in enumerate(TableI().train_fractions):
-        members = [position for position in order if records[position].label == label]
-        if len(members) < 2:
-            raise DataError(
-                f"{dataset.name} has {len(members)} image of the class {CLASSES[label]}; a split needs at"
-                " least 2 of each class."
-            )
-        wanted = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        trains.update(members[:wanted])
+    for label, wanted in enumerate(_count_training(dataset)):
+        trains.update([position for position in order if records[position].label == label][:wanted])
     return trains
+
+
+def _choose_by_group(dataset: Dataset, seed: int, groups: NDArray[np.int64]) -> set[int]:
+    """Positions that train when whole groups are dealt out.
+
+    Groups come in a seeded order, twice: first one validates where it fits into what Table I's
+    proportions leave open in each class, then where it brings the counts nearer to them.
+    """
+    records = dataset.records
+    labels = np.array([record.label for record in records])
+    members: dict[int, list[int]] = {}
+    for position in rank_by_seed(records, seed, "split"):
+        members.setdefault(int(groups[position]), []).append(position)
+    sizes = {
+        group: np.bincount(labels[positions], minlength=len(CLASSES)) for group, positions in members.items()
+    }
+    totals = np.bincount(labels, minlength=len(CLASSES))
+    missing = totals - np.array(_count_training(dataset))  # still to be validated, a class
+    validates: set[int] = set()
+    for exactly in (True, False):
+        for group, size in sizes.items():
+            fits = (size <= missing).all() or not exactly
+            if group not in validates and fits and np.abs(missing - size).sum() < np.abs(missing).sum():
+                validates.add(group)
+                missing = missing - size
+    for label, name in enumerate(CLASSES):
+        of_class = [group for group in sizes if sizes[group][label]]
+        if not any(group in validates for group in of_class):
+            validates.add(min(of_class, key=lambda group: int(sizes[group].sum())))
+        if all(group in validates for group in of_class):
+            raise DataError(
+                f"{dataset.name} can't be split by groups: {len(of_class)} group of images that belong"
+                f" together hold all of the class {name}; use the paper's split or more patients."
+            )
+    return {p for group, positions in members.items() if group not in validates for p in positions}
+
+
+def _count_training(dataset: Dataset) -> list[int]:
+    """Training images a class by Table I's proportions, at least one on each side."""
+    counts = []
+    for label, (count, fraction) in enumerate(zip(dataset.counts, TableI().train_fractions, strict=True)):
+        if count < 2:
+            raise DataError(
+                f"{dataset.name} has {count} image of the class {CLASSES[label]}; a split needs at least 2"
+                " of each class."
+            )
+        counts.append(min(max(round(count * fraction), 1), count - 1))
+    return counts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from covid_mm.errors import ImageError
+
 SIGNATURE = b"\xff\xd8\xff"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: holds the size
 _START_OF_SCAN, _END = 0xDA, 0xD9
+_MOST_SCANS = 200  # encoders write at most a few dozen; each one costs a pass over all pixels
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -30,3 +33,13 @@ def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
+
+
+def check_jpeg(data: bytes, what: str) -> None:
+    """Refuse a file whose many passes would keep the decoder busy for minutes.
+
+    Raises:
+        ImageError: where it has more scans than any encoder writes.
+    """
+    if data.count(bytes((0xFF, _START_OF_SCAN))) > _MOST_SCANS:
+        raise ImageError(f"{what} has more than {_MOST_SCANS} scans; save it anew as a plain JPEG or PNG.")

@@ -97,6 +97,7 @@ def _decode(data: bytes, what: str, limits: ImageLimits) -> NDArray[np.float32]:
         size = jpeg.read_jpeg_size(data)
         if size is not None:
             check_pixels(*size, what, limits)
+        jpeg.check_jpeg(data, what)
         return decode_raster(data, what, limits)
     if data[128:132] == b"DICM":
         # DICOM's place: a `dicom.py` with `decode_dicom(data, what, limits)` is called from here.
