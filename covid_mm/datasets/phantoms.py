@@ -1,0 +1,123 @@
+"""Synthetic studies: a CT slice and a chest X-ray of one made-up body, with their lesion masks.
+
+They feed the tests, the examples ("synthetic phantom, not a patient") and training without data.
+No patient image goes into them. The two classes differ by the lesions and by nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from covid_mm.config import CLASSES, MODALITIES
+from covid_mm.datasets.lesions import Lesions, LungTexture, Vessels
+from covid_mm.datasets.projection import CtSettings, FilmSettings, Patient, cut_slice, project_film
+from covid_mm.datasets.thorax import Anatomy
+from covid_mm.errors import DataError, UsageError
+
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class PhantomStudy:
+    """One study: pictures uint8 0..255 (size, size), masks bool (size, size), label 0 or 1."""
+
+    ct: NDArray[np.uint8]
+    xray: NDArray[np.uint8]
+    ct_lesions: NDArray[np.bool_]
+    xray_lesions: NDArray[np.bool_]
+    label: int
+
+
+def make_study(label: int, seed: int, *, size: int = 224, lesion_strength: float = 1.0) -> PhantomStudy:
+    """The study number `seed` of a class: label 0 healthy, 1 with ground-glass and consolidation.
+
+    The same seed gives the same body, slice and noise whatever the label. lesion_strength 0..1
+    fades the lesions; at 0 both labels give the same images. The same arguments give the same
+    study everywhere (a grey level may differ by one where processors round differently).
+
+    Raises:
+        UsageError: a label other than 0 and 1, a negative seed, a size below 32.
+    """
+    if label not in (0, 1) or seed < 0 or size < _SMALLEST or not 0 <= lesion_strength <= 1:
+        raise UsageError(
+            f"A phantom needs label 0 or 1, seed >= 0, size >= {_SMALLEST} and lesion strength 0 to 1;"
+            f" got label {label}, seed {seed}, size {size}, lesion strength {lesion_strength}."
+        )
+    streams = [np.random.default_rng([seed, part]) for part in range(6)]
+    anatomy = Anatomy.draw(streams[0])
+    ct_settings, film_settings = CtSettings.draw(streams[1]), FilmSettings.draw(streams[2], anatomy)
+    lesions = Lesions.draw(streams[3], anatomy, ct_settings.level, lesion_strength) if label else None
+    inner = streams[4]
+    patient = Patient(anatomy, LungTexture.draw(inner), Vessels.draw(inner, anatomy), lesions)
+    noise = streams[5]
+    ct, ct_lesions = cut_slice(patient, ct_settings, noise)
+    xray, xray_lesions = project_film(patient, film_settings, noise)
+    return PhantomStudy(
+        ct=_fit(ct, size),
+        xray=_fit(xray, size),
+        ct_lesions=_fit(ct_lesions * np.float32(255), size) > 127,
+        xray_lesions=_fit(xray_lesions * np.float32(255), size) > 127,
+        label=label,
+    )
+
+
+def _fit(image: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
+    """The image at another size, antialiased, rounded to grey levels."""
+    if image.shape != (size, size):
+        resized = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+        image = np.asarray(resized, np.float32)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def write_phantoms(
+    root: Path,
+    *,
+    per_class: int,
+    seed: int = 0,
+    size: int = 224,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write phantoms as PNG into `root/{ct,xray}/{normal,covid19_pneumonia}/phantom-NNNNN.png`.
+
+    No body is shared between the classes; the two modalities of one study carry the same name.
+    Each file appears whole, and those that are there already are kept, so that a broken run goes
+    on. progress(done, total) is called after each study.
+
+    Raises:
+        UsageError: per_class below 1.
+        DataError: the folder cannot be written.
+    """
+    if per_class < 1:
+        raise UsageError(f"Phantoms need at least one study a class; got {per_class}.")
+    total = per_class * len(CLASSES)
+    for number in range(total):
+        label = number % len(CLASSES)
+        paths = [
+            Path(root) / modality / CLASSES[label] / f"phantom-{number:05d}.png" for modality in MODALITIES
+        ]
+        if not all(path.exists() for path in paths):
+            study = make_study(label, seed * 1_000_003 + number, size=size)
+            for path, image in zip(paths, (study.ct, study.xray), strict=True):
+                _write_png(path, image)
+        if progress is not None:
+            progress(number + 1, total)
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write beside the target, then rename, so that no half file is ever seen under its name."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(draft, format="PNG")
+        os.replace(draft, path)
+    except OSError as error:
+        raise DataError(
+            f"Phantom {path} could not be written ({error.strerror or error}); choose a folder that can be."
+        ) from error
