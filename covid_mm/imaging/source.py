@@ -21,6 +21,7 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray
 
 _DEFAULT_LIMITS = ImageLimits()
 _ANONYMOUS = "The image"
+_LONGEST_NAME = 80  # letters of a file's name in a message
 _FOREIGN = {  # first bytes -> name, for a clearer refusal
     b"GIF8": "a GIF",
     b"II*\x00": "a TIFF",
@@ -63,13 +64,19 @@ def read_grey(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -> 
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(bytes(source), _ANONYMOUS, limits)
     if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        return _decode(_read_file(path, limits), os.path.basename(path) or _ANONYMOUS, limits)
+        path = os.fsdecode(source)
+        return _decode(_read_file(path, limits), _short_name(path), limits)
     raise ImageError(f"Expected a path, bytes, a PIL image or a numpy array, got {type(source).__name__}.")
 
 
+def _short_name(path: str) -> str:
+    """The last part of a path, fit for one line."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in os.path.basename(path))
+    return (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}...") or _ANONYMOUS
+
+
 def _read_file(path: str, limits: ImageLimits) -> bytes:
-    name = os.path.basename(path) or _ANONYMOUS
+    name = _short_name(path)
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
