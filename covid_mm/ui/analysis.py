@@ -17,6 +17,8 @@ from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.loading import StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
 
+FUSED = "fused"
+HEADS = (FUSED, *MODALITIES)  # as meta.json names them
 SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
 BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
 GONE = "the uploaded image is no longer kept on the server; add it again."
@@ -26,10 +28,15 @@ _log = logging.getLogger("covid_mm.ui")
 
 @dataclass(frozen=True)
 class Analysis:
-    """An answer with the images as the page shows them: modality -> View."""
+    """An answer, and what the page needs to show it.
+
+    views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
+    probability from which it is called positive.
+    """
 
     prediction: Prediction
     views: dict[str, View]
+    thresholds: dict[str, float]
 
 
 def analyse_study(
@@ -60,7 +67,9 @@ def analyse_study(
         except ImageError as error:
             raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
     prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"))
-    return Analysis(prediction, views)
+    known = predictor.meta.get("decision_threshold", {})
+    thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
+    return Analysis(prediction, views, thresholds)
 
 
 def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:

@@ -172,7 +172,7 @@ def _rename(header: bytes) -> bytes:
         key, _, value = line.partition(b":")
         if key.strip().lower() == b"content-disposition":
             _, options = parse_options_header(value.strip())
-            if b"filename" in options or b"filename*" in options:
+            if b"filename" in value.lower():  # also filename*, and spellings that parsers differ on
                 field = options.get(b"name", b"files").replace(b'"', b"").replace(b"\\", b"")
                 token = secrets.token_hex(8).encode()
                 line = b'Content-Disposition: form-data; name="%s"; filename="image-%s"' % (field, token)

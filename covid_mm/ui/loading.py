@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from covid_mm.errors import CovidMMError
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
@@ -16,6 +16,10 @@ class StudyPredictor(Protocol):
     @property
     def info(self) -> CheckpointInfo:
         """The checkpoint that answers."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The checkpoint's meta.json; the page reads `decision_threshold` from it, by head."""
 
     def warm_up(self) -> None:
         """Compile before the first study, so that it does not wait for that."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from html import escape
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import CheckpointInfo, Notice, Prediction
-from covid_mm.ui.analysis import SLOT_TITLES, Analysis
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
+from covid_mm.ui.analysis import FUSED, SLOT_TITLES, Analysis
 from covid_mm.ui.pictures import View, make_colour_bar, make_heat_layer
 from covid_mm.ui.static import read_asset
 
@@ -56,11 +56,11 @@ def render_analysis(analysis: Analysis) -> str:
     return _panel(
         f"Answer: {_describe_answer(prediction)}.",
         f"""
-{_render_answer(prediction)}
+{_render_answer(prediction, analysis.thresholds)}
 {_render_notices(prediction.warnings)}
 <div class="mm-views">
   <div class="mm-views-head"><h2>Images and evidence</h2>
-    <button type="button" class="mm-enlarge">Larger or smaller</button></div>
+    <button type="button" class="mm-enlarge"><span>Enlarge</span><span>Make smaller</span></button></div>
   {views}
 </div>
 {_render_checkpoint(prediction.checkpoint, prediction.timing_ms)}""",
@@ -104,8 +104,7 @@ def _describe_answer(prediction: Prediction) -> str:
     return text
 
 
-def _render_answer(prediction: Prediction) -> str:
-    threshold = prediction.checkpoint.decision_threshold
+def _render_answer(prediction: Prediction, thresholds: dict[str, float]) -> str:
     used = join_modalities(prediction.modalities)
     alone = len(prediction.modalities) == 1
     source = f"from the {used} alone" if alone else f"from {used} together"
@@ -130,43 +129,49 @@ def _render_answer(prediction: Prediction) -> str:
     </div>
     {figures}
   </div>
-  {_render_bars(prediction, threshold)}
+  {_render_bars(prediction, thresholds)}
 </section>"""
 
 
-def _render_bars(prediction: Prediction, threshold: float) -> str:
-    rows = []
+def _render_bars(prediction: Prediction, thresholds: dict[str, float]) -> str:
+    """One bar a head on the same scale, each with its own threshold as a tick."""
+    rows, ticks = [], {}
     if prediction.probabilities and len(prediction.modalities) > 1:
-        rows.append(_render_bar("Together", "fused", prediction.label, prediction.probabilities, threshold))
+        fused = BranchAnswer(prediction.label, prediction.probabilities)
+        rows.append(_render_bar("Together", FUSED, fused, thresholds[FUSED]))
+        ticks["together"] = format_threshold(thresholds[FUSED])
     for modality in MODALITIES:
+        name = f"{MODALITY_TITLES[modality]} alone"
         if answer := prediction.branches.get(modality):
-            name = f"{MODALITY_TITLES[modality]} alone"
-            rows.append(_render_bar(name, modality, answer.label, answer.probabilities, threshold))
+            rows.append(_render_bar(name, modality, answer, thresholds[modality]))
+            ticks[name] = format_threshold(thresholds[modality])
         else:
             rows.append(_render_missing_bar(MODALITY_TITLES[modality], modality, "not given"))
+    values = set(ticks.values())
+    where = values.pop() if len(values) == 1 else ", ".join(f"{v} ({name})" for name, v in ticks.items())
     return f"""
 <div class="mm-bars">
   <p class="mm-bars-title">Calibrated probability of {escape(CLASS_TITLES[POSITIVE_CLASS])}</p>
   <dl>{"".join(rows)}</dl>
-  <p class="mm-threshold"><i aria-hidden="true"></i>Called positive from {format_threshold(threshold)} on
-  (decision threshold).</p>
+  <p class="mm-threshold"><i aria-hidden="true"></i>Decision threshold: called positive from
+  {escape(where)} on.</p>
 </div>"""
 
 
-def _render_bar(name: str, key: str, label: str, probabilities: dict[str, float], threshold: float) -> str:
-    if POSITIVE_CLASS not in probabilities:
+def _render_bar(name: str, key: str, answer: BranchAnswer, threshold: float) -> str:
+    if POSITIVE_CLASS not in answer.probabilities:
         return _render_missing_bar(name, key, "undetermined")
-    value = probabilities[POSITIVE_CLASS]
+    value = answer.probabilities[POSITIVE_CLASS]
     near = ""
     if abs(value - threshold) < NEAR_THRESHOLD:
-        near = " just below the threshold" if value < threshold else " just at the threshold"
+        near = ", just below the threshold" if value < threshold else ", just at the threshold"
     return f"""
-<div class="mm-bar" data-branch="{key}" data-label="{escape(label)}">
+<div class="mm-bar" data-branch="{key}" data-label="{escape(answer.label)}">
   <dt>{escape(name)}</dt>
   <dd class="mm-track" aria-hidden="true"><span class="mm-fill" style="width:{value * 100:.1f}%"></span>
     <i style="left:{threshold * 100:.1f}%"></i></dd>
   <dd class="mm-value"><b>{format_probability(value)}</b>
-    <span>{escape(CLASS_TITLES[label])}{near}</span></dd>
+    <span>{escape(CLASS_TITLES[answer.label])}{near}</span></dd>
 </div>"""
 
 

@@ -32,6 +32,7 @@ class FakePredictor:
     """
 
     info = INFO
+    meta = {"decision_threshold": {"fused": 0.5, "ct": 0.5, "xray": 0.5}}  # noqa: RUF012
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
@@ -92,7 +93,7 @@ def _both(value: float) -> dict[str, float]:
 
 
 def main() -> int:
-    """Serve the page with this predictor: `python tests/ui/fake.py PORT TEMPORARY [DELAY]`."""
+    """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY [DELAY]`."""
     import sys
 
     from covid_mm.ui.server import ServerSettings, serve

@@ -1,0 +1,132 @@
+"""Starts the real page as a process of its own, and talks to it without a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE = Path(__file__).with_name("fake_predictor.py")
+
+
+class LiveServer:
+    """One server process. `command` may hold {port} and {temporary}; without it the fake serves."""
+
+    def __init__(self, temporary: Path, command: list[str] | None = None, *, delay: float = 0.0) -> None:
+        self.temporary = temporary
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = temporary / f"server-{self.port}.log"
+        default = [sys.executable, str(FAKE), "{port}", "{temporary}", str(delay)]
+        filled = [part.format(port=self.port, temporary=temporary) for part in command or default]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+        environment.pop("GRADIO_TEMP_DIR", None)
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(filled, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def uploads(self) -> list[Path]:
+        """All files in the server's private folder but its lock."""
+        folders = self.temporary.glob("covid-mm-*")
+        return [
+            path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != "lock"
+        ]
+
+    def wait_until_open(self, seconds: float = 60.0) -> LiveServer:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, f"the server ended: {self.log}"
+            try:
+                if httpx.get(self.url, timeout=5).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError(f"the server did not open within {seconds} s: {self.log}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
+class Visitor:
+    """What a browser sends, by hand: uploads, the page's events, everything that comes back."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=30)
+        self.session = secrets.token_hex(5)
+        self.received = ""  # all bodies and headers so far
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response = self.client.request(method, path, **options)
+        self.received += f"{response.headers}\n{response.text}\n"
+        return response
+
+    def upload(self, data: bytes, name: str = "image.png") -> dict[str, Any]:
+        response = self.request("POST", "/gradio_api/upload", files={"files": (name, data, "image/png")})
+        response.raise_for_status()
+        return file_data(response.json()[0], name)
+
+    def find_event(self, target: str, event: str = "click") -> int:
+        """The number of the first event of the component with this element id, or of an API name."""
+        config = self.request("GET", "/config").json()
+        ids = {c["id"] for c in config["components"] if c["props"].get("elem_id") == target}
+        for dependency in config["dependencies"]:
+            if dependency["api_name"] == target or any([i, event] in _pairs(dependency) for i in ids):
+                number: int = dependency["id"]
+                return number
+        raise AssertionError(f"no event for {target}")
+
+    def join(self, number: int, data: list[Any]) -> httpx.Response:
+        body = {"data": data, "fn_index": number, "session_hash": self.session}
+        return self.request("POST", "/gradio_api/queue/join", json=body)
+
+    def ask(self, target: str, data: list[Any]) -> dict[str, Any]:
+        """Run one event through the queue; its `process_completed` message."""
+        self.join(self.find_event(target), data).raise_for_status()
+        path = f"/gradio_api/queue/data?session_hash={self.session}"
+        with self.client.stream("GET", path) as stream:
+            for line in stream.iter_lines():
+                self.received += line + "\n"
+                if line.startswith("data:"):
+                    message = json.loads(line[5:])
+                    if message["msg"] == "process_completed":
+                        done: dict[str, Any] = message
+                        return done
+        raise AssertionError("the queue closed without an answer")
+
+    def analyse(self, ct: bytes | None, xray: bytes | None, name: str = "image.png") -> str:
+        """The result panel for two images, as the page's button gets it."""
+        data = [None if image is None else self.upload(image, name) for image in (ct, xray)]
+        panel: str = self.ask("mm-analyse", data)["output"]["data"][0]
+        return panel
+
+
+def file_data(path: str, name: str | None = None) -> dict[str, Any]:
+    """Gradio's file object for an uploaded path."""
+    return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def _pairs(dependency: dict[str, Any]) -> list[list[Any]]:
+    return [list(target) for target in dependency["targets"]]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

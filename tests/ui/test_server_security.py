@@ -1,0 +1,219 @@
+"""The running server against the handbook's threats, each with a number."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from conftest import make_png
+from fake_predictor import SECRET
+from gradio_client import Client, handle_file
+from live_server import LiveServer, Visitor, file_data
+from PIL import Image
+
+MARK = "ZZPHI"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("prefix", ["/file=", "/gradio_api/file=", "/gradio_api/file/", "/gradio_api/proxy="])
+def test_no_file_is_served_to_anyone(visitor: Visitor, dark, prefix):
+    own = visitor.upload(dark)["path"]
+    wanted = [
+        "/etc/passwd",
+        str(ROOT / "app.py"),
+        "app.py",
+        str(ROOT / "checkpoints" / "densenet121-mobilenet" / "model.weights.h5"),
+        "http://169.254.169.254/latest/meta-data/",
+        "https://example.com/",
+        own,
+        "../" * 8 + "etc/passwd",
+        "%2e%2e%2f" * 8 + "etc/passwd",
+    ]
+    answers = [visitor.request("GET", prefix + path) for path in wanted]
+    assert {answer.status_code for answer in answers} <= {403, 404}  # 404: httpx itself climbs "../"
+    assert not any("root:" in answer.text for answer in answers)
+
+
+def test_static_routes_give_nothing_outside(visitor: Visitor):
+    for route in ("/static/", "/assets/", "/svelte/", "/gradio_api/custom_component/"):
+        for climb in ("../" * 12 + "etc/passwd", "%2e%2e/" * 12 + "etc/passwd", "/etc/passwd"):
+            answer = visitor.request("GET", route + climb)
+            assert answer.status_code >= 400 or "root:" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/monitoring",
+        "/monitoring/summary",
+        "/gradio_api/runs",
+        "/gradio_api/vibe-code",
+        "/gradio_api/run-history/records",
+        "/gradio_api/deep_link",
+        "/gradio_api/mcp/sse",
+    ],
+)
+def test_what_the_page_does_not_need_is_closed(visitor: Visitor, path):
+    assert visitor.request("GET", path).status_code in (403, 404)
+
+
+def test_the_queue_cannot_be_bypassed(server: LiveServer, dark, tmp_path):
+    (tmp_path / "ct.png").write_bytes(dark)
+    client = Client(server.url, verbose=False, download_files=False)
+
+    def post(number: int) -> int:
+        kind = "run" if number % 2 else "api"
+        body = {"data": [None, None]}
+        return httpx.post(f"{server.url}/gradio_api/{kind}/diagnose", json=body, timeout=30).status_code
+
+    with ThreadPoolExecutor(9) as pool:
+        honest = pool.submit(
+            client.predict, ct=handle_file(str(tmp_path / "ct.png")), xray=None, api_name="/diagnose"
+        )
+        codes = list(pool.map(post, range(8)))
+        assert codes == [404] * 8
+        assert honest.result()["label"] == "normal"
+
+
+def test_the_queue_is_limited(tmp_path, dark):
+    server = LiveServer(tmp_path, delay=20).wait_until_open()  # the network loads: studies wait
+    try:
+        visitor = Visitor(server.url)
+        number = visitor.find_event("mm-analyse")
+        data = [visitor.upload(dark), None]
+        codes = [visitor.join(number, data).status_code for _ in range(40)]
+    finally:
+        server.stop()
+    assert set(codes) == {200, 503}
+    assert codes.index(503) >= 32
+    assert codes[-1] == 503
+
+
+def test_base64_cannot_carry_an_image_past_the_limit(visitor: Visitor):
+    number = visitor.find_event("diagnose")
+    url = "data:image/png;base64," + base64.b64encode(bytes(5_000_000)).decode()
+    large = visitor.join(number, [{**file_data(""), "url": url}, None])
+    assert large.status_code == 413
+    small = {**file_data(""), "url": "data:image/png;base64," + base64.b64encode(make_png(0.5)).decode()}
+    assert visitor.ask("diagnose", [small, None])["success"] is False
+
+
+def test_uploads_over_20_mb_are_refused_and_leave_nothing(server: LiveServer, visitor: Visitor):
+    before = len(server.uploads)
+    for size in (20 * 2**20 + 1, 21 * 2**20):
+        answer = visitor.request("POST", "/gradio_api/upload", files={"files": ("a", bytes(size))})
+        assert answer.status_code == 413
+    assert len(server.uploads) == before
+
+
+def test_a_client_names_no_path_and_no_link(server: LiveServer, visitor: Visitor):
+    for path in ("/etc/passwd", str(ROOT / "app.py"), str(server.temporary / "secret"), "../../etc/passwd"):
+        done = visitor.ask("diagnose", [file_data(path), None])
+        assert done["success"] is False
+        assert "root:" not in json.dumps(done)
+    for link in ("http://169.254.169.254/a.png", "https://example.com/a.png", "file:///etc/passwd"):
+        done = visitor.ask("diagnose", [file_data(link), None])
+        assert done["success"] is False
+    bare = visitor.ask("diagnose", [{"path": "/etc/passwd"}, None])  # without Gradio's mark
+    assert bare["success"] is False
+
+
+def test_names_and_exif_never_come_back(server: LiveServer, visitor: Visitor):
+    picture = Image.fromarray(np.full((64, 64), 90, np.uint8))
+    exif = picture.getexif()
+    exif[0x010E] = exif[0x9286] = exif[0x013B] = f"{MARK}^JOHN"
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", exif=exif, comment=MARK)
+    assert MARK.encode() in buffer.getvalue()
+    name = f"{MARK}_1950-01-01.jpg"
+
+    panel = visitor.analyse(buffer.getvalue(), buffer.getvalue(), name)
+    assert 'data-label="normal"' in panel
+    files = [visitor.upload(buffer.getvalue(), name) for _ in range(2)]
+    assert visitor.ask("diagnose", files)["success"] is True
+    broken = visitor.analyse(buffer.getvalue()[:200], None, name)
+    assert "CT slice: " in broken
+
+    pixels = "".join(re.findall(r"data:image/png;base64,([\w+/=]+)", visitor.received))
+    assert MARK not in visitor.received
+    assert MARK.encode() not in base64.b64decode(pixels.replace("=", "") + "===", validate=False)
+    assert MARK not in server.log
+    assert not any(MARK in str(path) for path in server.uploads)
+
+
+def test_unexpected_errors_leak_nothing(server: LiveServer, visitor: Visitor):
+    buffer = BytesIO()
+    Image.fromarray(np.full((40, 40), 255, np.uint8)).save(buffer, "PNG")
+    panel = visitor.analyse(buffer.getvalue(), None)
+    token = re.search(r"details under ([0-9a-f]{8})\.", panel)
+    assert token
+    done = visitor.ask("diagnose", [visitor.upload(buffer.getvalue()), None])
+    assert done["success"] is False
+    assert "Something went wrong on the server" in done["output"]["error"]
+    assert SECRET not in visitor.received
+    assert str(ROOT) not in visitor.received
+    assert "Traceback" not in visitor.received
+    assert token.group(1) in server.log
+    assert SECRET in server.log
+
+
+def test_foreign_origins_get_no_credentials(visitor: Visitor):
+    answer = visitor.request("GET", "/config", headers={"Origin": "https://evil.example"})
+    assert answer.headers.get("access-control-allow-origin") is None
+
+
+def test_reporting_history_and_monitoring_are_off(visitor: Visitor):
+    config = visitor.request("GET", "/config").json()
+    assert config["analytics_enabled"] is False
+    assert config["show_error"] is False
+    assert config.get("run_history") in (False, None)
+    assert not config.get("is_space")
+    assert config["footer_links"] == ["api"]
+
+
+def test_one_event_is_public(server: LiveServer):
+    info = httpx.get(f"{server.url}/gradio_api/info").json()
+    assert list(info["named_endpoints"]) == ["/diagnose"]
+    assert info["unnamed_endpoints"] == {}
+
+
+def test_answers_of_simultaneous_visitors_never_mix(server: LiveServer):
+    levels = [0.1 + 0.8 * i / 11 for i in range(12)]
+
+    def visit(level: float) -> tuple[str, str]:
+        image = make_png(level, seed=int(level * 100))
+        return Visitor(server.url).analyse(image, None), Visitor(server.url).analyse(image, None)
+
+    with ThreadPoolExecutor(6) as pool:
+        panels = list(pool.map(visit, levels))
+    assert all(first == second for first, second in panels)
+    assert len({first for first, _ in panels}) == len(levels)
+
+
+def test_clearing_deletes_the_uploads(server: LiveServer, visitor: Visitor, dark):
+    files = [visitor.upload(dark) for _ in range(2)]
+    assert all(Path(file["path"]).exists() for file in files)
+    panel = visitor.ask("mm-clear", files)["output"]["data"][0]
+    assert "No study analysed yet" in panel
+    assert not any(Path(file["path"]).exists() for file in files)
+    assert "no longer kept" in visitor.ask("mm-analyse", [files[0], None])["output"]["data"][0]
+
+
+def test_a_study_sent_while_the_network_loads_is_answered(tmp_path, dark):
+    server = LiveServer(tmp_path, delay=3).wait_until_open()
+    try:
+        visitor = Visitor(server.url)
+        assert "Loading the network" in visitor.request("GET", "/config").text
+        assert 'data-label="normal"' in visitor.analyse(dark, None)
+    finally:
+        server.stop()
