@@ -4,7 +4,7 @@
     finding.py      which data sets lie under a folder
     sarscov2.py     the SARS-CoV-2 CT-scan data set, the paper's CT source
     coronahack.py   the CoronaHack chest X-ray data set, the paper's X-ray source
-    folders.py      plain ct/ and xray/ folders
+    folders.py      plain ct/ and xray/ folders, and class folders to measure on
     similarity.py   how alike two images are
     grouping.py     which images must stay on one side of a split
     split.py        training and validation: the paper's protocol and the grouped one
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from covid_mm.datasets.audit import SplitAudit, audit_split
 from covid_mm.datasets.finding import find_datasets
+from covid_mm.datasets.folders import find_class_folders
 from covid_mm.datasets.grouping import group_records
 from covid_mm.datasets.index import Dataset, ImageRecord
 from covid_mm.datasets.pairs import training_pairs, validation_pairs
@@ -32,6 +33,7 @@ __all__ = [
     "SplitAudit",
     "audit_split",
     "check_readable",
+    "find_class_folders",
     "find_datasets",
     "group_records",
     "load_images",

@@ -7,7 +7,7 @@ import pytest
 from trees import COLUMNS, film_rows, make_dataset, write_coronahack, write_image, write_sarscov2
 
 from covid_mm.config import DataConfig, TableI
-from covid_mm.datasets import find_datasets
+from covid_mm.datasets import find_class_folders, find_datasets
 from covid_mm.datasets.coronahack import read_patient, read_source
 from covid_mm.datasets.index import choose_balanced, count_labels, natural_key
 from covid_mm.errors import DataError
@@ -96,6 +96,41 @@ def test_plain_folders(tmp_path: Path) -> None:
     assert [dataset.counts for dataset in found.values()] == [(3, 3), (3, 3)]
     assert found["xray"].records[0].name == "normal/0.PNG"
     assert all(record.group is None for record in found["ct"].records)
+
+
+@pytest.mark.parametrize(
+    ("names", "title"),
+    [
+        (("non-covid", "covid-19"), "external"),
+        (("normal", "covid-19"), "external"),
+        (("normal", "covid19_pneumonia"), "X-ray folders"),
+        (("non-COVID", "COVID"), "external"),
+    ],
+)
+def test_class_folders_to_measure_on(names: tuple[str, str], title: str, tmp_path: Path) -> None:
+    for seed, name in enumerate(names):
+        write_image(tmp_path / "external" / name / "1.png", seed)
+    write_image(tmp_path / "external" / "lung_boxes" / "1.png", 5)
+    dataset = find_class_folders(tmp_path / "external", "xray")
+    assert dataset.name == title
+    assert [(record.name, record.label) for record in dataset.records] == [
+        (f"{names[0]}/1.png", 0),
+        (f"{names[1]}/1.png", 1),
+    ]
+
+
+def test_class_folders_of_a_known_set_keep_its_name(tmp_path: Path) -> None:
+    write_sarscov2(tmp_path)
+    assert find_class_folders(tmp_path, "ct") == find_datasets(tmp_path, CONFIG)["ct"]
+
+
+def test_a_missing_class_folder_is_an_error(tmp_path: Path) -> None:
+    write_image(tmp_path / "normal" / "1.png", 1)
+    with pytest.raises(DataError, match="expected normal/, non-covid/ or non-COVID/ and covid19_pneumonia/"):
+        find_class_folders(tmp_path, "ct")
+    (tmp_path / "covid-19").mkdir()
+    with pytest.raises(DataError, match="no image of the class covid19_pneumonia"):
+        find_class_folders(tmp_path, "ct")
 
 
 def test_what_is_no_class_and_no_image(tmp_path: Path) -> None:
