@@ -14,7 +14,7 @@ CAVEATS = (
     "The data set has no patient table: neighbouring file numbers are often slices of one patient, so a"
     " random split shows the network patients in training that it is then validated on.",
     "Some slices are exact or near copies of others.",
-    "The negatives are other patients of the same hospitals, not healthy people.",
+    "The negatives are people without COVID-19, whose lungs are not necessarily healthy.",
     "CT and X-ray are paired by class, not by patient, which flatters the fused answer.",
 )
 
