@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from covid_mm.config import CLASSES, MODALITIES
-from covid_mm.datasets.lesions import Lesions, LungTexture, Vessels
-from covid_mm.datasets.projection import CtSettings, FilmSettings, Patient, cut_slice, project_film
-from covid_mm.datasets.thorax import Anatomy
+from covid_mm.datasets.thorax.anatomy import Anatomy
+from covid_mm.datasets.thorax.body import Patient
+from covid_mm.datasets.thorax.lungs import Lesions
+from covid_mm.datasets.thorax.pictures import CtSettings, FilmSettings, cut_slice, project_film
 from covid_mm.errors import DataError, UsageError
 
 _SMALLEST = 32
@@ -54,9 +55,7 @@ def make_study(label: int, seed: int, *, size: int = 224, lesion_strength: float
     anatomy = Anatomy.draw(streams[0])
     ct_settings, film_settings = CtSettings.draw(streams[1]), FilmSettings.draw(streams[2], anatomy)
     lesions = Lesions.draw(streams[3], anatomy, ct_settings.level, lesion_strength) if label else None
-    inner = streams[4]
-    patient = Patient(anatomy, LungTexture.draw(inner), Vessels.draw(inner, anatomy), lesions)
-    noise = streams[5]
+    patient, noise = Patient.draw(streams[4], anatomy, lesions), streams[5]
     ct, ct_lesions = cut_slice(patient, ct_settings, noise)
     xray, xray_lesions = project_film(patient, film_settings, noise)
     return PhantomStudy(

@@ -8,23 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from covid_mm.datasets.lesions import Lesions, LungTexture, Vessels
-from covid_mm.datasets.thorax import MUSCLE, Anatomy, Array, Grid, sample_body, skin_outline
+from covid_mm.datasets.thorax.anatomy import Anatomy, skin_outline
+from covid_mm.datasets.thorax.body import Patient, sample_body
+from covid_mm.datasets.thorax.canvas import AIR, Array, Grid
+from covid_mm.datasets.thorax.organs import MUSCLE
 
 WORKING_SIZE = 224  # pixels a side at which both pictures are made
+_MARGIN = 0.06  # of the frame, on each side, for turning it
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 _LESION_CUT = 0.35  # share of a CT pixel that counts as lesion
 _LESION_DEPTH = 4.0  # mm of water that a lesion adds to a ray before it counts on the film
-
-
-@dataclass(frozen=True)
-class Patient:
-    """One body with its lungs' contents; lesions is None where there are none."""
-
-    anatomy: Anatomy
-    texture: LungTexture
-    vessels: Vessels
-    lesions: Lesions | None
 
 
 @dataclass(frozen=True)
@@ -71,11 +64,11 @@ class FilmSettings:
     @classmethod
     def draw(cls, rng: np.random.Generator, anatomy: Anatomy) -> FilmSettings:
         """Settings from the generator's next numbers."""
-        half = 168 * anatomy.width + anatomy.fat
+        half = 156 * anatomy.width + anatomy.fat
         return cls(
             left=-half + float(rng.uniform(-14, 16)),
             right=half + float(rng.uniform(-16, 14)),
-            top=float(rng.uniform(150, 190)),
+            top=float(rng.uniform(140, 180)),
             bottom=anatomy.dome_right - float(rng.uniform(48, 86)),
             rotation=float(rng.normal(0, 2.5)),
             scatter=float(rng.uniform(0.05, 0.3)),
@@ -98,9 +91,7 @@ def blur(image: Array, sigma: float) -> Array:
     return sides[0] @ image @ sides[1].T
 
 
-def _stamp(
-    field: Array, rows: NDArray, columns: NDArray, radii: NDArray, peaks: NDArray, round_: bool
-) -> None:
+def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array, round_: bool) -> None:
     """Put discs (round_: half spheres seen from above) on a field; the larger value stays.
 
     rows, columns, radii in pixels (n,); peaks (n,) the value of a full pixel.
@@ -119,10 +110,26 @@ def _stamp(
     np.maximum.at(field, (i[inside], j[inside]), value[inside].astype(np.float32))
 
 
-def _turn(image: Array, degrees: float, fill: float) -> Array:
-    """The image turned about its centre."""
-    turned = Image.fromarray(image).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=fill)
-    return np.asarray(turned, np.float32)
+def _frame(image: Array, degrees: float) -> Array:
+    """The middle of a picture that was taken with a margin, turned about its centre, at full size."""
+    rows, columns = image.shape
+    turn = np.deg2rad(degrees)
+    across = columns / (1 + 2 * _MARGIN) / WORKING_SIZE
+    down = rows / (1 + 2 * _MARGIN) / WORKING_SIZE
+    half = WORKING_SIZE / 2
+    a, b = across * np.cos(turn), across * np.sin(turn)
+    d, e = -down * np.sin(turn), down * np.cos(turn)
+    affine = (a, b, columns / 2 - half * (a + b), d, e, rows / 2 - half * (d + e))
+    framed = Image.fromarray(np.ascontiguousarray(image)).transform(
+        (WORKING_SIZE, WORKING_SIZE), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
+    )
+    return np.asarray(framed, np.float32)
+
+
+def _axis(low: float, high: float, count: int) -> Array:
+    """Positions from low to high with the margin on both sides."""
+    spare = (high - low) * _MARGIN
+    return np.linspace(low - spare, high + spare, count)
 
 
 def cut_slice(
@@ -134,10 +141,10 @@ def cut_slice(
     """
     half, depth = (float(v[0]) for v in skin_outline(patient.anatomy, np.array([settings.level], np.float32)))
     left, right, front, back = settings.margins
-    x = np.linspace(-half - left, half + right, WORKING_SIZE)
-    y = np.linspace(-depth - front, depth + back, WORKING_SIZE)
+    count = int(WORKING_SIZE * (1 + 2 * _MARGIN))
+    x, y = _axis(-half - left, half + right, count), _axis(-depth - front, depth + back, count)
     grid = Grid.of(x, y, np.array([settings.level]), edge=1.4)
-    body = sample_body(patient.anatomy, grid, patient.texture, patient.lesions)
+    body = sample_body(patient, grid)
     hu = body.hu[0]
     vessels = np.zeros_like(hu)
     points, radii = patient.vessels.points, patient.vessels.radii
@@ -151,14 +158,12 @@ def cut_slice(
     hu = hu + body.lungs[0] * vessels * np.maximum(MUSCLE - hu, 0)
     noise = rng.normal(0, 1, hu.shape).astype(np.float32)
     hu = hu + settings.noise * (0.6 * noise + blur(noise, 1.0))
-    if settings.sharpness < 0:
-        hu = blur(hu, -settings.sharpness)
-    else:
-        hu = hu + settings.sharpness * (hu - blur(hu, 1.2))
-    hu = _turn(hu, settings.rotation, -1000)
+    soft = blur(hu, 1.2 if settings.sharpness > 0 else -settings.sharpness)
+    hu = hu + settings.sharpness * (hu - soft) if settings.sharpness > 0 else soft
+    hu = _frame(hu, settings.rotation)
     low = settings.window_level - settings.window_width / 2
     image = np.clip((hu - low) / settings.window_width, 0, 1) * 255
-    lesions = _turn(body.lesions[0], settings.rotation, 0) > _LESION_CUT
+    lesions = _frame(body.lesions[0], settings.rotation) > _LESION_CUT
     return image.astype(np.float32), lesions
 
 
@@ -170,15 +175,14 @@ def project_film(
     Beer-Lambert along parallel rays from back to front, scatter and noise in intensity, then the
     logarithm and the display curve; the patient's right is at the left.
     """
-    count = WORKING_SIZE * 3 // 4
-    x = np.linspace(settings.left, settings.right, count)
-    z = np.linspace(settings.bottom, settings.top, count)
+    count = 184
+    x, z = _axis(settings.left, settings.right, count), _axis(settings.bottom, settings.top, count)
     y = np.linspace(-150, 150, 60)
     step = float(y[1] - y[0])
     grid = Grid.of(x, y, z, edge=3.0)
-    body = sample_body(patient.anatomy, grid, patient.texture, patient.lesions)
+    body = sample_body(patient, grid)
     density = np.maximum(1 + body.hu * np.float32(0.001), 0)
-    density += np.float32(0.0012) * np.maximum(body.hu - 120, 0)  # calcium stops more than its density
+    density += np.float32(0.003) * np.maximum(body.hu - 150, 0)  # calcium stops more than its density
     path = density.sum(axis=1) * np.float32(step)
     points, radii = patient.vessels.points, patient.vessels.radii
     pitch = float(x[1] - x[0])
@@ -191,16 +195,7 @@ def project_film(
     else:
         excess = np.maximum(body.hu - patient.anatomy.lung_hu, 0) * body.lesions
         added = excess.sum(axis=1) * np.float32(step * 0.001)
-    path, added = (
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(part[::-1])).resize(
-                (WORKING_SIZE, WORKING_SIZE), Image.Resampling.BICUBIC
-            ),
-            np.float32,
-        )
-        for part in (path, added)
-    )
-    path, added = _turn(path, settings.rotation, 0), _turn(added, settings.rotation, 0)
+    path, added = (_frame(part[::-1], settings.rotation) for part in (path, added))
     return _develop(np.maximum(path, 0), settings, rng), added > _LESION_DEPTH
 
 
@@ -213,6 +208,6 @@ def _develop(path: Array, settings: FilmSettings, rng: np.random.Generator) -> A
     signal = -np.log(np.maximum(blur(dose, settings.blur), 1e-4))
     signal = signal + settings.crispness * (signal - blur(signal, 9))
     low, high = np.percentile(signal[signal > 0.6], [0.5, 99.6])
-    low = low * 0.35
+    low = low * 0.1
     shade = np.clip((signal - low) / (high - low), 0, 1) ** settings.contrast
     return (shade * 255).astype(np.float32)

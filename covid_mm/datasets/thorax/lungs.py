@@ -5,40 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from covid_mm.datasets.thorax import Anatomy, Array, Grid, cage_outline, diaphragm, lung_distance
-
-
-@dataclass(frozen=True)
-class Waves:
-    """A smooth random field of mean 0 and standard deviation about 1: a sum of standing waves.
-
-    Each of the n waves is a product of three cosines, so that a grid costs one matrix product.
-    numbers and phases: (3, n), in radians per mm and radians, for x, y, z.
-    """
-
-    numbers: NDArray
-    phases: NDArray
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, length: float, count: int = 40) -> Waves:
-        """Waves of a typical size `length` in mm."""
-        return cls(rng.normal(0, 1 / length, (3, count)), rng.uniform(0, 2 * np.pi, (3, count)))
-
-    def sample(self, grid: Grid) -> Array:
-        """The field on a grid, (z, y, x) float32."""
-        factors = [
-            np.cos(np.outer(axis, numbers) + phases).astype(np.float32)
-            for axis, numbers, phases in zip((grid.x, grid.y, grid.z), self.numbers, self.phases, strict=True)
-        ]
-        return _products(*factors) * np.float32(np.sqrt(8 / self.numbers.shape[1]))
-
-
-def _products(x: Array, y: Array, z: Array) -> Array:
-    """Sum over n of x[:, n] * y[:, n] * z[:, n] at every (z, y, x)."""
-    plane = (z[:, None, :] * y[None, :, :]).reshape(-1, x.shape[1])
-    return (plane @ x.T).reshape(len(z), len(y), len(x))
+from covid_mm.datasets.thorax.anatomy import Anatomy, cage_outline, diaphragm, lung_distance
+from covid_mm.datasets.thorax.canvas import Array, Grid
+from covid_mm.datasets.thorax.waves import Waves, sum_products
 
 
 @dataclass(frozen=True)
@@ -54,10 +24,9 @@ class LungTexture:
         """Texture from the generator's next numbers."""
         return cls(Waves.draw(rng, 14), Waves.draw(rng, 2.6, 60), float(rng.uniform(6, 16)))
 
-    def __call__(self, grid: Grid, lungs: Array) -> tuple[Array, Array]:
-        """(lungs, HU to add)."""
-        grain = self.coarse.sample(grid) + self.fine.sample(grid)
-        return lungs, grain * np.float32(self.strength)
+    def sample(self, grid: Grid) -> Array:
+        """HU to add, (z, y, x)."""
+        return (self.coarse.sample(grid) + self.fine.sample(grid)) * np.float32(self.strength)
 
 
 @dataclass(frozen=True)
@@ -68,9 +37,9 @@ class Lesions:
     breaks the patches up. strength 0..1 scales them all; 0 is a healthy lung.
     """
 
-    centres: NDArray
-    radii: NDArray
-    weights: NDArray
+    centres: Array
+    radii: Array
+    weights: Array
     coarse: Waves
     fine: Waves
     patchiness: float
@@ -113,14 +82,14 @@ class Lesions:
             strength=strength,
         )
 
-    def __call__(self, grid: Grid, lungs: Array) -> tuple[Array, Array]:
+    def sample(self, grid: Grid) -> tuple[Array, Array]:
         """(coverage 0..1, HU of the diseased tissue), each (z, y, x)."""
         factors = [
             np.exp(-0.5 * ((axis[:, None] - self.centres[:, i]) / self.radii[:, i]) ** 2).astype(np.float32)
             for i, axis in enumerate((grid.x, grid.y, grid.z))
         ]
         factors[0] *= self.weights.astype(np.float32)
-        amount = _products(*factors)
+        amount = sum_products(*factors)
         coarse, fine = self.coarse.sample(grid), self.fine.sample(grid)
         amount *= 1 + np.float32(self.patchiness) * coarse + np.float32(0.12) * fine
         glass = np.clip((amount - np.float32(0.32)) * np.float32(2.6), 0, 1)
@@ -138,24 +107,24 @@ class Lesions:
 class Vessels:
     """Points along the pulmonary arteries and veins: (n, 3) centres and (n,) radii in mm."""
 
-    points: NDArray
-    radii: NDArray
+    points: Array
+    radii: Array
 
     @classmethod
     def draw(cls, rng: np.random.Generator, anatomy: Anatomy) -> Vessels:
         """Two trees that grow from the hila by forking, generation by generation."""
         points, radii = [], []
         for side in (-1.0, 1.0):
-            roots = 15
-            start = np.array([side * 38.0, 16.0, 2.0]) + rng.normal(0, [4, 7, 10], (roots, 3))
+            roots = 18
+            start = np.array([side * 34.0, 14.0, 2.0]) + rng.normal(0, [3, 7, 11], (roots, 3))
             fan = np.linspace(-1.35, 1.3, roots) + rng.normal(0, 0.12, roots)
             swing = rng.uniform(-1.15, 1.15, roots)
             heading = np.stack(
                 [side * np.cos(fan) * np.cos(swing), np.cos(fan) * np.sin(swing), np.sin(fan)], axis=1
             )
-            radius = rng.uniform(2.4, 4.2, roots)
-            for generation in range(7):
-                length = rng.uniform(0.7, 1.3, len(start)) * (24.0 * 0.86**generation)
+            radius = rng.uniform(2.8, 5.2, roots)
+            for generation in range(8):
+                length = rng.uniform(0.7, 1.3, len(start)) * (25.0 * 0.88**generation)
                 steps = np.linspace(0, 1, 16)[None, :, None]
                 curve = rng.normal(0, 0.12, (len(start), 1, 3))
                 path = start[:, None] + length[:, None, None] * steps * (heading[:, None] + curve * steps)
@@ -172,8 +141,8 @@ class Vessels:
                 heading = np.concatenate([tip + turn, tip - turn + rng.normal(0, 0.15, turn.shape)])
                 heading /= np.linalg.norm(heading, axis=1, keepdims=True)
                 start = np.concatenate([end, end])
-                share = rng.uniform(0.66, 0.88, len(end))
-                radius = np.concatenate([radius[alive] * share, radius[alive] * (1.5 - share)])
-                keep = radius > 0.35
+                share = rng.uniform(0.7, 0.86, len(end))
+                radius = np.concatenate([radius[alive] * share, radius[alive] * (1.52 - share)])
+                keep = radius > 0.45
                 start, heading, radius = start[keep], heading[keep], radius[keep]
         return cls(np.concatenate(points), np.concatenate(radii))
