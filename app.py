@@ -10,6 +10,7 @@ from pathlib import Path
 
 import covid_mm
 from covid_mm.config import DEFAULT_PAIR
+from covid_mm.serving.metadata import read_metadata
 from covid_mm.ui.server import ServerSettings, serve
 
 
@@ -23,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, default=default, help="its folder (the default pair)")
     options = parser.parse_args(arguments)
     try:
-        if not (options.checkpoint / "meta.json").is_file():
-            covid_mm.load_predictor(options.checkpoint)  # says why, before any page opens
+        read_metadata(options.checkpoint)  # what is missing is said at once, before a page opens
         settings = ServerSettings(host=options.host, port=options.port)
         return serve(settings, lambda: covid_mm.load_predictor(options.checkpoint))
     except covid_mm.CovidMMError as error:

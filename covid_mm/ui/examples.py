@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covid_mm.config import CLASS_TITLES, CLASSES
-from covid_mm.datasets.phantoms import make_study
 from covid_mm.ui.pictures import encode_png
 
 LABEL = "Synthetic phantom, not a patient"
@@ -22,6 +21,8 @@ class Example:
 
 def draw_examples(seeds: tuple[tuple[int, int], ...] = ((0, 11), (1, 12), (1, 23))) -> tuple[Example, ...]:
     """Two or three studies; seeds: (label, seed) each. About half a second a study."""
+    from covid_mm.datasets.phantoms import make_study  # in the drawing thread, not before the page
+
     studies = [(label, make_study(label, seed)) for label, seed in seeds]
     return tuple(
         Example(encode_png(study.ct), encode_png(study.xray), CLASS_TITLES[CLASSES[label]])

@@ -98,6 +98,10 @@ class Visitor:
     def ask(self, target: str, data: list[Any]) -> dict[str, Any]:
         """Run one event through the queue; its `process_completed` message."""
         self.join(self.find_event(target), data).raise_for_status()
+        return self.listen()
+
+    def listen(self) -> dict[str, Any]:
+        """The next `process_completed` message of this visitor's queue."""
         path = f"/gradio_api/queue/data?session_hash={self.session}"
         with self.client.stream("GET", path) as stream:
             for line in stream.iter_lines():

@@ -5,6 +5,7 @@
   const find = (selector) => document.querySelector(selector);
   const result = () => find("#mm-result");
   let analysed = -1;
+  page.finishes = 0; // answers and clearings so far
 
   page.changed = () => result()?.classList.toggle("mm-stale", page.version !== analysed && !!find(".mm-answer"));
   const values = () => ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
@@ -23,6 +24,7 @@
     return before;
   };
   page.finished = () => {
+    page.finishes += 1;
     find("#mm-analyse")?.removeAttribute("aria-busy");
     result()?.classList.remove("mm-busy", "mm-unanswered");
     page.changed();
