@@ -35,7 +35,10 @@ def load_tensorflow() -> None:
     try:
         os.dup2(nowhere, 2)
         import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        # its warnings here are about retracing: each part of a network is traced once, on purpose
+        tensorflow.get_logger().setLevel("ERROR")
     finally:
         os.dup2(kept, 2)
         os.close(kept)

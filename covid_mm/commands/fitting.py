@@ -103,8 +103,8 @@ def cut_branch(
 ) -> BoundarySamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
     total = views * len(samples.images)
-    with open_bar(f"{MODALITY_TITLES[modality]} features", total) as bar:
-        return prepare_boundary(
+    with open_bar(f"{MODALITY_TITLES[modality]} features", total, unit="image") as bar:
+        boundary = prepare_boundary(
             network,
             modality,
             samples,
@@ -114,3 +114,5 @@ def cut_branch(
             cache=folder.path / "features",
             progress=lambda done, _: bar.update(done - bar.n),
         )
+        bar.update(total - bar.n)  # what came from the cache is done at once
+    return boundary

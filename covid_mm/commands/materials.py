@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from covid_mm.commands.plan import TrainingPlan
-from covid_mm.config import CLASSES, IMAGE_SIZE, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.datasets import (
     Dataset,
     Split,
@@ -57,11 +57,7 @@ def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
     sides: dict[str, dict[Modality, ModalitySamples]] = {"train": {}, "validation": {}}
     for modality, dataset in datasets.items():
         images = load_images(dataset.records, size=size, cache=cache, progress=True)
-        full_size = images if size == IMAGE_SIZE else None
-        if plan.data.split == "grouped" and full_size is None:
-            # groups are found at one size, so that stages of different sizes share one division
-            full_size = load_images(dataset.records, size=IMAGE_SIZE, cache=cache, progress=True)
-        split = split_dataset(dataset, plan.data, full_size)
+        split = split_dataset(dataset, plan.data, images)
         splits[modality] = split
         row_of = {record.name: row for row, record in enumerate(dataset.records)}
         for side, records in (("train", split.train), ("validation", split.validation)):

@@ -68,7 +68,7 @@ def publish(
         "temperature": temperature,
         "decision_threshold": dict.fromkeys(outputs, THRESHOLD),
         "heatmap_scale": measure_heatmap_scale(served, materials.training, seed=seed),
-        "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of"
+        "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": plan.synthetic,
         "trained_on": describe_data(plan, materials),

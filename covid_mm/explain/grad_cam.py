@@ -81,9 +81,9 @@ class GradCam:
         image = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
         signature = ({m: image for m in self.modalities}, tf.TensorSpec((None,), tf.int32))
 
-        @tf.function(input_signature=signature)
+        @tf.function(input_signature=signature, autograph=False)
         def explain(images: dict[str, Any], classes: Any) -> tuple[Any, Any, Any]:
-            maps = trunk([images[m] for m in self.modalities], training=False)
+            maps = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(maps)
                 logits = tail(maps, training=False)

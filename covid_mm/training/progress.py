@@ -55,14 +55,14 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar.close()
 
 
-def open_bar(title: str, total: int, done: int = 0) -> Any:
+def open_bar(title: str, total: int, done: int = 0, unit: str = "step") -> Any:
     """A tqdm bar on standard error; where that is no terminal it is redrawn once a minute only."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=done,
         desc=title,
-        unit="step",
+        unit=unit,
         mininterval=0.2 if terminal else 60.0,
         dynamic_ncols=terminal,
         file=sys.stderr,

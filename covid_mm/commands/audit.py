@@ -1,0 +1,70 @@
+"""Report what flatters a split: duplicates and patients on both sides, sources that give the class away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from covid_mm.config import MODALITY_TITLES, DataConfig
+from covid_mm.datasets import SplitAudit, audit_split, find_datasets, load_images, split_dataset
+from covid_mm.errors import DataError
+
+SHOWN = 5  # examples of each finding that are printed; --json has all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `audit`."""
+    parser.add_argument("--data", metavar="DIR", required=True, help="folder with data sets, as for train.py")
+    parser.add_argument("--split", choices=("paper", "grouped"), default="paper", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every finding")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Audit each modality and print. Returns the exit code."""
+    root = Path(options.data)
+    if not root.is_dir():
+        raise DataError(
+            f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
+        )
+    config = DataConfig(split=options.split, seed=options.seed)
+    audits: dict[str, SplitAudit] = {}
+    for modality, dataset in find_datasets(root, config).items():
+        images = load_images(dataset.records)
+        split = split_dataset(dataset, config, images)
+        row_of = {record.name: row for row, record in enumerate(dataset.records)}
+        train, validation = (
+            images[[row_of[record.name] for record in side]] for side in (split.train, split.validation)
+        )
+        audits[modality] = audit_split(split, train, validation, modality)
+    if options.json:
+        print(json.dumps({modality: audit.to_dict() for modality, audit in audits.items()}, indent=2))
+    else:
+        print("\n\n".join(describe(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()))
+    return 0
+
+
+def describe(title: str, audit: SplitAudit, protocol: str) -> str:
+    """The findings of one modality in a few lines."""
+    near = [f"{p.train} ~ {p.validation} ({p.similarity:.3f})" for p in audit.near_duplicates]
+    exact = [f"{p.train} = {p.validation}" for p in audit.exact_duplicates]
+    patients = [f"{p.group} ({p.train} + {p.validation})" for p in audit.shared_patients]
+    sources = audit.sources
+    lines = [
+        f"{title}, {protocol} split",
+        f"  exact copies on both sides: {_count_and_show(exact)}",
+        f"  near-identical pairs across the sides: {_count_and_show(near)}",
+        f"  patients or studies on both sides: {_count_and_show(patients)};"
+        f" patient not known for {audit.unknown_patients} images",
+        f"  guessing the class from the source alone: {sources.guess_accuracy:.1%} right, without it"
+        f" {sources.majority_accuracy:.1%}; sources of one class only: {', '.join(sources.one_sided) or 'none'}",
+    ]
+    return "\n".join(lines)
+
+
+def _count_and_show(findings: list[str]) -> str:
+    if not findings:
+        return "0"
+    more = ", ..." if len(findings) > SHOWN else ""
+    return f"{len(findings)} (for example {', '.join(findings[:SHOWN])}{more})"
