@@ -164,7 +164,7 @@ def _render_bar(name: str, key: str, answer: BranchAnswer, threshold: float) -> 
     value = answer.probabilities[POSITIVE_CLASS]
     near = ""
     if abs(value - threshold) < NEAR_THRESHOLD:
-        near = ", just below the threshold" if value < threshold else ", just at the threshold"
+        near = ", just below the threshold" if value < threshold else ", just above the threshold"
     return f"""
 <div class="mm-bar" data-branch="{key}" data-label="{escape(answer.label)}">
   <dt>{escape(name)}</dt>
@@ -200,10 +200,12 @@ def _render_modality(prediction: Prediction, modality: str, view: View) -> str:
     size = f'width="{view.width}" height="{view.height}"'
     image = f'<img src="{view.url}" {size} alt="{escape(title)}, as given">'
     below = f'<img src="{view.url}" {size} alt="{escape(title)}, below its map">'
+    highest = ""
     if heatmap is None:
         layer = '<p class="mm-none">No map</p>'
     elif heatmap.any() and not prediction.has_warning(f"no_positive_evidence_{modality}"):
-        alt = f"Evidence for {target} on the {title}: highest {float(heatmap.max()):.2f} of 1"
+        highest = f", highest {float(heatmap.max()):.2f}"
+        alt = f"Evidence for {target} on the {title}{highest} of 1"
         layer = f'<img class="mm-layer" src="{make_heat_layer(heatmap)}" alt="{escape(alt)}">'
     else:
         layer = f'<p class="mm-none">No positive evidence for {escape(target)}</p>'
@@ -214,7 +216,7 @@ def _render_modality(prediction: Prediction, modality: str, view: View) -> str:
     <figure><div class="mm-frame"><div class="mm-stack" {shape}>{image}</div></div>
       <figcaption>Image</figcaption></figure>
     <figure><div class="mm-frame"><div class="mm-stack" {shape}>{below}{layer}</div></div>
-      <figcaption>Grad-CAM</figcaption></figure>
+      <figcaption>Grad-CAM{highest}</figcaption></figure>
   </div>
   <div class="mm-scale">
     <span>0</span><img src="{make_colour_bar()}" alt="Colour scale, from 0 dark to 1 bright"><span>1</span>

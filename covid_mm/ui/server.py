@@ -87,6 +87,7 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
         GRADIO_RUN_HISTORY="False",
         HF_HUB_DISABLE_TELEMETRY="1",
     )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; the server's log is for people
     tempfile.tempdir = str(temporary)
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_BLOCKED_PATHS"):  # an empty list would fall back to them
         os.environ.pop(name, None)
