@@ -148,7 +148,7 @@ class TrainingConfig:
 
     learning_rate falls to final_learning_rate along a half cosine over all epochs. views: how
     many augmented versions of each image are cached where a part is frozen (the first is the
-    image itself; 1 turns augmentation off there). batch_norm_momentum replaces Keras's 0.99 in
+    image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off. batch_norm_momentum replaces Keras's 0.99 in
     the layers that train, which would lag behind in short runs.
     """
 
@@ -158,7 +158,7 @@ class TrainingConfig:
     steps_per_epoch: int = 100
     epochs: int = 20
     fine_tune: FineTune = "frozen"
-    augment: bool = True
+    augmentation: float = 1.0
     views: int = 4
     label_smoothing: float = 0.0
     weight_decay: float = 0.0

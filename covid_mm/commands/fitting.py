@@ -111,6 +111,7 @@ def cut_branch(
             fine_tune=training.fine_tune,
             views=views,
             seed=training.seed,
+            strength=training.augmentation,
             cache=folder.path / "features",
             progress=lambda done, _: bar.update(done - bar.n),
         )

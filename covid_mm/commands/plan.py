@@ -113,7 +113,12 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--views", type=int, default=defaults.views, help="cached variants an image; 1 = no augmentation"
     )
-    how.add_argument("--no-augment", action="store_true", help="no augmentation where nothing is frozen")
+    how.add_argument(
+        "--augmentation",
+        type=float,
+        default=defaults.augmentation,
+        help="strength of the random variation of training images, 0 = none; default: %(default)s",
+    )
     how.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
 
     data = parser.add_argument_group("data")
@@ -155,6 +160,8 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
     for name in ("epochs", "steps_per_epoch", "batch_size", "views", "phantoms"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}.")
+    if not 0 <= options.augmentation <= 2:
+        raise UsageError(f"--augmentation must be within 0 to 2, not {options.augmentation:g}.")
     if options.single:
         network = NetworkConfig.single(options.single, options.modality, image_size=options.image_size)
     else:
@@ -170,7 +177,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             steps_per_epoch=options.steps_per_epoch,
             epochs=options.epochs,
             fine_tune=options.fine_tune,
-            augment=not options.no_augment,
+            augmentation=options.augmentation,
             views=options.views,
             seed=options.seed,
         ),

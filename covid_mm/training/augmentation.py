@@ -31,6 +31,18 @@ class AugmentationConfig:
     noise: float = 4.0
     mirror_ct: bool = True
 
+    def scaled(self, strength: float) -> AugmentationConfig:
+        """The same with every deviation multiplied by `strength`; mirroring stays."""
+        return AugmentationConfig(
+            self.rotation * strength,
+            self.shift * strength,
+            self.zoom * strength,
+            self.gain * strength,
+            self.gamma * strength,
+            self.noise * strength,
+            self.mirror_ct,
+        )
+
 
 def augment_image(
     image: GreyImages,
@@ -60,11 +72,17 @@ def augment_image(
     return varied
 
 
-def augment_images(images: GreyImages, modality: Modality, *, seed: tuple[int, ...]) -> GreyImages:
-    """Varied copies of grey images (n, side, side), each from its own generator seeded by (seed, row)."""
+def augment_images(
+    images: GreyImages, modality: Modality, *, seed: tuple[int, ...], strength: float = 1.0
+) -> GreyImages:
+    """Varied copies of grey images (n, side, side), each from its own generator seeded by (seed, row).
+
+    strength: 1 for AugmentationConfig's deviations, 0 for none but mirroring.
+    """
+    config = AugmentationConfig().scaled(strength)
     return np.stack(
         [
-            augment_image(image, modality, np.random.default_rng([*seed, row]))
+            augment_image(image, modality, np.random.default_rng([*seed, row]), config)
             for row, image in enumerate(images)
         ]
     )

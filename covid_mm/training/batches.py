@@ -44,6 +44,7 @@ def prepare_boundary(
     fine_tune: FineTune,
     views: int,
     seed: int,
+    strength: float = 1.0,
     cache: Any = None,
     progress: Progress | None = None,
 ) -> BoundarySamples:
@@ -57,6 +58,7 @@ def prepare_boundary(
         fine_tune=fine_tune,
         views=views,
         seed=seed,
+        strength=strength,
         cache=cache,
         progress=progress,
     )
@@ -125,8 +127,8 @@ class TrainingBatches(keras.utils.PyDataset):
             key = (self.config.seed, self.epoch, step, column)
             if part.are_images:
                 images = part.values[0, chosen]
-                if self.config.augment:
-                    images = augment_images(images, modality, seed=key)
+                if self.config.augmentation > 0:
+                    images = augment_images(images, modality, seed=key, strength=self.config.augmentation)
                 inputs.append(to_network_input(images))
             else:
                 views = np.random.default_rng(key).integers(0, len(part.values), size=len(chosen))

@@ -38,19 +38,20 @@ def compute_features(
     fine_tune: FineTune,
     views: int = 1,
     seed: int = 0,
+    strength: float = 1.0,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """The boundary's values for each view of each image: (views, n, ...) float32.
 
-    View 0 is the image itself, the others are augmented copies seeded by (seed, view). With
+    View 0 is the image itself, the others are augmented copies of that strength seeded by (seed, view). With
     `cache`, a folder, the array is kept there under a hash of the frozen weights, the images and
     the views, and read back instead of computed.
     """
     trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
     place = None
     if cache is not None:
-        key = _fingerprint(trunk, images, fine_tune, views, seed)
+        key = _fingerprint(trunk, images, f"{fine_tune} {views} {seed} {strength}")
         place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
         if place.exists():
             kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
@@ -62,7 +63,7 @@ def compute_features(
         for rows in _chunks(len(images)):
             chunk = images[rows]
             if view:
-                chunk = augment_images(chunk, modality, seed=(seed, view, rows.start))
+                chunk = augment_images(chunk, modality, seed=(seed, view, rows.start), strength=strength)
             features[view, rows] = trunk.predict_on_batch(to_network_input(chunk))
             done += len(chunk)
             if progress is not None:
@@ -81,8 +82,8 @@ def _chunks(count: int) -> Iterator[slice]:
         yield slice(start, min(start + _BATCH, count))
 
 
-def _fingerprint(trunk: keras.Model, images: GreyImages, fine_tune: str, views: int, seed: int) -> str:
-    digest = hashlib.sha256(f"{fine_tune} {views} {seed} {images.shape}".encode())
+def _fingerprint(trunk: keras.Model, images: GreyImages, settings: str) -> str:
+    digest = hashlib.sha256(f"{settings} {images.shape}".encode())
     for layer in trunk.layers:
         digest.update(layer.name.encode())
     for weight in trunk.get_weights():
