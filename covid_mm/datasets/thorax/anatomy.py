@@ -10,12 +10,12 @@ from covid_mm.datasets.thorax.canvas import Array
 
 # Half widths and depths at heights z, in millimetres of an average adult.
 _LEVELS = (-260.0, -190.0, -100.0, -40.0, 20.0, 60.0, 85.0, 105.0, 118.0, 126.0, 150.0, 172.0, 200.0, 260.0)
-_CAGE_WIDTH = (126.0, 132.0, 137.0, 136.0, 130.0, 119.0, 105.0, 82.0, 54.0, 12.0, 8.0, 8.0, 8.0, 8.0)
-_CAGE_DEPTH = (86.0, 90.0, 93.0, 90.0, 82.0, 71.0, 60.0, 46.0, 31.0, 8.0, 6.0, 6.0, 6.0, 6.0)
-_CAGE_BACK = (0.0, 0.0, 0.0, 0.0, 2.0, 6.0, 11.0, 16.0, 20.0, 22.0, 22.0, 22.0, 22.0, 22.0)
+_CAGE_WIDTH = (128.0, 136.0, 141.0, 140.0, 134.0, 123.0, 108.0, 84.0, 54.0, 12.0, 8.0, 8.0, 8.0, 8.0)
+_CAGE_DEPTH = (92.0, 97.0, 99.0, 97.0, 90.0, 79.0, 67.0, 51.0, 33.0, 8.0, 6.0, 6.0, 6.0, 6.0)
+_CAGE_BACK = (3.0, 3.0, 3.0, 3.0, 5.0, 8.0, 12.0, 17.0, 21.0, 23.0, 23.0, 23.0, 23.0, 23.0)
 _SKIN_WIDTH = (146.0, 150.0, 154.0, 154.0, 152.0, 154.0, 158.0, 158.0, 146.0, 122.0, 78.0, 56.0, 58.0, 66.0)
 _SKIN_DEPTH = (108.0, 112.0, 114.0, 111.0, 105.0, 97.0, 90.0, 82.0, 74.0, 68.0, 60.0, 56.0, 66.0, 82.0)
-_MEDIASTINUM = (24.0, 24.0, 24.0, 24.0, 26.0, 30.0, 34.0, 36.0, 36.0, 36.0, 36.0, 36.0, 36.0, 36.0)
+_MEDIASTINUM = (27.0, 27.0, 27.0, 27.0, 28.0, 32.0, 36.0, 38.0, 38.0, 38.0, 38.0, 38.0, 38.0, 38.0)
 _TABLE_Z = np.arange(-260.0, 261.0, 2.0)
 
 
@@ -60,10 +60,10 @@ class Anatomy:
         return cls(
             width=float(rng.uniform(0.9, 1.1)),
             depth=float(rng.uniform(0.88, 1.12)),
-            squareness=float(rng.uniform(0.1, 0.45)),
+            squareness=float(rng.uniform(0.25, 0.6)),
             fat=float(rng.gamma(3.0, 3.0) + 4.0),
             muscle=float(rng.uniform(0.7, 1.2)),
-            lung_hu=float(rng.uniform(-890, -840)),
+            lung_hu=float(rng.uniform(-875, -820)),
             lung_gradient=float(rng.uniform(15, 60)),
             dome_right=dome,
             dome_left=dome - float(rng.uniform(2, 16)),
@@ -72,7 +72,7 @@ class Anatomy:
             aorta=float(rng.uniform(10.5, 14.5)),
             blood_hu=float(rng.choice([40.0, 40.0, 110.0, 200.0])),
             rib_spacing=float(rng.uniform(22, 26)),
-            rib_tilt=float(rng.uniform(0.38, 0.6)),
+            rib_tilt=float(rng.uniform(0.42, 0.62)),
             rib_phase=float(rng.uniform(0, 1)),
             bone=float(rng.uniform(0.75, 1.15)),
             trachea=float(rng.uniform(7.5, 10.0)),
@@ -103,13 +103,13 @@ def skin_outline(anatomy: Anatomy, z: Array) -> tuple[Array, Array]:
 def skin_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
     """Signed distance in mm to the skin, positive inside; x, y, z broadcast."""
     a, b = (v.reshape(z.shape) for v in skin_outline(anatomy, z.ravel()))
-    return _squircle(x / a, y / b, 0.35) * np.sqrt(a * b)
+    return _squircle(x / a, y / b, 0.4) * np.sqrt(a * b)
 
 
 def mediastinum_width(anatomy: Anatomy, y: Array, z: Array) -> Array:
     """Half width in mm of what keeps the lungs apart: a thin fold in front, wider at the vessels."""
     front = np.minimum(y / np.float32(anatomy.depth) + 6, 0) / np.float32(44)
-    share = np.float32(0.12) + np.float32(0.88) * np.exp(-front * front)
+    share = np.float32(0.08) + np.float32(0.92) * np.exp(-front * front)
     return _profile(z.ravel(), _MEDIASTINUM).reshape(z.shape) * share
 
 
@@ -120,7 +120,7 @@ def diaphragm(anatomy: Anatomy, x: Array, y: Array) -> Array:
     across = np.where(side > 0, side / 68, side / 120) ** 2
     front = y / np.float32(anatomy.depth) + 14
     along = np.where(front > 0, front / 88, front / 105) ** 2
-    return (top - 56 * (across + along)).astype(np.float32)
+    return (top - 46 * (across + along)).astype(np.float32)
 
 
 def chest_wall_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:

@@ -63,7 +63,7 @@ def sample_body(patient: Patient, grid: Grid) -> Volume:
 
     wall = chest_wall_distance(anatomy, x, y, z)
     roof = z - diaphragm(anatomy, x[0], y[0])
-    strip = mediastinum_width(anatomy, y, z) + 4 * wobble - np.abs(x - np.float32(2))
+    strip = mediastinum_width(anatomy, y, z) + 3 * wobble - np.abs(x - np.float32(2))
     lungs = grid.soften(np.minimum(wall + np.float32(0.7) * wobble, roof)) * (1 - grid.soften(strip))
     tissue = np.float32(anatomy.lung_hu) + np.float32(anatomy.lung_gradient / 160) * y
     tissue = tissue + patient.texture.sample(grid)

@@ -31,7 +31,8 @@ class Grid:
     @classmethod
     def of(cls, x: Array, y: Array, z: Array, edge: float) -> Grid:
         """The grid with its axes in single precision."""
-        return cls(*(np.asarray(axis, np.float32) for axis in (x, y, z)), edge)
+        axes = [np.asarray(axis, np.float32) for axis in (x, y, z)]
+        return cls(axes[0], axes[1], axes[2], edge)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,7 +61,10 @@ class Grid:
 
     def soften(self, distance: Array) -> Array:
         """Coverage 0..1 from a signed distance in mm, positive inside."""
-        return np.clip(distance * np.float32(1 / self.edge) + np.float32(0.5), 0, 1)
+        coverage = np.asarray(distance * np.float32(1 / self.edge), np.float32)
+        coverage += np.float32(0.5)
+        np.maximum(coverage, 0, out=coverage)
+        return np.minimum(coverage, 1, out=coverage)
 
 
 class Painter:

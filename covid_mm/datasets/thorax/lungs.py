@@ -22,7 +22,7 @@ class LungTexture:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> LungTexture:
         """Texture from the generator's next numbers."""
-        return cls(Waves.draw(rng, 14), Waves.draw(rng, 2.6, 60), float(rng.uniform(6, 16)))
+        return cls(Waves.draw(rng, 14), Waves.draw(rng, 2.6, 32), float(rng.uniform(6, 16)))
 
     def sample(self, grid: Grid) -> Array:
         """HU to add, (z, y, x)."""
@@ -47,6 +47,7 @@ class Lesions:
     solid_hu: float
     consolidation: float  # 0: pure ground-glass, 1: mostly consolidated
     paving: float  # strength of thickened septa within ground-glass (crazy paving), 0..1
+    haze: float  # faint ground-glass all around the patches, share of their density
     strength: float
 
     @classmethod
@@ -58,7 +59,7 @@ class Lesions:
             side = np.where(rng.random(count) < 0.85, side[0], side)
         near = rng.random(count) < 0.5
         near[:3] = True
-        z = np.where(near, rng.normal(level, 14, count), rng.normal(-35, 35, count))
+        z = np.where(near, rng.normal(level, 14, count), rng.normal(-40, 30, count))
         z = np.clip(z, -100, 85)
         angle = np.abs(rng.normal(0, 0.75, count))  # from the back round to the front
         angle = np.where(rng.random(count) < 0.15, rng.uniform(0, 2.6, count), angle) + 0.35
@@ -72,13 +73,14 @@ class Lesions:
             centres=np.stack([x, y, np.maximum(z, floor)], axis=1),
             radii=size * rng.uniform([0.7, 0.6, 0.8], [1.2, 1.0, 1.5], (count, 3)),
             weights=rng.uniform(0.7, 1.4, count),
-            coarse=Waves.draw(rng, 9),
-            fine=Waves.draw(rng, 3.0, 70),
-            patchiness=float(rng.uniform(0.25, 0.6)),
+            coarse=Waves.draw(rng, 7),
+            fine=Waves.draw(rng, 3.0, 32),
+            patchiness=float(rng.uniform(0.3, 0.65)),
             glass_hu=float(rng.uniform(-600, -330)),
             solid_hu=float(rng.uniform(-60, 30)),
-            consolidation=float(rng.uniform(0, 1) ** 1.3),
+            consolidation=float(rng.uniform(0, 1) ** 2),
             paving=float(rng.uniform(0.3, 1)) if rng.random() < 0.5 else 0.0,
+            haze=float(rng.uniform(0.1, 0.3)),
             strength=strength,
         )
 
@@ -92,15 +94,18 @@ class Lesions:
         amount = sum_products(*factors)
         coarse, fine = self.coarse.sample(grid), self.fine.sample(grid)
         amount *= 1 + np.float32(self.patchiness) * coarse + np.float32(0.12) * fine
-        glass = np.clip((amount - np.float32(0.32)) * np.float32(2.6), 0, 1)
-        threshold = np.float32(1.9 - 1.2 * self.consolidation)
+        glass = np.clip((amount - np.float32(0.32)) * np.float32(2.0), 0, 1)
+        threshold = np.float32(1.9 - 1.0 * self.consolidation)
         solid = np.clip((amount + np.float32(0.1) * fine - threshold) * np.float32(2.2), 0, 1)
         dense = np.float32(self.glass_hu) + np.float32(60) * fine
         if self.paving:
-            septa = np.clip(1 - np.abs(fine) * np.float32(4.5), 0, 1)
-            dense += np.float32(260 * self.paving) * septa
-        dense += solid * (np.float32(self.solid_hu) - dense)
-        return glass * np.float32(self.strength), dense
+            septa = np.clip(1 - np.abs(fine) * np.float32(4.5), 0, 1) if self.fine.seen_on(grid) else 0.18
+            dense = dense + np.float32(260 * self.paving) * septa
+        dense = dense + solid * (np.float32(self.solid_hu) - dense)
+        height = grid.z[:, None, None]
+        spread = np.float32(self.haze) * np.exp(-(((height + 25) / np.float32(60)) ** 2))
+        cover = np.maximum(glass, spread * (1 + np.float32(0.3) * coarse))
+        return np.clip(cover, 0, 1) * np.float32(self.strength), dense
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Vessels:
             heading = np.stack(
                 [side * np.cos(fan) * np.cos(swing), np.cos(fan) * np.sin(swing), np.sin(fan)], axis=1
             )
-            radius = rng.uniform(2.8, 5.2, roots)
+            radius = rng.uniform(2.8, 6.0, roots)
             for generation in range(8):
                 length = rng.uniform(0.7, 1.3, len(start)) * (25.0 * 0.88**generation)
                 steps = np.linspace(0, 1, 16)[None, :, None]
@@ -137,12 +142,12 @@ class Vessels:
                 end, tip = path[alive, -1], heading[alive] + curve[alive, 0]
                 if not len(end):
                     break
-                turn = rng.normal(0, 0.42, (len(end), 3))
+                turn = rng.normal(0, 0.34, (len(end), 3))
                 heading = np.concatenate([tip + turn, tip - turn + rng.normal(0, 0.15, turn.shape)])
                 heading /= np.linalg.norm(heading, axis=1, keepdims=True)
                 start = np.concatenate([end, end])
-                share = rng.uniform(0.7, 0.86, len(end))
-                radius = np.concatenate([radius[alive] * share, radius[alive] * (1.52 - share)])
-                keep = radius > 0.45
+                share = rng.uniform(0.68, 0.82, len(end))
+                radius = np.concatenate([radius[alive] * share, radius[alive] * (1.44 - share)])
+                keep = radius > 0.4
                 start, heading, radius = start[keep], heading[keep], radius[keep]
         return cls(np.concatenate(points), np.concatenate(radii))

@@ -14,11 +14,11 @@ MARROW, CORTEX = 260.0, 620.0
 def paint_limbs(painter: Painter, anatomy: Anatomy) -> None:
     """Upper arms away from the chest, raised or hanging out."""
     for side in (-1, 1):
-        shoulder = (side * 150.0 * anatomy.width, 8.0, 108.0)
+        shoulder = (side * 156.0 * anatomy.width, 8.0, 108.0)
         hand = (side * 270.0 * anatomy.width, 0.0, 108.0 + 130.0 * anatomy.arm_lift)
         painter.capsule(shoulder, hand, 30 + 0.5 * anatomy.fat, FAT, core=(30, MUSCLE))
         painter.capsule(shoulder, hand, 10.5, CORTEX * anatomy.bone, core=(6.5, MARROW * anatomy.bone))
-        painter.ellipsoid(shoulder, (21, 21, 21), MARROW * anatomy.bone)
+        painter.ellipsoid(shoulder, (19, 19, 19), MARROW * 0.8 * anatomy.bone)
 
 
 def paint_organs(painter: Painter, anatomy: Anatomy, wobble: Array) -> None:
@@ -28,7 +28,7 @@ def paint_organs(painter: Painter, anatomy: Anatomy, wobble: Array) -> None:
     axes = np.array([[0.78, -0.38, -0.50], [0.44, 0.90, 0.0], [0.45, -0.22, 0.87]])
     low = anatomy.dome_right + 66
     painter.ellipsoid(
-        (20 + shift, -20 * depth, -42 + low / 2),
+        (23 + shift, -20 * depth, -42 + low / 2),
         (68 * size, 50 * size, 55 * size),
         SOFT + 5,
         axes,
@@ -58,24 +58,25 @@ def paint_ribs(painter: Painter, anatomy: Anatomy, wall: Array) -> None:
     grid = painter.grid
     x, y, z = grid.coordinates(grid.everywhere)
     spacing = anatomy.rib_spacing
-    fall = np.float32(anatomy.rib_tilt) * y + np.float32(0.1) * np.abs(x)
+    fall = np.float32(anatomy.rib_tilt) * y - np.float32(0.0016) * x * x
     number = (z - fall) / np.float32(spacing) + np.float32(anatomy.rib_phase)
     height = np.abs(number - np.round(number)) * np.float32(spacing)
-    flat = np.abs(wall + 6) * np.float32(1.15)  # ribs lie outside the pleura and are flat
-    distance = np.sqrt(flat * flat + (height * np.float32(0.8)) ** 2)
+    behind = np.clip(0.5 + y / np.float32(50), 0, 1)  # ribs are stoutest at the back
+    radius = np.float32(2.8) + np.float32(2.0) * behind
+    flat = np.abs(wall + 5) * np.float32(1.25)  # they lie outside the pleura
+    distance = np.sqrt(flat * flat + (height * np.float32(0.95)) ** 2)
     allowed = (z < 112) & (z - fall > -175)
     front = (y < 0) & (np.abs(x) < (50 - 0.22 * np.minimum(z, 60)) * anatomy.width)
-    coverage = grid.soften(5.2 - distance) * allowed
     value = np.where(front, np.float32(CARTILAGE), np.float32(CORTEX * anatomy.bone))
-    painter.blend(grid.everywhere, coverage, value)
-    marrow = grid.soften(2.6 - distance) * allowed * ~front
-    painter.blend(grid.everywhere, marrow, np.float32(MARROW * 0.9 * anatomy.bone))
+    painter.blend(grid.everywhere, grid.soften(radius - distance) * allowed, value)
+    marrow = grid.soften(radius - 2 - distance) * (allowed & ~front)
+    painter.blend(grid.everywhere, marrow, MARROW * 1.3 * anatomy.bone)
 
 
 def paint_spine(painter: Painter, anatomy: Anatomy) -> None:
     """Vertebral bodies with discs between them, canal, arch and processes, muscle beside them."""
     grid, bone, depth = painter.grid, anatomy.bone, anatomy.depth
-    centre = 56.0 * depth
+    centre = 52.0 * depth
     where = grid.window((-62, 62, centre - 30, centre + 80, -260, 260))
     x, y, z = grid.coordinates(where)
     y = y + np.float32(12) * np.clip((z - 70) / 80, 0, 1.4)  # the neck lies further forward
@@ -87,16 +88,16 @@ def paint_spine(painter: Painter, anatomy: Anatomy) -> None:
     back = y - np.float32(centre + 23)
     flank = np.sqrt(((np.abs(x) - 15) / np.float32(1.2)) ** 2 + (back - 9) ** 2)
     painter.blend(where, grid.soften(15 - flank), MUSCLE)
-    shell = np.float32(CARTILAGE) + level * np.float32(CORTEX * 0.55 * bone - CARTILAGE)
+    shell = np.float32(CARTILAGE) + level * np.float32(CORTEX * 0.34 * bone - CARTILAGE)
     painter.blend(where, grid.soften(size - radius), shell)
-    core = np.float32(CARTILAGE) + level * np.float32(MARROW * 0.8 * bone - CARTILAGE)
+    core = np.float32(CARTILAGE) + level * np.float32(MARROW * 0.62 * bone - CARTILAGE)
     painter.blend(where, grid.soften(size - 2 - radius), core)
     arch = np.abs(np.sqrt((x * np.float32(0.9)) ** 2 + back * back) - 10)
     process = np.maximum(np.abs(x) - 2.6, np.abs(back - 21) - 12)
     wings = np.maximum(np.abs(back - 3 - np.float32(0.25) * np.abs(x)) - 3.2, np.abs(x) - 30)
     bony = np.minimum(np.minimum(arch - 2.6, process), np.maximum(wings, 10 - np.abs(x)))
     presence = np.float32(0.3) + np.float32(0.6) * level
-    painter.blend(where, grid.soften(-bony) * presence, CORTEX * 0.6 * bone)
+    painter.blend(where, grid.soften(-bony) * presence, CORTEX * 0.42 * bone)
 
 
 def paint_girdle(painter: Painter, anatomy: Anatomy) -> None:
@@ -105,16 +106,16 @@ def paint_girdle(painter: Painter, anatomy: Anatomy) -> None:
     heights = np.array([-70.0, 70.0], np.float32)
     _, depth, back = cage_outline(anatomy, heights)
     low, high = (float(back[i] - depth[i]) - 9 for i in (0, 1))
-    for offset in (-9.0, 0.0, 9.0):
+    for offset in (-8.0, 0.0, 8.0):
         painter.capsule(
-            (offset, low, -55), (offset * 1.4, high, 74), 6.0, CORTEX * 0.6 * bone, core=(4.0, MARROW * bone)
+            (offset, low, -55), (offset * 1.2, high, 74), 6.5, CORTEX * 0.6 * bone, core=(4.0, MARROW * bone)
         )
     for side in (-1, 1):
         width = anatomy.width
-        start, bend = (side * 16.0, high + 2, 84.0), (side * 75.0 * width, high + 16, 98.0)
-        end = (side * 146.0 * width, 4.0, 122.0)
-        painter.capsule(start, bend, 6.0, CORTEX * bone, core=(3.2, MARROW * bone))
-        painter.capsule(bend, end, 5.5, CORTEX * bone, core=(3.0, MARROW * bone))
+        start, bend = (side * 16.0, high + 2, 84.0), (side * 62.0 * width, high + 14, 101.0)
+        end = (side * 140.0 * width, 4.0, 124.0)
+        painter.capsule(start, bend, 6.2, CORTEX * 0.8 * bone)
+        painter.capsule(bend, end, 5.2, CORTEX * 0.8 * bone)
         paint_blade(painter, anatomy, side)
     painter.ellipsoid((0, -12, 236), (52, 66, 44), CORTEX * 0.7 * bone)
     painter.ellipsoid((0, -12, 236), (46, 60, 38), SOFT)
@@ -127,7 +128,7 @@ def paint_blade(painter: Painter, anatomy: Anatomy, side: int) -> None:
     where = painter.grid.window((low, high, 30 * depth, 120 * depth, -10, 118))
     x, y, z = painter.grid.coordinates(where)
     out = side * x / np.float32(width)
-    plane = np.abs(y / np.float32(depth) - (138 - np.float32(0.52) * out - np.float32(0.1) * z))
+    plane = np.abs(y / np.float32(depth) - (144 - np.float32(0.52) * out - np.float32(0.1) * z))
     inner, outer = 96 + np.float32(0.1) * (105 - z), 112 + np.float32(0.3) * z
     extent = np.minimum(np.minimum(out - inner, outer - out), np.minimum(z, 106 - z))
     thick = np.float32(1.4) + 3 * np.clip(1 - (outer - out) / 8, 0, 1)

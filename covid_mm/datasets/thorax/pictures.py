@@ -10,14 +10,14 @@ from PIL import Image
 
 from covid_mm.datasets.thorax.anatomy import Anatomy, skin_outline
 from covid_mm.datasets.thorax.body import Patient, sample_body
-from covid_mm.datasets.thorax.canvas import AIR, Array, Grid
+from covid_mm.datasets.thorax.canvas import Array, Grid
 from covid_mm.datasets.thorax.organs import MUSCLE
 
 WORKING_SIZE = 224  # pixels a side at which both pictures are made
-_MARGIN = 0.06  # of the frame, on each side, for turning it
+_MARGIN = 0.05  # of the frame, on each side, for turning it
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 _LESION_CUT = 0.35  # share of a CT pixel that counts as lesion
-_LESION_DEPTH = 4.0  # mm of water that a lesion adds to a ray before it counts on the film
+_LESION_DEPTH = 7.0  # mm of water that a lesion adds to a ray before it counts on the film
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,20 @@ class CtSettings:
     margins: tuple[float, float, float, float]  # left, right, front, back
     rotation: float  # degrees
     noise: float
+    thickness: float  # of the slice in mm, thins out small vessels
     sharpness: float  # below 0: blur of that many pixels; above 0: edge enhancement
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> CtSettings:
         """Settings from the generator's next numbers."""
         return cls(
-            level=float(rng.uniform(-50, 68)),
-            window_level=float(rng.normal(-500, 35)),
+            level=float(rng.uniform(-72, 68)),
+            window_level=float(rng.normal(-525, 35)),
             window_width=float(rng.normal(1500, 70)),
-            margins=tuple(rng.uniform(-12, 6, 4).tolist()),
+            margins=tuple(rng.uniform(-16, 4, 4).tolist()),
             rotation=float(rng.normal(0, 2)),
-            noise=float(rng.uniform(8, 45)),
+            noise=float(rng.uniform(5, 30)),
+            thickness=float(rng.uniform(1.5, 5)),
             sharpness=float(rng.uniform(-1.0, 0.9)),
         )
 
@@ -57,7 +59,8 @@ class FilmSettings:
     rotation: float
     scatter: float  # share of the primary beam
     noise: float
-    contrast: float  # exponent of the display curve
+    compression: float  # 0: shade linear in what is passed through; more lifts the dark parts
+    brightness: float  # 0..255 of the densest part
     crispness: float  # local contrast added by the detector's processing
     blur: float  # pixels
 
@@ -73,8 +76,9 @@ class FilmSettings:
             rotation=float(rng.normal(0, 2.5)),
             scatter=float(rng.uniform(0.05, 0.3)),
             noise=float(rng.uniform(0.004, 0.012)),
-            contrast=float(rng.uniform(0.85, 1.25)),
-            crispness=float(rng.uniform(0.2, 0.6)),
+            compression=float(rng.uniform(1.2, 3.5)),
+            brightness=float(rng.uniform(215, 250)),
+            crispness=float(rng.uniform(0.4, 0.9)),
             blur=float(rng.uniform(0.3, 0.8)),
         )
 
@@ -91,23 +95,24 @@ def blur(image: Array, sigma: float) -> Array:
     return sides[0] @ image @ sides[1].T
 
 
-def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array, round_: bool) -> None:
-    """Put discs (round_: half spheres seen from above) on a field; the larger value stays.
+def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array, ball: bool) -> None:
+    """Put discs (ball: as deep as spheres) on a field in place; the larger value stays.
 
-    rows, columns, radii in pixels (n,); peaks (n,) the value of a full pixel.
+    rows, columns, radii in pixels (n,); peaks (n,) the value where a disc fills a pixel.
     """
-    reach = int(np.ceil(radii.max(initial=0) + 1))
-    span = np.arange(-reach, reach + 1)
-    row, column = np.round(rows).astype(int)[:, None, None], np.round(columns).astype(int)[:, None, None]
-    i, j = row + span[None, :, None], column + span[None, None, :]
-    distance = np.hypot(i - rows[:, None, None], j - columns[:, None, None])
-    radius = radii[:, None, None]
-    value = np.clip(radius - distance + 0.5, 0, 1) * np.minimum(2 * radius, 1)
-    if round_:
-        value = value * np.sqrt(np.clip(1 - (distance / (radius + 0.5)) ** 2, 0, 1))
-    i, j, value = np.broadcast_arrays(i, j, value * peaks[:, None, None])
-    inside = (i >= 0) & (i < field.shape[0]) & (j >= 0) & (j < field.shape[1]) & (value > 0)
-    np.maximum.at(field, (i[inside], j[inside]), value[inside].astype(np.float32))
+    reach = np.ceil(radii + 0.5).astype(int)
+    for size in np.unique(reach):
+        chosen = reach == size
+        row, column, radius, peak = (v[chosen, None, None] for v in (rows, columns, radii, peaks))
+        i = np.rint(row).astype(int) + np.arange(-size, size + 1)[None, :, None]
+        j = np.rint(column).astype(int) + np.arange(-size, size + 1)[None, None, :]
+        distance = np.sqrt((i - row) ** 2 + (j - column) ** 2)
+        value = np.clip(radius - distance + 0.5, 0, 1) * np.minimum(2 * radius, 1) * peak
+        if ball:
+            value *= np.sqrt(np.clip(1 - (distance / (radius + 0.5)) ** 2, 0, 1))
+        inside = (i >= 0) & (i < field.shape[0]) & (j >= 0) & (j < field.shape[1]) & (value > 0)
+        place = np.broadcast_to(i * field.shape[1] + j, value.shape)[inside]
+        np.maximum.at(field.reshape(-1), place, value[inside].astype(np.float32))
 
 
 def _frame(image: Array, degrees: float) -> Array:
@@ -152,9 +157,10 @@ def cut_slice(
     near = height < radii
     pitch = x[1] - x[0]
     cut = np.sqrt(radii[near] ** 2 - height[near] ** 2)
+    share = np.minimum(2 * cut / settings.thickness, 1)
     rows = (points[near, 1] - y[0]) / (y[1] - y[0])
     columns = (points[near, 0] - x[0]) / pitch
-    _stamp(vessels, rows, columns, cut / pitch, np.ones(len(cut)), round_=False)
+    _stamp(vessels, rows, columns, cut / pitch, share, ball=False)
     hu = hu + body.lungs[0] * vessels * np.maximum(MUSCLE - hu, 0)
     noise = rng.normal(0, 1, hu.shape).astype(np.float32)
     hu = hu + settings.noise * (0.6 * noise + blur(noise, 1.0))
@@ -175,20 +181,21 @@ def project_film(
     Beer-Lambert along parallel rays from back to front, scatter and noise in intensity, then the
     logarithm and the display curve; the patient's right is at the left.
     """
-    count = 184
+    count = 160
     x, z = _axis(settings.left, settings.right, count), _axis(settings.bottom, settings.top, count)
-    y = np.linspace(-150, 150, 60)
+    depth = float(skin_outline(patient.anatomy, z)[1].max())
+    y = np.linspace(-depth, depth, 56)
     step = float(y[1] - y[0])
     grid = Grid.of(x, y, z, edge=3.0)
     body = sample_body(patient, grid)
     density = np.maximum(1 + body.hu * np.float32(0.001), 0)
-    density += np.float32(0.003) * np.maximum(body.hu - 150, 0)  # calcium stops more than its density
+    density += np.float32(0.005) * np.maximum(body.hu - 150, 0)  # calcium stops more than its density
     path = density.sum(axis=1) * np.float32(step)
     points, radii = patient.vessels.points, patient.vessels.radii
     pitch = float(x[1] - x[0])
     threads = np.zeros_like(path)
     rows, columns = (points[:, 2] - z[0]) / (z[1] - z[0]), (points[:, 0] - x[0]) / pitch
-    _stamp(threads, rows, columns, radii / pitch, 1.8 * radii, round_=True)
+    _stamp(threads, rows, columns, radii / pitch, 1.8 * radii, ball=True)
     path = path + threads * np.clip(body.lungs.sum(axis=1) * step / 30, 0, 1)
     if patient.lesions is None:
         added = np.zeros_like(path)
@@ -206,8 +213,9 @@ def _develop(path: Array, settings: FilmSettings, rng: np.random.Generator) -> A
     noise = rng.normal(0, 1, path.shape).astype(np.float32)
     dose = dose * (1 + settings.noise * noise / np.sqrt(np.maximum(dose, 0.01)))
     signal = -np.log(np.maximum(blur(dose, settings.blur), 1e-4))
-    signal = signal + settings.crispness * (signal - blur(signal, 9))
+    signal = signal + settings.crispness * (signal - blur(signal, 11))
     low, high = np.percentile(signal[signal > 0.6], [0.5, 99.6])
     low = low * 0.1
-    shade = np.clip((signal - low) / (high - low), 0, 1) ** settings.contrast
-    return (shade * 255).astype(np.float32)
+    shade = np.clip((signal - low) / (high - low), 0, 1)
+    shade = np.log1p(settings.compression * shade) / np.log1p(settings.compression)
+    return np.asarray(shade * settings.brightness, np.float32)
