@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from covid_mm.config import CLASS_TITLES, CLASSES
@@ -28,3 +29,26 @@ def draw_examples(seeds: tuple[tuple[int, int], ...] = ((0, 11), (1, 12), (1, 23
         Example(encode_png(study.ct), encode_png(study.xray), CLASS_TITLES[CLASSES[label]])
         for label, study in studies
     )
+
+
+class ExampleShelf:
+    """The example studies, drawn once in a thread, so that the page need not wait for them."""
+
+    def __init__(self) -> None:
+        self._examples: tuple[Example, ...] = ()
+        self._drawn = threading.Event()
+
+    def start(self) -> None:
+        """Begin to draw; returns at once."""
+        threading.Thread(target=self._draw, name="example-shelf", daemon=True).start()
+
+    def get(self) -> tuple[Example, ...]:
+        """The studies, as soon as they are drawn."""
+        self._drawn.wait()
+        return self._examples
+
+    def _draw(self) -> None:
+        try:
+            self._examples = draw_examples()
+        finally:
+            self._drawn.set()

@@ -6,7 +6,6 @@ requests: an answer depends on its two uploads only, so users never see each oth
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from functools import partial
 from html import escape
@@ -23,7 +22,7 @@ from covid_mm.ui.analysis import (
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.examples import LABEL, Example, draw_examples
+from covid_mm.ui.examples import LABEL, Example, ExampleShelf
 from covid_mm.ui.loading import PredictorLoader
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.slot import ImageSlot
@@ -38,35 +37,18 @@ NETWORK = "network"  # concurrency group: one study at a time
 QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
 
 
-class ExampleShelf:
-    """The example studies, drawn once in a thread, so that the page need not wait for them."""
-
-    def __init__(self) -> None:
-        self._examples: tuple[Example, ...] = ()
-        self._thread = threading.Thread(target=self._draw, name="example-shelf", daemon=True)
-        self._thread.start()
-
-    def get(self) -> tuple[Example, ...]:
-        """The studies, as soon as they are drawn."""
-        self._thread.join()
-        return self._examples
-
-    def _draw(self) -> None:
-        self._examples = draw_examples()
-
-
-def build_page(loader: PredictorLoader, limits: ImageLimits | None = None) -> gr.Blocks:
+def build_page(loader: PredictorLoader, shelf: ExampleShelf, limits: ImageLimits | None = None) -> gr.Blocks:
     """The Gradio page around a predictor that may still be loading.
 
     Args:
         loader: gives the predictor; the page shows that it loads, and a study waits for it.
+        shelf: gives the examples; the page shows their places until they are drawn.
         limits: what an image may measure.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
     """
     limits = limits or ImageLimits()
-    shelf = ExampleShelf()
     page = gr.Blocks(title=f"{TITLE}: normal or COVID-19 pneumonia", analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):

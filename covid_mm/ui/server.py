@@ -55,10 +55,11 @@ def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
     os.umask(0o077)
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
+        from covid_mm.ui.examples import ExampleShelf
         from covid_mm.ui.page import build_page
 
-        loader = PredictorLoader(load)
-        page = build_page(loader, settings.limits)
+        loader, shelf = PredictorLoader(load), ExampleShelf()
+        page = build_page(loader, shelf, settings.limits)
         try:
             page.launch(**launch_options(settings))
         except OSError as error:
@@ -66,7 +67,8 @@ def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
                 f"Port {settings.port} on {settings.host} cannot be used; give a free one with --port."
             ) from error
         print(f"Open http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
-        loader.start()
+        loader.start()  # only now, so that neither delays the page
+        shelf.start()
         try:
             loader.wait()
             loader.get()

@@ -57,7 +57,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
         pytest.skip("no checkpoint in checkpoints/densenet121-mobilenet yet: train.py publishes it")
     command = [sys.executable, "app.py", "--port", "{port}"]
     running = LiveServer(tmp_path_factory.mktemp("real"), command)
-    yield running.wait_until_open(120)
+    yield running.wait_until_open()
     running.stop()
 
 

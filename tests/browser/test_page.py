@@ -85,7 +85,7 @@ def test_one_empty_slot_is_answered_from_the_other(open_page, studies):
 def test_disagreeing_images_are_flagged(open_page, studies):
     page = open_page()
     put(page, "ct", studies["bright"])
-    put(page, "xray", studies["xray0"])
+    put(page, "xray", studies["black"])
     analyse(page)
     assert page.locator('[data-flag="disagree"]').is_visible()
 

@@ -46,7 +46,8 @@ class LiveServer:
             path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != "lock"
         ]
 
-    def wait_until_open(self, seconds: float = 60.0) -> LiveServer:
+    def wait_until_open(self, seconds: float = 180.0) -> LiveServer:
+        """Itself, once it answers; ended where it does not (a busy machine starts it slowly)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, f"the server ended: {self.log}"
@@ -55,12 +56,13 @@ class LiveServer:
                     return self
             except httpx.TransportError:
                 time.sleep(0.1)
+        self.stop(signal.SIGKILL)
         raise AssertionError(f"the server did not open within {seconds} s: {self.log}")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
 
 class Visitor:

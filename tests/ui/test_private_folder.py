@@ -98,16 +98,21 @@ def test_young_files_stay(tmp_path):
 @posix
 def test_a_server_wipes_its_uploads_at_sigterm_and_the_next_one_those_of_a_killed_one(tmp_path, dark):
     first = LiveServer(tmp_path).wait_until_open()
-    Visitor(first.url).upload(dark)
-    (left,) = first.uploads
-    assert mode(left) == 0o600
-    assert {mode(folder) for folder in left.parents if tmp_path in folder.parents} == {0o700}
-    first.stop(signal.SIGKILL)
+    try:
+        Visitor(first.url).upload(dark)
+        (left,) = first.uploads
+        assert mode(left) == 0o600
+        assert {mode(folder) for folder in left.parents if tmp_path in folder.parents} == {0o700}
+    finally:
+        first.stop(signal.SIGKILL)
     assert left.exists()
 
     second = LiveServer(tmp_path).wait_until_open()
-    assert not left.exists()
-    Visitor(second.url).upload(dark)
-    assert len(second.uploads) == 1
-    assert second.stop(signal.SIGTERM) == 0
+    try:
+        assert not left.exists()
+        Visitor(second.url).upload(dark)
+        assert len(second.uploads) == 1
+    finally:
+        code = second.stop(signal.SIGTERM)
+    assert code == 0
     assert [path for path in tmp_path.iterdir() if path.suffix != ".log"] == []

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import make_png
 from fake_predictor import FakePredictor
+from made_images import make_png
 
 from covid_mm.serving.prediction import BranchAnswer, Notice
 from covid_mm.ui.analysis import Analysis, analyse_study

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import make_png
 from fake_predictor import SECRET
 from gradio_client import Client, handle_file
 from live_server import LiveServer, Visitor, file_data
+from made_images import make_png
 from PIL import Image
 
 MARK = "ZZPHI"

@@ -10,8 +10,8 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import make_png
 from fake_predictor import SECRET, FakePredictor
+from made_images import make_png
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import CovidMMError, ImageError, UsageError
