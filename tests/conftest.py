@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,15 @@ def fixed_seeds() -> None:
     random.seed(0)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def small_backbones() -> Iterator[None]:
+    """Every backbone's name builds a small stand-in of the same layer names."""
+    from toy_networks import toy_backbones
+
+    with toy_backbones():
+        yield
 
 
 @pytest.fixture

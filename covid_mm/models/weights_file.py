@@ -7,6 +7,7 @@ float16 to halve the file; vectors (biases, batch-norm statistics) always stay f
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 
 from covid_mm.errors import WeightsError
 from covid_mm.models.network import Network
+
+Shapes = dict[str, tuple[int, ...]]
+
+_DEPTH = 2  # layer/weight: deeper groups are foreign, and a group that holds itself has no end
 
 
 def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
@@ -38,64 +43,88 @@ def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
         beside.unlink(missing_ok=True)
 
 
+def hash_file(place: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load_weights(network: Network, place: Path) -> None:
-    """Read all weights into the network. Raises WeightsError unless the file fits exactly."""
+    """Read all weights into the network. Raises WeightsError unless the file fits exactly.
+
+    Nothing is changed in the network unless everything fits.
+    """
     expected = dict(_named_weights(network.model))
-    values = read_arrays(place)
-    if set(values) != set(expected):
-        missing, foreign = set(expected) - set(values), set(values) - set(expected)
-        example = sorted(missing or foreign)[0]
-        raise WeightsError(
-            f"{place.name} does not hold the weights of {network.config.name}: {len(missing)} are missing and"
-            f" {len(foreign)} are foreign (for example {example}); use the file that belongs to this network."
-        )
+    values = read_arrays(place, {name: tuple(v.shape) for name, v in expected.items()}, network.config.name)
     for name, variable in expected.items():
-        if values[name].shape != tuple(variable.shape):
-            raise WeightsError(
-                f"{place.name}: {name} should have shape {tuple(variable.shape)} and has"
-                f" {values[name].shape}; use the file that belongs to this network."
-            )
-    for name, variable in expected.items():
-        variable.assign(values[name].astype(np.float32))
+        variable.assign(values[name])
 
 
-def read_arrays(place: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of a weights file by path. Raises WeightsError for links, foreign types and NaN."""
-    arrays: dict[str, NDArray[Any]] = {}
+def read_arrays(place: Path, expected: Shapes, owner: str) -> dict[str, NDArray[np.float32]]:
+    """The arrays of a weights file by path, float32, exactly those expected of `owner`.
+
+    Shapes are compared before anything is read, so a small file cannot claim all memory. Raises
+    WeightsError for what is missing, foreign, damaged, linked or not finite.
+    """
     try:
         with h5py.File(place, "r") as file:
-            _collect(file, "", arrays, place)
-    except OSError as error:
-        reason = "there is no such file" if not place.exists() else "it is damaged or not HDF5"
+            found: dict[str, Any] = {}
+            _collect(file, "", found, place)
+            _compare(expected, found, place, owner)
+            return {name: _read_array(name, item, place) for name, item in found.items()}
+    except WeightsError:
+        raise
+    except Exception as error:  # h5py raises nearly every built-in kind, depending on the damaged byte
+        reason = "it is damaged or not HDF5" if place.exists() else "there is no such file"
         raise WeightsError(
             f"The weights {place.name} cannot be read: {reason}; put back the file it was made with."
         ) from error
-    return arrays
 
 
-def _collect(group: h5py.Group, prefix: str, arrays: dict[str, NDArray[Any]], place: Path) -> None:
+def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], place: Path) -> None:
     for key in group:
-        link = group.get(key, getlink=True)
         name = f"{prefix}{key}"
-        if not isinstance(link, h5py.HardLink):
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise WeightsError(
                 f"{place.name} holds a link ({name}) where plain arrays are expected; do not use it."
             )
         item = group[key]
-        if isinstance(item, h5py.Group):
-            _collect(item, f"{name}/", arrays, place)
+        if isinstance(item, h5py.Group) and name.count("/") + 1 < _DEPTH:
+            _collect(item, f"{name}/", found, place)
             continue
-        if item.external or item.is_virtual or item.dtype.kind != "f":
+        plain = isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual
+        # chunked arrays may be compressed, or stand for more than the file holds
+        if not plain or item.chunks is not None or item.dtype not in (np.float16, np.float32):
             raise WeightsError(
                 f"{place.name} holds {name}, which is not a plain array of numbers; do not use it."
             )
-        value = np.asarray(item)
-        if not np.isfinite(value).all():
+        found[name] = item
+
+
+def _compare(expected: Shapes, found: dict[str, Any], place: Path, owner: str) -> None:
+    if set(found) != set(expected):
+        missing, foreign = set(expected) - set(found), set(found) - set(expected)
+        example = sorted(missing or foreign)[0]
+        raise WeightsError(
+            f"{place.name} does not hold the weights of {owner}: {len(missing)} are missing and"
+            f" {len(foreign)} are foreign (for example {example}); use the file that belongs to this network."
+        )
+    for name, shape in expected.items():
+        if found[name].shape != shape:
             raise WeightsError(
-                f"{place.name} holds numbers that are not finite in {name}; train again or put back the"
-                " last good file."
+                f"{place.name}: {name} should have shape {shape} and has {found[name].shape}; use the file"
+                " that belongs to this network."
             )
-        arrays[name] = value
+
+
+def _read_array(name: str, item: h5py.Dataset, place: Path) -> NDArray[np.float32]:
+    value = np.asarray(item).astype(np.float32)
+    if not np.isfinite(value).all():
+        raise WeightsError(
+            f"{place.name} holds numbers that are not finite in {name}; train again or put back the last good"
+            " file."
+        )
+    return value
 
 
 def _named_weights(model: keras.Model) -> list[tuple[str, Any]]:

@@ -7,7 +7,6 @@ swap, the previous folder is put back by the next load.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, WeightsError
 from covid_mm.models.network import Network, build_network
-from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
     META_NAME,
@@ -33,22 +32,19 @@ DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; keeps a wrong file out of memory
 
 
-def hash_file(place: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def publish_checkpoint(
     place: Path, network: Network, meta: dict[str, Any], card: str, *, half: bool = True
 ) -> Metadata:
     """Write weights, model card and, last, meta.json; then swap the folder into its place.
 
     half: kernels as float16. `meta` gets the weights' file name, size and SHA-256. Raises
-    CheckpointError where meta is not one that the loader would take; the old checkpoint stays.
+    CheckpointError where meta is not one that the loader would take, or where the place holds
+    something else than a checkpoint; what is there stays.
     """
+    place = Path(os.path.abspath(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     recover_checkpoint(place)
+    check_place(place)
     beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.new-", dir=place.parent))
     try:
         weights = beside / WEIGHTS_NAME
@@ -71,13 +67,30 @@ def publish_checkpoint(
         partial.rename(beside / META_NAME)
         beside.chmod(0o755)
         previous = _previous(place)
+        shutil.rmtree(previous, ignore_errors=True)  # left over where a crash came after the swap
         if place.exists():
             place.rename(previous)
         beside.rename(place)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
+        recover_checkpoint(place)
         shutil.rmtree(beside, ignore_errors=True)
     return checked
+
+
+def check_place(place: Path) -> None:
+    """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
+    if not os.path.lexists(place):
+        return
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME}
+    foreign = [] if place.is_dir() else [place.name]
+    if place.is_dir():
+        foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
+    if foreign or place.is_symlink():
+        raise CheckpointError(
+            f"{place.name} is there already and is not just a checkpoint ({', '.join(foreign[:1]) or 'a link'});"
+            " publishing would replace it all: name a new folder."
+        )
 
 
 def recover_checkpoint(place: Path) -> None:
@@ -92,6 +105,7 @@ def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
 
     Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
     """
+    place = Path(os.path.abspath(place))  # its name is shown, and "." has none
     recover_checkpoint(place)
     meta = read_metadata(place)
     weights = place / WEIGHTS_NAME
@@ -124,4 +138,4 @@ def list_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
 
 
 def _previous(place: Path) -> Path:
-    return place.with_name(f".{place.name}.previous")
+    return place.parent / f".{place.name}.previous"
