@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -60,11 +61,14 @@ def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
 
         loader, shelf = PredictorLoader(load), ExampleShelf()
         page = build_page(loader, shelf, settings.limits)
+        _check_port(settings)
+        _import_server()
         try:
             page.launch(**launch_options(settings))
         except OSError as error:
             raise UsageError(
-                f"Port {settings.port} on {settings.host} cannot be used; give a free one with --port."
+                f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
+                " again, else choose another address with --host and --port."
             ) from error
         print(f"Open http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
         loader.start()  # only now, so that neither delays the page
@@ -130,6 +134,26 @@ def launch_options(settings: ServerSettings) -> dict[str, Any]:
         "js": read_asset("page.js"),
         "app_kwargs": {"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},
     }
+
+
+def _check_port(settings: ServerSettings) -> None:
+    """Raises UsageError where the address is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"Port {settings.port} on {settings.host} cannot be used; give a free one with --port."
+        ) from error
+
+
+def _import_server() -> None:
+    """Gradio gives its server thread 5 s to start; a busy machine needs them for uvicorn's imports."""
+    import uvicorn
+
+    uvicorn.Config(lambda: None, log_config=None).load()
 
 
 @contextlib.contextmanager
