@@ -53,11 +53,10 @@ def compute_features(
     if cache is not None:
         key = _fingerprint(trunk, images, f"{fine_tune} {views} {seed} {strength}")
         place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
-        if place.exists():
-            kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
-            return kept
-    shape = tuple(int(side) for side in trunk.output_shape[1:])
-    features = np.empty((views, len(images), *shape), dtype=np.float32)
+    shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
+    if place is not None and (kept := _read_kept(place, shape)) is not None:
+        return kept
+    features = np.empty(shape, dtype=np.float32)
     done, total = 0, views * len(images)
     for view in range(views):
         for rows in _chunks(len(images)):
@@ -75,6 +74,15 @@ def compute_features(
             np.save(file, features, allow_pickle=False)
         os.replace(beside, place)
     return features
+
+
+def _read_kept(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """The array kept there; None where there is none, or a damaged one, which is then computed anew."""
+    try:
+        kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept if kept.shape == shape and kept.dtype == np.float32 else None
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -95,6 +95,7 @@ def fit_network(
             TrainingBatches(training, config, epoch=len(history)),
             epochs=config.epochs,
             initial_epoch=len(history),
+            shuffle=False,  # the batches are shuffled; Keras would reorder them from a state that is not kept
             verbose=0,
             callbacks=[keeper, *callbacks],
         )
@@ -149,8 +150,7 @@ class _EpochKeeper(keras.callbacks.Callback):
         if not math.isfinite(float((logs or {}).get("loss", 0.0))):
             raise TrainingError(
                 f"The loss became NaN or infinite in epoch {len(self.history) + 1}, step {batch + 1};"
-                f" the state after epoch {len(self.history)} is kept in {self.run.path.name}. Lower the"
-                " learning rate or check the images, and start again."
+                f" {self._describe_kept()}. Lower the learning rate or check the images, and start again."
             )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -167,8 +167,8 @@ class _EpochKeeper(keras.callbacks.Callback):
         best = max(map(_merit, self.history), default=None)
         if not math.isfinite(row["val_loss"]):
             raise TrainingError(
-                f"The validation loss of epoch {epoch + 1} is not a number; the state after epoch {epoch} is"
-                f" kept in {self.run.path.name}. Lower the learning rate and start again."
+                f"The validation loss of epoch {epoch + 1} is not a number; {self._describe_kept()}. Lower the"
+                " learning rate or check the images, and start again."
             )
         if best is None or _merit(row) > best:
             save_weights(self.network, self.run.best_weights)
@@ -183,6 +183,11 @@ class _EpochKeeper(keras.callbacks.Callback):
         )
         if logs is not None:
             logs.update(row)
+
+    def _describe_kept(self) -> str:
+        if not self.history:
+            return "no epoch was finished, so nothing is kept"
+        return f"the state after epoch {len(self.history)} is kept in {self.run.path.name}"
 
 
 def cross_entropy(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from covid_mm.config import CHANNELS, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CovidMMError, UsageError, WeightsError
 from covid_mm.models.network import Network, build_network
-from covid_mm.models.weights_file import load_weights
+from covid_mm.models.weights_file import hash_file, load_weights
 
 _DOWNLOAD_TIMEOUT_S = 20.0
 
@@ -123,6 +125,8 @@ def _load_file(network: Network, modality: Modality, place: Path) -> InitialWeig
             f"{place.name} does not hold weights of {backbone.title} without its top in the layout of"
             f" keras.applications ({type(error).__name__}); name the file of that backbone."
         ) from error
+    if not all(np.isfinite(values).all() for values in source.get_weights()):
+        raise WeightsError(f"{place.name} holds numbers that are not finite; name an undamaged file.")
     _copy_backbone(source, network, modality)
     return InitialWeights("file", f"weights file {place.name}")
 
@@ -136,8 +140,10 @@ def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWe
         branches = tuple((m, b) for m, b in about["network"]["branches"])
         config = NetworkConfig(branches=branches, head_width=int(about["network"]["head_width"]))
         earlier = about["initial_weights"]
-        seen = [f"{m}:{about['split']['hashes'][m]}" for m, b in config.branches if b == wanted]
-        command = about["command"] if is_checkpoint else about["plan"]["command"]
+        before = {m: (list(earlier[m]["seen"]), list(earlier[m]["commands"])) for m in config.modalities}
+        hashes = {m: str(about["split"]["hashes"][m]) for m in config.modalities}
+        command = str(about["command"] if is_checkpoint else about["plan"]["command"])
+        sha256 = about["weights"]["sha256"] if is_checkpoint else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{place.name} does not describe a network of this project; name another folder."
@@ -149,18 +155,24 @@ def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWe
             " folder whose network has that backbone."
         )
     chosen = modality if modality in fitting else fitting[0]
+    file = place / ("model.weights.h5" if is_checkpoint else "best.weights.h5")
+    if sha256 is not None and file.is_file() and hash_file(file) != sha256:
+        raise WeightsError(
+            f"The {file.name} of checkpoint {place.name} is not the file that its meta.json describes (SHA-256"
+            " differs): it is damaged or was exchanged; put back the published one."
+        )
     source = build_network(config)
-    load_weights(source, place / ("model.weights.h5" if is_checkpoint else "best.weights.h5"))
+    load_weights(source, file)
     for ours, theirs in zip(network.branch_layers(modality), source.branch_layers(chosen), strict=True):
         ours.set_weights(theirs.get_weights())
     kind = "checkpoint" if is_checkpoint else "run"
     what = f"the {chosen} {wanted} of {kind} {place.name}"
-    before = earlier[chosen]
+    seen, commands = before[chosen]
     return InitialWeights(
         kind,
         what,
-        seen=tuple(dict.fromkeys([*before["seen"], *seen])),
-        commands=tuple(dict.fromkeys([*before["commands"], command])),
+        seen=tuple(dict.fromkeys([*seen, f"{chosen}:{hashes[chosen]}"])),
+        commands=tuple(dict.fromkeys([*commands, command])),
     )
 
 

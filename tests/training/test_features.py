@@ -1,0 +1,89 @@
+"""The frozen part's outputs: computed once, and anew as soon as anything differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import grey_images, make_network
+
+from covid_mm.training.augmentation import augment_images
+from covid_mm.training.features import compute_features, to_network_input
+
+pytestmark = pytest.mark.usefixtures("small_backbones")
+
+SIZE = 48
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the trunk's runs."""
+    counted: list[int] = []
+    run = keras.Model.predict_on_batch
+
+    def count(self: keras.Model, images: np.ndarray) -> np.ndarray:
+        counted.append(len(images))
+        return run(self, images)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", count)
+    return counted
+
+
+@pytest.mark.parametrize(("fine_tune", "shape"), [("frozen", (2, 5, 8)), ("last-block", (2, 5, 3, 3, 6))])
+def test_views_are_the_image_and_its_varied_copies(fine_tune, shape):
+    network, images = make_network(size=SIZE), grey_images(5, SIZE)
+    features = compute_features(network, "ct", images, fine_tune=fine_tune, views=2, seed=7)
+    assert features.shape == shape
+    assert features.dtype == np.float32
+    trunk = keras.Model(network.image_input("ct"), network.boundary("ct", fine_tune))
+    varied = augment_images(images, "ct", seed=(7, 1, 0))
+    for view, expected in enumerate((images, varied)):
+        assert features[view] == pytest.approx(trunk.predict_on_batch(to_network_input(expected)), abs=1e-5)
+    assert not np.allclose(features[0], features[1])
+
+
+def test_second_call_reads_what_the_first_kept(tmp_path: Path, passes):
+    network, images, steps = make_network(size=SIZE), grey_images(70, SIZE), []
+    options = {"fine_tune": "frozen", "views": 2, "cache": tmp_path / "features"}
+    first = compute_features(network, "ct", images, **options, progress=lambda *step: steps.append(step))
+    assert passes == [64, 6, 64, 6]
+    assert steps == [(64, 140), (70, 140), (134, 140), (140, 140)]
+    second = compute_features(network, "ct", images, **options)
+    assert len(passes) == 4
+    assert np.array_equal(first, second)
+    (kept,) = options["cache"].iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])  # a damaged file is computed anew, not believed
+    third = compute_features(network, "ct", images, **options)
+    assert len(passes) == 8
+    assert np.array_equal(first, third)
+    kept.write_bytes(b"")
+    assert np.array_equal(first, compute_features(network, "ct", images, **options))
+
+
+def test_another_input_is_computed_anew(tmp_path: Path, passes):
+    network, images = make_network(size=SIZE), grey_images(4, SIZE)
+    usual = {"fine_tune": "frozen", "views": 1, "seed": 0, "cache": tmp_path}
+
+    def runs(images: np.ndarray, modality: str = "ct", **options: object) -> int:
+        before = len(passes)
+        compute_features(network, modality, images, **(usual | options))
+        return len(passes) - before
+
+    assert runs(images) == 1
+    assert runs(images) == 0
+    changed = images.copy()
+    changed[2, 5, 5] += 1
+    assert runs(changed) == 1
+    assert runs(images[::-1]) == 1
+    assert runs(images, "xray") == 1
+    assert runs(images, views=2) == 2
+    assert runs(images, views=2, seed=1) == 2
+    assert runs(images, fine_tune="last-block") == 1
+    last = network.model.get_layer("ct_last_conv").kernel
+    last.assign_add(np.full(last.shape, 1e-6, np.float32))
+    assert runs(images) == 1  # the pooled features depend on the last convolution,
+    assert runs(images, fine_tune="last-block") == 0  # what feeds it doesn't
+    network.model.get_layer("logits").bias.assign([1.0, 2.0])
+    assert runs(images) == 0
