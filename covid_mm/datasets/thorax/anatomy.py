@@ -24,7 +24,7 @@ def _profile(z: Array, values: tuple[float, ...]) -> Array:
     table = np.interp(_TABLE_Z, _LEVELS, values)
     padded = np.pad(table, 6, mode="edge")
     smooth = np.convolve(padded, np.hanning(15)[1:-1] / np.hanning(15).sum(), mode="valid")
-    return np.interp(z, _TABLE_Z, smooth).astype(np.float32)
+    return np.asarray(np.interp(z, _TABLE_Z, smooth), np.float32)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Anatomy:
             lung_gradient=float(rng.uniform(15, 60)),
             dome_right=dome,
             dome_left=dome - float(rng.uniform(2, 16)),
-            heart_size=float(rng.uniform(0.9, 1.15)),
+            heart_size=float(rng.uniform(0.95, 1.25)),
             heart_shift=float(rng.uniform(-6, 8)),
             aorta=float(rng.uniform(10.5, 14.5)),
             blood_hu=float(rng.choice([40.0, 40.0, 110.0, 200.0])),
@@ -103,14 +103,16 @@ def skin_outline(anatomy: Anatomy, z: Array) -> tuple[Array, Array]:
 def skin_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
     """Signed distance in mm to the skin, positive inside; x, y, z broadcast."""
     a, b = (v.reshape(z.shape) for v in skin_outline(anatomy, z.ravel()))
-    return _squircle(x / a, y / b, 0.4) * np.sqrt(a * b)
+    distance: Array = _squircle(x / a, y / b, 0.4) * np.sqrt(a * b)
+    return distance
 
 
 def mediastinum_width(anatomy: Anatomy, y: Array, z: Array) -> Array:
     """Half width in mm of what keeps the lungs apart: a thin fold in front, wider at the vessels."""
     front = np.minimum(y / np.float32(anatomy.depth) + 6, 0) / np.float32(44)
     share = np.float32(0.08) + np.float32(0.92) * np.exp(-front * front)
-    return _profile(z.ravel(), _MEDIASTINUM).reshape(z.shape) * share
+    width: Array = _profile(z.ravel(), _MEDIASTINUM).reshape(z.shape) * share
+    return width
 
 
 def diaphragm(anatomy: Anatomy, x: Array, y: Array) -> Array:
@@ -120,7 +122,7 @@ def diaphragm(anatomy: Anatomy, x: Array, y: Array) -> Array:
     across = np.where(side > 0, side / 68, side / 120) ** 2
     front = y / np.float32(anatomy.depth) + 14
     along = np.where(front > 0, front / 88, front / 105) ** 2
-    return (top - 46 * (across + along)).astype(np.float32)
+    return np.asarray(top - 46 * (across + along), np.float32)
 
 
 def chest_wall_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array:
@@ -128,17 +130,20 @@ def chest_wall_distance(anatomy: Anatomy, x: Array, y: Array, z: Array) -> Array
     width, depth, back = cage_outline(anatomy, z.ravel())
     shape = z.shape
     a, b, c = (v.reshape(shape) for v in (width, depth, back))
-    return _squircle(x / a, (y - c) / b, anatomy.squareness) * np.sqrt(a * b)
+    distance: Array = _squircle(x / a, (y - c) / b, anatomy.squareness) * np.sqrt(a * b)
+    return distance
 
 
 def _squircle(u: Array, v: Array, squareness: float) -> Array:
     """1 at the centre, 0 on a rounded rectangle of half sides 1, negative outside."""
     uu, vv = u * u, v * v
-    return 1 - np.sqrt(np.maximum(uu + vv - np.float32(squareness) * np.minimum(uu * vv, 1), 0))
+    inside: Array = 1 - np.sqrt(np.maximum(uu + vv - np.float32(squareness) * np.minimum(uu * vv, 1), 0))
+    return inside
 
 
 def lung_distance(anatomy: Anatomy, points: Array) -> Array:
     """About how deep (mm, positive) each (n, 3) point lies in a lung; hollows by organs ignored."""
     x, y, z = (np.asarray(points[:, i], np.float32) for i in range(3))
     wall = chest_wall_distance(anatomy, x, y, z)
-    return np.minimum(np.minimum(wall, z - diaphragm(anatomy, x, y)), np.abs(x) - 14)
+    depth: Array = np.minimum(np.minimum(wall, z - diaphragm(anatomy, x, y)), np.abs(x) - 14)
+    return depth

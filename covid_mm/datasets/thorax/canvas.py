@@ -64,7 +64,8 @@ class Grid:
         coverage = np.asarray(distance * np.float32(1 / self.edge), np.float32)
         coverage += np.float32(0.5)
         np.maximum(coverage, 0, out=coverage)
-        return np.minimum(coverage, 1, out=coverage)
+        np.minimum(coverage, 1, out=coverage)
+        return coverage
 
 
 class Painter:
@@ -100,10 +101,10 @@ class Painter:
         x, y, z = self.grid.coordinates(where)
         offset = (x - np.float32(centre[0]), y - np.float32(centre[1]), z - np.float32(centre[2]))
         rows = np.eye(3) if axes is None else axes
-        total = None
+        total: Array = np.zeros((1, 1, 1), np.float32)
         for row, radius in zip(rows, radii, strict=True):
             part = sum(np.float32(w / radius) * o for w, o in zip(row, offset, strict=True) if w)
-            total = part * part if total is None else total + part * part
+            total = total + part * part
         size = np.float32(min(radii))
         distance = (1 - np.sqrt(total)) * size
         if wobble is not None:

@@ -53,11 +53,11 @@ class Lesions:
     @classmethod
     def draw(cls, rng: np.random.Generator, anatomy: Anatomy, level: float, strength: float) -> Lesions:
         """Lesions from the generator's next numbers; some lie at `level`, the height of the slice."""
-        count = int(rng.integers(9, 22))
+        count = int(rng.integers(14, 30))
         side = rng.choice([-1.0, 1.0], count)
         if rng.random() < 0.2:  # mostly one lung
             side = np.where(rng.random(count) < 0.85, side[0], side)
-        near = rng.random(count) < 0.5
+        near = rng.random(count) < 0.35
         near[:3] = True
         z = np.where(near, rng.normal(level, 14, count), rng.normal(-40, 30, count))
         z = np.clip(z, -100, 85)
@@ -68,11 +68,11 @@ class Lesions:
         x = side * np.sin(angle) * width * inward
         y = back + np.cos(angle) * depth * inward
         floor = diaphragm(anatomy, x.astype(np.float32), y.astype(np.float32)) + 6
-        size = rng.uniform(11, 30, count)[:, None]
+        size = rng.uniform(12, 32, count)[:, None]
         return cls(
             centres=np.stack([x, y, np.maximum(z, floor)], axis=1),
             radii=size * rng.uniform([0.7, 0.6, 0.8], [1.2, 1.0, 1.5], (count, 3)),
-            weights=rng.uniform(0.7, 1.4, count),
+            weights=rng.uniform(0.8, 1.6, count),
             coarse=Waves.draw(rng, 7),
             fine=Waves.draw(rng, 3.0, 32),
             patchiness=float(rng.uniform(0.3, 0.65)),
@@ -80,7 +80,7 @@ class Lesions:
             solid_hu=float(rng.uniform(-60, 30)),
             consolidation=float(rng.uniform(0, 1) ** 2),
             paving=float(rng.uniform(0.3, 1)) if rng.random() < 0.5 else 0.0,
-            haze=float(rng.uniform(0.1, 0.3)),
+            haze=float(rng.uniform(0.15, 0.33)),
             strength=strength,
         )
 

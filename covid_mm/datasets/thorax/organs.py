@@ -132,9 +132,7 @@ def paint_blade(painter: Painter, anatomy: Anatomy, side: int) -> None:
     inner, outer = 96 + np.float32(0.1) * (105 - z), 112 + np.float32(0.3) * z
     extent = np.minimum(np.minimum(out - inner, outer - out), np.minimum(z, 106 - z))
     thick = np.float32(1.4) + 3 * np.clip(1 - (outer - out) / 8, 0, 1)
-    painter.blend(
-        where, painter.grid.soften(np.minimum(extent, thick - plane)), np.float32(CORTEX * 0.6 * bone)
-    )
+    painter.blend(where, painter.grid.soften(np.minimum(extent, thick - plane)), CORTEX * 0.6 * bone)
 
 
 def paint_airways(painter: Painter, anatomy: Anatomy) -> None:

@@ -74,12 +74,12 @@ class FilmSettings:
             top=float(rng.uniform(140, 180)),
             bottom=anatomy.dome_right - float(rng.uniform(48, 86)),
             rotation=float(rng.normal(0, 2.5)),
-            scatter=float(rng.uniform(0.05, 0.3)),
+            scatter=float(rng.uniform(0.1, 0.5)),
             noise=float(rng.uniform(0.004, 0.012)),
-            compression=float(rng.uniform(1.2, 3.5)),
-            brightness=float(rng.uniform(215, 250)),
-            crispness=float(rng.uniform(0.4, 0.9)),
-            blur=float(rng.uniform(0.3, 0.8)),
+            compression=float(rng.uniform(1.8, 5.5)),
+            brightness=float(rng.uniform(195, 235)),
+            crispness=float(rng.uniform(0.25, 0.75)),
+            blur=float(rng.uniform(0.3, 1.1)),
         )
 
 
@@ -92,7 +92,8 @@ def blur(image: Array, sigma: float) -> Array:
         index = np.arange(count)
         weights = np.exp(-0.5 * ((index[:, None] - index[None, :]) / sigma) ** 2)
         sides.append((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
-    return sides[0] @ image @ sides[1].T
+    blurred: Array = sides[0] @ image @ sides[1].T
+    return blurred
 
 
 def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array, ball: bool) -> None:

@@ -42,7 +42,8 @@ class Waves:
         plane = (z[:, None, :] * y[None, :, :]).reshape(-1, x.shape[1])
         # the real part of plane * x, as one product of real matrices
         left, right = np.concatenate([plane.real, -plane.imag], 1), np.concatenate([x.real, x.imag], 1)
-        return (left @ right.T).reshape(grid.shape) * np.float32(np.sqrt(2 / x.shape[1]))
+        field: Array = (left @ right.T).reshape(grid.shape)
+        return field * np.float32(np.sqrt(2 / x.shape[1]))
 
 
 def sum_products(x: Array, y: Array, z: Array) -> Array:
