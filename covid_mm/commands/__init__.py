@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -47,9 +48,9 @@ def load_tensorflow() -> None:
 
 def shorten_command(command: str) -> str:
     """A command line without this machine's absolute paths: only the last part of each is kept."""
-    words = []
-    for word in shlex.split(command):
-        start, equals, rest = word.rpartition("=")
-        path = Path(rest)
-        words.append(f"{start}{equals}{path.name}" if path.is_absolute() else word)
+    # a word may hold several: ct=/one/place,xray=/another/place
+    words = [
+        "".join(Path(part).name if Path(part).is_absolute() else part for part in re.split(r"([=,])", word))
+        for word in shlex.split(command)
+    ]
     return shlex.join(words)

@@ -40,7 +40,14 @@ def run(options: argparse.Namespace) -> int:
     meta = read_metadata(place).raw
     if options.beside is not None:
         meta["comparisons"] = [read_comparison(text) for text in options.beside]
-    write_atomically(place / CARD_NAME, render_card(meta, place.name).encode())
+    try:
+        card = render_card(meta, place.resolve().name)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
+            " back the published one."
+        ) from error
+    write_atomically(place / CARD_NAME, card.encode())
     write_atomically(place / META_NAME, (json.dumps(meta, indent=2, allow_nan=False) + "\n").encode())
     print(f"written {place / CARD_NAME}")
     return 0
@@ -72,7 +79,7 @@ def read_comparison(text: str) -> dict[str, Any]:
             "metrics": found["metrics"],
             "commands": [found["command"]],
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{place} holds no results of this project ({error}); name a checkpoint or an evaluation.json."
         ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from covid_mm.commands import load_tensorflow, shorten_command
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
-from covid_mm.errors import DataError
+from covid_mm.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     from covid_mm.datasets import Dataset, ImageRecord
@@ -84,7 +84,7 @@ def find_images(root: Path, modality: Modality | None, meta: Metadata) -> dict[M
     """The data sets under root that the checkpoint can read; CoronaHack chosen as in its training."""
     from covid_mm.datasets import find_class_folders, find_datasets
 
-    config = DataConfig(split=meta.raw["split"]["protocol"], seed=int(meta.raw["split"]["seed"]))
+    config = read_data_config(meta)
     if modality is not None:
         found: dict[Modality, Dataset] = {modality: find_class_folders(root, modality)}
     else:
@@ -96,6 +96,20 @@ def find_images(root: Path, modality: Modality | None, meta: Metadata) -> dict[M
             f" ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
         )
     return readable
+
+
+def read_data_config(meta: Metadata) -> DataConfig:
+    """How the checkpoint's images were chosen and divided. Raises CheckpointError."""
+    try:
+        split = meta.raw["split"]
+        return DataConfig(
+            split=split["protocol"], seed=int(split["seed"]), positives=split.get("positives", "pneumonia")
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"The meta.json of checkpoint {meta.name} does not say how its images were divided ({error}), so"
+            " training images cannot be told apart; train again or put back the published one."
+        ) from error
 
 
 def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modality, Dataset]) -> Evaluation:
@@ -117,7 +131,7 @@ def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modalit
         labels = np.array([record.label for record in records], dtype=np.int64)
         samples[modality] = ModalitySamples(load_images(records, size=network.config.image_size), labels)
     outputs = answer_heads(network, samples, seed=int(meta.raw["seed"]))
-    return Evaluation(report_heads(outputs, meta.temperature), images)
+    return Evaluation(report_heads(outputs, meta.temperature, meta.threshold), images)
 
 
 def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord, ...], str]:
@@ -127,7 +141,7 @@ def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord,
     known = [part for part in meta.raw["data"] if part["name"] == dataset.name]
     if not known:
         return dataset.records, f"all {len(dataset.records)} images of {dataset.name}, never trained on"
-    config = DataConfig(split=meta.raw["split"]["protocol"], seed=int(meta.raw["split"]["seed"]))
+    config = read_data_config(meta)
     needed = load_images(dataset.records) if config.split == "grouped" else None
     split = split_dataset(dataset, config, needed)
     if split.hash != known[0]["split_hash"]:

@@ -8,6 +8,7 @@ from typing import Any
 from covid_mm.commands.materials import Materials
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality, TrainingConfig
+from covid_mm.errors import TrainingError
 from covid_mm.models.network import FUSED, Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT
@@ -25,9 +26,22 @@ def prepare_network(
     network = build_network(plan.network, plan.training.seed)
     start = folder.path / "initial.weights.h5"
     if start.exists() and (folder.path / "config.json").exists():
+        kept = folder.read_json("config.json")
+        try:
+            hashes = {m: kept["split"]["hashes"][m] for m in plan.network.modalities}
+            initial = {m: restore_initial(kept["initial_weights"][m]) for m in plan.network.modalities}
+        except (KeyError, TypeError) as error:
+            raise TrainingError(
+                f"The config.json of {folder.path.name} is not of this version of the project ({error}); start"
+                " a new run."
+            ) from error
+        if hashes != {m: split.hash for m, split in materials.splits.items()}:
+            raise TrainingError(
+                f"The images are not those that {folder.path.name} was started with, so training and validation"
+                " images would be mixed up; put back the same images, or start a new run."
+            )
         load_weights(network, start)
-        kept = folder.read_json("config.json")["initial_weights"]
-        return network, {m: restore_initial(kept[m]) for m in plan.network.modalities}
+        return network, initial
     initial = initialise_network(network, plan.weights, DEFAULT_CHECKPOINT)
     save_weights(network, start)
     folder.write_json(

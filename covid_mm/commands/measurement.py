@@ -40,26 +40,28 @@ class HeadOutputs:
 def answer_heads(
     network: Network, samples: dict[Modality, ModalitySamples], *, seed: int
 ) -> dict[str, HeadOutputs]:
-    """Every head's outputs: branch heads on all images of their modality, the fused one on fixed pairs.
+    """Outputs of every head that the samples allow: branch heads on all images of their modality,
+    the fused one on fixed pairs where both modalities are there.
 
     Each image goes through its backbone once. Keys as in meta.json: `fused`, `ct`, `xray`; a
     single network's only head has its modality's name.
     """
+    modalities = [modality for modality in network.config.modalities if modality in samples]
     features = {
         modality: keras.Model(network.image_input(modality), network.features(modality)).predict(
             to_network_input(samples[modality].images), batch_size=_BATCH, verbose=0
         )
-        for modality in network.config.modalities
+        for modality in modalities
     }
     outputs: dict[str, HeadOutputs] = {}
-    if network.config.is_concatenated:
+    if len(modalities) == 2:
         rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
         head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
         paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
         outputs[FUSED] = HeadOutputs(
             head.predict(paired, batch_size=_BATCH, verbose=0), samples["ct"].labels[rows[:, 0]]
         )
-    for modality in network.config.modalities:
+    for modality in modalities:
         head = keras.Model(network.features(modality), network.logits(modality))
         logits = head.predict(features[modality], batch_size=_BATCH, verbose=0)
         outputs[modality] = HeadOutputs(logits, samples[modality].labels)
@@ -71,10 +73,12 @@ def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
     return {head: fit_temperature(part.logits, part.labels) for head, part in outputs.items()}
 
 
-def report_heads(outputs: dict[str, HeadOutputs], temperature: dict[str, float]) -> dict[str, BinaryReport]:
-    """A report a head at the decision threshold."""
+def report_heads(
+    outputs: dict[str, HeadOutputs], temperature: dict[str, float], threshold: dict[str, float]
+) -> dict[str, BinaryReport]:
+    """A report a head at its decision threshold."""
     return {
-        head: evaluate_binary(part.positive_probability(temperature[head]), part.labels, THRESHOLD)
+        head: evaluate_binary(part.positive_probability(temperature[head]), part.labels, threshold[head])
         for head, part in outputs.items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from covid_mm.config import (
     TrainingConfig,
 )
 from covid_mm.errors import TrainingError, UsageError
+
+SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,14 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}.")
     if not 0 <= options.augmentation <= 2:
         raise UsageError(f"--augmentation must be within 0 to 2, not {options.augmentation:g}.")
+    if not 0 <= options.seed < 2**32:
+        raise UsageError(f"--seed must be 0 to {2**32 - 1}, not {options.seed}.")
+    if options.image_size < SMALLEST_IMAGE:
+        raise UsageError(f"--image-size must be {SMALLEST_IMAGE} or more, not {options.image_size}.")
+    for name in ("learning_rate", "final_learning_rate"):
+        rate = getattr(options, name)
+        if rate is not None and not (rate > 0 and math.isfinite(rate)):
+            raise UsageError(f"--{name.replace('_', '-')} must be a number above 0, not {rate:g}.")
     if options.single:
         network = NetworkConfig.single(options.single, options.modality, image_size=options.image_size)
     else:

@@ -54,7 +54,8 @@ def publish(
     served = store_and_read_back(network)
     outputs = answer_heads(served, materials.validation, seed=seed)
     temperature = fit_temperatures(outputs)
-    reports = report_heads(outputs, temperature)
+    threshold = dict.fromkeys(outputs, THRESHOLD)
+    reports = report_heads(outputs, temperature, threshold)
     meta = {
         "format_version": FORMAT_VERSION,
         "project_version": __version__,
@@ -66,7 +67,7 @@ def publish(
             "scaling_inside_the_network": {m: network.backbone(m).scaling for m in network.config.modalities},
         },
         "temperature": temperature,
-        "decision_threshold": dict.fromkeys(outputs, THRESHOLD),
+        "decision_threshold": threshold,
         "heatmap_scale": measure_heatmap_scale(served, materials.training, seed=seed),
         "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
@@ -77,10 +78,11 @@ def publish(
         "split": {
             "protocol": plan.data.split,
             "seed": plan.data.seed,
+            "positives": plan.data.positives,
             "hashes": {m: split.hash for m, split in materials.splits.items()},
         },
         "seed": seed,
-        "initial_weights": {m: dataclasses.asdict(weights) for m, weights in initial.items()},
+        "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
         "validation_seen_before": find_overlap(materials, initial),
         "training": dataclasses.asdict(plan.training),
         "epochs_run": {
@@ -137,6 +139,12 @@ def describe_dataset(materials: Materials, modality: Modality) -> dict[str, Any]
         "split_hash": split["hash"],
         "caveats": list(dataset.caveats),
     }
+
+
+def describe_initial(weights: InitialWeights) -> dict[str, Any]:
+    """What meta.json says of a branch's initial weights; run folders keep whole command lines."""
+    commands = [shorten_command(command) for command in weights.commands]
+    return dataclasses.asdict(weights) | {"commands": commands}
 
 
 def find_overlap(materials: Materials, initial: dict[Modality, InitialWeights]) -> list[str]:

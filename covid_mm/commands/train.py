@@ -32,7 +32,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     if options.resume:
         folder = RunFolder(Path(options.resume))
-        plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
+        kept = folder.read_json("config.json")
+        plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
     else:
         plan = make_plan(options, shlex.join(["python", "train.py", *arguments]))
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -52,7 +53,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         train(plan, folder, place)
     except KeyboardInterrupt:
-        print(f"\nInterrupted. What is done is kept; go on with: python train.py --resume {folder.path}")
+        if (folder.path / "config.json").exists():
+            print(f"\nInterrupted. What is done is kept; go on with: python train.py --resume {folder.path}")
+        else:
+            print("\nInterrupted before the training began; start it again with the same command.")
         return INTERRUPTED
     return 0
 
@@ -81,9 +85,10 @@ def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
 def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
     """Where the checkpoint goes; None for a training whose network is not one to serve.
 
-    Raises UsageError rather than put phantoms over a checkpoint trained on real images.
+    Raises UsageError rather than put phantoms over a checkpoint trained on real images, and
+    CheckpointError rather than replace a folder of other files.
     """
-    from covid_mm.serving.metadata import META_NAME, read_metadata
+    from covid_mm.serving.metadata import META_NAME, check_place, read_metadata
 
     if plan.network.image_size != IMAGE_SIZE:
         return None
@@ -94,6 +99,7 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
             return folder.path / "checkpoint"
         return CHECKPOINTS / plan.network.name
     place = Path(plan.output)
+    check_place(place)
     if plan.synthetic and (place / META_NAME).exists() and not read_metadata(place).synthetic:
         raise UsageError(
             f"{place} holds a checkpoint trained on real images, which a training on phantoms never replaces;"

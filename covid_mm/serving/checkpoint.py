@@ -23,6 +23,7 @@ from covid_mm.serving.metadata import (
     META_NAME,
     WEIGHTS_NAME,
     Metadata,
+    check_place,
     parse_metadata,
     read_metadata,
 )
@@ -76,21 +77,6 @@ def publish_checkpoint(
         recover_checkpoint(place)
         shutil.rmtree(beside, ignore_errors=True)
     return checked
-
-
-def check_place(place: Path) -> None:
-    """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
-    if not os.path.lexists(place):
-        return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME}
-    foreign = [] if place.is_dir() else [place.name]
-    if place.is_dir():
-        foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
-    if foreign or place.is_symlink():
-        raise CheckpointError(
-            f"{place.name} is there already and is not just a checkpoint ({', '.join(foreign[:1]) or 'a link'});"
-            " publishing would replace it all: name a new folder."
-        )
 
 
 def recover_checkpoint(place: Path) -> None:

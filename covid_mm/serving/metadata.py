@@ -7,7 +7,7 @@ range, or it is information for people only.
 from __future__ import annotations
 
 import json
-import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,21 @@ class Metadata:
         return self.network.modalities
 
 
+def check_place(place: Path) -> None:
+    """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
+    if not os.path.lexists(place):
+        return
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME}
+    foreign = [] if place.is_dir() else [place.name]
+    if place.is_dir():
+        foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
+    if foreign or place.is_symlink():
+        raise CheckpointError(
+            f"{place.name} is there already and is not just a checkpoint ({', '.join(foreign[:1]) or 'a link'});"
+            " publishing would replace it all: name a new folder."
+        )
+
+
 def read_metadata(place: Path) -> Metadata:
     """Read and check a checkpoint folder's meta.json. Raises CheckpointError with what is wrong."""
     try:
@@ -57,7 +72,7 @@ def read_metadata(place: Path) -> Metadata:
             f"There is no checkpoint in {place}: it has no {META_NAME}; train one with train.py, or name a"
             " folder with --checkpoint."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"The {META_NAME} of checkpoint {place.name} is damaged ({type(error).__name__}); put back the"
             " published one, or train again."
@@ -81,14 +96,14 @@ def parse_metadata(raw: Any, name: str) -> Metadata:
 
 def _parse(raw: Any, name: str) -> Metadata:
     version = raw["format_version"]
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"Checkpoint {name} has format version {version!r} and this program reads {FORMAT_VERSION}; use"
+            f"Checkpoint {name} has format version {_short(version)} and this program reads {FORMAT_VERSION}; use"
             " the program that wrote it, or train again."
         )
     if raw["classes"] != list(CLASSES):
         raise CheckpointError(
-            f"Checkpoint {name} orders the classes {raw['classes']!r}, expected {list(CLASSES)!r}; train"
+            f"Checkpoint {name} orders the classes {_short(raw['classes'])}, expected {list(CLASSES)!r}; train"
             " again."
         )
     described = raw["network"]
@@ -98,6 +113,10 @@ def _parse(raw: Any, name: str) -> Metadata:
         dropout=float(_number(described["dropout"], 0, 1)),
         image_size=_number(described["image_size"], IMAGE_SIZE, IMAGE_SIZE, whole=True),
     )
+    if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
+        raise ValueError("branches are ordered ct, xray")
+    if raw["pair"] != network.name:
+        raise ValueError(f"pair {_short(raw['pair'])} is not that of the network, {network.name}")
     heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities
     sha256 = raw["weights"]["sha256"]
     if raw["weights"]["file"] != WEIGHTS_NAME or not _is_sha256(sha256):
@@ -115,20 +134,33 @@ def _parse(raw: Any, name: str) -> Metadata:
         temperature={head: float(_number(raw["temperature"][head], 1e-3, 1e3)) for head in heads},
         threshold={head: float(_number(raw["decision_threshold"][head], 1e-6, 1 - 1e-6)) for head in heads},
         heatmap_scale=scale,
-        trained_on=str(raw["trained_on"]),
-        trained_at=str(raw["trained_at"]),
-        synthetic=bool(raw["synthetic"]),
+        trained_on=_typed(raw["trained_on"], str),
+        trained_at=_typed(raw["trained_at"], str),
+        synthetic=_typed(raw["synthetic"], bool),
         raw=raw,
     )
 
 
 def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:
     wanted = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
-    if not least <= value <= most:
-        raise ValueError(f"{value!r} is not within {least:g} to {most:g}")
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise ValueError(f"{_short(value)} is not a{' whole' if whole else ''} number")
+    if not least <= value <= most:  # NaN is not either
+        raise ValueError(f"{_short(value)} is not within {least:g} to {most:g}")
     return value
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{_short(value)} is not of the type {kind.__name__}")
+    return value
+
+
+def _short(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    except ValueError:  # an integer of thousands of digits
+        return "a huge number"
 
 
 def _is_sha256(text: Any) -> bool:

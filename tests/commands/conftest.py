@@ -1,0 +1,80 @@
+"""Commands run in this process, on toy networks, with phantoms drawn once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from toy_networks import toy_backbones
+
+from covid_mm.__main__ import main
+from covid_mm.commands import exit_with
+from covid_mm.commands.train import run
+
+QUICK = ["--weights", "none", "--epochs", "1", "--steps-per-epoch", "2", "--batch-size", "4", "--views", "1"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def train(capfd: pytest.CaptureFixture[str], small_backbones: None) -> Callable[..., Done]:
+    """`train("--data", folder, ...)`: what train.py does."""
+
+    def call(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = exit_with(lambda: run([str(word) for word in arguments]))
+        return Done(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def covid_mm(capfd: pytest.CaptureFixture[str], small_backbones: None) -> Callable[..., Done]:
+    """`covid_mm("predict", "--ct", file)`: what `python -m covid_mm` does."""
+
+    def call(*arguments: object) -> Done:
+        capfd.readouterr()
+        code = main([str(word) for word in arguments])
+        return Done(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root of phantoms: ct/ and xray/, six of each class."""
+    from covid_mm.datasets.phantoms import write_phantoms
+
+    root = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(root, per_class=6, size=64)
+    return root
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its data, run folder and checkpoint."""
+
+    data: Path
+    run: Path
+    checkpoint: Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Trained:
+    """The toy pair trained on the phantoms as if they were real images: one epoch, then published."""
+    folder = tmp_path_factory.mktemp("trained")
+    made = Trained(phantoms, folder / "runs" / "first", folder / "checkpoints" / "toy")
+    where = ["--runs", made.run.parent, "--run-name", made.run.name, "--output", made.checkpoint]
+    with toy_backbones():
+        code = exit_with(lambda: run([str(word) for word in ("--data", phantoms, *QUICK, *where)]))
+    assert code == 0
+    return made
