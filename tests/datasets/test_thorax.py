@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from covid_mm.datasets.thorax.anatomy import Anatomy, cage_outline, diaphragm, lung_distance, skin_outline
+from covid_mm.datasets.thorax.anatomy import (
+    Anatomy,
+    cage_outline,
+    diaphragm,
+    lung_distance,
+    skin_distance,
+    skin_outline,
+)
 from covid_mm.datasets.thorax.body import Patient, sample_body
 from covid_mm.datasets.thorax.canvas import Grid, Painter
 from covid_mm.datasets.thorax.lungs import Lesions, Vessels
@@ -51,6 +58,13 @@ def test_tissues_lie_where_they_belong(patient):
     assert body.hu.min() >= -1010
     assert np.isfinite(body.hu).all()
     assert body.hu.dtype == body.lungs.dtype == body.lesions.dtype == np.float32
+
+
+def test_nothing_floats_outside_the_skin(patient):
+    for z in (-60.0, 0.0, 40.0):  # below the arms
+        grid = plane(z)
+        outside = skin_distance(patient.anatomy, *grid.coordinates(grid.everywhere)) < -2
+        assert sample_body(patient, grid).hu[outside].max() < -990
 
 
 def test_liver_and_neck_hold_no_lung(patient):

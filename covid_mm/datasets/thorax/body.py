@@ -17,7 +17,7 @@ from covid_mm.datasets.thorax.anatomy import (
     mediastinum_width,
     skin_distance,
 )
-from covid_mm.datasets.thorax.canvas import Array, Grid, Painter
+from covid_mm.datasets.thorax.canvas import AIR, Array, Grid, Painter
 from covid_mm.datasets.thorax.lungs import Lesions, LungTexture, Vessels
 from covid_mm.datasets.thorax.waves import Waves
 
@@ -60,6 +60,7 @@ def sample_body(patient: Patient, grid: Grid) -> Volume:
     wobble = patient.wobble.sample(grid)
     painter.blend(grid.everywhere, grid.soften(skin - anatomy.fat + 2 * wobble), organs.MUSCLE)
     organs.paint_limbs(painter, anatomy)
+    body = np.clip((painter.hu - AIR) / (organs.FAT - AIR), 0, 1)
 
     wall = chest_wall_distance(anatomy, x, y, z)
     roof = z - diaphragm(anatomy, x[0], y[0])
@@ -77,6 +78,7 @@ def sample_body(patient: Patient, grid: Grid) -> Volume:
     organs.paint_organs(painter, anatomy, wobble)
     organs.paint_ribs(painter, anatomy, wall)
     organs.paint_spine(painter, anatomy)
-    organs.paint_girdle(painter, anatomy)
+    organs.paint_girdle(painter, anatomy, skin)
     organs.paint_airways(painter, anatomy)
+    painter.hu += (1 - body) * (AIR - painter.hu)  # no bone sticks out of a slim body
     return Volume(hu=painter.hu, lungs=painter.air, lesions=lesions * painter.air)

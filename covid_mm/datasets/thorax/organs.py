@@ -93,15 +93,15 @@ def paint_spine(painter: Painter, anatomy: Anatomy) -> None:
     core = np.float32(CARTILAGE) + level * np.float32(MARROW * 0.62 * bone - CARTILAGE)
     painter.blend(where, grid.soften(size - 2 - radius), core)
     arch = np.abs(np.sqrt((x * np.float32(0.9)) ** 2 + back * back) - 10)
-    process = np.maximum(np.abs(x) - 2.6, np.abs(back - 21) - 12)
+    process = np.maximum(np.abs(x) - 2.6, np.abs(back - 18) - 9)
     wings = np.maximum(np.abs(back - 3 - np.float32(0.25) * np.abs(x)) - 3.2, np.abs(x) - 30)
     bony = np.minimum(np.minimum(arch - 2.6, process), np.maximum(wings, 10 - np.abs(x)))
     presence = np.float32(0.3) + np.float32(0.6) * level
     painter.blend(where, grid.soften(-bony) * presence, CORTEX * 0.42 * bone)
 
 
-def paint_girdle(painter: Painter, anatomy: Anatomy) -> None:
-    """Breastbone, collarbones, shoulder blades, jaw."""
+def paint_girdle(painter: Painter, anatomy: Anatomy, skin: Array) -> None:
+    """Breastbone, collarbones, shoulder blades, jaw; skin: distance to it in mm, on the grid."""
     bone = anatomy.bone
     heights = np.array([-70.0, 70.0], np.float32)
     _, depth, back = cage_outline(anatomy, heights)
@@ -116,12 +116,12 @@ def paint_girdle(painter: Painter, anatomy: Anatomy) -> None:
         end = (side * 140.0 * width, 4.0, 124.0)
         painter.capsule(start, bend, 6.2, CORTEX * 0.8 * bone)
         painter.capsule(bend, end, 5.2, CORTEX * 0.8 * bone)
-        paint_blade(painter, anatomy, side)
+        paint_blade(painter, anatomy, side, skin)
     painter.ellipsoid((0, -12, 236), (52, 66, 44), CORTEX * 0.7 * bone)
     painter.ellipsoid((0, -12, 236), (46, 60, 38), SOFT)
 
 
-def paint_blade(painter: Painter, anatomy: Anatomy, side: int) -> None:
+def paint_blade(painter: Painter, anatomy: Anatomy, side: int, skin: Array) -> None:
     """A shoulder blade: a thin triangle behind the ribs, thicker along its outer border."""
     width, depth, bone = anatomy.width, anatomy.depth, anatomy.bone
     low, high = (85 * width, 152 * width) if side > 0 else (-152 * width, -85 * width)
@@ -131,6 +131,7 @@ def paint_blade(painter: Painter, anatomy: Anatomy, side: int) -> None:
     plane = np.abs(y / np.float32(depth) - (144 - np.float32(0.52) * out - np.float32(0.1) * z))
     inner, outer = 96 + np.float32(0.1) * (105 - z), 112 + np.float32(0.3) * z
     extent = np.minimum(np.minimum(out - inner, outer - out), np.minimum(z, 106 - z))
+    extent = np.minimum(extent, skin[where] - np.float32(5 + anatomy.fat))  # within the flesh
     thick = np.float32(1.4) + 3 * np.clip(1 - (outer - out) / 8, 0, 1)
     painter.blend(where, painter.grid.soften(np.minimum(extent, thick - plane)), CORTEX * 0.6 * bone)
 
