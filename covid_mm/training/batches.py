@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, FineTune, Modality, TrainingConfig
+from covid_mm.config import CLASSES, MODALITY_TITLES, FineTune, Modality, TrainingConfig
 from covid_mm.datasets.pairs import training_pairs, validation_pairs
+from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
 from covid_mm.training.features import GreyImages, Progress, compute_features, to_network_input
@@ -48,7 +49,15 @@ def prepare_boundary(
     cache: Any = None,
     progress: Progress | None = None,
 ) -> BoundarySamples:
-    """Cut a branch at its boundary: compute the frozen part's output, or keep the images."""
+    """Cut a branch at its boundary: compute the frozen part's output, or keep the images.
+
+    Raises TrainingError for pixels that are no numbers, which a network's ReLU layers would hide.
+    """
+    if not np.isfinite(samples.images).all():
+        raise TrainingError(
+            f"The {MODALITY_TITLES[modality]} images hold pixels that are not numbers; read them with"
+            " covid_mm.imaging, which refuses such images."
+        )
     if fine_tune == "full":
         return BoundarySamples(samples.images[None], samples.labels, are_images=True)
     features = compute_features(

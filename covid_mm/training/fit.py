@@ -165,10 +165,12 @@ class _EpochKeeper(keras.callbacks.Callback):
             "seconds": round(time.monotonic() - self.started, 1),
         }
         best = max(map(_merit, self.history), default=None)
-        if not math.isfinite(row["val_loss"]):
+        weights = self.model.get_weights()
+        # TensorFlow's ReLU makes 0 of NaN, so a finite loss does not show that the weights are sound
+        if not math.isfinite(row["val_loss"]) or not all(np.isfinite(values).all() for values in weights):
             raise TrainingError(
-                f"The validation loss of epoch {epoch + 1} is not a number; {self._describe_kept()}. Lower the"
-                " learning rate or check the images, and start again."
+                f"The weights or the validation loss became NaN or infinite in epoch {epoch + 1};"
+                f" {self._describe_kept()}. Lower the learning rate or check the images, and start again."
             )
         if best is None or _merit(row) > best:
             save_weights(self.network, self.run.best_weights)
@@ -176,7 +178,7 @@ class _EpochKeeper(keras.callbacks.Callback):
         self.run.save_state(
             RunState(
                 epochs=len(self.history),
-                weights=self.model.get_weights(),
+                weights=weights,
                 optimizer=[np.asarray(variable) for variable in self.model.optimizer.variables],
                 history=self.history,
             )

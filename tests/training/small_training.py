@@ -1,0 +1,77 @@
+"""A training of seconds, as tests and the processes that they kill start it.
+
+As a script: `python small_training.py RUN_FOLDER FINE_TUNE` trains, or goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from toy_networks import grey_images, make_network, toy_backbones
+
+SIZE = 48
+
+
+class SmallTraining:
+    """The toy pair, 12 images a modality and side, 3 epochs of 3 batches of 4."""
+
+    def __init__(self, folder: Path, *, head: str = "fused", seed: int = 0, **options: Any) -> None:
+        from covid_mm.config import TrainingConfig
+        from covid_mm.training.batches import ModalitySamples
+        from covid_mm.training.run import RunFolder
+
+        settings = {"fine_tune": "frozen", "epochs": 3, "steps_per_epoch": 3, "batch_size": 4, "views": 2}
+        self.config = TrainingConfig(**(settings | options), seed=seed)
+        self.run = RunFolder(folder)
+        self.head = head
+        self.network = make_network(size=SIZE, seed=seed)
+        self.modalities = ("ct", "xray") if head == "fused" else (head,)
+        labels = np.arange(12) % 2
+        self.training, self.validation = (
+            {
+                m: ModalitySamples(
+                    np.clip(
+                        grey_images(12, SIZE, seed=10 * side + k) * 0.6 + 90 * labels[:, None, None], 0, 255
+                    ),
+                    labels,
+                )
+                for k, m in enumerate(self.modalities)
+            }
+            for side in (1, 2)
+        )
+
+    def cut(self, side: str) -> dict[str, Any]:
+        """The samples of a side at the boundary."""
+        from covid_mm.training.batches import prepare_boundary
+
+        samples = self.training if side == "training" else self.validation
+        return {
+            m: prepare_boundary(
+                self.network,
+                m,
+                samples[m],
+                fine_tune=self.config.fine_tune,
+                views=self.config.views if side == "training" else 1,
+                seed=self.config.seed,
+            )
+            for m in self.modalities
+        }
+
+    def fit(self, *callbacks: Any) -> Any:
+        """Train, or go on."""
+        from covid_mm.training.fit import fit_network
+
+        training, validation = self.cut("training"), self.cut("validation")
+        return fit_network(
+            self.network, training, validation, self.config, self.run, head=self.head, callbacks=callbacks
+        )
+
+
+if __name__ == "__main__":
+    with toy_backbones():
+        training = SmallTraining(Path(sys.argv[1]), fine_tune=sys.argv[2], epochs=4)
+        print("ready", flush=True)
+        training.fit()
