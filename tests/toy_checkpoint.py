@@ -28,7 +28,7 @@ def make_meta(network: Any, **changes: Any) -> dict[str, Any]:
         "temperature": dict.fromkeys(heads, 1.0),
         "decision_threshold": dict.fromkeys(heads, 0.5),
         "heatmap_scale": {
-            head: dict.fromkeys(modalities if head == "fused" else [head], 0.2) for head in heads
+            head: dict.fromkeys(modalities if head == "fused" else [head], 1e-4) for head in heads
         },
         "trained_on": "made-up images",
         "trained_at": "2020-01-02",

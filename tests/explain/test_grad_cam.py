@@ -1,0 +1,172 @@
+"""Our Grad-CAM against tf-keras-vis's, and what it must hold besides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import colour_images, grey_images, make_network
+
+from covid_mm.config import NetworkConfig
+from covid_mm.errors import UsageError
+from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.models.network import Network, build_network
+from covid_mm.training.features import to_network_input
+
+MODALITIES = ("ct", "xray")
+CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "densenet121-mobilenet"
+
+
+def pixels(count: int, size: int = 150, seed: int = 0) -> dict[str, Any]:
+    return {m: to_network_input(grey_images(count, size, seed=seed + k)) for k, m in enumerate(MODALITIES)}
+
+
+def stretch(maps: np.ndarray) -> np.ndarray:
+    """Each map's least value to 0, its greatest to 1; what is 0 everywhere stays so."""
+    low, high = (edge(maps, axis=(1, 2), keepdims=True) for edge in (np.min, np.max))
+    return (maps - low) / np.where(high > low, high - low, 1)
+
+
+def compare_with_tf_keras_vis(network: Network, images: dict[str, Any], class_index: int) -> int:
+    """Assert that the stretched maps of both branches are equal; gives how many were not empty."""
+    from tf_keras_vis.gradcam import Gradcam
+
+    given = [network.image_input(m) for m in MODALITIES]
+    theirs = Gradcam(keras.Model(given, network.logits()), clone=False)
+    count = len(images["ct"])
+    ours = GradCam(network).explain(images, np.full(count, class_index, np.int32))
+    shown = 0
+    for branch, modality in enumerate(MODALITIES):
+        maps = theirs(
+            lambda outputs: outputs[:, class_index],
+            [images[m] for m in MODALITIES],
+            penultimate_layer=network.evidence_layer(modality),
+            seek_penultimate_conv_layer=False,
+        )
+        assert np.abs(stretch(ours.evidence[modality]) - stretch(maps[branch])).max() < 1e-4, modality
+        shown += int((maps[branch].max(axis=(1, 2)) > 0).sum())
+    return shown
+
+
+@pytest.mark.parametrize("class_index", [0, 1])
+def test_equals_tf_keras_vis_on_a_toy_pair(small_backbones, class_index):
+    shown = [compare_with_tf_keras_vis(make_network(seed=seed), pixels(3), class_index) for seed in (4, 5)]
+    assert sum(shown) >= 3  # of 12; the others have no positive evidence in either program
+
+
+def test_equals_tf_keras_vis_on_the_real_pair():
+    if (CHECKPOINT / "meta.json").exists():
+        from covid_mm.serving.checkpoint import load_checkpoint
+
+        network = load_checkpoint(CHECKPOINT)[0]
+    else:
+        network = build_network(NetworkConfig.pair(), seed=0)
+        # random MobileNet weights let the signal die out; statistics of the images revive it
+        images = pixels(8, seed=50)
+        for _ in range(3):
+            for layer in network.model.layers:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.momentum = 0.0
+            network.model(images, training=True)
+    assert (
+        sum(compare_with_tf_keras_vis(network, pixels(2, seed=9), class_index) for class_index in (0, 1)) >= 2
+    )
+
+
+def test_logits_are_those_of_the_network(small_backbones):
+    network, images = make_network(size=64), pixels(3, 64)
+    expected = network.model.predict_on_batch(images)
+    explained = GradCam(network).explain(images, np.zeros(3, np.int32))
+    assert set(explained.logits) == {"fused", "ct", "xray"}
+    for head, name in (("fused", "logits"), ("ct", "ct_logits"), ("xray", "xray_logits")):
+        assert explained.logits[head] == pytest.approx(expected[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_one_of_two_branches_answers_from_its_own_head(small_backbones, modality):
+    network, images = make_network(size=64), pixels(2, 64)
+    function = GradCam(network, (modality,))
+    assert function.target == modality
+    explained = function.explain({modality: images[modality]}, np.full(2, 1, np.int32))
+    both = GradCam(network).explain(images, np.full(2, 1, np.int32))
+    assert set(explained.logits) == set(explained.evidence) == {modality}
+    assert explained.logits[modality] == pytest.approx(both.logits[modality], abs=1e-5)
+    assert explained.evidence[modality].shape == (2, 64, 64)
+    assert not np.allclose(explained.evidence[modality], both.evidence[modality])  # another score
+
+
+def test_single_network_is_explained(small_backbones):
+    network = build_network(NetworkConfig.single("xception", "ct", image_size=75))
+    explained = GradCam(network).explain({"ct": colour_images(2, 75)}, np.full(2, PREDICTED, np.int32))
+    assert set(explained.logits) == {"fused"}
+    assert explained.evidence["ct"].shape == (2, 75, 75)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_the_predicted_class_is_the_one_beyond_the_margin(small_backbones, share):
+    network, images = make_network(size=64), pixels(6, 64)
+    logits = network.model.predict_on_batch(images)["logits"]
+    differences = logits[:, 1] - logits[:, 0]
+    margin = float(np.quantile(differences, share))
+    function = GradCam(network, positive_margin=margin)
+    explained = function.explain(images, np.full(6, PREDICTED, np.int32))
+    expected = (differences >= margin).astype(int)
+    assert 0 < expected.sum() < 6
+    assert list(explained.classes) == list(expected)
+    asked = function.explain(images, expected.astype(np.int32))
+    for modality in MODALITIES:
+        assert explained.evidence[modality] == pytest.approx(asked.evidence[modality], abs=1e-6)
+    other = function.explain(images, (1 - expected).astype(np.int32))
+    assert list(other.classes) == list(1 - expected)
+    assert not np.allclose(other.evidence["ct"], asked.evidence["ct"])
+
+
+def test_evidence_is_positive_finite_and_the_input_unchanged(small_backbones):
+    network, images = make_network(size=64), pixels(4, 64)
+    before = {m: array.copy() for m, array in images.items()}
+    weights = network.model.get_weights()
+    explained = GradCam(network).explain(images, np.array([0, 1, 0, 1], np.int32))
+    for modality in MODALITIES:
+        evidence = explained.evidence[modality]
+        assert evidence.shape == (4, 64, 64)
+        assert evidence.dtype == np.float32
+        assert np.isfinite(evidence).all()
+        assert evidence.min() >= 0
+        assert np.array_equal(images[modality], before[modality])
+    assert all(np.array_equal(a, b) for a, b in zip(weights, network.model.get_weights(), strict=True))
+
+
+def test_no_evidence_is_all_zero(small_backbones):
+    network, images = make_network(size=64), pixels(2, 64)
+    for layer in network.head_layers():
+        layer.kernel.assign(np.zeros(layer.kernel.shape, np.float32))
+    explained = GradCam(network).explain(images, np.full(2, 1, np.int32))
+    assert all((explained.evidence[m] == 0).all() for m in MODALITIES)
+
+
+def test_any_number_of_studies_without_tracing_anew(small_backbones):
+    network = make_network(size=64)
+    traces = []
+    layer = network.model.get_layer("ct_last_conv")
+    call = layer.call
+    layer.call = lambda *arguments, **options: (traces.append(1), call(*arguments, **options))[1]
+    function = GradCam(network)
+    once = len(traces)
+    assert once >= 1
+    images = pixels(5, 64)
+    classes = np.full(5, 1, np.int32)
+    together = function.explain(images, classes)
+    for count in (1, 2, 3, 1):
+        part = {m: array[:count] for m, array in images.items()}
+        few = function.explain(part, classes[:count])
+        assert few.evidence["xray"] == pytest.approx(together.evidence["xray"][:count], abs=1e-5)
+    assert len(traces) == once
+
+
+def test_a_modality_that_the_network_does_not_read_is_refused(small_backbones):
+    network = build_network(NetworkConfig.single("vgg16", "ct", image_size=64))
+    with pytest.raises(UsageError, match="reads ct, not xray"):
+        GradCam(network, ("xray",))
