@@ -203,6 +203,29 @@ def test_a_broken_training_goes_on_to_the_same_checkpoint(trained, train, monkey
     assert first["split"] == second["split"]
 
 
+def test_ctrl_c_before_the_training_does_not_promise_to_go_on(trained, train, monkeypatch, tmp_path):
+    from covid_mm.commands import materials
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(materials, "gather_materials", interrupt)
+    done = train("--data", trained.data, *QUICK, "--runs", tmp_path / "runs", "--output", tmp_path / "toy")
+    assert done.code == 130
+    assert "start it again" in done.out
+    assert "--resume" not in done.out
+
+
+def test_the_choice_of_films_is_remembered(trained, train, tmp_path):
+    from covid_mm.commands.evaluate import read_data_config
+    from covid_mm.serving.metadata import read_metadata
+
+    where = ["--runs", tmp_path / "runs", "--output", tmp_path / "toy"]
+    assert train("--data", trained.data, *QUICK, "--positives", "covid-19", *where).code == 0
+    assert read_data_config(read_metadata(tmp_path / "toy")).positives == "covid-19"
+    assert read_data_config(read_metadata(trained.checkpoint)).positives == "pneumonia"
+
+
 def test_resuming_with_other_images_is_refused(trained, train, tmp_path):
     run, data = tmp_path / "runs" / "moved", tmp_path / "data"
     shutil.copytree(trained.run, run)
