@@ -148,8 +148,9 @@ class TrainingConfig:
 
     learning_rate falls to final_learning_rate along a half cosine over all epochs. views: how
     many augmented versions of each image are cached where a part is frozen (the first is the
-    image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off. batch_norm_momentum replaces Keras's 0.99 in
-    the layers that train, which would lag behind in short runs.
+    image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off.
+    batch_norm_momentum replaces Keras's 0.99 in the layers that train, which would lag behind in
+    short runs.
     """
 
     learning_rate: float = 2e-3
