@@ -25,7 +25,9 @@ from covid_mm.serving.metadata import (
     Metadata,
     check_place,
     parse_metadata,
+    previous_place,
     read_metadata,
+    recover_checkpoint,
 )
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -67,7 +69,7 @@ def publish_checkpoint(
             os.fsync(file.fileno())
         partial.rename(beside / META_NAME)
         beside.chmod(0o755)
-        previous = _previous(place)
+        previous = previous_place(place)
         shutil.rmtree(previous, ignore_errors=True)  # left over where a crash came after the swap
         if place.exists():
             place.rename(previous)
@@ -79,20 +81,12 @@ def publish_checkpoint(
     return checked
 
 
-def recover_checkpoint(place: Path) -> None:
-    """Finish a swap that a crash cut in two: put the previous folder back where none is."""
-    previous = _previous(place)
-    if previous.exists() and not place.exists():
-        previous.rename(place)
-
-
 def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
     """Check meta.json and the hash, build the network in code, load the weights strictly.
 
     Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
     """
     place = Path(os.path.abspath(place))  # its name is shown, and "." has none
-    recover_checkpoint(place)
     meta = read_metadata(place)
     weights = place / WEIGHTS_NAME
     if not weights.is_file() or weights.is_symlink():
@@ -121,7 +115,3 @@ def list_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
         meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
     )
     return sorted(found, key=lambda place: place.name != DEFAULT_PAIR)
-
-
-def _previous(place: Path) -> Path:
-    return place.parent / f".{place.name}.previous"

@@ -63,8 +63,21 @@ def check_place(place: Path) -> None:
         )
 
 
+def recover_checkpoint(place: Path) -> None:
+    """Finish a publication that a crash cut in two: put the previous folder back where none is."""
+    previous = previous_place(place)
+    if previous.exists() and not place.exists():
+        previous.rename(place)
+
+
+def previous_place(place: Path) -> Path:
+    """Where a publication keeps the old folder between its two renames."""
+    return place.parent / f".{place.name}.previous"
+
+
 def read_metadata(place: Path) -> Metadata:
     """Read and check a checkpoint folder's meta.json. Raises CheckpointError with what is wrong."""
+    recover_checkpoint(place)
     try:
         raw = json.loads((place / META_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
