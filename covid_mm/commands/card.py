@@ -10,9 +10,9 @@ from typing import Any
 from covid_mm.errors import CheckpointError, UsageError
 
 GROUPED = (
-    "The same recipe, trained and measured where no patient and no cluster of near-identical or consecutive"
-    " slices is on both sides. This network is reported, not published. The difference from the paper's split"
-    " is that split's optimism."
+    "Another network of the same description, trained and measured on this split by the commands below. It is"
+    " reported, not published. Where its commands differ from those above by more than the split, so may its"
+    " figures."
 )
 EXTERNAL = (
     "Images of another source, never trained on: what is left of the figures above when the source changes."
