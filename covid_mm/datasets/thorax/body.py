@@ -58,7 +58,8 @@ def sample_body(patient: Patient, grid: Grid) -> Volume:
     skin = skin_distance(anatomy, x, y, z)
     painter.blend(grid.everywhere, grid.soften(skin), organs.FAT)
     wobble = patient.wobble.sample(grid)
-    painter.blend(grid.everywhere, grid.soften(skin - anatomy.fat + 2 * wobble), organs.MUSCLE)
+    flesh = np.minimum(skin, skin - anatomy.fat + 2 * wobble)  # uneven, yet never through the skin
+    painter.blend(grid.everywhere, grid.soften(flesh), organs.MUSCLE)
     organs.paint_limbs(painter, anatomy)
     body = np.clip((painter.hu - AIR) / (organs.FAT - AIR), 0, 1)
 
