@@ -123,6 +123,13 @@ class NetworkConfig:
         """The single-modality network of Table III."""
         return cls(branches=((modality, backbone),), **options)
 
+    @classmethod
+    def paper_networks(cls, **options: Any) -> tuple[NetworkConfig, ...]:
+        """The nine networks of Table III, in its order: three concatenated, then each one's two single ones."""
+        pairs = [cls.pair(name, **options) for name in PAIRS]
+        singles = [cls.single(name, m, **options) for pair in pairs for m, name in pair.branches]
+        return (*pairs, *singles)
+
     def resized(self, image_size: int) -> NetworkConfig:
         """The same network for images of another size."""
         return dataclasses.replace(self, image_size=image_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from covid_mm.commands.materials import Materials
@@ -65,18 +66,32 @@ def restore_initial(values: dict[str, Any]) -> InitialWeights:
 
 
 def fit_heads(
-    plan: TrainingPlan, folder: RunFolder, network: Network, materials: Materials
+    plan: TrainingPlan,
+    folder: RunFolder,
+    network: Network,
+    materials: Materials,
+    cache: Path | None = None,
 ) -> dict[str, FitResult]:
-    """Fit the network, then each branch's own head on the features that came of it."""
-    fits = {FUSED: fit_part(plan, folder, network, materials, head=FUSED)}
+    """Fit the network, then each branch's own head on the features that came of it.
+
+    cache: where features are kept; networks that share a backbone share them there.
+    """
+    cache = cache or folder.path / "features"
+    fits = {FUSED: fit_part(plan, folder, network, materials, cache, head=FUSED)}
     if network.config.is_concatenated:
         for modality in network.config.modalities:
-            fits[modality] = fit_part(plan, folder, network, materials, head=modality)
+            fits[modality] = fit_part(plan, folder, network, materials, cache, head=modality)
     return fits
 
 
 def fit_part(
-    plan: TrainingPlan, folder: RunFolder, network: Network, materials: Materials, *, head: str
+    plan: TrainingPlan,
+    folder: RunFolder,
+    network: Network,
+    materials: Materials,
+    cache: Path,
+    *,
+    head: str,
 ) -> FitResult:
     """Fit one head: the concatenated (or only) one as planned, a branch's own on frozen features."""
     own = head != FUSED
@@ -91,7 +106,7 @@ def fit_part(
                 modality,
                 samples[modality],
                 training,
-                folder,
+                cache,
                 views=training.views if side == "train" else 1,
             )
     title = network.config.name if not own else f"{MODALITY_TITLES[head]} head"
@@ -111,7 +126,7 @@ def cut_branch(
     modality: Modality,
     samples: ModalitySamples,
     training: TrainingConfig,
-    folder: RunFolder,
+    cache: Path,
     *,
     views: int,
 ) -> BoundarySamples:
@@ -126,7 +141,7 @@ def cut_branch(
             views=views,
             seed=training.seed,
             strength=training.augmentation,
-            cache=folder.path / "features",
+            cache=cache,
             progress=lambda done, _: bar.update(done - bar.n),
         )
         bar.update(total - bar.n)  # what came from the cache is done at once

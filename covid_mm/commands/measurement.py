@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,12 +17,14 @@ from covid_mm.evaluation.report import BinaryReport, evaluate_binary
 from covid_mm.explain.grad_cam import PREDICTED, GradCam
 from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.features import to_network_input
+from covid_mm.training.features import compute_features, to_network_input
 
 THRESHOLD = 0.5  # not tuned: the likelier class, as in the paper
 SCALE_PERCENTILE = 99.0
 SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
 _BATCH = 32
+
+Features = dict[Modality, NDArray[np.float32]]  # pooled, (n, channels) a modality
 
 
 @dataclass(frozen=True)
@@ -38,34 +41,50 @@ class HeadOutputs:
 
 
 def answer_heads(
-    network: Network, samples: dict[Modality, ModalitySamples], *, seed: int
+    network: Network,
+    samples: dict[Modality, ModalitySamples],
+    *,
+    seed: int,
+    features: Features | None = None,
 ) -> dict[str, HeadOutputs]:
     """Outputs of every head that the samples allow: branch heads on all images of their modality,
     the fused one on fixed pairs where both modalities are there.
 
-    Each image goes through its backbone once. Keys as in meta.json: `fused`, `ct`, `xray`; a
-    single network's only head has its modality's name.
+    Each image goes through its backbone once, or not at all where `features` holds what came of
+    it. Keys as in meta.json: `fused`, `ct`, `xray`; a single network's only head has its
+    modality's name.
     """
-    modalities = [modality for modality in network.config.modalities if modality in samples]
-    features = {
-        modality: keras.Model(network.image_input(modality), network.features(modality)).predict(
-            to_network_input(samples[modality].images), batch_size=_BATCH, verbose=0
-        )
-        for modality in modalities
-    }
+    found = features or compute_pooled(network, samples)
     outputs: dict[str, HeadOutputs] = {}
-    if len(modalities) == 2:
+    if len(found) == 2:
         rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
-        head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
-        paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
-        outputs[FUSED] = HeadOutputs(
-            head.predict(paired, batch_size=_BATCH, verbose=0), samples["ct"].labels[rows[:, 0]]
-        )
-    for modality in modalities:
+        outputs[FUSED] = HeadOutputs(answer_pairs(network, found, rows), samples["ct"].labels[rows[:, 0]])
+    for modality, values in found.items():
         head = keras.Model(network.features(modality), network.logits(modality))
-        logits = head.predict(features[modality], batch_size=_BATCH, verbose=0)
+        logits = head.predict(values, batch_size=_BATCH, verbose=0)
         outputs[modality] = HeadOutputs(logits, samples[modality].labels)
     return outputs
+
+
+def compute_pooled(
+    network: Network, samples: dict[Modality, ModalitySamples], cache: Path | None = None
+) -> Features:
+    """Pooled features (n, channels) of each modality that the network reads and the samples have."""
+    return {
+        modality: compute_features(
+            network, modality, samples[modality].images, fine_tune="frozen", cache=cache
+        )[0]
+        for modality in network.config.modalities
+        if modality in samples
+    }
+
+
+def answer_pairs(network: Network, features: Features, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The concatenated head's logits (n, 2) for pairs: rows (n, 2) into both modalities' features."""
+    head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
+    paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
+    logits: NDArray[np.float32] = head.predict(paired, batch_size=_BATCH, verbose=0)
+    return logits
 
 
 def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:

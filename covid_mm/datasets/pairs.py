@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from covid_mm.config import CLASSES
 from covid_mm.errors import DataError
 
-_TRAINING, _VALIDATION = 1, 2  # keep the two streams of one seed apart
+_TRAINING, _VALIDATION, _POSSIBILITIES = 1, 2, 3  # keep the streams of one seed apart
 
 
 def training_pairs(
@@ -46,6 +46,21 @@ def validation_pairs(ct_labels: ArrayLike, xray_labels: ArrayLike, *, seed: int)
             np.stack([generator.permutation(ct)[:count], generator.permutation(xray)[:count]], axis=1)
         )
     return np.concatenate(pairs)
+
+
+def possibility_pairs(
+    ct_labels: ArrayLike, xray_labels: ArrayLike, *, ct_label: int, xray_label: int, seed: int
+) -> NDArray[np.int64]:
+    """Fixed pairs of a CT slice of one label with an X-ray of one label: (n, 2) int64 row indices.
+
+    The paper's "four possibilities" are the four choices of the two labels. Each image is in at
+    most one pair; there are as many pairs as the smaller side has images, perhaps none.
+    """
+    generator = np.random.default_rng([seed, _POSSIBILITIES, ct_label, xray_label])
+    ct = generator.permutation(np.flatnonzero(np.asarray(ct_labels) == ct_label))
+    xray = generator.permutation(np.flatnonzero(np.asarray(xray_labels) == xray_label))
+    count = min(len(ct), len(xray))
+    return np.stack([ct[:count], xray[:count]], axis=1).astype(np.int64)
 
 
 def _cycle(rows: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -17,11 +17,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_mm.config import MODALITIES
 from covid_mm.errors import WeightsError
 from covid_mm.models.network import Network
 
 Shapes = dict[str, tuple[int, ...]]
 
+MODALITY_PREFIXES = tuple(f"{modality}_" for modality in MODALITIES)
 _DEPTH = 2  # layer/weight: deeper groups are foreign, and a group that holds itself has no end
 
 
@@ -47,6 +49,27 @@ def hash_file(place: Path) -> str:
     """SHA-256 of a file, as 64 hex digits."""
     with place.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_backbones(place: Path) -> str:
+    """SHA-256 over the names and numbers of all backbone layers in a weights file, heads left out.
+
+    Raises WeightsError where it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with h5py.File(place, "r") as file:
+            for layer in sorted(file):
+                if layer.startswith(MODALITY_PREFIXES) and not layer.endswith("_logits"):
+                    for name in sorted(file[layer]):
+                        digest.update(f"{layer}/{name}".encode())
+                        digest.update(np.ascontiguousarray(file[layer][name]).tobytes())
+    except Exception as error:  # as in read_arrays
+        raise WeightsError(
+            f"The weights {place.name} cannot be read ({type(error).__name__}); put back the file it was made"
+            " with."
+        ) from error
+    return digest.hexdigest()
 
 
 def load_weights(network: Network, place: Path) -> None:

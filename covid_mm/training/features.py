@@ -51,6 +51,8 @@ def compute_features(
     trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
     place = None
     if cache is not None:
+        if views == 1:  # no augmentation, so neither its seed nor its strength matters
+            seed, strength = 0, 0.0
         key = _fingerprint(trunk, images, f"{fine_tune} {views} {seed} {strength}")
         place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
     shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))

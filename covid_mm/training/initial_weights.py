@@ -2,7 +2,8 @@
 
 A DIR is a checkpoint or a run folder of this project; the branch with the same backbone is taken
 (the same modality's, if it is there). A FILE is in the layout of `keras.applications`
-(`include_top=False`). Both modalities may differ: `ct=PLACE,xray=PLACE`.
+(`include_top=False`). Branches may differ, named by modality or by backbone:
+`ct=PLACE,xray=PLACE`, `densenet121=PLACE,mobilenet=PLACE`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from covid_mm.config import CHANNELS, MODALITIES, Modality, NetworkConfig
+from covid_mm.config import BACKBONES, CHANNELS, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CovidMMError, UsageError, WeightsError
 from covid_mm.models.network import Network, build_network
-from covid_mm.models.weights_file import hash_file, load_weights
+from covid_mm.models.weights_file import hash_backbones, hash_file, load_weights
 
 _DOWNLOAD_TIMEOUT_S = 20.0
+_FOLDER_WEIGHTS = ("model.weights.h5", "best.weights.h5")  # of a checkpoint, of a run folder
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,41 @@ class InitialWeights:
     commands: tuple[str, ...] = ()
 
 
-def parse_weights(text: str, modalities: tuple[Modality, ...]) -> dict[Modality, str]:
-    """`--weights` as one choice a modality. Raises UsageError for a modality without one."""
+def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict[Modality, str]:
+    """`--weights` as one choice a modality; a backbone's name goes before its modality's.
+
+    Raises UsageError for a branch without one.
+    """
     if "=" not in text:
-        return dict.fromkeys(modalities, text)
-    choices: dict[Modality, str] = {}
+        return {modality: text for modality, _ in branches}
+    choices: dict[str, str] = {}
     for part in text.split(","):
-        name, _, place = part.partition("=")
-        modality = next((m for m in MODALITIES if m == name.strip()), None)
-        if modality is None or not place:
-            raise UsageError(f"--weights {text!r}: expected ct=PLACE,xray=PLACE, got {part!r}.")
-        choices[modality] = place.strip()
-    missing = [m for m in modalities if m not in choices]
+        name, _, place = (word.strip() for word in part.partition("="))
+        if name not in (*MODALITIES, *BACKBONES) or not place:
+            raise UsageError(
+                f"--weights {text!r}: expected ct=PLACE,xray=PLACE or BACKBONE=PLACE,..., got {part!r}."
+            )
+        choices[name] = place
+    missing = [f"{m} or {backbone}" for m, backbone in branches if m not in choices and backbone not in choices]
     if missing:
         raise UsageError(f"--weights {text!r} names no weights for {', '.join(missing)}; add them.")
-    return {m: choices[m] for m in modalities}
+    return {m: choices.get(backbone) or choices[m] for m, backbone in branches}
+
+
+def identify_weights(choice: str, default_checkpoint: Path) -> str:
+    """What a choice stands for at this moment, as a string that changes with the backbones' weights.
+
+    Downloads and builds nothing: ImageNet's weights are taken as unchanging.
+    """
+    place = default_checkpoint if choice == "auto" else Path(choice)
+    if choice in ("none", "imagenet"):
+        return choice
+    if place.is_dir():
+        files = [place / name for name in _FOLDER_WEIGHTS if (place / name).is_file()]
+        found = hash_backbones(files[0]) if files else ""
+    else:
+        found = hash_file(place) if place.is_file() else ""
+    return f"{'auto' if choice == 'auto' else 'place'} {found}".strip()
 
 
 def initialise_network(
@@ -63,7 +85,7 @@ def initialise_network(
     `auto` takes ImageNet if it is cached or can be downloaded, else the default checkpoint's own
     backbone, else random weights. Raises WeightsError where a named source cannot be had.
     """
-    choices = parse_weights(choice, network.config.modalities)
+    choices = parse_weights(choice, network.config.branches)
     return {
         modality: _initialise_branch(network, modality, place, default_checkpoint)
         for modality, place in choices.items()

@@ -20,7 +20,7 @@ from covid_mm.errors import CovidMMError, UsageError, WeightsError
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import save_weights
-from covid_mm.training.initial_weights import initialise_network, parse_weights
+from covid_mm.training.initial_weights import identify_weights, initialise_network, parse_weights
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -229,10 +229,36 @@ def test_a_file_with_nan_is_refused(network, sources, tmp_path):
 
 
 def test_choices_are_parsed():
-    both = ("ct", "xray")
+    both = (("ct", "resnet50"), ("xray", "vgg16"))
     assert parse_weights("auto", both) == {"ct": "auto", "xray": "auto"}
     assert parse_weights("xray=none, ct=a/b", both) == {"ct": "a/b", "xray": "none"}
-    assert parse_weights("ct=a,xray=b", ("xray",)) == {"xray": "b"}
+    assert parse_weights("ct=a,xray=b", both[1:]) == {"xray": "b"}
+
+
+def test_a_backbones_name_goes_before_its_modality():
+    both = (("ct", "resnet50"), ("xray", "vgg16"))
+    assert parse_weights("vgg16=v, resnet50=r, xception=x", both) == {"ct": "r", "xray": "v"}
+    assert parse_weights("ct=none,xray=auto,vgg16=v", both) == {"ct": "none", "xray": "v"}
+
+
+def test_a_choice_is_identified_by_content(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "elsewhere"
+    for folder, seed in ((run, 0), (other, 0)):
+        save_weights(make_network(seed=seed), folder / "best.weights.h5")
+    assert identify_weights("none", tmp_path) == "none"
+    assert identify_weights(str(run), tmp_path) == identify_weights(str(other), tmp_path)
+    network = make_network()
+    network.model.get_layer("logits").set_weights([np.ones((256, 2)), np.ones(2)])
+    save_weights(network, other / "best.weights.h5")
+    assert identify_weights(str(run), tmp_path) == identify_weights(str(other), tmp_path)  # a head is no backbone
+    save_weights(make_network(seed=1), other / "best.weights.h5")
+    assert identify_weights(str(run), tmp_path) != identify_weights(str(other), tmp_path)
+    file = tmp_path / "some.weights.h5"
+    file.write_bytes(b"one")
+    first = identify_weights(str(file), tmp_path)
+    file.write_bytes(b"two")
+    assert identify_weights(str(file), tmp_path) != first
+    assert identify_weights("auto", run).startswith("auto") and identify_weights("auto", tmp_path) == "auto"
 
 
 @pytest.mark.parametrize("text", ["ct=a", "ct=a,xray=", "ct=a,mri=b", "ct=a,xray", "=a"])
