@@ -34,6 +34,13 @@ class Materials:
     training: dict[Modality, ModalitySamples]
     validation: dict[Modality, ModalitySamples]
 
+    def choose(self, modalities: tuple[Modality, ...]) -> Materials:
+        """The same images of these modalities only."""
+        return Materials(
+            *({m: part[m] for m in modalities} for part in (self.datasets, self.splits)),  # type: ignore[arg-type]
+            *({m: side[m] for m in modalities} for side in (self.training, self.validation)),  # type: ignore[arg-type]
+        )
+
 
 def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
     """Find, check, split and decode the images. Raises DataError naming all unreadable files at once."""

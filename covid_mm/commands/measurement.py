@@ -60,9 +60,7 @@ def answer_heads(
         rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
         outputs[FUSED] = HeadOutputs(answer_pairs(network, found, rows), samples["ct"].labels[rows[:, 0]])
     for modality, values in found.items():
-        head = keras.Model(network.features(modality), network.logits(modality))
-        logits = head.predict(values, batch_size=_BATCH, verbose=0)
-        outputs[modality] = HeadOutputs(logits, samples[modality].labels)
+        outputs[modality] = HeadOutputs(answer_branch(network, modality, values), samples[modality].labels)
     return outputs
 
 
@@ -77,6 +75,15 @@ def compute_pooled(
         for modality in network.config.modalities
         if modality in samples
     }
+
+
+def answer_branch(
+    network: Network, modality: Modality, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logits (n, 2) of a modality's own head, or of a single network's only one, for pooled features."""
+    head = keras.Model(network.features(modality), network.logits(modality))
+    logits: NDArray[np.float32] = head.predict(features, batch_size=_BATCH, verbose=0)
+    return logits
 
 
 def answer_pairs(network: Network, features: Features, rows: NDArray[np.int64]) -> NDArray[np.float32]:

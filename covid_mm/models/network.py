@@ -89,22 +89,29 @@ class Network:
         return [self.model.get_layer("fully_connected"), self.model.get_layer("logits")]
 
 
-def build_network(config: NetworkConfig, seed: int = 0) -> Network:
-    """Build the network with random weights, the same ones for the same seed.
-
-    Raises UsageError where a backbone or the image size does not fit.
-    """
-    keras.utils.set_random_seed(seed)
-    inputs: dict[str, Any] = {}
-    features: list[Any] = []
-    outputs: dict[str, Any] = {}
-    for modality, name in config.branches:
+def check_image_size(config: NetworkConfig) -> None:
+    """Raise UsageError for images too small for one of the network's backbones."""
+    for _, name in config.branches:
         backbone = find_backbone(name)
         if config.image_size < backbone.smallest:
             raise UsageError(
                 f"{backbone.title} reads images of at least {backbone.smallest} x {backbone.smallest}"
                 f" pixels, not {config.image_size} x {config.image_size}; choose a larger image size."
             )
+
+
+def build_network(config: NetworkConfig, seed: int = 0) -> Network:
+    """Build the network with random weights, the same ones for the same seed.
+
+    Raises UsageError where a backbone or the image size does not fit.
+    """
+    check_image_size(config)
+    keras.utils.set_random_seed(seed)
+    inputs: dict[str, Any] = {}
+    features: list[Any] = []
+    outputs: dict[str, Any] = {}
+    for modality, name in config.branches:
+        backbone = find_backbone(name)
         shape = (config.image_size, config.image_size, CHANNELS)
         inputs[modality] = keras.Input(shape, name=modality, dtype="float32")
         scaled = scale_pixels(inputs[modality], backbone.scaling, f"{modality}_")

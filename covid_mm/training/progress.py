@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import keras
@@ -67,3 +68,36 @@ def open_bar(title: str, total: int, done: int = 0, unit: str = "step") -> Any:
         dynamic_ncols=terminal,
         file=sys.stderr,
     )
+
+
+class OverallProgress:
+    """Where a run of several trainings stands: which one, how much in all, about how long yet.
+
+    work: a share of the work each, in any unit, by name, in order. done: those that need none.
+    """
+
+    def __init__(self, work: dict[str, float], done: set[str]) -> None:
+        self.names = list(work)
+        self.left = {name: share for name, share in work.items() if name not in done}
+        self.total = sum(self.left.values())
+        self.started = time.monotonic()
+
+    def skip(self, name: str) -> None:
+        """Say that a training is up to date."""
+        print(f"[{self._place(name)}] {name}: up to date, nothing to do", flush=True)
+
+    def begin(self, name: str) -> None:
+        """Say which training begins, and when all will be done."""
+        finished = self.total - sum(self.left.values())
+        text = f"[{self._place(name)}] {name} (overall {100 * finished / self.total:.0f} %"
+        if finished > 0:
+            elapsed = time.monotonic() - self.started
+            text += f", about {elapsed / finished * (self.total - finished) / 60:.1f} min left"
+        print(f"{text})", flush=True)
+
+    def finish(self, name: str) -> None:
+        """Count a training as done."""
+        del self.left[name]
+
+    def _place(self, name: str) -> str:
+        return f"{self.names.index(name) + 1}/{len(self.names)}"
