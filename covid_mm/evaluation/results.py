@@ -1,0 +1,237 @@
+"""results.json: what the paper's nine networks came to here, all that tables and figures are drawn from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from covid_mm.errors import DataError
+from covid_mm.evaluation.intervals import Proportion
+from covid_mm.evaluation.report import BinaryReport
+
+FORMAT_VERSION = 1
+POSSIBILITIES = ("both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive")
+HISTOGRAM_BINS = 64  # equal ones over 0..255
+
+
+@dataclass(frozen=True)
+class Possibility:
+    """One of the paper's "four possibilities" of a pair: true labels, and what was called positive.
+
+    kind: one of POSSIBILITIES. called_positive: by the concatenated head; the others by each
+    branch's own head.
+    """
+
+    kind: str
+    studies: int
+    called_positive: Proportion
+    ct_called_positive: Proportion
+    xray_called_positive: Proportion
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Possibility:
+        """What `dataclasses.asdict` wrote."""
+        shares = {
+            name: Proportion(**values[name])
+            for name in ("called_positive", "ct_called_positive", "xray_called_positive")
+        }
+        return cls(kind=values["kind"], studies=int(values["studies"]), **shares)
+
+
+@dataclass(frozen=True)
+class RocPoints:
+    """A ROC curve's points, 0..1, from (0, 0) to (1, 1)."""
+
+    false_positive_rate: tuple[float, ...]
+    true_positive_rate: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RocPoints:
+        """What `dataclasses.asdict` wrote."""
+        return cls(tuple(values["false_positive_rate"]), tuple(values["true_positive_rate"]))
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """One network on one split.
+
+    name: `NetworkConfig.name`. branches: (modality, backbone). protocol: `paper` or `grouped`.
+    initial_weights: by modality, {kind, origin, commands}. trained: one phrase, which layers and
+    how long. training: TrainingConfig as a dict. history: one row an epoch. report: the main head
+    on the validation images; branch_reports: a concatenated network's own small heads. seconds:
+    of its fit. external: by the name of the images, never trained on.
+    """
+
+    name: str
+    branches: tuple[tuple[str, str], ...]
+    protocol: str
+    initial_weights: dict[str, dict[str, Any]]
+    trained: str
+    training: dict[str, Any]
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    report: BinaryReport
+    roc: RocPoints
+    branch_reports: dict[str, BinaryReport]
+    possibilities: tuple[Possibility, ...]
+    parameters: int
+    seconds: float
+    external: dict[str, BinaryReport]
+
+    @property
+    def is_concatenated(self) -> bool:
+        """True for two branches."""
+        return len(self.branches) == 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return plain | {
+            "report": self.report.to_dict(),
+            "roc": dataclasses.asdict(self.roc),
+            "branch_reports": {m: report.to_dict() for m, report in self.branch_reports.items()},
+            "possibilities": [_plain_possibility(part) for part in self.possibilities],
+            "external": {name: report.to_dict() for name, report in self.external.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkResult:
+        """What to_dict wrote."""
+        return cls(
+            **values
+            | {
+                "branches": tuple((modality, backbone) for modality, backbone in values["branches"]),
+                "history": tuple(values["history"]),
+                "report": BinaryReport.from_dict(values["report"]),
+                "roc": RocPoints.from_dict(values["roc"]),
+                "branch_reports": {
+                    m: BinaryReport.from_dict(part) for m, part in values["branch_reports"].items()
+                },
+                "possibilities": tuple(Possibility.from_dict(part) for part in values["possibilities"]),
+                "external": {name: BinaryReport.from_dict(part) for name, part in values["external"].items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's wall time. reused: nothing was computed, an earlier result was taken."""
+
+    name: str
+    seconds: float
+    reused: bool
+    network: str | None
+    protocol: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Step:
+        """What to_dict wrote."""
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """Table I as realised for one modality and split.
+
+    train, validation: images, normal and positive. mean_histograms: by class name, the mean share
+    of a training image's pixels in each of HISTOGRAM_BINS grey bins.
+    """
+
+    modality: str
+    name: str
+    protocol: str
+    split_hash: str
+    train: tuple[int, int]
+    validation: tuple[int, int]
+    mean_histograms: dict[str, list[float]]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataSummary:
+        """What `dataclasses.asdict` wrote."""
+        sides = {side: (int(values[side][0]), int(values[side][1])) for side in ("train", "validation")}
+        return cls(**values | sides)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The whole document.
+
+    command: one line a split. created: ISO date, UTC. networks: up to nine a split, the paper's
+    split first. costs: `training` [{pair, features_seconds, pair_seconds, singles_seconds}],
+    `inference` [{pair, pair_ms, singles_ms}]. notes: what a reader must know of a row.
+    """
+
+    command: str
+    created: str
+    seed: int
+    data: tuple[DataSummary, ...]
+    networks: tuple[NetworkResult, ...]
+    steps: tuple[Step, ...]
+    costs: dict[str, Any]
+    machine: str
+    synthetic: bool
+    notes: tuple[str, ...]
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The splits, in order of appearance."""
+        return tuple(dict.fromkeys(network.protocol for network in self.networks))
+
+    def find(self, name: str, protocol: str) -> NetworkResult | None:
+        """A network's result on a split, None where there is none."""
+        return next((n for n in self.networks if (n.name, n.protocol) == (name, protocol)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "format_version": self.format_version,
+            "command": self.command,
+            "created": self.created,
+            "seed": self.seed,
+            "synthetic": self.synthetic,
+            "machine": self.machine,
+            "notes": list(self.notes),
+            "data": [dataclasses.asdict(part) for part in self.data],
+            "networks": [network.to_dict() for network in self.networks],
+            "steps": [step.to_dict() for step in self.steps],
+            "costs": self.costs,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Results:
+        """What to_dict wrote. Raises DataError for anything else."""
+        version = values.get("format_version") if isinstance(values, dict) else None
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"The results are of format {version!r} and format {FORMAT_VERSION} is expected; make them"
+                " again with train.py --pair all."
+            )
+        try:
+            return cls(
+                **values
+                | {
+                    "notes": tuple(values["notes"]),
+                    "data": tuple(DataSummary.from_dict(part) for part in values["data"]),
+                    "networks": tuple(NetworkResult.from_dict(part) for part in values["networks"]),
+                    "steps": tuple(Step.from_dict(part) for part in values["steps"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"The results are damaged or of another version of this project ({type(error).__name__}:"
+                f" {error}); make them again with train.py --pair all."
+            ) from error
+
+
+def _plain_possibility(part: Possibility) -> dict[str, Any]:
+    shares = {
+        name: getattr(part, name).to_dict()
+        for name in ("called_positive", "ct_called_positive", "xray_called_positive")
+    }
+    return {"kind": part.kind, "studies": part.studies} | shares
