@@ -34,6 +34,7 @@ from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.fit import FitResult
 from covid_mm.training.initial_weights import InitialWeights
 from covid_mm.training.run import RunFolder
+from covid_mm.training.strategy import FULL_PRECISION, use_precision
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "opencv-python-headless", "h5py")
 
@@ -107,8 +108,9 @@ def publish(
 
 
 def store_and_read_back(network: Network) -> Network:
-    """The network with its weights rounded as a checkpoint stores them."""
-    stored = build_network(network.config)
+    """The network as it will be served: weights rounded as a checkpoint stores them, float32 arithmetic."""
+    with use_precision(FULL_PRECISION):
+        stored = build_network(network.config)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rounded.weights.h5"
         save_weights(network, file, half=True)

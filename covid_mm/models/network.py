@@ -17,6 +17,7 @@ from covid_mm.errors import UsageError
 from covid_mm.models.backbones import Backbone, attach_backbone, find_backbone, scale_pixels
 
 FUSED = "fused"  # the head on the concatenated features; a branch's own head is named by its modality
+_OUTPUT = "float32"  # whatever precision the layers before calculate in
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,16 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
         feature_map = attach_backbone(scaled, backbone, f"{modality}_")
         features.append(keras.layers.GlobalAveragePooling2D(name=f"{modality}_features")(feature_map))
         if config.is_concatenated:
-            logits = keras.layers.Dense(len(CLASSES), name=f"{modality}_logits")(features[-1])
+            logits = keras.layers.Dense(len(CLASSES), dtype=_OUTPUT, name=f"{modality}_logits")(features[-1])
             outputs[f"{modality}_logits"] = logits
-            outputs[f"{modality}_probabilities"] = keras.layers.Softmax(name=f"{modality}_probabilities")(
-                logits
-            )
+            outputs[f"{modality}_probabilities"] = keras.layers.Softmax(
+                dtype=_OUTPUT, name=f"{modality}_probabilities"
+            )(logits)
     joined = keras.layers.Concatenate(name="concatenated")(features) if len(features) > 1 else features[0]
     hidden = keras.layers.Dense(config.head_width, activation="relu", name="fully_connected")(joined)
     hidden = keras.layers.Dropout(config.dropout, seed=seed, name="dropout")(hidden)
-    outputs["logits"] = keras.layers.Dense(len(CLASSES), name="logits")(hidden)
-    outputs["probabilities"] = keras.layers.Softmax(name="probabilities")(outputs["logits"])
+    outputs["logits"] = keras.layers.Dense(len(CLASSES), dtype=_OUTPUT, name="logits")(hidden)
+    outputs["probabilities"] = keras.layers.Softmax(dtype=_OUTPUT, name="probabilities")(outputs["logits"])
     return Network(config, keras.Model(inputs, outputs, name=config.name.replace("-", "_")))
 
 

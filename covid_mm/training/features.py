@@ -23,6 +23,7 @@ from covid_mm.training.augmentation import augment_images
 GreyImages = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 _BATCH = 64
+_CHUNK = 256  # images augmented and held as network input at a time
 
 
 def to_network_input(images: GreyImages) -> NDArray[np.float32]:
@@ -65,7 +66,8 @@ def compute_features(
             chunk = images[rows]
             if view:
                 chunk = augment_images(chunk, modality, seed=(seed, view, rows.start), strength=strength)
-            features[view, rows] = trunk.predict_on_batch(to_network_input(chunk))
+            # not predict_on_batch, which gives each replica of a distribution strategy the whole batch
+            features[view, rows] = trunk.predict(to_network_input(chunk), batch_size=_BATCH, verbose=0)
             done += len(chunk)
             if progress is not None:
                 progress(done, total)
@@ -88,8 +90,8 @@ def _read_kept(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | Non
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _BATCH):
-        yield slice(start, min(start + _BATCH, count))
+    for start in range(0, count, _CHUNK):
+        yield slice(start, min(start + _CHUNK, count))
 
 
 def _fingerprint(trunk: keras.Model, images: GreyImages, settings: str) -> str:

@@ -144,7 +144,8 @@ class _EpochKeeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         dropout = self.network.model.get_layer("dropout")
-        dropout.seed_generator.state.assign(np.array([self.config.seed, epoch], dtype=np.uint32))
+        if dropout.rate > 0:  # without dropout Keras makes no generator
+            dropout.seed_generator.state.assign(np.array([self.config.seed, epoch], dtype=np.uint32))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not math.isfinite(float((logs or {}).get("loss", 0.0))):

@@ -55,7 +55,9 @@ def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict
                 f"--weights {text!r}: expected ct=PLACE,xray=PLACE or BACKBONE=PLACE,..., got {part!r}."
             )
         choices[name] = place
-    missing = [f"{m} or {backbone}" for m, backbone in branches if m not in choices and backbone not in choices]
+    missing = [
+        f"{m} or {backbone}" for m, backbone in branches if m not in choices and backbone not in choices
+    ]
     if missing:
         raise UsageError(f"--weights {text!r} names no weights for {', '.join(missing)}; add them.")
     return {m: choices.get(backbone) or choices[m] for m, backbone in branches}

@@ -18,7 +18,9 @@ SIZE = 48
 class SmallTraining:
     """The toy pair, 12 images a modality and side, 3 epochs of 3 batches of 4."""
 
-    def __init__(self, folder: Path, *, head: str = "fused", seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, head: str = "fused", seed: int = 0, dropout: float = 0.3, **options: Any
+    ) -> None:
         from covid_mm.config import TrainingConfig
         from covid_mm.training.batches import ModalitySamples
         from covid_mm.training.run import RunFolder
@@ -27,7 +29,7 @@ class SmallTraining:
         self.config = TrainingConfig(**(settings | options), seed=seed)
         self.run = RunFolder(folder)
         self.head = head
-        self.network = make_network(size=SIZE, seed=seed)
+        self.network = make_network(size=SIZE, seed=seed, dropout=dropout)
         self.modalities = ("ct", "xray") if head == "fused" else (head,)
         labels = np.arange(12) % 2
         self.training, self.validation = (

@@ -21,13 +21,13 @@ SIZE = 48
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the trunk's runs."""
     counted: list[int] = []
-    run = keras.Model.predict_on_batch
+    run = keras.Model.predict
 
-    def count(self: keras.Model, images: np.ndarray) -> np.ndarray:
+    def count(self: keras.Model, images: np.ndarray, **options: object) -> np.ndarray:
         counted.append(len(images))
-        return run(self, images)
+        return run(self, images, **options)
 
-    monkeypatch.setattr(keras.Model, "predict_on_batch", count)
+    monkeypatch.setattr(keras.Model, "predict", count)
     return counted
 
 
@@ -45,11 +45,11 @@ def test_views_are_the_image_and_its_varied_copies(fine_tune, shape):
 
 
 def test_second_call_reads_what_the_first_kept(tmp_path: Path, passes):
-    network, images, steps = make_network(size=SIZE), grey_images(70, SIZE), []
+    network, images, steps = make_network(size=SIZE), grey_images(260, SIZE), []
     options = {"fine_tune": "frozen", "views": 2, "cache": tmp_path / "features"}
     first = compute_features(network, "ct", images, **options, progress=lambda *step: steps.append(step))
-    assert passes == [64, 6, 64, 6]
-    assert steps == [(64, 140), (70, 140), (134, 140), (140, 140)]
+    assert passes == [256, 4, 256, 4]
+    assert steps == [(256, 520), (260, 520), (516, 520), (520, 520)]
     second = compute_features(network, "ct", images, **options)
     assert len(passes) == 4
     assert np.array_equal(first, second)

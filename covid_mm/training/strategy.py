@@ -1,0 +1,79 @@
+"""All the hardware there is: several GPUs share each batch, and reduced precision where it pays.
+
+Several GPUs: `tf.distribute.MirroredStrategy`; the batch stays the one of TrainingConfig and is
+divided among them, batch norm sees each one's part. Precision: bfloat16 arithmetic with float32
+weights on GPUs of compute capability 8 or more; it has float32's range, so no loss scaling is
+needed. Processors alone: one device, float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from covid_mm.config import FineTune
+
+BFLOAT16_CAPABILITY = (8, 0)  # from Ampere on; earlier GPUs emulate it
+FULL_PRECISION = "float32"
+MIXED_PRECISION = "mixed_bfloat16"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a training runs on. devices: names of tf.distribute, more than one for several GPUs."""
+
+    devices: tuple[str, ...]
+    precision: str
+
+    def __str__(self) -> str:
+        """One phrase for people."""
+        several = f", each batch divided among {len(self.devices)}" if len(self.devices) > 1 else ""
+        return f"{', '.join(self.devices)}, {self.precision}{several}"
+
+
+def find_hardware(fine_tune: FineTune) -> Hardware:
+    """The GPUs, growing their memory as needed, else the processors.
+
+    Heads alone gain nothing from reduced precision, so frozen backbones stay in float32.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return Hardware(("CPU:0",), FULL_PRECISION)
+    for gpu in gpus:
+        with contextlib.suppress(RuntimeError):  # already in use: set by whoever began to use it
+            tf.config.experimental.set_memory_growth(gpu, True)
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+    ]
+    pays = fine_tune != "frozen" and min(capabilities) >= BFLOAT16_CAPABILITY
+    names = tuple(f"GPU:{index}" for index in range(len(gpus)))
+    return Hardware(names, MIXED_PRECISION if pays else FULL_PRECISION)
+
+
+@contextlib.contextmanager
+def use_hardware(hardware: Hardware) -> Iterator[None]:
+    """Build, fit and answer inside: networks get their precision, variables a copy a device.
+
+    Use one for all trainings of a process: TensorFlow mixes up the reductions of two strategies.
+    """
+    with use_precision(hardware.precision):
+        if len(hardware.devices) == 1:
+            yield
+            return
+        with tf.distribute.MirroredStrategy(list(hardware.devices)).scope():
+            yield
+
+
+@contextlib.contextmanager
+def use_precision(policy: str) -> Iterator[None]:
+    """Networks built inside calculate in this Keras dtype policy; their weights are float32 in any."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
