@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from covid_mm.commands import load_tensorflow, shorten_command
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
-from covid_mm.errors import CheckpointError, DataError
+from covid_mm.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
     from covid_mm.datasets import Dataset, ImageRecord
@@ -35,30 +35,37 @@ class Evaluation:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
-    parser.add_argument("--data", metavar="DIR", required=True, help="folder with data sets, as for train.py")
-    parser.add_argument(
-        "--modality",
-        choices=MODALITIES,
-        help="the folder itself holds one modality in two class folders (covid-19 and normal or non-covid)",
-    )
+    parser.add_argument("--data", metavar="DIR", help="folder with data sets, as for train.py")
+    for modality, title in MODALITY_TITLES.items():
+        parser.add_argument(
+            f"--{modality}",
+            metavar="DIR",
+            help=f"instead: a folder of {title} images in two class folders (covid-19 and normal or non-covid);"
+            " with both modalities pairs of one class are measured too",
+        )
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
     parser.add_argument("--output", metavar="DIR", help="write evaluation.json into this folder")
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
-    root = Path(options.data)
-    if not root.is_dir():
-        raise DataError(
-            f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
-        )
+    places: dict[str, Path] = {
+        name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
+    }
+    if not places or ("data" in places and len(places) > 1):
+        raise UsageError("Name what to measure on: --data DIR, or --ct DIR, --xray DIR or both.")
+    for name, place in places.items():
+        if not place.is_dir():
+            raise DataError(
+                f"--{name} {place} is not a folder; name the folder that holds the images (see README)."
+            )
     load_tensorflow()
     from covid_mm.commands.model_card import title_head
     from covid_mm.evaluation.tables import confusion_table, metrics_table
     from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
 
     network, meta = load_checkpoint(Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT)
-    evaluation = evaluate_checkpoint(network, meta, find_images(root, options.modality, meta))
+    evaluation = evaluate_checkpoint(network, meta, find_images(places, meta))
     for modality, which in evaluation.images.items():
         print(f"{MODALITY_TITLES[modality]}: {which}")
     print()
@@ -80,20 +87,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_images(root: Path, modality: Modality | None, meta: Metadata) -> dict[Modality, Dataset]:
-    """The data sets under root that the checkpoint can read; CoronaHack chosen as in its training."""
+def find_images(places: dict[str, Path], meta: Metadata) -> dict[Modality, Dataset]:
+    """The data sets that the checkpoint can read; CoronaHack chosen as in its training.
+
+    places: `data`, the folder of several sets, or a folder of two classes a modality.
+    """
     from covid_mm.datasets import find_class_folders, find_datasets
 
     config = read_data_config(meta)
-    if modality is not None:
-        found: dict[Modality, Dataset] = {modality: find_class_folders(root, modality)}
+    if "data" in places:
+        found = find_datasets(places["data"], config)
     else:
-        found = find_datasets(root, config)
+        found = {m: find_class_folders(places[m], m) for m in MODALITIES if m in places}
     readable = {m: dataset for m, dataset in found.items() if m in meta.network.modalities}
     if not readable:
         raise DataError(
-            f"{root} holds no images of a modality that checkpoint {meta.name} reads"
-            f" ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
+            f"{' and '.join(place.name for place in places.values())} holds no images of a modality that"
+            f" checkpoint {meta.name} reads ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
         )
     return readable
 

@@ -132,17 +132,24 @@ def cut_branch(
 ) -> BoundarySamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
     total = views * len(samples.images)
-    with open_bar(f"{MODALITY_TITLES[modality]} features", total, unit="image") as bar:
-        boundary = prepare_boundary(
-            network,
-            modality,
-            samples,
-            fine_tune=training.fine_tune,
-            views=views,
-            seed=training.seed,
-            strength=training.augmentation,
-            cache=cache,
-            progress=lambda done, _: bar.update(done - bar.n),
-        )
-        bar.update(total - bar.n)  # what came from the cache is done at once
+    bar = None
+
+    def show(done: int, _: int) -> None:
+        nonlocal bar
+        bar = bar or open_bar(f"{MODALITY_TITLES[modality]} features", total, unit="image")
+        bar.update(done - bar.n)
+
+    boundary = prepare_boundary(
+        network,
+        modality,
+        samples,
+        fine_tune=training.fine_tune,
+        views=views,
+        seed=training.seed,
+        strength=training.augmentation,
+        cache=cache,
+        progress=show,
+    )
+    if bar is not None:
+        bar.close()
     return boundary

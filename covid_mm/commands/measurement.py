@@ -77,9 +77,7 @@ def compute_pooled(
     }
 
 
-def answer_branch(
-    network: Network, modality: Modality, features: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def answer_branch(network: Network, modality: Modality, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits (n, 2) of a modality's own head, or of a single network's only one, for pooled features."""
     head = keras.Model(network.features(modality), network.logits(modality))
     logits: NDArray[np.float32] = head.predict(features, batch_size=_BATCH, verbose=0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from covid_mm.config import CHANNELS, CLASSES, FineTune, Modality, NetworkConfig
+from covid_mm.config import CHANNELS, CLASSES, MODALITIES, FineTune, Modality, NetworkConfig
 from covid_mm.errors import UsageError
 from covid_mm.models.backbones import Backbone, attach_backbone, find_backbone, scale_pixels
 
@@ -107,12 +107,13 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
     Raises UsageError where a backbone or the image size does not fit.
     """
     check_image_size(config)
-    keras.utils.set_random_seed(seed)
     inputs: dict[str, Any] = {}
     features: list[Any] = []
     outputs: dict[str, Any] = {}
     for modality, name in config.branches:
         backbone = find_backbone(name)
+        # a branch starts the same whether it is alone or one of two
+        keras.utils.set_random_seed(len(MODALITIES) * seed + MODALITIES.index(modality))
         shape = (config.image_size, config.image_size, CHANNELS)
         inputs[modality] = keras.Input(shape, name=modality, dtype="float32")
         scaled = scale_pixels(inputs[modality], backbone.scaling, f"{modality}_")

@@ -130,21 +130,44 @@ def test_evaluate_measures_the_validation_side_only(trained, covid_mm, tmp_path)
         assert found["metrics"][head]["brier"] == pytest.approx(report["brier"], abs=1e-5)
 
 
+def elsewhere(trained, folder: Path, modality: str) -> Path:
+    """The phantoms of a modality as another source names its folders."""
+    for source, name in zip(CLASSES, ("normal", "covid-19"), strict=True):
+        shutil.copytree(trained.data / modality / source, folder / modality / name)
+    return folder / modality
+
+
 @pytest.mark.parametrize("modality", ["ct", "xray"])
 def test_evaluate_takes_one_modality(trained, covid_mm, tmp_path, modality):
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    for source, name in zip(CLASSES, ("normal", "covid-19"), strict=True):
-        shutil.copytree(trained.data / modality / source, folder / name)
+    folder = elsewhere(trained, tmp_path, modality)
     done = covid_mm(
-        *("evaluate", "--data", folder, "--modality", modality, "--checkpoint", trained.checkpoint),
-        *("--output", tmp_path),
+        *("evaluate", f"--{modality}", folder, "--checkpoint", trained.checkpoint, "--output", tmp_path)
     )
     assert done.code == 0, done.err
     assert "all 12 images" in done.out
     metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
     assert set(metrics) == {modality}
     assert sum(metrics[modality]["counts"].values()) == 12
+
+
+def test_evaluate_pairs_two_other_sources_by_class(trained, covid_mm, tmp_path):
+    ct, xray = (elsewhere(trained, tmp_path, m) for m in ("ct", "xray"))
+    min((xray / "normal").iterdir()).unlink()
+    done = covid_mm(
+        *("evaluate", "--ct", ct, "--xray", xray, "--checkpoint", trained.checkpoint, "--output", tmp_path)
+    )
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())["metrics"]
+    images = {head: report["images"] for head, report in metrics.items()}
+    assert images["fused"] == images["xray"] == dict(zip(CLASSES, (5, 6), strict=True))
+    assert images["ct"] == dict.fromkeys(CLASSES, 6)
+
+
+def test_evaluate_needs_one_place_of_images(trained, covid_mm):
+    for words in ([], ["--data", trained.data, "--ct", trained.data]):
+        done = covid_mm("evaluate", *words, "--checkpoint", trained.checkpoint)
+        assert done.code == 2
+        assert "--ct DIR, --xray DIR or both" in done.err
 
 
 def test_evaluate_refuses_images_it_cannot_tell_apart(trained, covid_mm, tmp_path):
