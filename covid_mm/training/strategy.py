@@ -4,11 +4,19 @@ Several GPUs: `tf.distribute.MirroredStrategy`; the batch stays the one of Train
 divided among them, batch norm sees each one's part. Precision: bfloat16 arithmetic with float32
 weights on GPUs of compute capability 8 or more; it has float32's range, so no loss scaling is
 needed. Processors alone: one device, float32.
+
+Several machines: not with Keras 3.15 on TensorFlow, whose `fit` fails inside
+`tf.distribute.MultiWorkerMirroredStrategy` (it cannot add up the workers' metrics: "PerReplica"
+values are no tensors; tried with two local workers). What does work over machines is Keras's own
+`keras.distribution.DataParallel` on its JAX backend, or a training loop of one's own around
+`strategy.run`; TF_CONFIG with several workers is therefore refused here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +24,7 @@ import keras
 import tensorflow as tf
 
 from covid_mm.config import FineTune
+from covid_mm.errors import UsageError
 
 BFLOAT16_CAPABILITY = (8, 0)  # from Ampere on; earlier GPUs emulate it
 FULL_PRECISION = "float32"
@@ -38,8 +47,10 @@ class Hardware:
 def find_hardware(fine_tune: FineTune) -> Hardware:
     """The GPUs, growing their memory as needed, else the processors.
 
-    Heads alone gain nothing from reduced precision, so frozen backbones stay in float32.
+    Heads alone gain nothing from reduced precision, so frozen backbones stay in float32. Raises
+    UsageError where TF_CONFIG asks for several machines.
     """
+    refuse_workers(os.environ.get("TF_CONFIG", ""))
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return Hardware(("CPU:0",), FULL_PRECISION)
@@ -52,6 +63,23 @@ def find_hardware(fine_tune: FineTune) -> Hardware:
     pays = fine_tune != "frozen" and min(capabilities) >= BFLOAT16_CAPABILITY
     names = tuple(f"GPU:{index}" for index in range(len(gpus)))
     return Hardware(names, MIXED_PRECISION if pays else FULL_PRECISION)
+
+
+def refuse_workers(tf_config: str) -> None:
+    """Raise UsageError for a TF_CONFIG of more than one worker, or one that is no JSON object."""
+    if not tf_config:
+        return
+    try:
+        workers = json.loads(tf_config).get("cluster", {}).get("worker", [])
+    except (ValueError, AttributeError) as error:
+        raise UsageError(
+            "TF_CONFIG is set but is not a JSON object with a cluster; unset it to train on this machine."
+        ) from error
+    if len(workers) > 1:
+        raise UsageError(
+            f"TF_CONFIG names {len(workers)} workers, but Keras 3 on TensorFlow trains on one machine only (all"
+            " its GPUs); unset TF_CONFIG, or train one network a machine with --pair or --single."
+        )
 
 
 @contextlib.contextmanager

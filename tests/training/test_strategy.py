@@ -113,3 +113,19 @@ def test_gpus_are_taken_as_they_are(monkeypatch, capabilities, fine_tune, precis
     found = strategy.find_hardware(fine_tune)
     assert found == strategy.Hardware(("GPU:0", "GPU:1"), precision)
     assert grown == [(0, True), (1, True)]
+
+
+def test_several_machines_are_refused_in_one_sentence(monkeypatch):
+    from covid_mm.errors import UsageError
+    from covid_mm.training.strategy import find_hardware
+
+    for text, words in (
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}', "2 workers"),
+        ("workers", "not a JSON object"),
+        ("[1]", "not a JSON object"),
+    ):
+        monkeypatch.setenv("TF_CONFIG", text)
+        with pytest.raises(UsageError, match=words):
+            find_hardware("frozen")
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}}')
+    assert len(find_hardware("frozen").devices) >= 1
