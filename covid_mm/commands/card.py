@@ -32,14 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw and write the card. Returns the exit code."""
-    from covid_mm.commands.model_card import render_card
-    from covid_mm.serving.metadata import CARD_NAME, META_NAME, read_metadata
-    from covid_mm.training.run import write_atomically
+    from covid_mm.serving.metadata import read_metadata
 
     place = Path(options.checkpoint)
     meta = read_metadata(place).raw
     if options.beside is not None:
         meta["comparisons"] = [read_comparison(text) for text in options.beside]
+    write_card(place, meta)
+    return 0
+
+
+def write_card(place: Path, meta: dict[str, Any]) -> None:
+    """Draw the card of the checkpoint at `place` from `meta`, and write both.
+
+    Raises CheckpointError where meta lacks what the card is drawn from.
+    """
+    from covid_mm.commands.model_card import render_card
+    from covid_mm.serving.metadata import CARD_NAME, META_NAME
+    from covid_mm.training.run import write_atomically
+
     try:
         card = render_card(meta, place.resolve().name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -50,7 +61,6 @@ def run(options: argparse.Namespace) -> int:
     write_atomically(place / CARD_NAME, card.encode())
     write_atomically(place / META_NAME, (json.dumps(meta, indent=2, allow_nan=False) + "\n").encode())
     print(f"written {place / CARD_NAME}")
-    return 0
 
 
 def read_comparison(text: str) -> dict[str, Any]:

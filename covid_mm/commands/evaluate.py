@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Reports by head, and which images they are of, by modality."""
+    """Reports by head, which images they are of, by modality, and what meta.json says of the answers."""
 
     reports: dict[str, BinaryReport]
     images: dict[str, str]
+    answers: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
     parser.add_argument("--output", metavar="DIR", help="write evaluation.json into this folder")
+    parser.add_argument(
+        "--update-card",
+        action="store_true",
+        help="with --data: write operating points and the four possibilities into the checkpoint and its card",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     }
     if not places or ("data" in places and len(places) > 1):
         raise UsageError("Name what to measure on: --data DIR, or --ct DIR, --xray DIR or both.")
+    if options.update_card and "data" not in places:
+        raise UsageError("--update-card needs --data DIR with the images that the checkpoint was trained on.")
     for name, place in places.items():
         if not place.is_dir():
             raise DataError(
@@ -64,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.evaluation.tables import confusion_table, metrics_table
     from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
 
-    network, meta = load_checkpoint(Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT)
+    checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
+    network, meta = load_checkpoint(checkpoint)
     evaluation = evaluate_checkpoint(network, meta, find_images(places, meta))
     for modality, which in evaluation.images.items():
         print(f"{MODALITY_TITLES[modality]}: {which}")
@@ -72,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
     print(metrics_table({title_head(head): report for head, report in evaluation.reports.items()}))
     for head, report in evaluation.reports.items():
         print(f"\n{title_head(head)}:\n\n{confusion_table(report.counts)}")
+    if options.update_card:
+        update_card(checkpoint, meta, evaluation)
     if options.output:
         from covid_mm.training.run import write_atomically
 
@@ -130,7 +141,7 @@ def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modalit
     """
     import numpy as np
 
-    from covid_mm.commands.measurement import answer_heads, report_heads
+    from covid_mm.commands.measurement import answer_heads, compute_pooled, describe_answers, report_heads
     from covid_mm.datasets import load_images
     from covid_mm.training.batches import ModalitySamples
 
@@ -140,8 +151,29 @@ def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modalit
         records, images[modality] = choose_records(meta, dataset)
         labels = np.array([record.label for record in records], dtype=np.int64)
         samples[modality] = ModalitySamples(load_images(records, size=network.config.image_size), labels)
-    outputs = answer_heads(network, samples, seed=int(meta.raw["seed"]))
-    return Evaluation(report_heads(outputs, meta.temperature, meta.threshold), images)
+    seed = int(meta.raw["seed"])
+    features = compute_pooled(network, samples)
+    outputs = answer_heads(network, samples, seed=seed, features=features)
+    answers = describe_answers(
+        network, samples, features, outputs, meta.temperature, meta.threshold, seed=seed
+    )
+    return Evaluation(report_heads(outputs, meta.temperature, meta.threshold), images, answers)
+
+
+def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
+    """Write what was found of the answers into meta.json, and draw the card anew.
+
+    Raises DataError where not all of the checkpoint's own validation images were measured.
+    """
+    from covid_mm.commands.card import write_card
+
+    counted = {head: report["counts"] for head, report in meta.raw["metrics"]["validation"].items()}
+    if {head: report.counts.to_dict() for head, report in evaluation.reports.items()} != counted:
+        raise DataError(
+            f"These are not the validation images that the card of {meta.name} tells of, or it answers them"
+            " otherwise here; its card stays as it is. Name the folder it was trained on."
+        )
+    write_card(place, meta.raw | evaluation.answers)
 
 
 def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord, ...], str]:

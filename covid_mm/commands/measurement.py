@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from covid_mm.config import POSITIVE, Modality
 from covid_mm.datasets import training_pairs, validation_pairs
+from covid_mm.datasets.pairs import possibility_pairs
 from covid_mm.evaluation.calibration import fit_temperature, softmax_with_temperature
+from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
+from covid_mm.evaluation.results import Possibility
 from covid_mm.explain.grad_cam import PREDICTED, GradCam
 from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
@@ -22,8 +25,16 @@ from covid_mm.training.features import compute_features, to_network_input
 THRESHOLD = 0.5  # not tuned: the likelier class, as in the paper
 SCALE_PERCENTILE = 99.0
 SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
+GRID = tuple(round(step / 100, 2) for step in range(1, 100))  # thresholds of operating points
 _BATCH = 32
 
+NORMAL = 1 - POSITIVE
+COMBINATIONS: dict[str, tuple[int, int]] = {  # true labels of CT and X-ray
+    "both_negative": (NORMAL, NORMAL),
+    "both_positive": (POSITIVE, POSITIVE),
+    "ct_positive_xray_negative": (POSITIVE, NORMAL),
+    "ct_negative_xray_positive": (NORMAL, POSITIVE),
+}
 Features = dict[Modality, NDArray[np.float32]]  # pooled, (n, channels) a modality
 
 
@@ -92,6 +103,87 @@ def answer_pairs(network: Network, features: Features, rows: NDArray[np.int64]) 
     return logits
 
 
+def measure_possibilities(
+    network: Network,
+    features: Features,
+    labels: dict[Modality, NDArray[np.int64]],
+    temperature: dict[str, float],
+    threshold: dict[str, float],
+    *,
+    seed: int,
+) -> tuple[Possibility, ...]:
+    """The paper's "four possibilities" on validation images: what is called positive, by whom.
+
+    Agreeing and disagreeing pairs are drawn the same way, each image at most once a kind; a kind
+    without images is left out.
+    """
+    alone = {m: answer_branch(network, m, values) for m, values in features.items()}
+    found = []
+    for kind, (ct_label, xray_label) in COMBINATIONS.items():
+        rows = possibility_pairs(
+            labels["ct"], labels["xray"], ct_label=ct_label, xray_label=xray_label, seed=seed
+        )
+        if not len(rows):
+            continue
+        logits = {
+            FUSED: answer_pairs(network, features, rows),
+            "ct": alone["ct"][rows[:, 0]],
+            "xray": alone["xray"][rows[:, 1]],
+        }
+        called = {
+            head: Proportion.of(_count_positive(values, temperature[head], threshold[head]), len(rows))
+            for head, values in logits.items()
+        }
+        found.append(Possibility(kind, len(rows), called[FUSED], called["ct"], called["xray"]))
+    return tuple(found)
+
+
+def count_operating_points(
+    outputs: dict[str, HeadOutputs], temperature: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    """What other thresholds would have meant, a head: images called positive at each of GRID.
+
+    `positive` and `negative` are the images of each class; `true_positive` and `false_positive`
+    how many of them would be called positive.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for head, part in outputs.items():
+        called = part.positive_probability(temperature[head])[None, :] >= np.array(GRID)[:, None]
+        truly = part.labels == POSITIVE
+        found[head] = {
+            "thresholds": list(GRID),
+            "true_positive": (called & truly).sum(axis=1).tolist(),
+            "false_positive": (called & ~truly).sum(axis=1).tolist(),
+            "positive": int(truly.sum()),
+            "negative": int((~truly).sum()),
+        }
+    return found
+
+
+def describe_answers(
+    network: Network,
+    samples: dict[Modality, ModalitySamples],
+    features: Features,
+    outputs: dict[str, HeadOutputs],
+    temperature: dict[str, float],
+    threshold: dict[str, float],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """What meta.json says of the answers beside the metrics: operating points, possibilities.
+
+    samples: the validation images that features and outputs came of.
+    """
+    labels = {m: part.labels for m, part in samples.items()}
+    found: tuple[Possibility, ...] = ()
+    if FUSED in outputs:
+        found = measure_possibilities(network, features, labels, temperature, threshold, seed=seed)
+    return {
+        "operating_points": count_operating_points(outputs, temperature),
+        "possibilities": [part.to_dict() for part in found],
+    }
+
+
 def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
     """A temperature a head, from validation studies; never below 1."""
     return {head: fit_temperature(part.logits, part.labels) for head, part in outputs.items()}
@@ -156,3 +248,8 @@ def _draw_studies(samples: dict[Modality, ModalitySamples], seed: int) -> dict[M
         (only,) = samples.values()
         rows = np.random.default_rng(seed).permutation(len(only.labels))[:, None]
     return {m: part.images[rows[:SCALE_STUDIES, column]] for column, (m, part) in enumerate(samples.items())}
+
+
+def _count_positive(logits: NDArray[np.float32], temperature: float, threshold: float) -> int:
+    answered = HeadOutputs(logits, np.zeros(len(logits), np.int64))
+    return int((answered.positive_probability(temperature) >= threshold).sum())

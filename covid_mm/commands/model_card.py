@@ -6,8 +6,21 @@ from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
 from covid_mm.evaluation.report import BinaryReport
-from covid_mm.evaluation.tables import confusion_table, format_table, metrics_table, paper_comparison_table
+from covid_mm.evaluation.results import Possibility
+from covid_mm.evaluation.tables import (
+    confusion_table,
+    format_proportion,
+    format_table,
+    metrics_table,
+    paper_comparison_table,
+)
 
+POSSIBILITY_TITLES = {
+    "both_negative": "both normal",
+    "both_positive": "both positive",
+    "ct_positive_xray_negative": "CT positive, X-ray normal",
+    "ct_negative_xray_positive": "CT normal, X-ray positive",
+}
 PAIRING = (
     "A CT slice and an X-ray were paired because they bear the same label, not because they are of one"
     " patient: two independent looks at the label, which flatters the fused figure."
@@ -29,6 +42,7 @@ def render_card(meta: dict[str, Any], name: str) -> str:
         _data(meta),
         f"## Results on the validation images, {meta['split']['protocol']} split",
         _results(meta["metrics"]["validation"], meta),
+        *_possibilities(meta),
         *_comparisons(meta),
         "## Limits",
         _limits(meta),
@@ -113,6 +127,32 @@ def _results(metrics: dict[str, Any], meta: dict[str, Any]) -> str:
         f" flattering; the threshold was not tuned.\n\n{calibration}"
     )
     return "\n\n".join(parts)
+
+
+def _possibilities(meta: dict[str, Any]) -> list[str]:
+    """The paper's four possibilities of a pair; nothing for a single network or an older checkpoint."""
+    found = [Possibility.from_dict(values) for values in meta.get("possibilities", [])]
+    if not found:
+        return []
+    rows = [
+        [
+            POSSIBILITY_TITLES[part.kind],
+            str(part.studies),
+            *(
+                format_proportion(share)
+                for share in (part.called_positive, part.ct_called_positive, part.xray_called_positive)
+            ),
+        ]
+        for part in found
+    ]
+    header = ["true labels", "pairs", "called positive together", "by the CT alone", "by the X-ray alone"]
+    return [
+        "## The four possibilities",
+        "Validation images paired anew, each at most once a row, and the share called"
+        f" {CLASS_TITLES[CLASSES[1]]} (95 % interval). Training pairs always agreed, so the last two rows are"
+        " untaught; in a patient they would be one lung seen in two ways.",
+        format_table(header, rows),
+    ]
 
 
 def _comparisons(meta: dict[str, Any]) -> list[str]:

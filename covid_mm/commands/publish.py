@@ -19,6 +19,8 @@ from covid_mm.commands.measurement import (
     THRESHOLD,
     answer_heads,
     compare_outputs,
+    compute_pooled,
+    describe_answers,
     fit_temperatures,
     measure_heatmap_scale,
     report_heads,
@@ -53,7 +55,8 @@ def publish(
     seed = plan.training.seed
     before = answer_heads(network, materials.validation, seed=seed)
     served = store_and_read_back(network)
-    outputs = answer_heads(served, materials.validation, seed=seed)
+    features = compute_pooled(served, materials.validation)
+    outputs = answer_heads(served, materials.validation, seed=seed, features=features)
     temperature = fit_temperatures(outputs)
     threshold = dict.fromkeys(outputs, THRESHOLD)
     reports = report_heads(outputs, temperature, threshold)
@@ -91,6 +94,9 @@ def publish(
             for head, fit in fits.items()
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
+        **describe_answers(
+            served, materials.validation, features, outputs, temperature, threshold, seed=seed
+        ),
         "float16_changes": compare_outputs(before, outputs, temperature),
         "command": shorten_command(plan.command),
         "packages": {"python": platform.python_version()}

@@ -29,9 +29,16 @@ class Possibility:
     ct_called_positive: Proportion
     xray_called_positive: Proportion
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"kind": self.kind, "studies": self.studies} | {
+            name: getattr(self, name).to_dict()
+            for name in ("called_positive", "ct_called_positive", "xray_called_positive")
+        }
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Possibility:
-        """What `dataclasses.asdict` wrote."""
+        """What to_dict wrote."""
         shares = {
             name: Proportion(**values[name])
             for name in ("called_positive", "ct_called_positive", "xray_called_positive")
@@ -91,7 +98,7 @@ class NetworkResult:
             "report": self.report.to_dict(),
             "roc": dataclasses.asdict(self.roc),
             "branch_reports": {m: report.to_dict() for m, report in self.branch_reports.items()},
-            "possibilities": [_plain_possibility(part) for part in self.possibilities],
+            "possibilities": [part.to_dict() for part in self.possibilities],
             "external": {name: report.to_dict() for name, report in self.external.items()},
         }
 
@@ -227,11 +234,3 @@ class Results:
                 f"The results are damaged or of another version of this project ({type(error).__name__}:"
                 f" {error}); make them again with train.py --pair all."
             ) from error
-
-
-def _plain_possibility(part: Possibility) -> dict[str, Any]:
-    shares = {
-        name: getattr(part, name).to_dict()
-        for name in ("called_positive", "ct_called_positive", "xray_called_positive")
-    }
-    return {"kind": part.kind, "studies": part.studies} | shares

@@ -163,6 +163,26 @@ def test_evaluate_pairs_two_other_sources_by_class(trained, covid_mm, tmp_path):
     assert images["ct"] == dict.fromkeys(CLASSES, 6)
 
 
+def test_evaluate_completes_an_older_card(trained, covid_mm, tmp_path):
+    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "older"))
+    whole = json.loads((place / "meta.json").read_text())
+    older = {key: value for key, value in whole.items() if key not in ("operating_points", "possibilities")}
+    (place / "meta.json").write_text(json.dumps(older))
+    done = covid_mm("evaluate", "--data", trained.data, "--checkpoint", place, "--update-card")
+    assert done.code == 0, done.err
+    found = json.loads((place / "meta.json").read_text())
+    assert found["possibilities"] == whole["possibilities"]
+    assert found["operating_points"] == whole["operating_points"]
+    assert {part["kind"]: part["studies"] for part in found["possibilities"]} == dict.fromkeys(
+        ("both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive"), 2
+    )
+    points, report = found["operating_points"]["fused"], found["metrics"]["validation"]["fused"]
+    half = points["thresholds"].index(0.5)
+    assert points["true_positive"][half] == report["counts"]["true_positive"]
+    assert points["false_positive"][half] == report["counts"]["false_positive"]
+    assert "CT positive, X-ray normal" in (place / "README.md").read_text()
+
+
 def test_evaluate_needs_one_place_of_images(trained, covid_mm):
     for words in ([], ["--data", trained.data, "--ct", trained.data]):
         done = covid_mm("evaluate", *words, "--checkpoint", trained.checkpoint)
