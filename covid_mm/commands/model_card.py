@@ -6,7 +6,7 @@ from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
 from covid_mm.evaluation.report import BinaryReport
-from covid_mm.evaluation.results import Possibility
+from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
 from covid_mm.evaluation.tables import (
     confusion_table,
     format_proportion,
@@ -15,12 +15,6 @@ from covid_mm.evaluation.tables import (
     paper_comparison_table,
 )
 
-POSSIBILITY_TITLES = {
-    "both_negative": "both normal",
-    "both_positive": "both positive",
-    "ct_positive_xray_negative": "CT positive, X-ray normal",
-    "ct_negative_xray_positive": "CT normal, X-ray positive",
-}
 PAIRING = (
     "A CT slice and an X-ray were paired because they bear the same label, not because they are of one"
     " patient: two independent looks at the label, which flatters the fused figure."

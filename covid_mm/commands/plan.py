@@ -19,6 +19,8 @@ from covid_mm.config import (
 )
 from covid_mm.errors import TrainingError, UsageError
 
+ALL = "all"  # --pair all
+REPRODUCTION = "reproduction.json"  # marks the run folder of --pair all
 SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
 
 
@@ -80,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--pair",
         metavar="NAME",
-        help=f"concatenated network, one of {', '.join(PAIRS)} (default: {DEFAULT_PAIR})",
+        help=f"concatenated network, one of {', '.join(PAIRS)} (default: {DEFAULT_PAIR}), or {ALL}: the"
+        " paper's nine networks, measured and tabled in results/",
     )
     what.add_argument("--single", metavar="BACKBONE", help="a single network instead; needs --modality")
     what.add_argument("--modality", choices=MODALITIES, help="what the single network reads")
@@ -91,7 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         metavar="W",
         help="initial weights of the backbones: auto, imagenet, none, a checkpoint or run folder, a"
-        " .weights.h5 file of keras.applications, or ct=W,xray=W (default: auto)",
+        " .weights.h5 file of keras.applications, or one each by modality or backbone: ct=W,xray=W"
+        " (default: auto)",
     )
     defaults = TrainingConfig()
     how.add_argument("--fine-tune", choices=("frozen", "last-block", "full"), default=defaults.fine_tune)
@@ -136,9 +140,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--phantoms", type=int, default=150, metavar="N", help="phantom studies a class (synthetic)"
     )
 
+    data.add_argument(
+        "--external-ct",
+        metavar="DIR",
+        help="with --pair all: two class folders of CT slices to measure on too",
+    )
+    data.add_argument("--external-xray", metavar="DIR", help="the same of X-rays; never trained on")
+
     where = parser.add_argument_group("where")
     where.add_argument(
-        "--output", metavar="DIR", help="checkpoint folder to publish (default: checkpoints/<name>)"
+        "--output",
+        metavar="DIR",
+        help="checkpoint folder to publish (default: checkpoints/<name>); with --pair all the results"
+        " folder (default: results)",
+    )
+    where.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        help="with --pair all: where pairs are published (default: checkpoints)",
     )
     where.add_argument(
         "--runs", default="runs", metavar="DIR", help="folder for run folders; default: %(default)s"
@@ -158,6 +177,11 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         raise UsageError("--single and --pair exclude one another; name one of them.")
     if bool(options.single) != bool(options.modality):
         raise UsageError("--single BACKBONE and --modality ct|xray belong together; give both or neither.")
+    for name in ("checkpoints", "external_ct", "external_xray"):
+        if getattr(options, name) and options.pair != ALL:
+            raise UsageError(
+                f"--{name.replace('_', '-')} goes with --pair {ALL} only; leave it out or add that."
+            )
     if options.synthetic and options.data:
         raise UsageError("--synthetic trains on phantoms and --data on images; give one of them.")
     for name in ("epochs", "steps_per_epoch", "batch_size", "views", "phantoms"):
@@ -176,7 +200,8 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
     if options.single:
         network = NetworkConfig.single(options.single, options.modality, image_size=options.image_size)
     else:
-        network = NetworkConfig.pair(options.pair or DEFAULT_PAIR, image_size=options.image_size)
+        pair = DEFAULT_PAIR if options.pair in (None, ALL) else options.pair
+        network = NetworkConfig.pair(pair, image_size=options.image_size)
     final = options.final_learning_rate
     return TrainingPlan(
         network=network,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import time
@@ -9,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
+from covid_mm.commands.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan
 from covid_mm.config import IMAGE_SIZE, MODALITY_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.training.run import RunFolder
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINTS = ROOT / "checkpoints"
+RESULTS = ROOT / "results"
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
 NO_DATA = """\
@@ -30,12 +33,18 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Parse, train, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
+    if options.resume and (Path(options.resume) / REPRODUCTION).exists():
+        raise UsageError(
+            f"{options.resume} is a run of --pair {ALL}: start the same command again, and it goes on where it stood."
+        )
     if options.resume:
         folder = RunFolder(Path(options.resume))
         kept = folder.read_json("config.json")
         plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
     else:
         plan = make_plan(options, shlex.join(["python", "train.py", *arguments]))
+        if options.pair == ALL:
+            return reproduce_paper(options, plan)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         name = options.run_name or f"{plan.network.name}-{plan.data.split}-{stamp}"
         folder = RunFolder(Path(options.runs) / name)
@@ -43,13 +52,8 @@ def run(argv: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"{folder.path} is there already; go on with --resume {folder.path}, or name another."
             )
-    if plan.data_root is not None and not Path(plan.data_root).is_dir():
-        raise DataError(
-            f"--data {plan.data_root} is not a folder; name the folder that holds the data sets (see README)."
-        )
+    check_data(plan)
     place = choose_output(plan, folder)
-    if plan.synthetic:
-        print(NO_DATA, flush=True)
     try:
         train(plan, folder, place)
     except KeyboardInterrupt:
@@ -61,25 +65,58 @@ def run(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def check_data(plan: TrainingPlan) -> None:
+    """Raise DataError where the folder with the images is missing; say so where there is none to be."""
+    if plan.data_root is not None and not Path(plan.data_root).is_dir():
+        raise DataError(
+            f"--data {plan.data_root} is not a folder; name the folder that holds the data sets (see README)."
+        )
+    if plan.synthetic:
+        print(NO_DATA, flush=True)
+
+
+def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:
+    """`--pair all`: nine networks and the results folder. Returns the exit code."""
+    check_data(plan)
+    load_tensorflow()
+    from covid_mm.commands.reproduction import plan_reproduction, reproduce
+    from covid_mm.training.strategy import find_hardware, use_hardware
+
+    hardware = find_hardware(plan.training.fine_tune)
+    print(f"training on {hardware}", flush=True)
+    try:
+        with use_hardware(hardware):
+            reproduce(plan_reproduction(options, plan, RESULTS))
+    except KeyboardInterrupt:
+        print("\nInterrupted. What is done is kept; start the same command again to go on.")
+        return INTERRUPTED
+    return 0
+
+
 def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
     """Do, or finish, the training that the plan describes, and publish what came of it."""
     load_tensorflow()
     from covid_mm.commands.fitting import fit_heads, prepare_network
     from covid_mm.commands.materials import gather_materials
     from covid_mm.commands.publish import publish
+    from covid_mm.training.strategy import find_hardware, use_hardware
 
+    hardware = find_hardware(plan.training.fine_tune)
+    print(f"training on {hardware}", flush=True)
     materials = gather_materials(plan, folder)
-    network, initial = prepare_network(plan, folder, materials)
-    print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
-    for modality, weights in initial.items():
-        print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
-    fits = fit_heads(plan, folder, network, materials)
-    if place is None:
-        print(
-            f"done; the best weights are in {folder.path} (published are networks of {IMAGE_SIZE}-pixel images only)"
-        )
-    else:
-        publish(plan, folder, network, materials, initial, fits, place)
+    with use_hardware(hardware):
+        network, initial = prepare_network(plan, folder, materials)
+        print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
+        for modality, weights in initial.items():
+            print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
+        fits = fit_heads(plan, folder, network, materials)
+        if place is None:
+            print(
+                f"done; the best weights are in {folder.path} (published are networks of"
+                f" {IMAGE_SIZE}-pixel images only)"
+            )
+        else:
+            publish(plan, folder, network, materials, initial, fits, place)
 
 
 def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:

@@ -11,7 +11,12 @@ from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 
 FORMAT_VERSION = 1
-POSSIBILITIES = ("both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive")
+POSSIBILITY_TITLES = {  # by kind: the true labels
+    "both_negative": "both normal",
+    "both_positive": "both positive",
+    "ct_positive_xray_negative": "CT positive, X-ray normal",
+    "ct_negative_xray_positive": "CT normal, X-ray positive",
+}
 HISTOGRAM_BINS = 64  # equal ones over 0..255
 
 
@@ -19,7 +24,7 @@ HISTOGRAM_BINS = 64  # equal ones over 0..255
 class Possibility:
     """One of the paper's "four possibilities" of a pair: true labels, and what was called positive.
 
-    kind: one of POSSIBILITIES. called_positive: by the concatenated head; the others by each
+    kind: a key of POSSIBILITY_TITLES. called_positive: by the concatenated head; the others by each
     branch's own head.
     """
 

@@ -1,0 +1,290 @@
+"""`python train.py --pair all`: the paper's nine networks, trained, measured and tabled in one go.
+
+Nine networks are nine plans that differ in their network only. Decoded images and what a frozen
+part puts out are computed once for all of them. Each network's outcome is kept with a hash of
+everything it depends on, so that starting again does only what is missing or no longer true.
+
+runs/<name>/
+    reproduction.json   the command
+    features/           outputs of frozen parts, shared by the networks that have the same backbone
+    features.json       how long each took
+    <network>/          a run folder each, as for one network, and:
+        inputs.json     the hash of what it was started with
+        outcome.json    its row of results.json, when it is done
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from covid_mm.commands import shorten_command
+from covid_mm.commands.costs import measure_costs
+from covid_mm.commands.fitting import cut_branch, fit_heads, prepare_network
+from covid_mm.commands.materials import Materials, gather_materials
+from covid_mm.commands.outcome import External, measure_network
+from covid_mm.commands.plan import REPRODUCTION, TrainingPlan
+from covid_mm.commands.publish import find_overlap, publish
+from covid_mm.commands.results_folder import Outcome, collect_results, merge_results, write_results
+from covid_mm.config import IMAGE_SIZE, MODALITY_TITLES, Modality, NetworkConfig
+from covid_mm.datasets import find_class_folders, load_images
+from covid_mm.errors import CovidMMError, DataError
+from covid_mm.evaluation.results import NetworkResult, Results, Step
+from covid_mm.evaluation.results_tables import summarise_results
+from covid_mm.models.backbones import find_backbone
+from covid_mm.models.network import Network, check_image_size
+from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT
+from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.initial_weights import identify_weights, parse_weights
+from covid_mm.training.progress import OverallProgress
+from covid_mm.training.run import RunFolder
+
+OUTCOME_VERSION = 1  # raised when the same inputs would give another outcome
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What to train and where it goes.
+
+    plans: nine, alike but for their network. output: the results folder. checkpoints: where the
+    pairs are published, None for networks that are not to be served. external: folders of two
+    classes from other sources, a modality, never trained on.
+    """
+
+    plans: tuple[TrainingPlan, ...]
+    folder: RunFolder
+    output: Path
+    checkpoints: Path | None
+    external: dict[Modality, Path]
+    command: str
+
+
+def plan_reproduction(options: argparse.Namespace, base: TrainingPlan, results: Path) -> Reproduction:
+    """Nine plans from the options of train.py. base: the plan of any pair with those options."""
+    size = base.network.image_size
+    plans = tuple(
+        dataclasses.replace(base, network=network)
+        for network in NetworkConfig.paper_networks(image_size=size)
+    )
+    for plan in plans:
+        check_image_size(plan.network)
+        parse_weights(plan.weights, plan.network.branches)
+    name = options.run_name or f"all-{'synthetic-' if base.synthetic else ''}{base.data.split}"
+    folder = RunFolder(Path(options.runs) / name)
+    output = folder.path / "results" if base.synthetic else results
+    external: dict[Modality, str | None] = {"ct": options.external_ct, "xray": options.external_xray}
+    return Reproduction(
+        plans=plans,
+        folder=folder,
+        output=Path(options.output) if options.output else output,
+        checkpoints=choose_checkpoints(options, base, folder),
+        external={m: Path(place) for m, place in external.items() if place},
+        command=shorten_command(base.command),
+    )
+
+
+def choose_checkpoints(options: argparse.Namespace, base: TrainingPlan, folder: RunFolder) -> Path | None:
+    """Where pairs are published: phantoms and grouped splits never go where the app looks by itself."""
+    if base.network.image_size != IMAGE_SIZE:
+        return None
+    if base.synthetic or base.data.split != "paper":
+        return folder.path / "checkpoints"
+    return Path(options.checkpoints) if options.checkpoints else DEFAULT_CHECKPOINT.parent
+
+
+def reproduce(work: Reproduction) -> Results:
+    """Do what is missing, write the results folder, print the table. Raises what training raises."""
+    started = time.monotonic()
+    size = work.plans[0].network.image_size
+    work.folder.write_json(REPRODUCTION, {"command": work.command})
+    steps: list[Step] = []
+    with record_step(steps, "images read, split and decoded"):
+        materials = gather_materials(work.plans[0], work.folder)
+        external = gather_external(work, materials)
+    contents = hash_images(materials, external)
+    inputs = {plan.network.name: hash_inputs(plan, contents) for plan in work.plans}
+    outcomes = {
+        plan.network.name: kept
+        for plan in work.plans
+        if (kept := read_outcome(work.folder, plan, inputs[plan.network.name])) is not None
+    }
+    shares = {plan.network.name: estimate_work(plan) for plan in work.plans}
+    progress = OverallProgress(shares, done=set(outcomes))
+    for plan in work.plans:
+        name = plan.network.name
+        if name in outcomes:
+            progress.skip(name)
+            continue
+        progress.begin(name)
+        outcomes[name] = train_network(work, plan, materials, external, inputs[name])
+        progress.finish(name)
+        keras.backend.clear_session()
+    with record_step(steps, "costs of training and inference"):
+        costs = measure_costs(work.folder, {name: outcome.result for name, outcome in outcomes.items()}, size)
+    results = collect_results(
+        [outcomes[plan.network.name] for plan in work.plans],
+        work.plans[0],
+        work.command,
+        materials,
+        steps,
+        costs,
+    )
+    results = merge_results(results, work.output)
+    write_results(results, work.output, materials)
+    minutes = (time.monotonic() - started) / 60
+    print(f"\n{summarise_results(results)}\n\nwritten {work.output} after {minutes:.1f} min", flush=True)
+    return results
+
+
+def gather_external(work: Reproduction, materials: Materials) -> External:
+    """The images of other sources, decoded."""
+    names: dict[Modality, str] = {}
+    samples: dict[Modality, ModalitySamples] = {}
+    for modality, place in work.external.items():
+        dataset = find_class_folders(place, modality)
+        if dataset.name == materials.datasets[modality].name:
+            raise DataError(
+                f"{place.name} is the data set that is trained on, not one of another source; leave out"
+                f" --external-{modality} or name another folder."
+            )
+        images = load_images(
+            dataset.records,
+            size=work.plans[0].network.image_size,
+            cache=work.folder.path.parent / "cache",
+            progress=True,
+        )
+        labels = np.array([record.label for record in dataset.records], dtype=np.int64)
+        names[modality], samples[modality] = dataset.name, ModalitySamples(images, labels)
+    return External(names, samples)
+
+
+def train_network(
+    work: Reproduction, plan: TrainingPlan, materials: Materials, external: External, inputs: str
+) -> Outcome:
+    """Train, measure and publish one network, or finish what a kill left of it."""
+    config = plan.network
+    part = RunFolder(work.folder.path / config.name)
+    if (part.path / "inputs.json").exists() and part.read_json("inputs.json") != {"inputs": inputs}:
+        print(f"{config.name}: begun with other inputs, so it starts again")
+        shutil.rmtree(part.path)
+    part.write_json("inputs.json", {"inputs": inputs})
+    cache = work.folder.path / "features"
+    steps: list[Step] = []
+    with record_step(steps, "network built, initial weights", plan):
+        network, initial = prepare_network(plan, part, materials.choose(config.modalities))
+    for modality, weights in initial.items():
+        print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
+    if plan.training.fine_tune != "full":
+        for modality, _ in config.branches:
+            steps.append(compute_cached(work, plan, network, modality, materials))
+    with record_step(steps, "heads fitted", plan):
+        fits = fit_heads(plan, part, network, materials, cache)
+    with record_step(steps, "measured", plan):
+        result = measure_network(plan, network, materials, external, initial, fits, cache)
+    if config.is_concatenated and work.checkpoints is not None:
+        with record_step(steps, "checkpoint published", plan):
+            place = work.checkpoints / config.name
+            publish(plan, part, network, materials.choose(config.modalities), initial, fits, place)
+    notes = [
+        f"{config.name}: its {MODALITY_TITLES[modality]} weights had seen another division of these images, so"
+        " some of its validation images were training images before; its figures are flattered."
+        for modality in find_overlap(materials, initial)
+    ]
+    outcome = Outcome(result, tuple(steps), tuple(notes))
+    kept = {
+        "inputs": inputs,
+        "result": result.to_dict(),
+        "steps": [step.to_dict() for step in steps],
+        "notes": notes,
+    }
+    part.write_json("outcome.json", kept)
+    (part.path / "initial.weights.h5").unlink(missing_ok=True)  # only a resumed training needs it
+    return outcome
+
+
+def compute_cached(
+    work: Reproduction, plan: TrainingPlan, network: Network, modality: Modality, materials: Materials
+) -> Step:
+    """Both sides' outputs of a frozen part, from the shared cache where another network left them."""
+    backbone = dict(plan.network.branches)[modality]
+    cache = work.folder.path / "features"
+    before = set(cache.glob("*.npy"))
+    began = time.monotonic()
+    for samples, views in ((materials.training, plan.training.views), (materials.validation, 1)):
+        cut_branch(network, modality, samples[modality], plan.training, cache, views=views)
+    seconds = time.monotonic() - began
+    reused = set(cache.glob("*.npy")) == before
+    if not reused:
+        place = work.folder.path / "features.json"
+        known = work.folder.read_json(place.name) if place.exists() else {}
+        work.folder.write_json(place.name, known | {backbone: round(seconds, 1)})
+    name = f"{find_backbone(backbone).title} features"
+    return Step(name, round(seconds, 1), reused, plan.network.name, plan.data.split)
+
+
+@contextlib.contextmanager
+def record_step(steps: list[Step], name: str, plan: TrainingPlan | None = None) -> Iterator[None]:
+    """Time what is done inside and add it to the steps."""
+    began = time.monotonic()
+    yield
+    network = None if plan is None else plan.network.name
+    protocol = None if plan is None else plan.data.split
+    steps.append(Step(name, round(time.monotonic() - began, 1), False, network, protocol))
+
+
+def hash_images(materials: Materials, external: External) -> dict[str, str]:
+    """SHA-256 of the images and labels, by what they are for."""
+    sides = {"train": materials.training, "validation": materials.validation, "external": external.samples}
+    found: dict[str, str] = {}
+    for side, samples in sides.items():
+        for modality, part in samples.items():
+            digest = hashlib.sha256(np.ascontiguousarray(part.images).tobytes())
+            digest.update(np.ascontiguousarray(part.labels).tobytes())
+            found[f"{side} {modality}"] = digest.hexdigest()
+    return found
+
+
+def hash_inputs(plan: TrainingPlan, contents: dict[str, str]) -> str:
+    """SHA-256 over all that a network's outcome depends on: description, settings, weights, images."""
+    modalities = plan.network.modalities
+    choices = parse_weights(plan.weights, plan.network.branches)
+    described = {
+        "version": OUTCOME_VERSION,
+        "network": dataclasses.asdict(plan.network),
+        "data": dataclasses.asdict(plan.data),
+        "training": dataclasses.asdict(plan.training),
+        "weights": {m: identify_weights(choices[m], DEFAULT_CHECKPOINT) for m in modalities},
+        "images": {key: value for key, value in contents.items() if key.split()[1] in modalities},
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def read_outcome(folder: RunFolder, plan: TrainingPlan, inputs: str) -> Outcome | None:
+    """A finished network's outcome, None where it is missing, damaged or of other inputs."""
+    part = RunFolder(folder.path / plan.network.name)
+    try:
+        kept = part.read_json("outcome.json")
+        if kept["inputs"] != inputs:
+            return None
+        steps = tuple(dataclasses.replace(Step.from_dict(step), reused=True) for step in kept["steps"])
+        return Outcome(NetworkResult.from_dict(kept["result"]), steps, tuple(kept["notes"]))
+    except (CovidMMError, KeyError, TypeError, ValueError):
+        return None
+
+
+def estimate_work(plan: TrainingPlan) -> float:
+    """A network's share of the work, in no unit: forward passes of its backbones, three to train one."""
+    cost = sum(find_backbone(name).relative_cost for _, name in plan.network.branches)
+    images = plan.training.epochs * plan.training.steps_per_epoch * plan.training.batch_size
+    return cost * (3.0 * images if plan.training.fine_tune == "full" else 10_000.0 + 0.02 * images)

@@ -1,0 +1,170 @@
+"""`train.py --pair all` on toy networks: nine rows, nothing done twice, a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from covid_mm.config import NetworkConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [config.name for config in NetworkConfig.paper_networks()]
+QUICK = [
+    *("--pair", "all", "--weights", "none", "--image-size", "75"),
+    *("--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "4", "--views", "2"),
+]
+RUNNER = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from toy_networks import toy_backbones
+from covid_mm.commands import exit_with
+from covid_mm.commands.train import run
+with toy_backbones():
+    sys.exit(exit_with(lambda: run(sys.argv[1:])))
+"""
+
+
+def command(data: Path, folder: Path, *more: str) -> list[str]:
+    return [
+        *QUICK,
+        *("--data", str(data), "--runs", str(folder / "runs"), "--run-name", "all"),
+        *("--output", str(folder / "results"), "--checkpoints", str(folder / "checkpoints"), *more),
+    ]
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results" / "results.json").read_text())
+
+
+def without_times(value: Any) -> Any:
+    """The same without what differs between two runs of one thing: seconds, places, what was reused."""
+    if isinstance(value, dict):
+        skipped = {"seconds", "steps", "costs", "reused", "command"}
+        return {key: without_times(part) for key, part in value.items() if key not in skipped}
+    return [without_times(part) for part in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory, phantoms) -> Path:
+    """An uninterrupted run, in a process of its own."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    done = subprocess.run(start_line(phantoms, folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "out.txt").write_text(done.stdout)
+    return folder
+
+
+def start_line(data: Path, folder: Path, *more: str) -> list[str]:
+    script = RUNNER.format(root=str(ROOT), tests=str(ROOT / "tests"))
+    return [sys.executable, "-c", script, *command(data, folder, *more)]
+
+
+def test_nine_networks_are_tabled(reproduced):
+    results = read_results(reproduced)
+    assert [network["name"] for network in results["networks"]] == NAMES
+    for network in results["networks"]:
+        counts = network["report"]["counts"]
+        assert sum(counts.values()) == sum(network["report"]["images"].values()) == 4
+        assert len(network["history"]) == 2
+        is_pair = len(network["branches"]) == 2
+        assert len(network["possibilities"]) == (4 if is_pair else 0)
+        assert set(network["branch_reports"]) == ({"ct", "xray"} if is_pair else set())
+        assert network["initial_weights"]
+    text = (reproduced / "results" / "README.md").read_text()
+    assert "DenseNet121 and MobileNet" in text
+    assert "99.87" in text
+    pictures = {path.suffix for path in (reproduced / "results").rglob("*.*")}
+    assert pictures >= {".png", ".svg"}
+    out = (reproduced / "out.txt").read_text()
+    assert "[9/9]" in out
+    assert "overall" in out
+    assert str(reproduced) not in json.dumps(results) + text
+
+
+def test_backbones_are_run_once_for_all_their_networks(reproduced):
+    features = [step for step in read_results(reproduced)["steps"] if step["name"].endswith("features")]
+    assert len(features) == 12  # two in each pair, one in each single network
+    assert sum(not step["reused"] for step in features) == 6
+
+
+def test_a_second_start_has_nothing_to_do(reproduced, phantoms, train):
+    before = read_results(reproduced)
+    done = train(*command(phantoms, reproduced))
+    assert done.code == 0, done.err
+    assert done.out.count("up to date") == 9
+    assert without_times(read_results(reproduced)) == without_times(before)
+
+
+def test_other_settings_train_again(reproduced, phantoms, train, tmp_path):
+    import shutil
+
+    shutil.copytree(reproduced / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "all" / "xray-vgg16")
+    done = train(*command(phantoms, tmp_path))
+    assert done.code == 0, done.err
+    assert done.out.count("up to date") == 8
+    assert without_times(read_results(tmp_path)) == without_times(read_results(reproduced))
+    done = train(*command(phantoms, tmp_path, "--learning-rate", "1e-4"))
+    assert done.code == 0, done.err
+    assert "up to date" not in done.out
+    assert "begun with other inputs" in done.out
+
+
+def test_killed_twice_it_ends_with_the_same_table(reproduced, phantoms, tmp_path):
+    line = start_line(phantoms, tmp_path)
+    run = tmp_path / "runs" / "all"
+    for mark in (run / NAMES[1] / "last.npz", run / NAMES[4] / "config.json"):
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not mark.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "results").exists()
+    assert (run / NAMES[0] / "outcome.json").exists()
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 1 <= done.stdout.count("up to date") <= 4
+    assert without_times(read_results(tmp_path)) == without_times(read_results(reproduced))
+
+
+def test_the_other_split_stands_beside_and_other_sources_below(reproduced, phantoms, train, tmp_path):
+    import shutil
+
+    shutil.copytree(reproduced / "results", tmp_path / "results")
+    elsewhere = {}
+    for modality in ("ct", "xray"):
+        for source, name in (("normal", "normal"), ("covid19_pneumonia", "covid-19")):
+            elsewhere[modality] = tmp_path / f"other-{modality}"
+            shutil.copytree(phantoms / modality / source, elsewhere[modality] / name)
+    more = ["--split", "grouped", "--external-ct", elsewhere["ct"], "--external-xray", elsewhere["xray"]]
+    done = train(*command(phantoms, tmp_path, *map(str, more)))
+    assert done.code == 0, done.err
+    networks = read_results(tmp_path)["networks"]
+    assert [(n["protocol"], n["name"]) for n in networks] == [
+        (protocol, name) for protocol in ("paper", "grouped") for name in NAMES
+    ]
+    external = {n["name"]: n["external"] for n in networks if n["protocol"] == "grouped"}
+    assert set(external["ct-resnet50"]) == {"other-ct"}
+    assert set(external["resnet50-vgg16"]) == {"other-ct with other-xray"}
+    assert external["xray-vgg16"]["other-xray"]["images"] == {"normal": 6, "covid19_pneumonia": 6}
+
+
+def test_contradictions_are_one_sentence(train, phantoms, tmp_path):
+    for words in (
+        ["--pair", "all", "--single", "vgg16", "--modality", "xray"],
+        ["--external-ct", str(phantoms), "--pair", "densenet121-mobilenet"],
+        ["--pair", "all", "--image-size", "64", "--data", str(phantoms), "--weights", "none"],
+        ["--pair", "all", "--data", str(phantoms), "--weights", "resnet50=none"],
+        [*command(phantoms, tmp_path), "--external-ct", str(phantoms / "ct")],
+    ):
+        done = train(*words, "--runs", tmp_path / "runs")
+        assert done.code == 2, words
+        assert len(done.err.strip().splitlines()) == 1
