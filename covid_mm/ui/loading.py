@@ -50,6 +50,13 @@ class PredictorLoader:
         """Whether a study would be answered without waiting."""
         return self._predictor is not None
 
+    @property
+    def state(self) -> str:
+        """`loading`, `ready` or `failed`."""
+        if not self._done.is_set():
+            return "loading"
+        return "ready" if self.is_ready else "failed"
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until loading has ended, well or not; False when `timeout` seconds have passed."""
         return self._done.wait(timeout)

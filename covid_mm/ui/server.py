@@ -14,33 +14,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from covid_mm.config import ImageLimits
 from covid_mm.errors import UsageError
 from covid_mm.ui.loading import PredictorLoader, StudyPredictor
 from covid_mm.ui.privacy import PrivateFolder
+from covid_mm.ui.settings import ServerSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+HEALTH = "/health"  # for a container's health check; open without an account
 MULTIPART_OVERHEAD = 64 * 1024  # bytes around the file in one upload
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """Where the page is served, and how much it takes.
-
-    host, port: the address. limits: of one image. keep_uploads: seconds until an upload is
-    deleted. temporary: where the private folder is made, None for the system's place.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 7860
-    limits: ImageLimits = field(default_factory=ImageLimits)
-    keep_uploads: float = 1800.0
-    temporary: Path | None = None
 
 
 def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
@@ -64,13 +49,13 @@ def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings))
+            page.launch(**launch_options(settings, loader))
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
                 " again, else choose another address with --host and --port."
             ) from error
-        print(f"Open http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
+        print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
         loader.start()  # only now, so that neither delays the page
         shelf.start()
         try:
@@ -93,21 +78,31 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
         GRADIO_RUN_HISTORY="False",
         HF_HUB_DISABLE_TELEMETRY="1",
     )
+    os.environ.setdefault(
+        "TF_FORCE_GPU_ALLOW_GROWTH", "true"
+    )  # a GPU is shared with whatever else runs there
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; the server's log is for people
     tempfile.tempdir = str(temporary)
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_BLOCKED_PATHS"):  # an empty list would fall back to them
         os.environ.pop(name, None)
 
 
-def launch_options(settings: ServerSettings) -> dict[str, Any]:
-    """All arguments of `Blocks.launch`, in one place."""
+def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[str, Any]:
+    """All arguments of `Blocks.launch`, in one place; `loader` answers for the network's health."""
     from starlette.middleware import Middleware
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
     from covid_mm.ui.guard import RequestGuard
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
     guard = Middleware(RequestGuard, max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD)
+
+    def report_health(request: object) -> JSONResponse:
+        state = loader.state
+        return JSONResponse({"network": state}, status_code=503 if state == "failed" else 200)
+
     return {
         "server_name": settings.host,
         "server_port": settings.port,
@@ -132,7 +127,16 @@ def launch_options(settings: ServerSettings) -> dict[str, Any]:
         "theme": make_theme(),
         "css": make_variables() + read_asset("page.css"),
         "js": read_asset("page.js"),
-        "app_kwargs": {"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None},
+        "root_path": settings.root_path or None,
+        "auth": settings.admits if settings.accounts else None,
+        "auth_message": "Research use only, not for diagnosis.",
+        "app_kwargs": {
+            "middleware": [guard],
+            "routes": [Route(HEALTH, report_health)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
     }
 
 

@@ -96,7 +96,8 @@ def main() -> int:
     """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY [DELAY]`."""
     import sys
 
-    from covid_mm.ui.server import ServerSettings, serve
+    from covid_mm.ui.server import serve
+    from covid_mm.ui.settings import ServerSettings
 
     port, temporary, *rest = sys.argv[1:]
     delay = float(rest[0]) if rest else 0.0

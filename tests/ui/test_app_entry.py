@@ -32,8 +32,9 @@ def run_app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_the_host_is_local_but_on_a_space(space, host):
     done = run_app("--help", **({"SPACE_ID": space} if space else {}))
     assert done.returncode == 0
-    assert f"address ({host})" in done.stdout
-    assert "(7860)" in done.stdout
+    text = " ".join(done.stdout.split())
+    assert f"COVID_MM_HOST ({host})" in text
+    assert "COVID_MM_PORT (7860)" in text
 
 
 def test_a_missing_checkpoint_is_one_sentence_and_exit_code_2(tmp_path):
@@ -48,7 +49,8 @@ def test_a_missing_checkpoint_is_one_sentence_and_exit_code_2(tmp_path):
 def test_a_taken_port_is_one_sentence_and_exit_code_2(tmp_path):
     code = (
         "import sys\nsys.path[:0] = sys.argv[3:]\nfrom fake_predictor import FakePredictor\n"
-        "from covid_mm.ui.server import ServerSettings, serve\nfrom covid_mm.errors import CovidMMError\n"
+        "from covid_mm.ui.server import serve\nfrom covid_mm.ui.settings import ServerSettings\n"
+        "from covid_mm.errors import CovidMMError\n"
         "from pathlib import Path\n"
         "try:\n    serve(ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2])), FakePredictor)\n"
         "except CovidMMError as error:\n    sys.exit(str(error))\n"

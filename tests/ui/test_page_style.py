@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from covid_mm.ui.server import ServerSettings, launch_options
+from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.server import launch_options
+from covid_mm.ui.settings import ServerSettings
 from covid_mm.ui.static import ASSETS, read_asset
 from covid_mm.ui.style import DARK, LIGHT, make_theme, make_variables
 
@@ -66,7 +68,7 @@ def test_nothing_in_the_page_names_another_host():
 
 
 def test_launch_settings_are_the_strict_ones():
-    options = launch_options(ServerSettings(port=7999))
+    options = launch_options(ServerSettings(port=7999), PredictorLoader(lambda: 1 / 0))
     expected = {
         "server_name": "127.0.0.1",
         "server_port": 7999,

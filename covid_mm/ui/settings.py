@@ -1,0 +1,118 @@
+"""How the page is served: flags first, then environment variables, then defaults, all in one place.
+
+Nothing here imports Gradio, whose import reads the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from covid_mm.config import DEFAULT_PAIR, ImageLimits
+from covid_mm.errors import UsageError
+
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
+HOSTED = "SPACE_ID"  # set on a Hugging Face Space, which must be reachable from outside
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the page is served, to whom, and how much it takes.
+
+    host, port: the address. root_path: the path under which a proxy publishes the page, empty for
+    none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
+    image. keep_uploads: seconds until an upload is deleted. temporary: where the private folder is
+    made, None for the system's place.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    root_path: str = ""
+    accounts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    keep_uploads: float = 1800.0
+    temporary: Path | None = None
+
+    def admits(self, user: str, password: str) -> bool:
+        """Whether this is one of the accounts; takes the same time for a wrong name as for a wrong password."""
+        expected = self.accounts.get(user, "")
+        same = hmac.compare_digest(expected.encode(), password.encode())
+        return same and user in self.accounts
+
+
+def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
+    """The flags of app.py; each has an environment variable, which it goes before."""
+    parser = argparse.ArgumentParser(description="Serve the page. Research use only, not for diagnosis.")
+
+    def add(flag: str, default: str | None, text: str, metavar: str) -> None:
+        variable = f"COVID_MM_{flag.upper().replace('-', '_')}"
+        parser.add_argument(
+            f"--{flag}",
+            default=environment.get(variable) or default,
+            metavar=metavar,
+            help=f"{text}; or {variable} ({'%(default)s' if default else 'none'})",
+        )
+
+    add("host", "0.0.0.0" if HOSTED in environment else "127.0.0.1", "address", "ADDRESS")
+    add("port", environment.get("PORT") or "7860", "TCP port", "N")
+    add("checkpoint", str(CHECKPOINTS / DEFAULT_PAIR), "its folder", "DIR")
+    add("auth-file", None, "file of `user:password` lines; only they may enter", "FILE")
+    add("root-path", None, "path under which a proxy publishes the page, such as /lungs", "PATH")
+    return parser
+
+
+def read_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[ServerSettings, Path]:
+    """Settings and the checkpoint's folder, from flags and environment variables.
+
+    Raises:
+        UsageError: what does not fit, in one sentence.
+    """
+    options = build_parser(environment).parse_args(arguments)
+    port = str(options.port)
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--port is a number from 1 to 65535, not {port!r}.")
+    root = options.root_path or ""
+    if root and (not root.startswith("/") or root.endswith("/") or "//" in root):
+        raise UsageError(f"--root-path begins with one / and does not end with one, unlike {root!r}.")
+    settings = ServerSettings(
+        host=options.host,
+        port=int(port),
+        root_path=root,
+        accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},
+    )
+    return settings, Path(options.checkpoint)
+
+
+def read_accounts(place: Path) -> dict[str, str]:
+    """Passwords by user name, from `user:password` lines; empty lines and # comments are left out.
+
+    Raises:
+        UsageError: the file cannot be read, has no account, or a line is not one. No line is
+            repeated in the message.
+    """
+    try:
+        lines = place.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--auth-file {place.name} cannot be read ({type(error).__name__}); give a text file of"
+            " user:password lines."
+        ) from error
+    accounts: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        user, colon, password = line.strip().partition(":")
+        if not (user and colon and password) or user in accounts:
+            raise UsageError(
+                f"--auth-file {place.name}: line {number} is not a new user:password; write one account a line."
+            )
+        accounts[user] = password
+    if not accounts:
+        raise UsageError(f"--auth-file {place.name} holds no account; write user:password, one a line.")
+    return accounts
