@@ -125,7 +125,7 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
         "footer_links": ["api"],
         "favicon_path": str(ASSETS / "favicon.png"),
         "theme": make_theme(),
-        "css": make_variables() + read_asset("page.css"),
+        "css": make_variables() + read_asset("page.css") + read_asset("model.css"),
         "js": read_asset("page.js"),
         "root_path": settings.root_path or None,
         "auth": settings.admits if settings.accounts else None,

@@ -1,0 +1,96 @@
+"""The Model tab: everything of meta.json that a reader needs, escaped, and nothing it does not say."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from covid_mm.errors import CheckpointError
+from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.model_tab import render_loaded, render_model_card
+from covid_mm.ui.roc_chart import draw_roc, trace_curve
+
+ROOT = Path(__file__).resolve().parents[2]
+POINTS = {
+    "thresholds": [0.25, 0.5, 0.75],
+    "true_positive": [10, 8, 4],
+    "false_positive": [6, 2, 0],
+    "positive": 10,
+    "negative": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def meta() -> dict:
+    """The committed checkpoint's own meta.json."""
+    return json.loads((ROOT / "checkpoints/densenet121-mobilenet/meta.json").read_text())
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_the_card_tells_what_the_issue_asks_for(meta):
+    text = text_of(render_model_card(meta, "densenet121-mobilenet"))
+    report = meta["metrics"]["validation"]["fused"]["accuracy"]
+    assert f"{report['successes']}/{report['total']}" in text
+    for words in (
+        "Research use only",
+        "SARS-CoV-2 CT-scan",
+        "CC BY-NC-SA 4.0",
+        "874 / 355",
+        "Confusion matrices",
+        "ROC curves",
+        "Calibration",
+        "CT positive, X-ray normal",
+        "Limits",
+        "How to train it again",
+        "Grouped split",
+        meta["weights"]["sha256"],
+    ):
+        assert words in text
+    assert meta["command"] in text.replace("&#x27;", "'")
+
+
+def test_it_is_well_formed(meta):
+    ET.fromstring(render_model_card(meta, "x").replace("&nbsp;", " "))
+
+
+def test_an_older_or_foreign_meta_leaves_sections_out():
+    html = render_model_card({}, "x")
+    assert "<h2>" not in html
+    assert "Research use only" in html
+
+
+def test_texts_are_escaped(meta):
+    changed = copy.deepcopy(meta)
+    changed["data"][0]["name"] = changed["trained_on"] = "<script>alert(1)</script>"
+    html = render_model_card(changed, "<b>")
+    assert "<script" not in html
+    assert "<b>" not in html
+
+
+def test_phantoms_are_said_first(meta):
+    assert "synthetic phantoms" in text_of(render_model_card(meta | {"synthetic": True}, "x"))
+    assert "synthetic phantoms" not in text_of(render_model_card(meta, "x"))
+
+
+def test_the_curve_goes_through_the_counts():
+    assert trace_curve(POINTS) == [(0.0, 0.0), (0.0, 0.4), (0.1, 0.8), (0.3, 1.0), (1.0, 1.0)]
+    html = draw_roc({"ct": POINTS}, {"ct": "CT alone"})
+    assert "sensitivity 80.0 %, specificity 90.0 %" in html
+    assert draw_roc({}, {}) == ""
+
+
+def test_a_network_that_failed_is_one_sentence():
+    def load():
+        raise CheckpointError("The weights are <damaged>.")
+
+    loader = PredictorLoader(load)
+    loader.start()
+    assert "The weights are &lt;damaged&gt;." in render_loaded(loader)
