@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import covid_mm
 from covid_mm.serving.metadata import read_metadata
@@ -14,9 +15,10 @@ from covid_mm.ui.settings import read_settings
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, launch; the exit code."""
     try:
-        settings, checkpoint = read_settings(arguments)
-        read_metadata(checkpoint)  # what is missing is said at once, before a page opens
-        return serve(settings, lambda: covid_mm.load_predictor(checkpoint))
+        settings, checkpoints = read_settings(arguments)
+        names = [read_metadata(place).name for place in checkpoints]  # what is missing is said at once
+        loads = [partial(covid_mm.load_predictor, place) for place in checkpoints]
+        return serve(settings, dict(zip(names, loads, strict=True)))
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)
         return 2

@@ -107,11 +107,3 @@ def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
     except WeightsError as error:
         raise CheckpointError(f"Checkpoint {place.name} cannot be used. {error}") from error
     return network, meta
-
-
-def list_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
-    """The checkpoint folders that are there, the default pair first."""
-    found = sorted(
-        meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
-    )
-    return sorted(found, key=lambda place: place.name != DEFAULT_PAIR)

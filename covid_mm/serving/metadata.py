@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from covid_mm.config import CLASSES, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
+from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 
 FORMAT_VERSION = 1
@@ -178,3 +178,11 @@ def _short(value: Any) -> str:
 
 def _is_sha256(text: Any) -> bool:
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint folders that are there, the default pair first."""
+    found = sorted(
+        meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
+    )
+    return sorted(found, key=lambda place: place.name != DEFAULT_PAIR)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from covid_mm.errors import CovidMMError
+from covid_mm.errors import CovidMMError, UsageError
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 
 
@@ -84,3 +84,43 @@ class PredictorLoader:
             self._error = error
         finally:
             self._done.set()
+
+
+class NetworkShelf:
+    """The networks that a page can answer with, by checkpoint name; each is loaded when first asked for.
+
+    Args:
+        loads: by name, what makes each predictor; the first is the page's default.
+    """
+
+    def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
+        self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
+        self._started: set[str] = set()
+        self._starting = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All checkpoints, the default first."""
+        return tuple(self._loaders)
+
+    @property
+    def default(self) -> PredictorLoader:
+        """The default's loader, begun or not."""
+        return next(iter(self._loaders.values()))
+
+    def choose(self, name: str | None = None) -> PredictorLoader:
+        """A network's loader, begun where it was not; the default's without a name.
+
+        Raises:
+            UsageError: no such checkpoint is served here.
+        """
+        chosen = name or self.names[0]
+        if chosen not in self._loaders:
+            raise UsageError(
+                f"There is no checkpoint of that name here; choose one of {', '.join(self.names)}."
+            )
+        with self._starting:
+            if chosen not in self._started:
+                self._started.add(chosen)
+                self._loaders[chosen].start()
+        return self._loaders[chosen]

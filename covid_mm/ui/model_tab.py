@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-import gradio as gr
-
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
 from covid_mm.ui.loading import PredictorLoader
@@ -28,19 +26,6 @@ SPLITS = {
     "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
 }
 WAITING = '<p class="mm-card-wait" role="status">The network is loading; its card appears here.</p>'
-
-
-def build_model_tab(loader: PredictorLoader, page: gr.Blocks) -> None:
-    """Lay out the tab inside an open gr.Tab; the card is filled in when the network is there."""
-    card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
-    page.load(
-        lambda: render_loaded(loader),
-        None,
-        card,
-        concurrency_limit=None,
-        api_visibility="private",
-        show_progress="hidden",
-    )
 
 
 def render_loaded(loader: PredictorLoader) -> str:

@@ -23,7 +23,8 @@ from covid_mm.ui.analysis import (
     explain_error,
 )
 from covid_mm.ui.examples import LABEL, Example, ExampleShelf
-from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.loading import NetworkShelf
+from covid_mm.ui.model_tab import WAITING, render_loaded
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.slot import ImageSlot
 from covid_mm.ui.static import read_asset
@@ -37,11 +38,11 @@ NETWORK = "network"  # concurrency group: one study at a time
 QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
 
 
-def build_page(loader: PredictorLoader, shelf: ExampleShelf, limits: ImageLimits | None = None) -> gr.Blocks:
-    """The Gradio page around a predictor that may still be loading.
+def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits | None = None) -> gr.Blocks:
+    """The Gradio page around networks that may still be loading.
 
     Args:
-        loader: gives the predictor; the page shows that it loads, and a study waits for it.
+        networks: give the predictors; the page shows that one loads, and a study waits for it.
         shelf: gives the examples; the page shows their places until they are drawn.
         limits: what an image may measure.
 
@@ -53,31 +54,43 @@ def build_page(loader: PredictorLoader, shelf: ExampleShelf, limits: ImageLimits
     with page:
         with gr.Row(elem_id="mm-header"):
             gr.HTML(_render_header(), apply_default_css=False)
+            chooser = gr.Dropdown(
+                list(networks.names),
+                value=networks.names[0],
+                label="Network",
+                visible=len(networks.names) > 1,
+                filterable=False,
+                elem_id="mm-network",
+            )
             status = gr.HTML(_render_status("loading"), elem_id="mm-status", apply_default_css=False)
-        with gr.Row(elem_id="mm-main"):
-            with gr.Column(elem_id="mm-study"):
-                with gr.Row(elem_id="mm-slots"):
-                    ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
-                    xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
-                with gr.Row(elem_id="mm-actions"):
-                    analyse = gr.Button("Analyse", variant="primary", elem_id="mm-analyse")
-                    clear = gr.Button("Clear", elem_id="mm-clear")
-                gr.HTML(
-                    '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG or JPEG; '
-                    "deleted from the server when cleared, and after 30 minutes.</p>",
-                    apply_default_css=False,
-                )
-                examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
-            with gr.Column(elem_id="mm-answer-column"):
-                result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
+        with gr.Tabs(elem_id="mm-tabs"):
+            with gr.Tab("Study", id="study"), gr.Row(elem_id="mm-main"):
+                with gr.Column(elem_id="mm-study"):
+                    with gr.Row(elem_id="mm-slots"):
+                        ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
+                        xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
+                    with gr.Row(elem_id="mm-actions"):
+                        analyse = gr.Button("Analyse", variant="primary", elem_id="mm-analyse")
+                        clear = gr.Button("Clear", elem_id="mm-clear")
+                    gr.HTML(
+                        '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG or JPEG; '
+                        "deleted from the server when cleared, and after 30 minutes.</p>",
+                        apply_default_css=False,
+                    )
+                    examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
+                with gr.Column(elem_id="mm-answer-column"):
+                    result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
+            with gr.Tab("Model", id="model"):
+                card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
 
         slots = [ct, xray]
+        study = [*slots, chooser]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
-            partial(answer_page, loader, limits),
-            slots,
+            partial(answer_page, networks, limits),
+            study,
             result,
-            js="() => window.covidMM.collect()",
+            js="async (ct, xray, network) => [...(await window.covidMM.collect()), network]",
             concurrency_id=NETWORK,
             concurrency_limit=1,
             **private,
@@ -88,13 +101,21 @@ def build_page(loader: PredictorLoader, shelf: ExampleShelf, limits: ImageLimits
             clear_study, slots, result, js="() => window.covidMM.clear()", concurrency_limit=None, **private
         )
         cleared.then(None, js="() => window.covidMM.finished()", **private)
-        page.load(partial(watch_network, loader), None, status, concurrency_limit=None, **private)
+        gr.on(
+            [page.load, chooser.change],
+            partial(watch_network, networks),
+            chooser,
+            [status, card],
+            concurrency_limit=None,
+            **private,
+        )
+        chooser.change(None, js="() => window.covidMM.replaced()", **private)
         page.load(lambda: _render_examples(shelf.get()), None, examples, concurrency_limit=None, **private)
 
         # The API's own event, on a button that nobody can see or press.
         answer = gr.JSON(visible=False, label="answer")
         gr.Button(visible=False).click(
-            _name_inputs(partial(answer_api, loader, limits)),
+            _name_inputs(partial(answer_api, networks, limits)),
             slots,
             answer,
             api_name="diagnose",
@@ -106,16 +127,18 @@ def build_page(loader: PredictorLoader, shelf: ExampleShelf, limits: ImageLimits
     return page
 
 
-def answer_page(loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None) -> str:
+def answer_page(
+    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None, network: str | None = None
+) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
-        return render_analysis(analyse_study(loader.get(), ct, xray, limits))
+        return render_analysis(analyse_study(networks.choose(network).get(), ct, xray, limits))
     except Exception as error:
         return render_error(explain_error(error))
 
 
 def answer_api(
-    loader: PredictorLoader, limits: ImageLimits, ct: str | None, xray: str | None
+    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None
 ) -> dict[str, Any]:
     """The JSON for two uploads, which are deleted whatever the answer.
 
@@ -123,7 +146,7 @@ def answer_api(
         gr.Error: with the same sentence that the page would show.
     """
     try:
-        return describe_prediction(analyse_study(loader.get(), ct, xray, limits).prediction)
+        return describe_prediction(analyse_study(networks.choose().get(), ct, xray, limits).prediction)
     except Exception as error:
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:
@@ -136,16 +159,17 @@ def clear_study(ct: str | None, xray: str | None) -> str:
     return render_empty()
 
 
-def watch_network(loader: PredictorLoader) -> Iterator[str]:
-    """The network's state for the page's corner: loading, then ready or failed."""
+def watch_network(networks: NetworkShelf, network: str | None = None) -> Iterator[tuple[str, str]]:
+    """A network's state for the page's corner, and its card: loading, then ready or failed."""
+    loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield _render_status("loading")
+        yield _render_status("loading"), WAITING
     try:
         name = loader.get().info.name
     except (CovidMMError, RuntimeError):
-        yield _render_status("failed")
+        yield _render_status("failed"), render_loaded(loader)
     else:
-        yield _render_status("ready", name)
+        yield _render_status("ready", name), render_loaded(loader)
 
 
 def _name_inputs(answer: Any) -> Any:

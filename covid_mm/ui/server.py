@@ -13,13 +13,13 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from covid_mm.errors import UsageError
-from covid_mm.ui.loading import PredictorLoader, StudyPredictor
+from covid_mm.ui.loading import NetworkShelf, PredictorLoader, StudyPredictor
 from covid_mm.ui.privacy import PrivateFolder
 from covid_mm.ui.settings import ServerSettings
 
@@ -28,12 +28,13 @@ HEALTH = "/health"  # for a container's health check; open without an account
 MULTIPART_OVERHEAD = 64 * 1024  # bytes around the file in one upload
 
 
-def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
+def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
     """Serve the page until the process is told to end; the exit code.
 
     Args:
         settings: address and limits.
-        load: makes the predictor, in the background.
+        loads: by checkpoint name, what makes the predictor, in the background; the first is the
+            page's default and is loaded at once, others when they are chosen.
 
     Raises:
         CovidMMError: the checkpoint cannot be served, or the port is taken.
@@ -44,19 +45,19 @@ def serve(settings: ServerSettings, load: Callable[[], StudyPredictor]) -> int:
         from covid_mm.ui.examples import ExampleShelf
         from covid_mm.ui.page import build_page
 
-        loader, shelf = PredictorLoader(load), ExampleShelf()
-        page = build_page(loader, shelf, settings.limits)
+        networks, shelf = NetworkShelf(loads), ExampleShelf()
+        page = build_page(networks, shelf, settings.limits)
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, loader))
+            page.launch(**launch_options(settings, networks.default))
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
                 " again, else choose another address with --host and --port."
             ) from error
         print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
-        loader.start()  # only now, so that neither delays the page
+        loader = networks.choose()  # only now, so that neither delays the page
         shelf.start()
         try:
             loader.wait()

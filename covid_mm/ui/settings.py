@@ -14,6 +14,7 @@ from pathlib import Path
 
 from covid_mm.config import DEFAULT_PAIR, ImageLimits
 from covid_mm.errors import UsageError
+from covid_mm.serving.metadata import list_checkpoints
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 HOSTED = "SPACE_ID"  # set on a Hugging Face Space, which must be reachable from outside
@@ -59,7 +60,7 @@ def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.Argume
 
     add("host", "0.0.0.0" if HOSTED in environment else "127.0.0.1", "address", "ADDRESS")
     add("port", environment.get("PORT") or "7860", "TCP port", "N")
-    add("checkpoint", str(CHECKPOINTS / DEFAULT_PAIR), "its folder", "DIR")
+    add("checkpoint", None, "serve this checkpoint only, not all in checkpoints/", "DIR")
     add("auth-file", None, "file of `user:password` lines; only they may enter", "FILE")
     add("root-path", None, "path under which a proxy publishes the page, such as /lungs", "PATH")
     return parser
@@ -67,8 +68,8 @@ def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.Argume
 
 def read_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
-) -> tuple[ServerSettings, Path]:
-    """Settings and the checkpoint's folder, from flags and environment variables.
+) -> tuple[ServerSettings, tuple[Path, ...]]:
+    """Settings and the checkpoints' folders, the default first, from flags and environment variables.
 
     Raises:
         UsageError: what does not fit, in one sentence.
@@ -86,7 +87,16 @@ def read_settings(
         root_path=root,
         accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},
     )
-    return settings, Path(options.checkpoint)
+    if options.checkpoint:
+        return settings, (Path(options.checkpoint),)
+    return settings, tuple(find_checkpoints())
+
+
+def find_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
+    """The checkpoints to serve: the default pair's, there or not, then all others but those of phantoms."""
+    default = folder / DEFAULT_PAIR
+    others = (place for place in list_checkpoints(folder) if place != default)
+    return [default, *(place for place in others if not place.name.startswith("synthetic-"))]
 
 
 def read_accounts(place: Path) -> dict[str, str]:

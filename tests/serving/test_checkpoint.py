@@ -17,7 +17,8 @@ from toy_networks import PAIR, make_network, read_folder, toy_backbones
 from covid_mm.errors import CheckpointError
 from covid_mm.models.weights_file import hash_file, save_weights
 from covid_mm.serving import checkpoint as module
-from covid_mm.serving.checkpoint import list_checkpoints, load_checkpoint, publish_checkpoint
+from covid_mm.serving.checkpoint import load_checkpoint, publish_checkpoint
+from covid_mm.serving.metadata import list_checkpoints
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 

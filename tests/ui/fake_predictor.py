@@ -101,7 +101,10 @@ def main() -> int:
 
     port, temporary, *rest = sys.argv[1:]
     delay = float(rest[0]) if rest else 0.0
-    return serve(ServerSettings(port=int(port), temporary=Path(temporary)), lambda: FakePredictor(delay))
+    return serve(
+        ServerSettings(port=int(port), temporary=Path(temporary)),
+        {"fake-for-tests": lambda: FakePredictor(delay)},
+    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_a_taken_port_is_one_sentence_and_exit_code_2(tmp_path):
         "from covid_mm.ui.server import serve\nfrom covid_mm.ui.settings import ServerSettings\n"
         "from covid_mm.errors import CovidMMError\n"
         "from pathlib import Path\n"
-        "try:\n    serve(ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2])), FakePredictor)\n"
+        "try:\n    serve(ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2])), {'x': FakePredictor})\n"
         "except CovidMMError as error:\n    sys.exit(str(error))\n"
     )
     with socket.socket() as taken:

@@ -10,7 +10,7 @@ import pytest
 from live_server import ROOT, LiveServer, Visitor
 
 from covid_mm.errors import UsageError
-from covid_mm.ui.settings import CHECKPOINTS, ServerSettings, read_accounts, read_settings
+from covid_mm.ui.settings import CHECKPOINTS, ServerSettings, find_checkpoints, read_accounts, read_settings
 
 SCRIPT = """
 import sys
@@ -22,14 +22,23 @@ from covid_mm.ui.settings import ServerSettings
 settings = ServerSettings(
     port=int(sys.argv[1]), temporary=Path(sys.argv[2]), root_path="/lungs", accounts={{"ana": "long word"}}
 )
-sys.exit(serve(settings, lambda: FakePredictor(0.0)))
+sys.exit(serve(settings, {{"fake": lambda: FakePredictor(0.0)}}))
 """
 
 
 def test_defaults_are_local_and_open_to_all():
-    settings, checkpoint = read_settings([], {})
+    settings, checkpoints = read_settings([], {})
     assert settings == ServerSettings()
-    assert checkpoint == CHECKPOINTS / "densenet121-mobilenet"
+    assert checkpoints[0] == CHECKPOINTS / "densenet121-mobilenet"
+
+
+def test_all_checkpoints_are_offered_but_those_of_phantoms(tmp_path):
+    for name in ("resnet50-vgg16", "densenet121-mobilenet", "synthetic-resnet50-vgg16", "empty", ".half"):
+        (tmp_path / name).mkdir()
+        if name != "empty":
+            (tmp_path / name / "meta.json").write_text("{}")
+    assert [place.name for place in find_checkpoints(tmp_path)] == ["densenet121-mobilenet", "resnet50-vgg16"]
+    assert [place.name for place in find_checkpoints(tmp_path / "empty")] == ["densenet121-mobilenet"]
 
 
 def test_a_space_listens_on_all_addresses():
@@ -47,10 +56,10 @@ def test_flags_go_before_variables(tmp_path):
         "COVID_MM_ROOT_PATH": "/lungs",
         "COVID_MM_CHECKPOINT": "elsewhere",
     }
-    settings, checkpoint = read_settings(["--port", "2000"], environment)
+    settings, checkpoints = read_settings(["--port", "2000"], environment)
     assert (settings.host, settings.port, settings.root_path) == ("10.0.0.1", 2000, "/lungs")
     assert dict(settings.accounts) == {"ana": "long word", "bo": "a:b"}
-    assert checkpoint == Path("elsewhere")
+    assert checkpoints == (Path("elsewhere"),)
     assert settings.admits("ana", "long word")
     assert settings.admits("bo", "a:b")
     for user, password in (("ana", ""), ("", ""), ("nobody", ""), ("ana", "a:b")):

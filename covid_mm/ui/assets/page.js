@@ -17,6 +17,11 @@
     await Promise.allSettled([...page.pending]);
     return values();
   };
+  // Another network was chosen: what is shown was not its answer.
+  page.replaced = () => {
+    page.version += 1;
+    page.changed();
+  };
   page.clear = () => {
     const before = values();
     for (const slot of Object.values(page.slots)) slot.forget();
