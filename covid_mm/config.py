@@ -41,10 +41,14 @@ RESEARCH_USE = "Research use only, not for diagnosis."
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What the decoder takes: at most `max_bytes` bytes and `max_pixels` pixels a file."""
+    """What the decoder takes: at most `max_bytes` bytes a file, `max_pixels` pixels and frames in it.
+
+    20 MB hold an uncompressed film of 10 megapixels, or a CT stack of 38 slices.
+    """
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 25_000_000
+    max_frames: int = 2000
 
 
 @dataclass(frozen=True)

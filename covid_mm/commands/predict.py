@@ -16,8 +16,8 @@ HEATMAP_SIDE = 600  # pixels of the overlays written to --heatmaps
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `predict`."""
-    parser.add_argument("--ct", metavar="FILE", help="chest CT slice, PNG or JPEG")
-    parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG or JPEG")
+    parser.add_argument("--ct", metavar="FILE", help="chest CT slice, PNG, JPEG or DICOM")
+    parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG, JPEG or DICOM")
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("There is no image: give --ct FILE, --xray FILE, or both.")
     for path in (options.ct, options.xray):
         if path and not Path(path).is_file():
-            raise ImageError(f"{path} is not a file; name a PNG or JPEG image.")
+            raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
     load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 

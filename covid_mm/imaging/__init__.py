@@ -1,20 +1,39 @@
 """From any image a user may hand over to what the networks read: one decoder for training and serving.
 
-    source.py   what was given (path, bytes, PIL image, array) and what it is, judged by its content
-    png.py      a PNG's structure: size, checksums, animation, before a pixel is decoded
-    jpeg.py     a JPEG's structure: size and number of scans, before a pixel is decoded
-    raster.py   PNG, JPEG and PIL images to grey, through Pillow
-    array.py    numpy arrays to grey
-    resize.py   grey to the network's square
-
-DICOM has its place in `source.py`: the signature is recognised there, and a later `dicom.py` plugs
-into the dispatch of `read_grey`.
+source.py   what was given (path, bytes, PIL image, array) and what it is, judged by its content
+png.py      a PNG's structure: size, checksums, animation, before a pixel is decoded
+jpeg.py     a JPEG's structure: size and number of scans, before a pixel is decoded
+raster.py   PNG, JPEG and PIL images to grey, through Pillow
+dicom.py    a DICOM file through pydicom; transfer.py: how its pixels are written
+window.py   window level and width; series.py: several slices as one stack
+array.py    numpy arrays to grey
+resize.py   grey to the network's square
 """
 
 from __future__ import annotations
 
 from covid_mm.config import ImageLimits
+from covid_mm.imaging.dicom import DicomImage, ImageHeader, read_dicom
 from covid_mm.imaging.resize import resize_grey, resize_image
-from covid_mm.imaging.source import ImageSource, read_grey, read_image
+from covid_mm.imaging.series import SliceStack, stack_slices
+from covid_mm.imaging.source import ImageSource, read_grey, read_header, read_image
+from covid_mm.imaging.transfer import is_dicom
+from covid_mm.imaging.window import WINDOW_PRESETS, WindowSettings
 
-__all__ = ["ImageLimits", "ImageSource", "read_grey", "read_image", "resize_grey", "resize_image"]
+__all__ = [
+    "WINDOW_PRESETS",
+    "DicomImage",
+    "ImageHeader",
+    "ImageLimits",
+    "ImageSource",
+    "SliceStack",
+    "WindowSettings",
+    "is_dicom",
+    "read_dicom",
+    "read_grey",
+    "read_header",
+    "read_image",
+    "resize_grey",
+    "resize_image",
+    "stack_slices",
+]

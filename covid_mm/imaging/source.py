@@ -14,8 +14,12 @@ from covid_mm.config import IMAGE_SIZE, ImageLimits
 from covid_mm.errors import ImageError
 from covid_mm.imaging import jpeg, png
 from covid_mm.imaging.array import convert_array
+from covid_mm.imaging.dicom import ImageHeader, read_dicom
 from covid_mm.imaging.raster import check_pixels, convert_picture, decode_raster
 from covid_mm.imaging.resize import resize_image
+from covid_mm.imaging.series import stack_slices
+from covid_mm.imaging.transfer import is_dicom
+from covid_mm.imaging.window import WindowSettings
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
 
@@ -35,23 +39,37 @@ _FOREIGN = {  # first bytes -> name, for a clearer refusal
 
 
 def read_image(
-    source: ImageSource, *, size: int = IMAGE_SIZE, limits: ImageLimits = _DEFAULT_LIMITS
+    source: ImageSource,
+    *,
+    size: int = IMAGE_SIZE,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    window: WindowSettings | str | None = None,
+    frame: int | None = None,
 ) -> NDArray[np.float32]:
     """What the networks read, in training and serving: (size, size, 3) float32, 0..255, channels equal.
 
     Raises:
         ImageError: as `read_grey`.
     """
-    return resize_image(read_grey(source, limits=limits), size)
+    return resize_image(read_grey(source, limits=limits, window=window, frame=frame), size)
 
 
-def read_grey(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -> NDArray[np.float32]:
+def read_grey(
+    source: ImageSource,
+    *,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    window: WindowSettings | str | None = None,
+    frame: int | None = None,
+) -> NDArray[np.float32]:
     """One image as grey (height, width) float32, 0..255, at its own size.
 
-    PNG and JPEG from a path or bytes, a PIL image of any common mode, or an array (see
+    PNG, JPEG and DICOM from a path or bytes, a PIL image of any common mode, or an array (see
     `array.convert_array`). Colour becomes luminance, the EXIF orientation is applied, transparency
     is flattened over black, grey of more than 8 bits is scaled by its real range. Of a JPEG that
     holds several pictures (MPO) the first is taken.
+
+    window, frame: of a DICOM file, see `DicomImage.render`; without a frame the one that
+    `SliceStack.find_first_choice` names. Other images have neither.
 
     Raises:
         ImageError: one sentence, for what is missing, empty, damaged, truncated, animated, too
@@ -62,11 +80,27 @@ def read_grey(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -> 
     if isinstance(source, np.ndarray):
         return convert_array(source, _ANONYMOUS, limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), _ANONYMOUS, limits)
+        return _decode(bytes(source), _ANONYMOUS, limits, window, frame)
     if isinstance(source, (str, os.PathLike)):
         path = os.fsdecode(source)
-        return _decode(_read_file(path, limits), _short_name(path), limits)
+        return _decode(_read_file(path, limits), _short_name(path), limits, window, frame)
     raise ImageError(f"Expected a path, bytes, a PIL image or a numpy array, got {type(source).__name__}.")
+
+
+def read_header(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageHeader | None:
+    """What a DICOM file says of itself, None for any other image.
+
+    Raises:
+        ImageError: a file that cannot be opened, or a DICOM file that cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fsdecode(source)
+        data, what = _read_file(path, limits), _short_name(path)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        data, what = bytes(source), _ANONYMOUS
+    else:
+        return None
+    return read_dicom(data, what, limits).header if is_dicom(data) else None
 
 
 def _short_name(path: str) -> str:
@@ -80,7 +114,7 @@ def _read_file(path: str, limits: ImageLimits) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
-            raise ImageError(f"{name} is not a file; expected a PNG or JPEG file.")
+            raise ImageError(f"{name} is not a file; expected a PNG, JPEG or DICOM file.")
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -88,10 +122,12 @@ def _read_file(path: str, limits: ImageLimits) -> bytes:
         raise ImageError(f"{name} can't be opened: {reason}.") from error
 
 
-def _decode(data: bytes, what: str, limits: ImageLimits) -> NDArray[np.float32]:
+def _decode(
+    data: bytes, what: str, limits: ImageLimits, window: WindowSettings | str | None, frame: int | None
+) -> NDArray[np.float32]:
     """Dispatch on the content's signature; a new kind of file is one more branch here."""
     if not data:
-        raise ImageError(f"{what} is empty (0 bytes); expected a PNG or JPEG file.")
+        raise ImageError(f"{what} is empty (0 bytes); expected a PNG, JPEG or DICOM file.")
     if len(data) > limits.max_bytes:
         raise ImageError(
             f"{what} is larger than {limits.max_bytes / 2**20:g} MB; scale it down or save it as JPEG."
@@ -106,8 +142,8 @@ def _decode(data: bytes, what: str, limits: ImageLimits) -> NDArray[np.float32]:
             check_pixels(*size, what, limits)
         jpeg.check_jpeg(data, what)
         return decode_raster(data, what, limits)
-    if data[128:132] == b"DICM":
-        # DICOM's place: a `dicom.py` with `decode_dicom(data, what, limits)` is called from here.
-        raise ImageError(f"{what} is a DICOM file, which is not read yet; export it as PNG or JPEG.")
+    if is_dicom(data):
+        image = read_dicom(data, what, limits)
+        return image.render(window, stack_slices([image]).find_first_choice() if frame is None else frame)
     kind = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "something else")
-    raise ImageError(f"{what} is not a PNG or JPEG file but {kind}; export it as PNG or JPEG.")
+    raise ImageError(f"{what} is not a PNG, JPEG or DICOM file but {kind}; export it as PNG or JPEG.")

@@ -1,0 +1,329 @@
+"""DICOM through pydicom: pixels in Hounsfield or stored units, and the few facts that may be shown.
+
+The order is the standard's (PS3.3, C.11): stored values, modality LUT or slope and intercept,
+then the window, inverted last for MONOCHROME1. Nothing is read by force. Nothing of the header
+leaves this module but ImageHeader: no name, number, date or text, in an error or a log either.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import ImageLimits, Modality
+from covid_mm.errors import ImageError
+from covid_mm.imaging.raster import check_pixels, scale_deep
+from covid_mm.imaging.transfer import TransferSyntax, read_frame_size, read_transfer_syntax
+from covid_mm.imaging.window import (
+    DEFAULT_CT_WINDOW,
+    FILE,
+    WINDOW_PRESETS,
+    WindowFunction,
+    WindowSettings,
+    apply_window,
+)
+
+MODALITIES: dict[str, Modality] = {"CT": "ct", "CR": "xray", "DX": "xray", "RG": "xray", "XR": "xray"}
+_VIEW = re.compile(r"^(PA|AP|LL|RL|RLD|LLD|RLO|LLO|LATERAL)$")
+_PDF, _REPORTS = "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.88."
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")
+_GREYS = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """All that leaves a DICOM header.
+
+    modality: the slot it belongs in, None for any other. view: `PA`, `AP`, ... of a film.
+    windows: those that the file names. pixel_spacing: rows, columns, in millimetres.
+    """
+
+    modality: Modality | None
+    view: str | None
+    windows: tuple[WindowSettings, ...]
+    pixel_spacing: tuple[float, float] | None
+    frames: int
+
+
+class DicomImage:
+    """A decoded file; its frames are decoded one at a time, when asked for."""
+
+    def __init__(self, dataset: Any, header: ImageHeader, what: str) -> None:
+        """Take a checked dataset; use read_dicom."""
+        self.header = header
+        self._dataset = dataset
+        self._what = what
+
+    @property
+    def frames(self) -> int:
+        """How many there are, at least one."""
+        return self.header.frames
+
+    @property
+    def series(self) -> str:
+        """A key that is equal for files of one series; never shown."""
+        return str(self._dataset.get("SeriesInstanceUID", ""))
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where the slice lies along its normal, in millimetres, and its number in the series."""
+        number = _to_float(self._dataset.get("InstanceNumber"))
+        try:
+            position = [float(v) for v in self._dataset.ImagePositionPatient]
+            rows = np.array([float(v) for v in self._dataset.ImageOrientationPatient]).reshape(2, 3)
+            along = float(np.dot(np.cross(rows[0], rows[1]), position))
+        except (AttributeError, TypeError, ValueError):
+            along = math.nan
+        return (along if math.isfinite(along) else number or 0.0), number or 0.0
+
+    def values(self, frame: int = 0) -> NDArray[np.float32]:
+        """One frame (rows, columns) float32: HU for a CT slice, stored units or luminance otherwise.
+
+        Raises:
+            ImageError: no such frame, or it cannot be decoded.
+        """
+        if not 0 <= frame < self.frames:
+            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+        with _guarded(self._what):
+            return self._decode(frame)[0]
+
+    def render(self, window: WindowSettings | str | None = None, frame: int = 0) -> NDArray[np.float32]:
+        """One frame as grey (rows, columns) float32, 0..255.
+
+        window: settings, a name of WINDOW_PRESETS, `file` for the file's own, or None for the
+        default: the lung window for CT, the file's own for a film, else its whole range.
+
+        Raises:
+            ImageError: as `values`, and for a window that is not known.
+        """
+        if not 0 <= frame < self.frames:
+            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+        with _guarded(self._what):
+            values, padding = self._decode(frame)
+            grey = self._show(values, self._choose(window), padding)
+            if self._dataset.PhotometricInterpretation == "MONOCHROME1":
+                grey = 255.0 - grey
+            if padding is not None:
+                grey[padding] = 0.0
+            return np.ascontiguousarray(grey, dtype=np.float32)
+
+    def _choose(self, window: WindowSettings | str | None) -> WindowSettings | None:
+        """The window to apply; None for the file's lookup table, or the whole range where it has none."""
+        if isinstance(window, WindowSettings):
+            return window
+        if window is None and self.header.modality == "ct":
+            return DEFAULT_CT_WINDOW
+        if window in (None, FILE):
+            return self.header.windows[0] if self.header.windows else None
+        if window not in WINDOW_PRESETS:
+            raise ImageError(
+                f"The window {window!r} is not known; choose {', '.join([*WINDOW_PRESETS, FILE])} or a level and"
+                " width."
+            )
+        return WINDOW_PRESETS[window]
+
+    def _show(
+        self,
+        values: NDArray[np.float32],
+        window: WindowSettings | None,
+        padding: NDArray[np.bool_] | None,
+    ) -> NDArray[np.float32]:
+        if self._dataset.PhotometricInterpretation in _COLOURS:
+            return scale_deep(values, self._what)
+        if window is not None:
+            return apply_window(values, window)
+        if "VOILUTSequence" in self._dataset:
+            from pydicom.pixels.processing import apply_voi
+
+            table = self._dataset.VOILUTSequence[0]
+            top = float(2 ** int(table.LUTDescriptor[2]) - 1)
+            shown = apply_voi(np.rint(values).astype(np.int64), self._dataset)
+            return np.asarray(np.clip(shown / top, 0.0, 1.0) * 255.0, dtype=np.float32)
+        whole = values if padding is None or padding.all() else values[~padding]
+        low, high = float(whole.min()), float(whole.max())
+        return np.asarray(
+            (np.clip(values, low, high) - low) * (255.0 / ((high - low) or 1.0)), dtype=np.float32
+        )
+
+    def _decode(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Values of one frame, and where they are padding."""
+        from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+        from pydicom.pixels.utils import pixel_array
+
+        dataset = self._dataset
+        stored = pixel_array(dataset, index=frame)
+        if dataset.PhotometricInterpretation in _COLOURS:
+            if dataset.PhotometricInterpretation == "PALETTE COLOR":
+                stored = apply_color_lut(stored, dataset)
+            red, green, blue = (stored[..., channel].astype(np.float32) for channel in range(3))
+            return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, dtype=np.float32), None
+        padding = _find_padding(stored, dataset)
+        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ImageError(f"{self._what} holds values that are not numbers; export it again.")
+        return values, padding
+
+
+def read_dicom(data: bytes, what: str = "The image", limits: ImageLimits | None = None) -> DicomImage:
+    """Parse a file's bytes and check all that its pixels will need, without decoding them.
+
+    Raises:
+        ImageError: one sentence, for what is damaged, truncated, too large, without pixels, or of
+            a kind that is not taken. No text of the header is in it.
+    """
+    limits = limits or ImageLimits()
+    syntax = read_transfer_syntax(data, what)
+    with _guarded(what):
+        import pydicom
+
+        dataset = pydicom.dcmread(io.BytesIO(data), force=False)
+        _check_kind(dataset, what)
+        frames = _check_layout(dataset, what, limits)
+        _check_pixels(dataset, syntax, frames, what)
+        return DicomImage(dataset, _read_header(dataset, frames), what)
+
+
+@contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Turn pydicom's many errors into one sentence, and keep header text out of warnings and logs."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError:
+        raise
+    except (
+        Exception
+    ) as error:  # any built-in kind, depending on the damaged byte; its text may hold the header
+        raise ImageError(f"{what} is a damaged or truncated DICOM file; export it again.") from error
+    finally:
+        logger.disabled = before
+
+
+def _check_kind(dataset: Any, what: str) -> None:
+    kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) or str(dataset.get("SOPClassUID", ""))
+    if kind == _DIRECTORY:
+        raise ImageError(f"{what} is a DICOMDIR, a list of files; choose one of the images it lists.")
+    if kind.startswith(_PDF):
+        raise ImageError(f"{what} is a document inside a DICOM file, not an image; choose the slice or film.")
+    if kind.startswith(_REPORTS):
+        raise ImageError(f"{what} is a DICOM structured report, not an image; choose the slice or film.")
+    if "PixelData" not in dataset:
+        raise ImageError(f"{what} is a DICOM file without pixels; choose the file that holds the image.")
+
+
+def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
+    """The number of frames, after sizes that could not be true or would fill the memory are refused."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    check_pixels(columns, rows, what, limits)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if not 1 <= frames <= limits.max_frames:
+        raise ImageError(
+            f"{what} claims {frames} frames; 1 to {limits.max_frames} are taken: export one slice."
+        )
+    colour = dataset.PhotometricInterpretation
+    if colour not in _GREYS + _COLOURS:
+        raise ImageError(f"{what} has a colour model that is not taken; export it as greyscale or RGB.")
+    samples = 1 if colour in (*_GREYS, "PALETTE COLOR") else 3
+    if int(dataset.SamplesPerPixel) != samples or int(dataset.BitsAllocated) not in (1, 8, 16, 32):
+        raise ImageError(f"{what} describes its pixels in a way that contradicts itself; export it again.")
+    slope = _to_float(dataset.get("RescaleSlope", 1.0))
+    intercept = _to_float(dataset.get("RescaleIntercept", 0.0))
+    if slope is None or intercept is None or slope == 0.0:
+        raise ImageError(f"{what} has a rescale slope or intercept that makes no sense; export it again.")
+    return frames
+
+
+def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) -> None:
+    """Refuse truncated pixels, and compressed frames larger than the header says."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if not syntax.is_compressed:
+        bits = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) * frames
+        if len(dataset.PixelData) < bits // 8:
+            raise ImageError(f"{what} is truncated: pixels are missing at its end; copy or export it again.")
+        return
+    from pydicom.encaps import generate_frames
+
+    found = 0
+    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
+        found += 1
+        claimed = read_frame_size(frame, syntax)
+        if claimed not in (None, (columns, rows)):
+            raise ImageError(f"{what} holds pixels of another size than its header says; export it again.")
+    if found < frames:
+        raise ImageError(
+            f"{what} is truncated: {frames - found} of {frames} frames are missing; export it again."
+        )
+
+
+def _read_header(dataset: Any, frames: int) -> ImageHeader:
+    view = str(dataset.get("ViewPosition", "")).strip().upper()
+    return ImageHeader(
+        modality=MODALITIES.get(str(dataset.get("Modality", "")).strip().upper()),
+        view=view if _VIEW.match(view) else None,
+        windows=tuple(_read_windows(dataset)),
+        pixel_spacing=_read_spacing(dataset),
+        frames=frames,
+    )
+
+
+def _read_windows(dataset: Any) -> Iterator[WindowSettings]:
+    """The windows that make sense; a film's nonsense window is left out, not an error."""
+    levels, widths = (_to_list(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        function = "LINEAR"
+    for level, width in zip(levels, widths, strict=False):
+        if level is None or width is None:
+            continue
+        try:
+            yield WindowSettings(level, width, cast(WindowFunction, function))
+        except ImageError:
+            continue
+
+
+def _read_spacing(dataset: Any) -> tuple[float, float] | None:
+    found = _to_list(dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing"))
+    if len(found) != 2 or not all(side is not None and side > 0 for side in found):
+        return None
+    return cast(tuple[float, float], tuple(found))
+
+
+def _find_padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
+    """Pixels outside the scanned circle, which are no tissue; None where there are none."""
+    value = _to_float(dataset.get("PixelPaddingValue"))
+    if value is None:
+        return None
+    limit = _to_float(dataset.get("PixelPaddingRangeLimit"))
+    low, high = sorted((value, value if limit is None else limit))
+    found = (stored >= low) & (stored <= high)
+    return found if found.any() and not found.all() else None
+
+
+def _to_list(value: Any) -> list[float | None]:
+    if value is None:
+        return []
+    parts = value if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else [value]
+    return [_to_float(part) for part in parts]
+
+
+def _to_float(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
