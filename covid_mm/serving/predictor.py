@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,18 @@ from covid_mm.config import (
 )
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam
-from covid_mm.imaging import ImageSource, read_image
+from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_header, read_image
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 BATCH = 16  # studies a forward pass in predict_batch
+
+UNDETERMINED = "undetermined"
+_NONE: Mapping[Modality, Any] = MappingProxyType({})
 
 Images = dict[Modality, NDArray[np.float32]]
 
@@ -82,17 +87,26 @@ class Predictor:
         xray: ImageSource | None = None,
         *,
         heatmap_class: str | None = None,
+        windows: Mapping[Modality, WindowSettings | str] | None = None,
+        frames: Mapping[Modality, int] | None = None,
     ) -> Prediction:
         """Answer one study of a CT slice, an X-ray, or both.
 
         heatmap_class: the class whose evidence the heatmaps show; the answer's own without it.
+        windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`. A file
+        whose header contradicts its slot leaves the study undetermined.
         Raises ImageError for an image that cannot be read, UsageError for no image or a modality
         that this network does not read, CheckpointError where the network gives no number.
         """
         started = time.perf_counter()
-        images = self._read(ct, xray)
+        index = self._class_index(heatmap_class)
+        images = self._read(ct, xray, windows or {}, frames or {})
+        wrong = contradicting_slots(_read_headers(ct, xray))
         decoded = time.perf_counter()
-        (prediction,) = self._answer([images], self._class_index(heatmap_class))
+        if wrong:
+            prediction = self._refuse(images, describe_contradictions(wrong))
+        else:
+            (prediction,) = self._answer([images], index)
         finished = time.perf_counter()
         prediction.timing_ms.update(
             decode=_milliseconds(decoded - started),
@@ -112,10 +126,15 @@ class Predictor:
         Raises what predict raises, for the first study that cannot be answered.
         """
         index = self._class_index(heatmap_class)
-        read = [self._read(ct, xray) for ct, xray in studies]
+        read: list[Images] = []
         answers: dict[int, Prediction] = {}
+        for row, (ct, xray) in enumerate(studies):
+            read.append(self._read(ct, xray))
+            wrong = contradicting_slots(_read_headers(ct, xray))
+            if wrong:
+                answers[row] = self._refuse(read[row], describe_contradictions(wrong))
         for combination in dict.fromkeys(tuple(images) for images in read):
-            rows = [row for row, images in enumerate(read) if tuple(images) == combination]
+            rows = [n for n, images in enumerate(read) if tuple(images) == combination and n not in answers]
             for start in range(0, len(rows), BATCH):
                 chunk = rows[start : start + BATCH]
                 began = time.perf_counter()
@@ -126,7 +145,13 @@ class Predictor:
                     answers[row] = prediction
         return [answers[row] for row in range(len(read))]
 
-    def _read(self, ct: ImageSource | None, xray: ImageSource | None) -> Images:
+    def _read(
+        self,
+        ct: ImageSource | None,
+        xray: ImageSource | None,
+        windows: Mapping[Modality, WindowSettings | str] = _NONE,
+        frames: Mapping[Modality, int] = _NONE,
+    ) -> Images:
         given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
         size = self.network.config.image_size
         present = {m: source for m, source in given.items() if source is not None}
@@ -138,7 +163,24 @@ class Predictor:
             )
         if not present:
             raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
-        return {m: read_image(source, size=size) for m, source in present.items()}
+        return {
+            m: read_image(source, size=size, window=windows.get(m), frame=frames.get(m))
+            for m, source in present.items()
+        }
+
+    def _refuse(self, images: Images, notices: tuple[Notice, ...]) -> Prediction:
+        """No answer, and why."""
+        return Prediction(
+            label=UNDETERMINED,
+            probabilities={},
+            branches={m: BranchAnswer(UNDETERMINED, {}) for m in images},
+            modalities=tuple(images),
+            heatmaps={},
+            heatmap_class=CLASSES[POSITIVE],
+            images={m: np.rint(image).astype(np.uint8) for m, image in images.items()},
+            warnings=notices,
+            checkpoint=self.info,
+        )
 
     def _answer(self, studies: Sequence[Images], class_index: int) -> list[Prediction]:
         """Run studies of one combination of modalities through their compiled function."""
@@ -252,6 +294,11 @@ class Predictor:
     def _blank(self) -> NDArray[np.float32]:
         size = self.network.config.image_size
         return np.zeros((size, size, 3), dtype=np.float32)
+
+
+def _read_headers(ct: ImageSource | None, xray: ImageSource | None) -> dict[Modality, ImageHeader | None]:
+    given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
+    return {m: read_header(source) for m, source in given.items() if source is not None}
 
 
 def _sigmoid(value: float) -> float:

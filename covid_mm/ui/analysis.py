@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.loading import StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
+from covid_mm.ui.slices import SliceChoice, choose_options
 
 FUSED = "fused"
 HEADS = (FUSED, *MODALITIES)  # as meta.json names them
@@ -44,6 +46,7 @@ def analyse_study(
     ct: str | None,
     xray: str | None,
     limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
+    slices: Mapping[str, SliceChoice] | None = None,
 ) -> Analysis:
     """Read the uploads, ask the predictor, and keep the images for the screen.
 
@@ -51,6 +54,7 @@ def analyse_study(
         predictor: answers the study.
         ct, xray: paths of uploads, None where the slot is empty.
         limits: what an image may measure.
+        slices: by modality, which slice and window of a DICOM file to read.
 
     Raises:
         CovidMMError: one sentence, which names the slot and no path.
@@ -58,15 +62,19 @@ def analyse_study(
     paths = {m: path for m, path in zip(MODALITIES, (ct, xray), strict=True) if path}
     if not paths:
         raise UsageError(BOTH_EMPTY)
+    slices = slices or {}
     contents: dict[str, bytes] = {}
     views: dict[str, View] = {}
     for modality, path in paths.items():
         contents[modality] = read_upload(path, SLOT_TITLES[modality], limits)
         try:
-            views[modality] = make_view(read_grey(contents[modality], limits=limits))
+            chosen = slices.get(modality, SliceChoice())
+            grey = read_grey(contents[modality], limits=limits, window=chosen.window, frame=chosen.frame)
+            views[modality] = make_view(grey)
         except ImageError as error:
             raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
-    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"))
+    options = choose_options({m: slices[m] for m in paths if m in slices})
+    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
     return Analysis(prediction, views, thresholds)

@@ -24,8 +24,11 @@ class StudyPredictor(Protocol):
     def warm_up(self) -> None:
         """Compile before the first study, so that it does not wait for that."""
 
-    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
-        """The answer to one study; raises CovidMMError for what it does not take."""
+    def predict(self, ct: bytes | None = None, xray: bytes | None = None, **options: Any) -> Prediction:
+        """The answer to one study; raises CovidMMError for what it does not take.
+
+        options: `windows` and `frames`, given for DICOM files only.
+        """
 
 
 class PredictorLoader:

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from covid_mm.config import ImageLimits
+from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
 from covid_mm.ui.analysis import (
     SLOT_TITLES,
@@ -21,11 +21,13 @@ from covid_mm.ui.analysis import (
     delete_uploads,
     describe_prediction,
     explain_error,
+    read_upload,
 )
 from covid_mm.ui.examples import LABEL, Example, ExampleShelf
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import WAITING, render_loaded
 from covid_mm.ui.result import render_analysis, render_empty, render_error
+from covid_mm.ui.slices import SliceChoice, preview_file, read_choices
 from covid_mm.ui.slot import ImageSlot
 from covid_mm.ui.static import read_asset
 
@@ -73,8 +75,9 @@ def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits 
                         analyse = gr.Button("Analyse", variant="primary", elem_id="mm-analyse")
                         clear = gr.Button("Clear", elem_id="mm-clear")
                     gr.HTML(
-                        '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG or JPEG; '
-                        "deleted from the server when cleared, and after 30 minutes.</p>",
+                        '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; '
+                        "deleted from the server when cleared, and after 30 minutes. Text burned into an image"
+                        " stays in it: check that it names nobody.</p>",
                         apply_default_css=False,
                     )
                     examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
@@ -84,17 +87,30 @@ def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits 
                 card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
 
         slots = [ct, xray]
-        study = [*slots, chooser]
+        slices = gr.JSON(visible=False)  # filled by the browser: which slice and window of DICOM files
+        study = [*slots, chooser, slices]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
             partial(answer_page, networks, limits),
             study,
             result,
-            js="async (ct, xray, network) => [...(await window.covidMM.collect()), network]",
+            js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
             concurrency_id=NETWORK,
             concurrency_limit=1,
             **private,
         )
+        for modality, slot in zip(MODALITIES, slots, strict=True):
+            ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
+            shown = gr.JSON(visible=False)
+            asked = ask.click(
+                partial(preview_slot, limits, modality),
+                [slot, slices],
+                shown,
+                js=f"() => window.covidMM.slots.{modality}.ask()",
+                concurrency_limit=4,
+                **private,
+            )
+            asked.then(None, shown, js=f"(found) => window.covidMM.slots.{modality}.show(found)", **private)
         answered.then(None, js="() => window.covidMM.finished()", **private)
         answered.failure(None, js="() => window.covidMM.failed()", **private)
         cleared = clear.click(
@@ -128,13 +144,29 @@ def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits 
 
 
 def answer_page(
-    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None, network: str | None = None
+    networks: NetworkShelf,
+    limits: ImageLimits,
+    ct: str | None,
+    xray: str | None,
+    network: str | None = None,
+    slices: Any = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
-        return render_analysis(analyse_study(networks.choose(network).get(), ct, xray, limits))
+        choices = read_choices(slices)
+        return render_analysis(analyse_study(networks.choose(network).get(), ct, xray, limits, choices))
     except Exception as error:
         return render_error(explain_error(error))
+
+
+def preview_slot(limits: ImageLimits, modality: str, path: str | None, slices: Any) -> dict[str, Any]:
+    """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either."""
+    try:
+        data = read_upload(path, SLOT_TITLES[modality], limits) if path else b""
+        choice = read_choices(slices).get(modality, SliceChoice())
+        return preview_file(data, SLOT_TITLES[modality], limits, choice)
+    except Exception as error:
+        return {"error": explain_error(error)}
 
 
 def answer_api(

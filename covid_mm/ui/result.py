@@ -16,6 +16,7 @@ from covid_mm.ui.pictures import View, make_colour_bar, make_heat_layer
 from covid_mm.ui.static import read_asset
 
 POSITIVE_CLASS = CLASSES[POSITIVE]
+SWAPPED_CODES = ("swapped_inputs", "modality_mismatch_", "wrong_modality_")  # mended by one click
 NEAR_THRESHOLD = 0.005  # closer than a rounded percentage can tell apart
 
 
@@ -189,7 +190,10 @@ def _render_notices(notices: tuple[Notice, ...]) -> str:
         f'<li data-code="{escape(notice.code)}">{icon}<span>{escape(notice.message)}</span></li>'
         for notice in notices
     )
-    return f'<ul class="mm-notices" aria-label="Notices">{items}</ul>'
+    swap = ""
+    if any(notice.code.startswith(SWAPPED_CODES) for notice in notices):
+        swap = '<button type="button" class="mm-swap">Swap and analyse again</button>'
+    return f'<ul class="mm-notices" aria-label="Notices">{items}</ul>{swap}'
 
 
 def _render_modality(prediction: Prediction, modality: str, view: View) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from covid_mm.config import CLASSES
 from covid_mm.errors import UsageError
-from covid_mm.imaging import read_image
+from covid_mm.imaging import read_header, read_image
+from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
 
 INFO = CheckpointInfo(
@@ -42,10 +44,30 @@ class FakePredictor:
     def warm_up(self) -> None:
         threading.Event().wait(self.delay)
 
-    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
+    def predict(
+        self, ct: bytes | None = None, xray: bytes | None = None, *, windows: Any = None, frames: Any = None
+    ) -> Prediction:
         with self._lock:
             self.calls += 1
-        given = {name: read_image(data) for name, data in (("ct", ct), ("xray", xray)) if data is not None}
+        sources = {name: data for name, data in (("ct", ct), ("xray", xray)) if data is not None}
+        given = {
+            name: read_image(data, window=(windows or {}).get(name), frame=(frames or {}).get(name))
+            for name, data in sources.items()
+        }
+        wrong = contradicting_slots({name: read_header(data) for name, data in sources.items()})
+        if wrong:
+            return Prediction(
+                label="undetermined",
+                probabilities={},
+                branches={name: BranchAnswer("undetermined", {}) for name in given},
+                modalities=tuple(given),
+                heatmaps={},
+                heatmap_class=CLASSES[1],
+                images={name: image.astype(np.uint8) for name, image in given.items()},
+                warnings=describe_contradictions(wrong),
+                checkpoint=INFO,
+                timing_ms={"total": 1.0},
+            )
         if not given:
             raise UsageError("A study needs a CT slice, an X-ray, or both.")
         if any(float(image.min()) > 250 for image in given.values()):

@@ -118,7 +118,7 @@ class Visitor:
     def analyse(self, ct: bytes | None, xray: bytes | None, name: str = "image.png") -> str:
         """The result panel for two images, as the page's button gets it."""
         data = [None if image is None else self.upload(image, name) for image in (ct, xray)]
-        panel: str = self.ask("mm-analyse", [*data, None])["output"]["data"][0]
+        panel: str = self.ask("mm-analyse", [*data, None, None])["output"]["data"][0]
         return panel
 
 

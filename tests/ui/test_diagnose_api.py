@@ -53,7 +53,7 @@ def test_errors_are_one_sentence(client, tmp_path):
     with pytest.raises(AppError, match="Add a CT slice, a chest X-ray, or both"):
         client.predict(api_name="/diagnose")
     (tmp_path / "notes.png").write_text("not an image")
-    with pytest.raises(AppError, match="Chest X-ray: the image is not a PNG or JPEG"):
+    with pytest.raises(AppError, match="Chest X-ray: the image is not a PNG, JPEG or DICOM"):
         client.predict(xray=handle_file(str(tmp_path / "notes.png")), api_name="/diagnose")
 
 

@@ -91,7 +91,7 @@ def test_the_queue_is_limited_and_studies_wait_for_the_network(tmp_path, dark):
         visitor = Visitor(server.url)
         assert "Loading the network" in visitor.request("GET", "/config").text
         number = visitor.find_event("mm-analyse")
-        data = [visitor.upload(dark), None, None]
+        data = [visitor.upload(dark), None, None, None]
         crowd = Visitor(server.url)
         visitor.join(number, data).raise_for_status()
         codes = [crowd.join(number, data).status_code for _ in range(40)]
@@ -210,4 +210,4 @@ def test_clearing_deletes_the_uploads(server: LiveServer, visitor: Visitor, dark
     panel = visitor.ask("mm-clear", files)["output"]["data"][0]
     assert "No study analysed yet" in panel
     assert not any(Path(file["path"]).exists() for file in files)
-    assert "no longer kept" in visitor.ask("mm-analyse", [files[0], None, None])["output"]["data"][0]
+    assert "no longer kept" in visitor.ask("mm-analyse", [files[0], None, None, None])["output"]["data"][0]

@@ -9,6 +9,8 @@
 
   page.changed = () => result()?.classList.toggle("mm-stale", page.version !== analysed && !!find(".mm-answer"));
   const values = () => ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
+  page.slices = () =>
+    Object.fromEntries(Object.entries(page.slots).map(([modality, slot]) => [modality, slot.choice()]));
   // Waits for uploads that are still on their way, then hands Gradio the two values.
   page.collect = async () => {
     analysed = page.version;
@@ -21,6 +23,14 @@
   page.replaced = () => {
     page.version += 1;
     page.changed();
+  };
+  // Each file goes into the other slot, and the study is analysed again.
+  page.swap = async () => {
+    const { ct, xray } = page.slots;
+    const [first, second] = [ct.file(), xray.file()];
+    for (const slot of [ct, xray]) slot.forget();
+    await Promise.all([second && ct.take(second), first && xray.take(first)]);
+    find("#mm-analyse")?.click();
   };
   page.clear = () => {
     const before = values();
@@ -50,7 +60,7 @@
   });
 
   document.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])].find((item) => item.type.startsWith("image/"));
+    const file = [...(event.clipboardData?.files ?? [])].find((item) => /^image[/]|dicom|^$/.test(item.type));
     if (!file) return;
     const slots = Object.values(page.slots);
     const target = slots.find((slot) => slot.hasFocus()) ?? slots.find((slot) => slot.isEmpty()) ?? slots[0];
@@ -72,6 +82,7 @@
       }
       find("#mm-analyse")?.focus();
     }
+    if (event.target.closest?.(".mm-swap")) page.swap();
     if (event.target.closest?.(".mm-enlarge")) result().classList.toggle("mm-large"); // kept from study to study
     if (event.target.closest?.("#mm-theme")) {
       const dark = document.body.classList.toggle("dark");

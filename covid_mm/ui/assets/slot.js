@@ -7,8 +7,16 @@ const input = element.querySelector(".mm-slot-input");
 const drop = element.querySelector(".mm-slot-drop");
 const preview = element.querySelector(".mm-slot-preview");
 const note = element.querySelector(".mm-slot-note");
+let chosen = null; // the file itself, for a swap of the two slots
 let value = null; // Gradio's file object, as soon as the upload has arrived
 let turn = 0; // counts the files, so that a slow upload never replaces a later one
+
+const dicom = element.querySelector(".mm-slot-dicom");
+const controls = Object.fromEntries(
+  ["window", "level", "width", "slice"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
+);
+const names = { lung: "Lung (-600, 1500)", mediastinum: "Mediastinum (40, 400)", file: "The file's own", free: "Free" };
+let choice = null; // what the controls of a DICOM file ask for; null for other images
 
 function show(state, text = "") {
   slot.dataset.state = state;
@@ -27,6 +35,9 @@ function forget() {
   preview.hidden = true;
   input.value = "";
   value = null;
+  chosen = null;
+  choice = null;
+  dicom.hidden = true;
   show("empty");
 }
 
@@ -39,6 +50,7 @@ async function take(file) {
     return;
   }
   const mine = turn;
+  chosen = file;
   preview.src = URL.createObjectURL(file);
   preview.hidden = false;
   show("sending");
@@ -49,7 +61,9 @@ async function take(file) {
         path, url: null, size: file.size, orig_name: null, mime_type: null, is_stream: false,
         meta: { _type: "gradio.FileData" },
       };
-      show(slot.dataset.state === "broken" ? "broken" : "ready");
+      const broken = slot.dataset.state === "broken";
+      show(broken ? "broken" : "ready");
+      if (broken) askServer();
     })
     .catch(() => {
       if (mine !== turn) return;
@@ -65,7 +79,60 @@ preview.addEventListener("error", () => {
   if (!preview.getAttribute("src")) return;
   preview.hidden = true;
   show("broken");
+  if (value) askServer();
 });
+
+// The browser cannot draw DICOM: the server does, through the chosen window.
+function askServer() {
+  document.querySelector(`#mm-preview-${props.modality}`)?.click();
+}
+
+function showFound(found) {
+  if (!value || !found) return;
+  if (found.error) {
+    show("broken", found.error);
+    return;
+  }
+  if (!found.url) return;
+  preview.src = found.url;
+  preview.hidden = false;
+  show("ready");
+  if (!choice) {
+    choice = { window: found.windows.includes("lung") ? "lung" : found.windows[0], frame: found.frame };
+    controls.window.replaceChildren(...found.windows.map((name) => new Option(names[name] ?? name, name)));
+    controls.window.value = choice.window;
+    const [low, high] = found.range;
+    Object.assign(controls.level, { min: low, max: high, step: (high - low) / 240 });
+    Object.assign(controls.width, { min: 1, max: 1.5 * (high - low), step: (high - low) / 240 });
+    controls.level.value = found.level ?? (low + high) / 2;
+    controls.width.value = found.width ?? high - low;
+    controls.slice.max = found.frames - 1;
+    controls.slice.value = found.frame;
+    dicom.hidden = false;
+  }
+  writeControls(found.frames);
+}
+
+function writeControls(frames) {
+  const free = choice.window === "free";
+  for (const label of dicom.querySelectorAll(".mm-slot-free")) label.hidden = !free;
+  dicom.querySelector(".mm-slot-slices").hidden = frames < 2;
+  const write = (control, text) => (control.closest("label").querySelector("output").value = text);
+  write(controls.level, Math.round(controls.level.value));
+  write(controls.width, Math.round(controls.width.value));
+  write(controls.slice, `${Number(controls.slice.value) + 1} of ${frames}`);
+}
+
+let waiting = null;
+function choose() {
+  choice = { window: controls.window.value, frame: Number(controls.slice.value) };
+  if (choice.window === "free") Object.assign(choice, { level: Number(controls.level.value), width: Number(controls.width.value) });
+  writeControls(Number(controls.slice.max) + 1);
+  changed();
+  clearTimeout(waiting);
+  waiting = setTimeout(askServer, 60);
+}
+for (const control of Object.values(controls)) control.addEventListener("input", choose);
 input.addEventListener("change", () => take(input.files[0]));
 input.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && slot.dataset.state === "empty") {
@@ -96,6 +163,10 @@ page.slots[props.modality] = {
   take,
   forget,
   value: () => value,
+  file: () => chosen,
+  choice: () => choice,
+  ask: () => [value, { [props.modality]: choice }],
+  show: showFound,
   isEmpty: () => slot.dataset.state === "empty",
   hasFocus: () => slot.contains(document.activeElement),
 };
