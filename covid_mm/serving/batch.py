@@ -1,0 +1,311 @@
+"""Many studies: each one's answer or its reason, in order, one in memory at a time.
+
+A file that cannot be read is a row with its reason, never the end of the run. Rows are appended to
+a CSV and flushed as they come; a second start finds what is done by the studies' names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
+from covid_mm.imaging import read_grey
+from covid_mm.serving.pairing import ImageFile, Study
+from covid_mm.serving.prediction import CheckpointInfo, Prediction
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs into one file are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+COLUMNS = (
+    "study",
+    "label",
+    "probability_normal",
+    "probability_covid19_pneumonia",
+    "ct_probability",
+    "xray_probability",
+    "warnings",
+    "error",
+    "checkpoint",
+    "sha256",
+    "seconds",
+)
+_SHA256 = COLUMNS.index("sha256")
+_ERROR = COLUMNS.index("error")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001 (full width, which Excel takes too)
+_MAX_LINE = 64 * 1024  # bytes, far above the longest row that this module writes
+
+_log = logging.getLogger("covid_mm.batch")
+
+
+class StudyAnswerer(Protocol):
+    """What a run needs of a predictor."""
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint that answers."""
+
+    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
+        """The answer to one study; raises CovidMMError for what it does not take."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one study: an answer, or the reason why there is none. seconds: reading included."""
+
+    study: str
+    prediction: Prediction | None
+    error: str
+    checkpoint: CheckpointInfo
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The CSV's columns as typed values, None where a cell is empty; warnings as a list of codes."""
+        found = self.prediction
+        fused = found.probabilities if found else {}
+        alone = {m: answer.probabilities for m, answer in found.branches.items()} if found else {}
+        positive = CLASSES[POSITIVE]
+        return {
+            "study": self.study,
+            "label": found.label if found else None,
+            **{f"probability_{name}": _rounded(fused.get(name)) for name in CLASSES},
+            **{f"{m}_probability": _rounded(alone.get(m, {}).get(positive)) for m in MODALITIES},
+            "warnings": [notice.code for notice in found.warnings] if found else [],
+            "error": self.error or None,
+            "checkpoint": self.checkpoint.name,
+            "sha256": self.checkpoint.sha256,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def to_cells(self) -> list[str]:
+        """The CSV's cells, in the order of COLUMNS; nothing in them is a formula to a spreadsheet."""
+        values = self.to_dict() | {"warnings": " ".join(self.to_dict()["warnings"])}
+        return [neutralise_cell("" if values[c] is None else str(values[c])) for c in COLUMNS]
+
+
+def answer_studies(predictor: StudyAnswerer, studies: Iterable[Study]) -> Iterator[Row]:
+    """One row a study, in order, each computed when it is asked for.
+
+    Raises:
+        CheckpointError: the network cannot answer anything; all else becomes a row's error.
+    """
+    for study in studies:
+        began = time.perf_counter()
+        prediction, error = None, study.error
+        if not error:
+            try:
+                prediction = _answer(predictor, study)
+            except CheckpointError:
+                raise
+            except CovidMMError as refusal:
+                error = str(refusal)
+            except Exception as bug:  # one study must not end the run; the log has what happened
+                token = secrets.token_hex(4)
+                _log.error("error %s", token, exc_info=bug)
+                error = f"Something went wrong with this study; the log has the details under {token}."
+        yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
+
+
+def _answer(predictor: StudyAnswerer, study: Study) -> Prediction:
+    contents = {modality: file.read() for modality, file in study.files.items()}
+    try:
+        return predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"))
+    except ImageError as error:
+        raise ImageError(_name_image(study.files, contents, error)) from error
+
+
+def _name_image(files: dict[str, ImageFile], contents: dict[str, bytes], error: ImageError) -> str:
+    """The refusal with the modality that it is about, found by reading each image alone."""
+    for modality in files:
+        try:
+            read_grey(contents[modality])
+        except ImageError as own:
+            return f"{MODALITY_TITLES[modality]}: {str(own)[:1].lower()}{str(own)[1:]}"
+    return str(error)
+
+
+def neutralise_cell(text: str) -> str:
+    """One cell on one line that no spreadsheet takes for a formula: an apostrophe goes before `= + - @`."""
+    flat = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"'{flat}" if text.lstrip(" ").startswith(_FORMULA) else flat
+
+
+def format_line(cells: Iterable[str]) -> str:
+    """One CSV line with its end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(list(cells))
+    return buffer.getvalue()
+
+
+class ResultFile:
+    """The CSV of a run, opened to go on where an earlier run stopped, however it stopped.
+
+    Use it as a context manager. A last line without its end, as a killed run leaves it, is cut off;
+    its study is answered again.
+
+    Args:
+        path: of the CSV; made, with its folder, where it is not there.
+        checkpoint: that answers; a file begun with another is refused.
+        retry: take out the rows with an error, so that their studies are answered again.
+    """
+
+    def __init__(self, path: Path, checkpoint: CheckpointInfo, *, retry: bool = False) -> None:
+        self.path = path
+        self._checkpoint = checkpoint
+        self._retry = retry
+        self._file: IO[bytes] | None = None
+        self._done: Counter[str] = Counter()
+        self._met: Counter[str] = Counter()
+
+    @property
+    def done(self) -> int:
+        """Rows that were there when it was opened."""
+        return self._done.total()
+
+    def __enter__(self) -> ResultFile:
+        """Lock, check and mend what is there.
+
+        Raises:
+            UsageError: it cannot be written, another run writes it, it is no file of ours, or it was
+                begun with another checkpoint.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._resume(self._open())
+        except OSError as error:
+            self._close()
+            raise UsageError(
+                f"--output {self.path} cannot be written ({error.strerror}); name another file."
+            ) from error
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def is_done(self, study: Study) -> bool:
+        """Whether an earlier run answered it; to be asked once a study, so that doubles count too."""
+        key = neutralise_cell(study.name)
+        self._met[key] += 1
+        return self._met[key] <= self._done[key]
+
+    def append(self, row: Row) -> None:
+        """Write one row and flush it. Raises UsageError where the disk is full."""
+        self._write(format_line(row.to_cells()))
+
+    def _resume(self, file: IO[bytes]) -> None:
+        """Read what is there, cut off a torn line, and stand at the end."""
+        header = format_line(COLUMNS).encode()
+        file.seek(0)
+        first = file.readline(_MAX_LINE)
+        if not first.endswith(b"\n") and header.startswith(first):  # new, or killed within its first line
+            file.truncate(0)
+            self._write(header.decode())
+            return
+        if first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") != header.rstrip(b"\n"):
+            raise UsageError(
+                f"--output {self.path} is there already and was not written by this command; name another file."
+            )
+        end = len(first)
+        failed = []
+        while line := file.readline(_MAX_LINE):
+            cells = _parse(line)
+            if not line.endswith(b"\n") or len(cells) != len(COLUMNS):
+                if file.readline(1):
+                    raise UsageError(
+                        f"--output {self.path} is damaged after {self.done} rows, before its end; mend that line, or"
+                        " name another file."
+                    )
+                break
+            if cells[_SHA256] != self._checkpoint.sha256:
+                raise UsageError(
+                    f"--output {self.path} was begun with another checkpoint; name another file, or go on with that"
+                    " checkpoint."
+                )
+            if self._retry and cells[_ERROR]:
+                failed.append((end, len(line)))
+            else:
+                self._done[cells[0]] += 1
+            end += len(line)
+        file.truncate(end)
+        if failed:
+            self._take_out(failed)
+
+    def _take_out(self, lines: list[tuple[int, int]]) -> None:
+        """Rewrite the file without these (offset, length), beside its place, then swap it in."""
+        dropped = {offset for offset, _ in lines}
+        beside = self.path.with_name(f".{self.path.name}.partial")
+        with open(self.path, "rb") as whole, open(beside, "wb") as kept:
+            offset = 0
+            for line in whole:
+                if offset not in dropped:
+                    kept.write(line)
+                offset += len(line)
+            kept.flush()
+            os.fsync(kept.fileno())
+        os.replace(beside, self.path)
+        self._close()
+        self._open()
+
+    def _write(self, line: str) -> None:
+        assert self._file is not None, "the file is open between __enter__ and __exit__"
+        try:
+            self._file.write(line.encode())
+            self._file.flush()
+        except OSError as error:
+            raise UsageError(
+                f"--output {self.path} cannot be written any further ({error.strerror}); make room and start the"
+                " same command again: what is done is kept."
+            ) from error
+
+    def _open(self) -> IO[bytes]:
+        """Open and lock it; the system lets go of a killed run's lock.
+
+        Raises UsageError where another run holds it.
+        """
+        self._file = open(self.path, "a+b")  # noqa: SIM115 (closed by __exit__)
+        if fcntl is None:
+            return self._file
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"--output {self.path} is being written by another run; wait for it, or name another file."
+            ) from error
+        return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk, which has been said
+                self._file.close()
+            self._file = None
+
+
+def _parse(line: bytes) -> list[str]:
+    """The cells of one line; none where it is not a line of ours."""
+    try:
+        return next(csv.reader([line.decode()], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,136 @@
+"""A CSV that names the images of each study: columns study, ct, xray; a name may be empty.
+
+Commas, semicolons or tabs; UTF-8 (with or without its mark) or UTF-16 with its mark, as Excel saves
+them. Read line by line, so that a long manifest takes no more memory than a short one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from covid_mm.config import MODALITIES
+from covid_mm.errors import DataError
+from covid_mm.serving.pairing import clean_name
+
+COLUMNS = ("study", *MODALITIES)
+MAX_HEADER = 4096  # bytes; a longer first line is no header of ours
+_DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: the study's name, modality -> file name as written, and why it cannot be used."""
+
+    study: str
+    files: dict[str, str]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that was read once from end to end, so that a fault is said before work begins.
+
+    name: for messages. open: gives its bytes anew. studies: number of entries.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    studies: int
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Its entries, read anew."""
+        return _read(self.open, self.name)
+
+
+def open_manifest(open_bytes: Callable[[], BinaryIO], name: str) -> Manifest:
+    """Check a manifest from end to end.
+
+    Raises:
+        DataError: one sentence: not a CSV, another encoding, unknown or missing columns, no study.
+    """
+    count = sum(1 for _ in _read(open_bytes, name))
+    if count == 0:
+        raise DataError(f"{name} names no study; expected a line for each below its header.")
+    return Manifest(name, open_bytes, count)
+
+
+def _read(open_bytes: Callable[[], BinaryIO], name: str) -> Iterator[Entry]:
+    """Entries one by one; a line that does not fit is an entry with its reason."""
+    try:
+        with open_bytes() as file:
+            encoding, first = _look_at(file, name)
+            text = io.TextIOWrapper(file, encoding=encoding, newline="")
+            delimiter = max(_DELIMITERS, key=first.count)
+            reader = csv.reader(text, delimiter=delimiter)
+            columns = _check_header(next(reader, []), name)
+            for fields in reader:
+                if any("\n" in field for field in fields):
+                    raise DataError(
+                        f"{name} has a quotation mark that is not closed, before line {reader.line_num}; close it."
+                    )
+                if any(field.strip() for field in fields):
+                    yield _entry(columns, fields, reader.line_num)
+    except UnicodeError as error:
+        raise DataError(f"{name} is not UTF-8 text; save it as 'CSV UTF-8' and try again.") from error
+    except csv.Error as error:
+        raise DataError(f"{name} is not a CSV that can be read ({error}); save it anew as CSV.") from error
+    except OSError as error:
+        raise DataError(f"{name} can't be opened: {error.strerror}.") from error
+
+
+def _look_at(file: BinaryIO, name: str) -> tuple[str, str]:
+    """Its encoding and first line. Raises DataError where it is not text."""
+    start = file.read(MAX_HEADER)
+    file.seek(0)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    else:
+        encoding = "utf-8-sig"
+        if b"\0" in start:
+            raise DataError(
+                f"{name} is not a text file; expected a CSV with the columns {', '.join(COLUMNS)}."
+            )
+    head = start[: len(start) // 2 * 2].decode(encoding, errors="ignore")
+    return encoding, head.splitlines()[0] if head else ""
+
+
+def _check_header(fields: list[str], name: str) -> list[str]:
+    """The columns' names in order. Raises DataError that names what does not fit."""
+    columns = [field.strip().lower() for field in fields]
+    expected = f"expected the columns {', '.join(COLUMNS)}"
+    unknown = [column for column in columns if column not in COLUMNS]
+    if unknown:
+        shown = ", ".join(repr(clean_name(column)[:40]) for column in unknown[:3])
+        raise DataError(f"{name} has a header with {shown}; {expected} and no other.")
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{name} has a column twice; {expected}, each once.")
+    if "study" not in columns or len(columns) < 2:
+        raise DataError(f"{name} lacks a column; {expected} (one of ct and xray may be left out).")
+    return columns
+
+
+def _entry(columns: list[str], fields: list[str], line: int) -> Entry:
+    """One line's study, or its reason; a study without a name is called after its line."""
+    while len(fields) > len(columns) and not fields[-1].strip():
+        fields = fields[:-1]  # Excel ends lines with empty fields
+    by_column = dict(zip(columns, (field.strip() for field in fields), strict=False))
+    study = clean_name(by_column.get("study", ""))
+    if len(fields) != len(columns):
+        return Entry(
+            study or f"line {line}",
+            {},
+            f"Line {line} has {len(fields)} fields, expected {len(columns)}; quote a name that holds a comma.",
+        )
+    if not study:
+        return Entry(f"line {line}", {}, f"Line {line} names no study; fill in its first column.")
+    files: dict[str, str] = {
+        modality: by_column[modality] for modality in MODALITIES if by_column.get(modality)
+    }
+    if not files:
+        return Entry(study, {}, f"Line {line} names no image; give a CT slice, an X-ray, or both.")
+    return Entry(study, files)
