@@ -181,7 +181,8 @@ def _reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: ImageLimi
     def read() -> bytes:
         try:
             with archive.open(member) as file:
-                data = file.read(limits.max_bytes + 1)
+                # asked for no more than it claims, so that one which lies is not unpacked further
+                data = file.read(min(limits.max_bytes, member.file_size) + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
             raise ImageError(f"{name} is damaged inside the ZIP archive; make it anew.") from error
         if len(data) > limits.max_bytes:

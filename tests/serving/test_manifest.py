@@ -89,4 +89,4 @@ def test_one_bad_line_is_one_entry_with_its_reason():
 
 def test_a_file_that_is_gone_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match="can't be opened"):
-        open_manifest(lambda: open(tmp_path / "none.csv", "rb"), "none.csv")
+        open_manifest((tmp_path / "none.csv").open, "none.csv")

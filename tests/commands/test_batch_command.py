@@ -1,0 +1,75 @@
+"""`python -m covid_mm batch`: manifests, folders, going on, one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from covid_mm.config import CLASSES
+
+
+@pytest.fixture
+def folder(trained, tmp_path) -> Path:
+    """Three studies by name, one with a damaged film, and a file that belongs to none."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for number, name in enumerate(CLASSES):
+        for modality in ("ct", "xray"):
+            source = min((trained.data / modality / name).iterdir())
+            shutil.copy(source, place / f"p{number}_{modality}{source.suffix}")
+    (place / "p2_xray.png").write_bytes((place / "p0_xray.png").read_bytes()[:50])
+    (place / "notes.txt").write_text("nothing")
+    return place
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_paired_and_answered_and_a_second_start_does_nothing(trained, covid_mm, folder, tmp_path):
+    line = ("batch", folder, "--output", tmp_path / "out.csv", "--checkpoint", trained.checkpoint)
+    done = covid_mm(*line)
+    assert done.code == 0, done.err
+    rows = read_rows(tmp_path / "out.csv")
+    assert [row["study"] for row in rows] == ["p0", "p1", "p2"]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert "notes.txt" in done.err
+    before = (tmp_path / "out.csv").read_bytes()
+    again = covid_mm(*line)
+    assert again.code == 0
+    assert "3 rows are in" in again.err
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
+def test_a_manifest_and_a_zip_give_the_same_answers(trained, covid_mm, folder, tmp_path):
+    (folder / "list.csv").write_text(
+        "study,ct,xray\np0,p0_ct.png,p0_xray.png\np1,p1_ct.png,p1_xray.png\np9,,\n"
+    )
+    shutil.make_archive(str(tmp_path / "all"), "zip", folder)
+    found = {}
+    for source in (folder / "list.csv", tmp_path / "all.zip"):
+        out = tmp_path / f"{source.name}.out.csv"
+        done = covid_mm("batch", source, "--output", out, "--checkpoint", trained.checkpoint)
+        assert done.code == 0, done.err
+        found[source.suffix] = {row["study"]: row for row in read_rows(out)}
+    for name in ("p0", "p1"):
+        ours, theirs = (
+            {key: value for key, value in rows[name].items() if key != "seconds"} for rows in found.values()
+        )
+        assert ours == theirs
+    assert found[".csv"]["p9"]["error"]
+
+
+def test_what_is_wrong_is_one_sentence(trained, covid_mm, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "odd.csv").write_text("name,file\na,b\n")
+    for source in (empty, tmp_path / "none", tmp_path / "odd.csv"):
+        done = covid_mm("batch", source, "--output", tmp_path / "o.csv", "--checkpoint", trained.checkpoint)
+        assert done.code == 2, source
+        assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "o.csv").exists()
