@@ -96,7 +96,7 @@ def test_it_is_as_good_on_real_images_as_its_card_says(loaded, meta, real_data):
 
     network, checked = loaded
     # the external sets may lie in the same root: their folders are not recognised as data sets
-    evaluation = evaluate_checkpoint(network, checked, find_images(real_data, None, checked))
+    evaluation = evaluate_checkpoint(network, checked, find_images({"data": real_data}, checked))
     assert set(evaluation.reports) == set(NEEDED)
     for head, needed in NEEDED.items():
         counts = evaluation.reports[head].counts

@@ -15,10 +15,11 @@ from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from covid_mm.datasets import Dataset, ImageRecord
+    from covid_mm.datasets import Dataset, ImageRecord, Split
     from covid_mm.evaluation.report import BinaryReport
     from covid_mm.models.network import Network
     from covid_mm.serving.metadata import Metadata
+    from covid_mm.training.batches import ModalitySamples
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,56 @@ def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
     write_card(place, meta.raw | evaluation.answers)
 
 
+@dataclass(frozen=True)
+class Sides:
+    """A checkpoint's own images, by modality: of both sides of its split, and their data sets' names."""
+
+    training: dict[Modality, ModalitySamples]
+    validation: dict[Modality, ModalitySamples]
+    names: dict[Modality, str]
+
+
+def gather_sides(meta: Metadata, datasets: dict[Modality, Dataset]) -> Sides:
+    """The images that a checkpoint was trained and measured on, decoded.
+
+    Raises DataError for any other data set, or the same one with other images.
+    """
+    import numpy as np
+
+    from covid_mm.datasets import load_images
+    from covid_mm.training.batches import ModalitySamples
+
+    sides: tuple[dict[Modality, ModalitySamples], dict[Modality, ModalitySamples]] = ({}, {})
+    for modality, dataset in datasets.items():
+        split = find_split(meta, dataset)
+        if split is None:
+            raise DataError(
+                f"Checkpoint {meta.name} was not trained on {dataset.name}; name the folder of its own data sets."
+            )
+        for side, records in zip(sides, (split.train, split.validation), strict=True):
+            labels = np.array([record.label for record in records], dtype=np.int64)
+            side[modality] = ModalitySamples(load_images(records), labels)
+    return Sides(*sides, names={m: dataset.name for m, dataset in datasets.items()})
+
+
 def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord, ...], str]:
     """The images to measure on: the validation side of a known data set, all of any other."""
+    split = find_split(meta, dataset)
+    if split is None:
+        return dataset.records, f"all {len(dataset.records)} images of {dataset.name}, never trained on"
+    return split.validation, f"the {len(split.validation)} validation images of {dataset.name}"
+
+
+def find_split(meta: Metadata, dataset: Dataset) -> Split | None:
+    """How the checkpoint's training divided a data set; None for one it was not trained on.
+
+    Raises DataError where the set's images are not those of the training.
+    """
     from covid_mm.datasets import load_images, split_dataset
 
     known = [part for part in meta.raw["data"] if part["name"] == dataset.name]
     if not known:
-        return dataset.records, f"all {len(dataset.records)} images of {dataset.name}, never trained on"
+        return None
     config = read_data_config(meta)
     needed = load_images(dataset.records) if config.split == "grouped" else None
     split = split_dataset(dataset, config, needed)
@@ -191,4 +235,4 @@ def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord,
             f"{dataset.name} is here with other images than checkpoint {meta.name} was trained on, so training"
             " and validation images cannot be told apart; use the whole data set as Kaggle unzips it."
         )
-    return split.validation, f"the {len(split.validation)} validation images of {dataset.name}"
+    return split

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
+from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
 from covid_mm.evaluation.tables import (
@@ -19,6 +20,13 @@ PAIRING = (
     "A CT slice and an X-ray were paired because they bear the same label, not because they are of one"
     " patient: two independent looks at the label, which flatters the fused figure."
 )
+
+
+JUDGED = {
+    "other_modality": "the other modality",
+    "not_a_chest_image": "not a chest image",
+    "unlike_training": "unlike the training images",
+}
 
 
 def render_card(meta: dict[str, Any], name: str) -> str:
@@ -37,6 +45,7 @@ def render_card(meta: dict[str, Any], name: str) -> str:
         f"## Results on the validation images, {meta['split']['protocol']} split",
         _results(meta["metrics"]["validation"], meta),
         *_possibilities(meta),
+        *_judge(meta),
         *_comparisons(meta),
         "## Limits",
         _limits(meta),
@@ -146,6 +155,51 @@ def _possibilities(meta: dict[str, Any]) -> list[str]:
         f" {CLASS_TITLES[CLASSES[1]]} (95 % interval). Training pairs always agreed, so the last two rows are"
         " untaught; in a patient they would be one lung seen in two ways.",
         format_table(header, rows),
+    ]
+
+
+def judge_table(measured: list[dict[str, Any]]) -> str:
+    """What became of images in each slot: a row each, shares with their intervals."""
+    rows = []
+    for row in measured:
+        outcomes, total = row["outcomes"], row["total"]
+        refused = total - outcomes["answered"]
+        reasons = ", ".join(
+            f"{JUDGED[name]} {count}" for name, count in outcomes.items() if count and name in JUDGED
+        )
+        rows.append(
+            [
+                row["images"],
+                MODALITY_TITLES.get(row["kind"], row["kind"]),
+                MODALITY_TITLES[row["slot"]],
+                format_proportion(Proportion.of(refused, total)),
+                reasons or "-",
+            ]
+        )
+    return format_table(
+        ["images", "truly", "in the slot for", "not answered (95 % interval)", "because"], rows
+    )
+
+
+def _judge(meta: dict[str, Any]) -> list[str]:
+    """The judge of image content; nothing for a checkpoint without one."""
+    judge = meta.get("judge")
+    if not judge:
+        return []
+    counts = ", ".join(
+        f"{count} {'negatives' if kind == 'neither' else MODALITY_TITLES[kind] + ' images'}"
+        for kind, count in judge["trained_on"].items()
+    )
+    limits = ", ".join(f"{MODALITY_TITLES[m]} {value:.2f}" for m, value in judge["distance_limit"].items())
+    return [
+        "## The judge of image content",
+        "Before an answer a small judge names what each image shows: a chest CT slice, a frontal chest X-ray, or"
+        f" neither. It reads what the {judge['backbone']} backbone's last block is fed with (`{judge['layer']}`),"
+        f" through a linear classifier trained on {counts}. `neither` is said from a probability of"
+        f" {judge['refusal']:g} on; an image further from the training images than {limits} (1 is ordinary) is too"
+        " unlike them. Backbone and limits were chosen on validation images.",
+        judge_table(judge["measured"]),
+        "Rows where the slot is the true one count wrong refusals, all others count what it is there for.",
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from covid_mm import __version__
 from covid_mm.commands import shorten_command
+from covid_mm.commands.judging import make_judge
 from covid_mm.commands.materials import Materials
 from covid_mm.commands.measurement import (
     SCALE_PERCENTILE,
@@ -103,8 +104,15 @@ def publish(
         | {name: importlib.metadata.version(name) for name in PACKAGES if _is_installed(name)},
         "comparisons": [],
     }
+    judge, meta["judge"] = make_judge(
+        served,
+        materials.training,
+        materials.validation,
+        {m: dataset.name for m, dataset in materials.datasets.items()},
+        seed=seed,
+    )
     folder.write_json("result.json", {"metrics": meta["metrics"], "epochs_run": meta["epochs_run"]})
-    publish_checkpoint(place, network, meta, render_card(meta, place.name))
+    publish_checkpoint(place, network, meta, render_card(meta, place.name), judge=judge)
     print()
     print(metrics_table({title_head(head): report for head, report in reports.items()}))
     print(f"\npublished {place}: {meta['trained_on']}")

@@ -16,10 +16,12 @@ from typing import Any
 
 from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, WeightsError
+from covid_mm.models.judge import MAX_JUDGE_BYTES, Judge, read_judge
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
+    JUDGE_NAME,
     META_NAME,
     WEIGHTS_NAME,
     Metadata,
@@ -36,11 +38,17 @@ MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; kee
 
 
 def publish_checkpoint(
-    place: Path, network: Network, meta: dict[str, Any], card: str, *, half: bool = True
+    place: Path,
+    network: Network,
+    meta: dict[str, Any],
+    card: str,
+    *,
+    judge: Judge | None = None,
+    half: bool = True,
 ) -> Metadata:
-    """Write weights, model card and, last, meta.json; then swap the folder into its place.
+    """Write weights, judge, model card and, last, meta.json; then swap the folder into its place.
 
-    half: kernels as float16. `meta` gets the weights' file name, size and SHA-256. Raises
+    half: kernels as float16. `meta` gets each file's name, size and SHA-256. Raises
     CheckpointError where meta is not one that the loader would take, or where the place holds
     something else than a checkpoint; what is there stays.
     """
@@ -60,6 +68,8 @@ def publish_checkpoint(
                 "kernels": "float16" if half else "float32",
             }
         }
+        if judge is not None:
+            whole["judge"] = meta.get("judge", {}) | write_judge(beside, judge)
         checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), place.name)
         (beside / CARD_NAME).write_text(card, encoding="utf-8")
         partial = beside / f".{META_NAME}.partial"
@@ -79,6 +89,32 @@ def publish_checkpoint(
         recover_checkpoint(place)
         shutil.rmtree(beside, ignore_errors=True)
     return checked
+
+
+def write_judge(place: Path, judge: Judge) -> dict[str, Any]:
+    """Write the judge into a checkpoint folder, beside and renamed; what meta.json says of the file."""
+    data = judge.to_bytes()
+    partial = place / f".{JUDGE_NAME}.partial"
+    partial.write_bytes(data)
+    os.replace(partial, place / JUDGE_NAME)
+    return {"file": JUDGE_NAME, "bytes": len(data), "sha256": hash_file(place / JUDGE_NAME)}
+
+
+def load_judge(place: Path, network: Network, meta: Metadata) -> Judge | None:
+    """The checkpoint's judge of image content; None where meta.json names none.
+
+    Raises CheckpointError where it is missing, damaged or exchanged.
+    """
+    if meta.judge_sha256 is None:
+        return None
+    file = Path(os.path.abspath(place)) / JUDGE_NAME
+    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= MAX_JUDGE_BYTES
+    if not usable or hash_file(file) != meta.judge_sha256:
+        raise CheckpointError(
+            f"The {JUDGE_NAME} of checkpoint {meta.name} is missing or not the file that its {META_NAME}"
+            " describes (SHA-256 differs); put back the published one."
+        )
+    return read_judge(file, network)
 
 
 def load_checkpoint(place: Path) -> tuple[Network, Metadata]:

@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 WEIGHTS_NAME = "model.weights.h5"
 META_NAME = "meta.json"
 CARD_NAME = "README.md"
+JUDGE_NAME = "judge.npz"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Metadata:
     """The fields that serving needs and enforces; `raw` is the whole file.
 
     temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
-    modality, the evidence in logit units that is drawn as 1.
+    modality, the evidence in logit units that is drawn as 1. judge_sha256: of the judge of image
+    content, None in a checkpoint without one.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Metadata:
     trained_on: str
     trained_at: str
     synthetic: bool
+    judge_sha256: str | None
     raw: dict[str, Any]
 
     @property
@@ -52,7 +55,7 @@ def check_place(place: Path) -> None:
     """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(place):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME}
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, JUDGE_NAME}
     foreign = [] if place.is_dir() else [place.name]
     if place.is_dir():
         foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
@@ -150,8 +153,19 @@ def _parse(raw: Any, name: str) -> Metadata:
         trained_on=_typed(raw["trained_on"], str),
         trained_at=_typed(raw["trained_at"], str),
         synthetic=_typed(raw["synthetic"], bool),
+        judge_sha256=_read_judge_hash(raw.get("judge"), name),
         raw=raw,
     )
+
+
+def _read_judge_hash(described: Any, name: str) -> str | None:
+    if described is None:
+        return None
+    if described["file"] != JUDGE_NAME or not _is_sha256(described["sha256"]):
+        raise CheckpointError(
+            f"Checkpoint {name} names no {JUDGE_NAME} with its SHA-256; put back the published {META_NAME}."
+        )
+    return str(described["sha256"])
 
 
 def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:

@@ -23,8 +23,10 @@ from covid_mm.config import (
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_header, read_image
+from covid_mm.models.judge import Judge
 from covid_mm.models.network import FUSED, Network
-from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_judge
+from covid_mm.serving.gate import UNJUDGED, check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
@@ -43,17 +45,22 @@ def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
 
     Raises CheckpointError where it is missing, damaged or not understood.
     """
-    network, meta = load_checkpoint(DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint))
-    return Predictor(network, meta)
+    place = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
+    network, meta = load_checkpoint(place)
+    return Predictor(network, meta, load_judge(place, network, meta))
 
 
 class Predictor:
     """Answers from one network: the fused answer, each modality's own, and the heatmaps."""
 
-    def __init__(self, network: Network, meta: Metadata) -> None:
-        """Take a loaded network; the compiled functions are traced when first needed or by warm_up."""
+    def __init__(self, network: Network, meta: Metadata, judge: Judge | None = None) -> None:
+        """Take a loaded network; the compiled functions are traced when first needed or by warm_up.
+
+        judge: of image content; without one every image is answered, with a notice that says so.
+        """
         self.network = network
         self.metadata = meta
+        self.judge = judge
         self._functions: dict[tuple[Modality, ...], GradCam] = {}
         self._tracing = threading.Lock()
 
@@ -196,7 +203,20 @@ class Predictor:
                     f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be"
                     " used: put back the published weights, or train again."
                 )
-        return [self._assemble(function, images, explained, row) for row, images in enumerate(studies)]
+        return [
+            self._refuse(images, refusal)
+            if (refusal := self._find_refusal(explained, row))
+            else self._assemble(function, images, explained, row)
+            for row, images in enumerate(studies)
+        ]
+
+    def _find_refusal(self, explained: Explained, row: int) -> tuple[Notice, ...]:
+        """Why a study is not answered, by what its images show."""
+        if self.judge is None:
+            return ()
+        return check_contents(
+            {m: self.judge.judge(m, part[row : row + 1])[0] for m, part in explained.contents.items()}
+        )
 
     def _assemble(self, function: GradCam, images: Images, explained: Explained, row: int) -> Prediction:
         answers: dict[str, BranchAnswer] = {
@@ -261,6 +281,11 @@ class Predictor:
                     f"The network found no positive evidence for {CLASS_TITLES[shown]} on the"
                     f" {MODALITY_TITLES[modality]}, so its heatmap is empty.",
                 )
+        if self.judge is None:
+            yield Notice(
+                UNJUDGED,
+                "This checkpoint has no judge of image content: whatever the images show, they are answered.",
+            )
         if self.metadata.synthetic:
             yield Notice(
                 "synthetic_checkpoint",
@@ -275,7 +300,10 @@ class Predictor:
                 head = self._head(FUSED if whole else combination[0])
                 threshold = self.metadata.threshold[head]
                 margin = self.metadata.temperature[head] * math.log(threshold / (1.0 - threshold))
-                self._functions[combination] = GradCam(self.network, combination, positive_margin=margin)
+                judging = None if self.judge is None else self.judge.branch
+                self._functions[combination] = GradCam(
+                    self.network, combination, positive_margin=margin, judging_branch=judging
+                )
             return self._functions[combination]
 
     def _head(self, target: str) -> str:

@@ -1,0 +1,63 @@
+"""Fit a checkpoint's judge of image content anew, measure it, and write it into the checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from covid_mm.commands import load_tensorflow
+from covid_mm.config import MODALITIES, MODALITY_TITLES
+from covid_mm.errors import DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `judge`."""
+    parser.add_argument(
+        "--data", metavar="DIR", required=True, help="the data sets that the checkpoint was trained on"
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    for modality, title in MODALITY_TITLES.items():
+        parser.add_argument(
+            f"--external-{modality}",
+            metavar="DIR",
+            help=f"{title} images of another source in two class folders, to measure the judge on",
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit, measure, write, and print what was measured. Returns the exit code."""
+    root = Path(options.data)
+    if not root.is_dir():
+        raise DataError(
+            f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
+        )
+    load_tensorflow()
+    from covid_mm.commands.card import write_card
+    from covid_mm.commands.evaluate import find_images, gather_sides
+    from covid_mm.commands.judging import JudgedImages, make_judge
+    from covid_mm.commands.model_card import judge_table
+    from covid_mm.datasets import find_class_folders, load_images
+    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, write_judge
+
+    place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
+    network, meta = load_checkpoint(place)
+    sides = gather_sides(meta, find_images({"data": root}, meta))
+    others = []
+    for modality in MODALITIES:
+        folder = getattr(options, f"external_{modality}")
+        if folder:
+            dataset = find_class_folders(Path(folder), modality)
+            title = f"all images of {dataset.name}, another source"
+            others.append(JudgedImages(title, modality, load_images(dataset.records)))
+    judge, described = make_judge(
+        network,
+        sides.training,
+        sides.validation,
+        sides.names,
+        seed=int(meta.raw["seed"]),
+        others=tuple(others),
+    )
+    write_card(place, meta.raw | {"judge": described | write_judge(place, judge)})
+    print()
+    print(judge_table(described["measured"]))
+    return 0
