@@ -80,7 +80,7 @@ def make_judge(
     described = {
         "branch": judge.branch,
         "backbone": dict(network.config.branches)[judge.branch],
-        "layer": network.boundary(judge.branch, "last-block").name,
+        "layer": network.backbone(judge.branch).last_block_input,
         "refusal": judge.refusal,
         "distance_limit": {m: usual.limit for m, usual in judge.usual.items()},
         "trained_on": {kind: len(part) for kind, part in images.training.items()},

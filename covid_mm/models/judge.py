@@ -8,6 +8,7 @@ training images of that slot is measured.
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -134,7 +135,7 @@ def read_judge(place: Path, network: Network) -> Judge:
     try:
         with np.load(place, allow_pickle=False) as file:
             judge = _parse_judge(file, network)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"The {place.name} of checkpoint {place.parent.name} cannot be read ({type(error).__name__}); put"
             " back the published one, or train again."

@@ -99,7 +99,8 @@ def fit_branch(
     usual: dict[Modality, Surroundings] = {}
     for modality in modalities:
         own = (training[modality] - centre) / spread
-        pca = PCA(min(AXES, len(own) - 1), random_state=0).fit(own)
+        count = min(AXES, own.shape[1], max(1, len(own) // 4))  # axes of too few images fit nobody else
+        pca = PCA(count, random_state=0).fit(own)
         axes = pca.components_.T.astype(np.float16).astype(np.float32)  # as it is stored
         along = own @ axes
         deviation = np.maximum(along.std(axis=0), 1e-6)

@@ -16,13 +16,14 @@ QUICK = ("--weights", "none", "--epochs", 1, "--steps-per-epoch", 2, "--batch-si
 
 
 def study(root: Path) -> tuple[Path, Path]:
-    """A slice and a film of the first positive phantom."""
-    return tuple(min((root / m / CLASSES[1]).iterdir()) for m in ("ct", "xray"))  # type: ignore[return-value]
+    """A slice and a film of the first positive validation phantom, which the judge was set by."""
+    return tuple(root / m / CLASSES[1] / "phantom-00007.png" for m in ("ct", "xray"))  # type: ignore[return-value]
 
 
 def test_training_leaves_what_the_design_lists(trained):
     assert {path.name for path in trained.checkpoint.iterdir()} == {
         "model.weights.h5",
+        "judge.npz",
         "meta.json",
         "README.md",
     }
@@ -43,6 +44,7 @@ def test_training_leaves_what_the_design_lists(trained):
         "seed",
         "initial_weights",
         "metrics",
+        "judge",
         "command",
         "packages",
         "weights",
@@ -52,6 +54,38 @@ def test_training_leaves_what_the_design_lists(trained):
         assert report["accuracy"]["low"] <= report["accuracy"]["value"] <= report["accuracy"]["high"]
     assert [part["counts"]["train"] for part in meta["data"]] == [dict.fromkeys(CLASSES, 4)] * 2
     assert not meta["synthetic"]
+
+
+def test_the_judge_is_measured_in_every_slot(trained, covid_mm):
+    meta = json.loads((trained.checkpoint / "meta.json").read_text())
+    rows = meta["judge"]["measured"]
+    assert {(row["kind"], row["slot"]) for row in rows} == {
+        (kind, slot) for kind in ("ct", "xray", "neither") for slot in ("ct", "xray")
+    }
+    assert all(sum(row["outcomes"].values()) == row["total"] > 0 for row in rows)
+    card = (trained.checkpoint / "README.md").read_text()
+    assert "## The judge of image content" in card
+    assert "pictures and drawings kept for this" in card
+
+    before = (trained.checkpoint / "judge.npz").read_bytes()
+    done = covid_mm("judge", "--data", trained.data, "--checkpoint", trained.checkpoint)
+    assert done.code == 0, done.err
+    assert "in the slot for" in done.out
+    again = json.loads((trained.checkpoint / "meta.json").read_text())["judge"]
+    assert again["measured"] == rows
+    assert (trained.checkpoint / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"][
+        "sha256"
+    ]
+
+
+def test_swapped_images_get_no_answer(trained, covid_mm):
+    ct, xray = study(trained.data)
+    done = covid_mm("predict", "--ct", xray, "--xray", ct, "--checkpoint", trained.checkpoint, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["label"] == "undetermined"
+    assert found["probabilities"] == {}
+    assert [warning["code"] for warning in found["warnings"]] == ["swapped_inputs"]
 
 
 def test_no_folder_of_this_machine_is_written(trained):

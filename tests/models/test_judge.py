@@ -1,0 +1,143 @@
+"""The judge's arithmetic, and its file, which is believed only where it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_networks import PAIR, grey_images, make_network
+
+from covid_mm.errors import CheckpointError
+from covid_mm.models.judge import (
+    KINDS,
+    Judge,
+    Surroundings,
+    compute_contents,
+    content_width,
+    name_kind,
+    read_judge,
+)
+
+pytestmark = pytest.mark.usefixtures("small_backbones")
+
+
+def make_judge(width: int, *, branch: str = "xray", refusal: float = 0.6) -> Judge:
+    """Feature 0 speaks for CT, 1 for X-ray, 2 for neither; all features are usual near 0."""
+    weights = np.zeros((width, len(KINDS)), np.float32)
+    weights[:3, :3] = 4 * np.eye(3)
+    usual = Surroundings(
+        np.eye(width, 3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32), 2.0
+    )
+    return Judge(
+        branch,  # type: ignore[arg-type]
+        np.zeros(width, np.float32),
+        np.ones(width, np.float32),
+        weights,
+        np.zeros(3, np.float32),
+        refusal,
+        {"ct": usual, "xray": usual},
+    )
+
+
+def row(width: int, **values: float) -> np.ndarray:
+    features = np.zeros((1, width), np.float32)
+    for name, value in values.items():
+        features[0, KINDS.index(name)] = value
+    return features
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_named(kind):
+    (content,) = make_judge(6).judge("ct", row(6, **{kind: 1.0}))
+    assert content.kind == kind
+    assert not content.unusual
+    assert sum(content.probabilities.values()) == pytest.approx(1)
+    assert max(content.probabilities, key=content.probabilities.get) == kind
+
+
+def test_neither_needs_its_probability():
+    shares = np.array([0.3, 0.1, 0.6])
+    assert name_kind(shares, 0.5) == "neither"
+    assert name_kind(shares, 0.6) == "neither"
+    assert name_kind(shares, 0.7) == "ct"
+    assert name_kind(np.array([np.nan, np.nan, np.nan]), 0.5) == "neither"
+
+
+def test_distance_counts_deviations():
+    judge = make_judge(6)
+    near, far = judge.judge("ct", np.concatenate([row(6, ct=3.0), row(6, ct=5.0)]))
+    assert near.distance == pytest.approx(3 / np.sqrt(3))
+    assert not near.unusual
+    assert far.distance == pytest.approx(5 / np.sqrt(3))
+    assert far.unusual
+    (broken,) = judge.judge("ct", np.full((1, 6), np.nan, np.float32))
+    assert broken.unusual
+    assert broken.kind == "neither"
+
+
+def test_its_file_gives_it_back(tmp_path):
+    network = make_network(PAIR, head_width=16)
+    width = content_width(network, "xray")
+    judge = make_judge(width)
+    (tmp_path / "judge.npz").write_bytes(judge.to_bytes())
+    again = read_judge(tmp_path / "judge.npz", network)
+    assert again.branch == "xray"
+    assert again.refusal == pytest.approx(0.6)
+    features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
+    for slot in ("ct", "xray"):
+        assert [c.kind for c in again.judge(slot, features)] == [c.kind for c in judge.judge(slot, features)]
+        assert [c.distance for c in again.judge(slot, features)] == pytest.approx(
+            [c.distance for c in judge.judge(slot, features)], rel=1e-3
+        )
+
+
+def test_features_are_those_of_the_last_block_s_input():
+    network = make_network(PAIR, head_width=16)
+    images = grey_images(5, 150, seed=2)
+    found = compute_contents(network, "ct", images, batch_size=2)
+    import keras
+
+    fed = keras.Model(network.image_input("ct"), network.boundary("ct", "last-block"))
+    values = fed.predict(np.repeat(images[..., None], 3, -1), verbose=0)
+    expected = np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.shape == (5, content_width(network, "ct"))
+
+
+def replace(judge: Judge, **changes: object) -> Judge:
+    import dataclasses
+
+    return dataclasses.replace(judge, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda j: replace(j, centre=j.centre[:-1]),
+        lambda j: replace(j, weights=j.weights[:, :2]),
+        lambda j: replace(j, bias=np.array([0, np.nan, 0], np.float32)),
+        lambda j: replace(j, spread=np.zeros_like(j.spread)),
+        lambda j: replace(j, refusal=float("nan")),
+        lambda j: replace(
+            j, usual={m: Surroundings(u.axes, u.origin, u.deviation * 0, u.limit) for m, u in j.usual.items()}
+        ),
+    ],
+    ids=["width", "kinds", "nan", "spread", "refusal", "deviation"],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, spoil):
+    network = make_network(PAIR, head_width=16)
+    judge = spoil(make_judge(content_width(network, "xray")))
+    (tmp_path / "judge.npz").write_bytes(judge.to_bytes())
+    with pytest.raises(CheckpointError, match="made for another network"):
+        read_judge(tmp_path / "judge.npz", network)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no archive", b"text"], ids=["empty", "zip", "text"])
+def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes):
+    network = make_network(PAIR, head_width=16)
+    (tmp_path / "judge.npz").write_bytes(data)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_judge(tmp_path / "judge.npz", network)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_judge(tmp_path / "none.npz", network)
