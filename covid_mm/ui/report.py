@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ GRAD_CAM = "Grad-CAM"
 PACKAGES = ("tensorflow", "keras")  # named in the report beside covid_mm and Python
 MEASURES = ("accuracy", "sensitivity", "specificity")
 UNDETERMINED = "undetermined"
+LINE_ENDS = re.compile("\r\n|[\r\n\v\f\x85\u2028\u2029]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -163,7 +165,7 @@ def clean_note(note: str) -> str:
     Raises:
         UsageError: more than NOTE_LENGTH characters or NOTE_LINES lines.
     """
-    text = note.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ").strip()
+    text = "\n".join(LINE_ENDS.split(note)).replace("\t", " ").strip()
     if len(text) > NOTE_LENGTH:
         raise UsageError(f"The note has {len(text)} characters, at most {NOTE_LENGTH} fit; shorten it.")
     if (lines := text.count("\n") + 1) > NOTE_LINES:
@@ -184,11 +186,9 @@ def find_versions() -> dict[str, str]:
 
 def _clean_character(sign: str) -> str:
     category = unicodedata.category(sign)
-    if sign == "\n" or category[0] != "C":
-        return sign
     if category == "Cf":
         return ""
-    return REPLACEMENT
+    return REPLACEMENT if category in ("Cc", "Cs") and sign != "\n" else sign
 
 
 def _read_heads(analysis: Analysis, measured: Mapping[str, Any]) -> list[Reading]:

@@ -1,0 +1,377 @@
+"""The study report as a PDF of one or two A4 pages, made in memory.
+
+The page is drawn top down from blocks; a block that does not fit moves to the second page whole.
+Should the second page be too full all the same, it is drawn smaller: there is never a third.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Flowable, Spacer, Table
+
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.ui.analysis import SLOT_TITLES
+from covid_mm.ui.model_tab import format_share
+from covid_mm.ui.pictures import OPACITY, View
+from covid_mm.ui.report import UNDETERMINED, Reading, Report, describe_agreement
+from covid_mm.ui.report_parts import (
+    BODY,
+    BOLD,
+    COLOURS,
+    MISSING,
+    REGULAR,
+    ColourBar,
+    ImageFrame,
+    ProbabilityBar,
+    make_printable,
+    register_fonts,
+    write,
+    write_markup,
+)
+from covid_mm.ui.result import NEAR_THRESHOLD, format_probability, format_threshold, join_modalities
+
+TITLE = "Chest CT and X-ray: study report"
+WIDTH, HEIGHT = A4  # points
+SIDE, TOP, BOTTOM = 16 * mm, 31 * mm, 17 * mm
+INNER = WIDTH - 2 * SIDE
+ROOM = HEIGHT - TOP - BOTTOM
+GAP = 9.0  # points between two blocks
+FRAME_HEIGHT = {1: 230.0, 2: 156.0}  # points, by the number of images
+TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
+
+Block = Sequence[Flowable]
+_drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
+
+
+def render_pdf(report: Report) -> bytes:
+    """The report as PDF bytes, the same for the same report.
+
+    A4, one or two pages whatever the report holds. Fonts are embedded, the text can be extracted,
+    and the document's properties name neither a user nor a machine.
+    """
+    with _drawing:
+        register_fonts()
+        return _draw(report)
+
+
+def _draw(report: Report) -> bytes:
+    buffer = BytesIO()
+    canvas = Canvas(
+        buffer, pagesize=A4, invariant=1, pageCompression=1, lang="en", initialFontName=REGULAR
+    )
+    canvas.setTitle(TITLE)
+    canvas.setSubject(RESEARCH_USE)
+    for name in (canvas.setAuthor, canvas.setCreator, canvas.setProducer):
+        name("covid_mm")
+    canvas.setDateFormatter(lambda *_: report.date.strftime("D:%Y%m%d%H%M%SZ"))
+    canvas.setViewerPreference("DisplayDocTitle", "true")
+    pages = _paginate(canvas, _compose(report))
+    for number, blocks in enumerate(pages, start=1):
+        _draw_margins(canvas, report, number, len(pages))
+        _draw_blocks(canvas, blocks)
+        canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
+
+
+def _compose(report: Report) -> list[Block]:
+    """The blocks in reading order."""
+    blocks = [
+        _compose_answer(report),
+        _compose_notices(report),
+        _compose_images(report),
+        _compose_readings(report),
+        _compose_note(report),
+        _compose_origin(report),
+    ]
+    return [block for block in blocks if block]
+
+
+def _paginate(canvas: Canvas, blocks: list[Block]) -> list[list[Block]]:
+    used = 0.0
+    for count, block in enumerate(blocks):
+        used += _measure(canvas, block) + (GAP if count else 0.0)
+        if used > ROOM and count:
+            return [blocks[:count], blocks[count:]]
+    return [blocks]
+
+
+def _measure(canvas: Canvas, block: Block) -> float:
+    return sum(float(part.wrapOn(canvas, INNER, ROOM)[1]) for part in block)
+
+
+def _draw_blocks(canvas: Canvas, blocks: list[Block]) -> None:
+    height = sum(_measure(canvas, block) for block in blocks) + GAP * (len(blocks) - 1)
+    canvas.saveState()
+    canvas.translate(SIDE, HEIGHT - TOP)
+    if height > ROOM:
+        canvas.scale(ROOM / height, ROOM / height)
+    top = 0.0
+    for block in blocks:
+        for part in block:
+            top -= part.wrapOn(canvas, INNER, ROOM)[1]
+            part.drawOn(canvas, 0, top)
+        top -= GAP
+    canvas.restoreState()
+
+
+def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> None:
+    """Head and foot of a page: title, date, the research notice, the page's number."""
+    canvas.setFillColor(COLOURS["ink"])
+    canvas.setFont(BOLD, 15)
+    canvas.drawString(SIDE, HEIGHT - 16.5 * mm, TITLE)
+    canvas.setFont(REGULAR, BODY)
+    canvas.setFillColor(COLOURS["soft"])
+    canvas.drawRightString(WIDTH - SIDE, HEIGHT - 16.5 * mm, f"{report.date:%Y-%m-%d %H:%M} UTC")
+    canvas.setFillColor(COLOURS["warn-ground"])
+    canvas.rect(SIDE, HEIGHT - 26.5 * mm, INNER, 6 * mm, stroke=0, fill=1)
+    canvas.setFillColor(COLOURS["warn"])
+    canvas.rect(SIDE, HEIGHT - 26.5 * mm, 2, 6 * mm, stroke=0, fill=1)
+    canvas.setFont(BOLD, BODY)
+    canvas.drawString(SIDE + 8, HEIGHT - 24.6 * mm, f"{RESEARCH_USE} Not a medical device.")
+    canvas.setStrokeColor(COLOURS["line"])
+    canvas.setLineWidth(0.6)
+    canvas.line(SIDE, BOTTOM - 4 * mm, WIDTH - SIDE, BOTTOM - 4 * mm)
+    canvas.setFillColor(COLOURS["soft"])
+    canvas.setFont(REGULAR, 7.5)
+    name = make_printable(report.prediction.checkpoint.name)[:60]
+    canvas.drawString(SIDE, BOTTOM - 8 * mm, f"covid_mm {report.versions.get('covid_mm', '')}, checkpoint {name}")
+    canvas.drawRightString(WIDTH - SIDE, BOTTOM - 8 * mm, f"Page {number} of {pages}")
+
+
+def _compose_answer(report: Report) -> Block:
+    prediction = report.prediction
+    used = join_modalities(prediction.modalities)
+    source = f"from {used} together" if len(prediction.modalities) > 1 else f"from the {used} alone"
+    tone = TONES[prediction.label]
+    words: list[Flowable] = [
+        write(f"Answer {source}", size=8, colour="soft"),
+        write(CLASS_TITLES[prediction.label], size=17, colour=tone, bold=True),
+        Spacer(0, 3),
+    ]
+    code, agreement = describe_agreement(prediction)
+    words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
+    figures: list[Flowable] = []
+    for name in CLASSES:
+        if name in prediction.probabilities:
+            shown = escape(format_probability(prediction.probabilities[name]))
+            title = f"{CLASS_TITLES[name]} "
+            figures.append(
+                write_markup(
+                    f'{title}<font name="{BOLD}" size="13" color="{_tone_of(name)}">{shown}</font>', size=9
+                )
+            )
+            figures.append(Spacer(0, 3))
+    if figures:
+        figures.insert(0, write("Calibrated probability", size=8, colour="soft"))
+    else:
+        figures.append(write("No probability: see the notices for the reason.", colour="warn"))
+    panel = Table([[words, figures]], colWidths=[INNER - 150, 150])
+    panel.setStyle(
+        [
+            ("BACKGROUND", (0, 0), (-1, -1), COLOURS[f"{tone}-ground"]),
+            ("LINEBEFORE", (0, 0), (0, -1), 3, COLOURS[tone]),
+            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+            ("LEFTPADDING", (0, 0), (-1, -1), 11),
+            ("TOPPADDING", (0, 0), (-1, -1), 6),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 7),
+        ]
+    )
+    return [panel]
+
+
+def _compose_notices(report: Report) -> Block:
+    notices = report.prediction.warnings
+    if not notices:
+        return []
+    rows = [[write("!", bold=True, colour="warn"), write(notice.message)] for notice in notices]
+    table = Table(rows, colWidths=[12, INNER - 12])
+    table.setStyle([*_plain(), ("TOPPADDING", (0, 0), (-1, -1), 1.5)])
+    return [_head("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
+
+
+def _compose_images(report: Report) -> Block:
+    prediction, views = report.prediction, report.analysis.views
+    target = CLASS_TITLES[prediction.heatmap_class]
+    shown = [m for m in MODALITIES if m in views]
+    width, height = (INNER - 8) / 2, FRAME_HEIGHT[len(shown)]
+    block: list[Flowable] = [_head("Images and evidence")]
+    for modality in shown:
+        picture = _decode(views[modality])
+        heatmap = prediction.heatmaps.get(modality)
+        caption = f"{SLOT_TITLES[modality]}: {report.method}"
+        remark, overlay = "", picture
+        if heatmap is None:
+            remark, overlay, caption = "No map", None, f"{SLOT_TITLES[modality]}: no map"
+        elif not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
+            remark = f"No positive evidence for {target}"
+        else:
+            caption += f", highest {float(heatmap.max()):.2f}"
+            overlay = _lay_over(picture, heatmap)
+        rows = [
+            [ImageFrame(picture, width, height), ImageFrame(overlay, width, height, remark)],
+            [
+                write(f"{SLOT_TITLES[modality]}: image", size=7.8, colour="soft"),
+                write(caption, size=7.8, colour="soft"),
+            ],
+        ]
+        table = Table(rows, colWidths=[width + 8, width])
+        table.setStyle([*_plain(), ("TOPPADDING", (0, 1), (-1, 1), 2), ("BOTTOMPADDING", (0, 1), (-1, 1), 4)])
+        block.append(table)
+    if prediction.heatmaps:
+        words = f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
+        legend = Table([[ColourBar(128), write(words, size=7.8, colour="soft")]], colWidths=[136, INNER - 136])
+        legend.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+        block.append(legend)
+    return block
+
+
+def _compose_readings(report: Report) -> Block:
+    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+    widths = [INNER - 90 - 104 - 54 - 86 - 86, 90, 104, 54, 86, 86]
+    titles = ["", "Says", f"Probability of {positive}", "Threshold", "Sensitivity", "Specificity"]
+    rows: list[list[Any]] = [[write(title, size=7.6, colour="soft") for title in titles]]
+    for reading in report.readings:
+        rows.append(
+            [
+                write(reading.title, size=8.4, bold=reading.answers),
+                write(_describe_label(reading), size=8.4, bold=reading.answers, colour=TONES[reading.label]),
+                _draw_probability(reading, widths[2] - 10),
+                write(format_threshold(reading.threshold), size=8.4),
+                _write_share(reading.measured["sensitivity"]),
+                _write_share(reading.measured["specificity"]),
+            ]
+        )
+    table = Table(rows, colWidths=widths)
+    table.setStyle(
+        [
+            ("LEFTPADDING", (0, 0), (-1, -1), 0),
+            ("RIGHTPADDING", (0, 0), (-1, -1), 5),
+            ("TOPPADDING", (0, 0), (-1, -1), 2.5),
+            ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
+            ("VALIGN", (0, 1), (-1, -1), "MIDDLE"),
+            ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+            ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
+        ]
+    )
+    return [
+        _head("What each reading says, and how well it read the validation images"),
+        table,
+        Spacer(0, 3),
+        write(_explain_threshold(report), size=8, colour="soft"),
+    ]
+
+
+def _explain_threshold(report: Report) -> str:
+    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+    answering = report.answering
+    if answering is None:
+        words = ["No threshold was applied: there is no answer."]
+    else:
+        words = [
+            f"The answer is that of {answering.title}, called {positive} from a probability of"
+            f" {format_threshold(answering.threshold)} on."
+        ]
+        accuracy = answering.measured["accuracy"]
+        words.append(
+            f"It read {format_share(accuracy)} of the validation studies rightly."
+            if accuracy
+            else "Its accuracy at this threshold was not measured."
+        )
+    if any(share for reading in report.readings for share in reading.measured.values()):
+        words.append("In brackets: 95 % intervals.")
+    return " ".join([*words, report.protocol]).strip()
+
+
+def _compose_note(report: Report) -> Block:
+    if not report.note:
+        return []
+    block = [_head("Note"), write(report.note)]
+    lacking = make_printable(report.note).count(MISSING) - report.note.count(MISSING)
+    if lacking:
+        what = "one character" if lacking == 1 else f"{lacking} characters"
+        block += [
+            Spacer(0, 2),
+            write(f"{MISSING} stands for {what} that this document cannot print.", size=7.8, colour="soft"),
+        ]
+    return block
+
+
+def _compose_origin(report: Report) -> Block:
+    info = report.prediction.checkpoint
+    names = {"covid_mm": "covid_mm", "tensorflow": "TensorFlow", "keras": "Keras", "python": "Python"}
+    facts = {
+        "Checkpoint": info.name,
+        "SHA-256 of the weights": info.sha256,
+        "Network": info.pair,
+        "Trained on": info.trained_on,
+        "Trained": info.trained_at[:10],
+        "Software": ", ".join(f"{names.get(k, k)} {v}" for k, v in report.versions.items()),
+        "Report made": f"{report.date:%Y-%m-%d %H:%M:%S} UTC",
+    }
+    rows = [[write(name, size=8, colour="soft"), write(fact, size=8)] for name, fact in facts.items() if fact]
+    table = Table(rows, colWidths=[112, INNER - 112])
+    table.setStyle([*_plain(), ("TOPPADDING", (0, 0), (-1, -1), 1)])
+    return [_head("Network and software"), table]
+
+
+def _describe_label(reading: Reading) -> str:
+    text = CLASS_TITLES[reading.label]
+    if reading.probability is None or abs(reading.probability - reading.threshold) >= NEAR_THRESHOLD:
+        return text
+    side = "below" if reading.probability < reading.threshold else "above"
+    return f"{text}, just {side} the threshold"
+
+
+def _draw_probability(reading: Reading, width: float) -> list[Flowable] | Flowable:
+    if reading.probability is None:
+        return write("none", size=8.4)
+    bar = ProbabilityBar(reading.probability, reading.threshold, TONES[reading.label], width)
+    return [write(format_probability(reading.probability), size=8.4, bold=reading.answers), bar]
+
+
+def _write_share(share: dict[str, Any] | None) -> Flowable:
+    first, bracket, rest = format_share(share).partition(" (")
+    return write(f"{first}\n({rest}" if bracket else first, size=7.8)
+
+
+def _head(title: str) -> Table:
+    """A block's heading above a fine line."""
+    table = Table([[write(title, size=9.4, bold=True)]], colWidths=[INNER])
+    table.setStyle([*_plain(), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])
+    return table
+
+
+def _plain() -> list[Any]:
+    """A table without padding, aligned at the top."""
+    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
+    return [("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]
+
+
+def _tone_of(name: str) -> str:
+    return "#" + COLOURS[TONES[name]].hexval()[2:]
+
+
+def _decode(view: View) -> Image.Image:
+    """The view's pixels, grey; nothing but pixels leaves the file."""
+    data = base64.b64decode(view.url.partition(",")[2])
+    with Image.open(BytesIO(data)) as picture:
+        return picture.convert("L")
+
+
+def _lay_over(picture: Image.Image, heatmap: Any) -> Image.Image:
+    pixels = np.asarray(picture.convert("RGB"))
+    resized = resize_heatmap(heatmap, *pixels.shape[:2])
+    return Image.fromarray(blend_heatmap(pixels, resized, OPACITY))
