@@ -44,11 +44,6 @@ def make_printable(text: str) -> str:
 def write(text: str, *, size: float = BODY, colour: str = "ink", bold: bool = False) -> Paragraph:
     """Plain text as a paragraph: nothing in it is markup, its line ends are kept."""
     markup = escape(make_printable(text)).replace("\n", "<br/>")
-    return write_markup(markup, size=size, colour=colour, bold=bold)
-
-
-def write_markup(markup: str, *, size: float = BODY, colour: str = "ink", bold: bool = False) -> Paragraph:
-    """ReportLab's paragraph markup, already escaped."""
     style = ParagraphStyle(
         "report",
         fontName=BOLD if bold else REGULAR,

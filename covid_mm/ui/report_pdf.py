@@ -1,7 +1,8 @@
 """The study report as a PDF of one or two A4 pages, made in memory.
 
-The page is drawn top down from blocks; a block that does not fit moves to the second page whole.
-Should the second page be too full all the same, it is drawn smaller: there is never a third.
+The page is drawn top down from blocks. Where somewhat smaller images bring all of them on one page
+they are smaller; else the last blocks move to a second page whole. Should a page be too full all
+the same, it is drawn smaller: there is never a third.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image
@@ -38,7 +38,6 @@ from covid_mm.ui.report_parts import (
     make_printable,
     register_fonts,
     write,
-    write_markup,
 )
 from covid_mm.ui.result import NEAR_THRESHOLD, format_probability, format_threshold, join_modalities
 
@@ -48,7 +47,9 @@ SIDE, TOP, BOTTOM = 16 * mm, 31 * mm, 17 * mm
 INNER = WIDTH - 2 * SIDE
 ROOM = HEIGHT - TOP - BOTTOM
 GAP = 9.0  # points between two blocks
-FRAME_HEIGHT = {1: 230.0, 2: 156.0}  # points, by the number of images
+NO_BREAK = "\N{NO-BREAK SPACE}"
+ROUNDING = 0.01  # points that sums of heights may be off
+FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 118.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
 
 Block = Sequence[Flowable]
@@ -68,16 +69,14 @@ def render_pdf(report: Report) -> bytes:
 
 def _draw(report: Report) -> bytes:
     buffer = BytesIO()
-    canvas = Canvas(
-        buffer, pagesize=A4, invariant=1, pageCompression=1, lang="en", initialFontName=REGULAR
-    )
+    canvas = Canvas(buffer, pagesize=A4, invariant=1, pageCompression=1, lang="en", initialFontName=REGULAR)
     canvas.setTitle(TITLE)
     canvas.setSubject(RESEARCH_USE)
     for name in (canvas.setAuthor, canvas.setCreator, canvas.setProducer):
         name("covid_mm")
     canvas.setDateFormatter(lambda *_: report.date.strftime("D:%Y%m%d%H%M%SZ"))
     canvas.setViewerPreference("DisplayDocTitle", "true")
-    pages = _paginate(canvas, _compose(report))
+    pages = _paginate(canvas, report)
     for number, blocks in enumerate(pages, start=1):
         _draw_margins(canvas, report, number, len(pages))
         _draw_blocks(canvas, blocks)
@@ -86,12 +85,12 @@ def _draw(report: Report) -> bytes:
     return buffer.getvalue()
 
 
-def _compose(report: Report) -> list[Block]:
-    """The blocks in reading order."""
+def _compose(report: Report, frame_height: float) -> list[Block]:
+    """The blocks in reading order, with images in frames of this height."""
     blocks = [
         _compose_answer(report),
         _compose_notices(report),
-        _compose_images(report),
+        _compose_images(report, frame_height),
         _compose_readings(report),
         _compose_note(report),
         _compose_origin(report),
@@ -99,13 +98,24 @@ def _compose(report: Report) -> list[Block]:
     return [block for block in blocks if block]
 
 
-def _paginate(canvas: Canvas, blocks: list[Block]) -> list[list[Block]]:
-    used = 0.0
-    for count, block in enumerate(blocks):
-        used += _measure(canvas, block) + (GAP if count else 0.0)
-        if used > ROOM and count:
-            return [blocks[:count], blocks[count:]]
-    return [blocks]
+def _paginate(canvas: Canvas, report: Report) -> list[list[Block]]:
+    """One page where it can be, else two: lists of blocks."""
+    rows = len(report.analysis.views) if report.prediction.heatmaps else 1
+    most, least = FRAME_HEIGHTS[rows]
+    blocks = _compose(report, most)
+    excess = _total(canvas, blocks) - ROOM
+    if excess <= 0.0:
+        return [blocks]
+    if excess <= rows * (most - least):
+        return [_compose(report, most - excess / rows - ROUNDING)]
+    fitting = [count for count in range(1, len(blocks)) if _total(canvas, blocks[:count]) <= ROOM]
+    count = fitting[-1] if fitting else 1
+    return [blocks[:count], blocks[count:]]
+
+
+def _total(canvas: Canvas, blocks: list[Block]) -> float:
+    """Height of blocks one below another, points."""
+    return sum(_measure(canvas, block) for block in blocks) + GAP * (len(blocks) - 1)
 
 
 def _measure(canvas: Canvas, block: Block) -> float:
@@ -113,7 +123,7 @@ def _measure(canvas: Canvas, block: Block) -> float:
 
 
 def _draw_blocks(canvas: Canvas, blocks: list[Block]) -> None:
-    height = sum(_measure(canvas, block) for block in blocks) + GAP * (len(blocks) - 1)
+    height = _total(canvas, blocks)
     canvas.saveState()
     canvas.translate(SIDE, HEIGHT - TOP)
     if height > ROOM:
@@ -147,38 +157,43 @@ def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> No
     canvas.setFillColor(COLOURS["soft"])
     canvas.setFont(REGULAR, 7.5)
     name = make_printable(report.prediction.checkpoint.name)[:60]
-    canvas.drawString(SIDE, BOTTOM - 8 * mm, f"covid_mm {report.versions.get('covid_mm', '')}, checkpoint {name}")
+    canvas.drawString(
+        SIDE, BOTTOM - 8 * mm, f"covid_mm {report.versions.get('covid_mm', '')}, checkpoint {name}"
+    )
     canvas.drawRightString(WIDTH - SIDE, BOTTOM - 8 * mm, f"Page {number} of {pages}")
 
 
 def _compose_answer(report: Report) -> Block:
     prediction = report.prediction
     used = join_modalities(prediction.modalities)
-    source = f"from {used} together" if len(prediction.modalities) > 1 else f"from the {used} alone"
+    source = (
+        f"Answer from {used} together" if len(prediction.modalities) > 1 else f"Answer from the {used} alone"
+    )
+    if prediction.label == UNDETERMINED:
+        source = "No answer"
     tone = TONES[prediction.label]
     words: list[Flowable] = [
-        write(f"Answer {source}", size=8, colour="soft"),
+        write(source, size=8, colour="soft"),
         write(CLASS_TITLES[prediction.label], size=17, colour=tone, bold=True),
         Spacer(0, 3),
     ]
     code, agreement = describe_agreement(prediction)
     words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
-    figures: list[Flowable] = []
-    for name in CLASSES:
-        if name in prediction.probabilities:
-            shown = escape(format_probability(prediction.probabilities[name]))
-            title = f"{CLASS_TITLES[name]} "
-            figures.append(
-                write_markup(
-                    f'{title}<font name="{BOLD}" size="13" color="{_tone_of(name)}">{shown}</font>', size=9
-                )
-            )
-            figures.append(Spacer(0, 3))
-    if figures:
-        figures.insert(0, write("Calibrated probability", size=8, colour="soft"))
-    else:
-        figures.append(write("No probability: see the notices for the reason.", colour="warn"))
-    panel = Table([[words, figures]], colWidths=[INNER - 150, 150])
+    figures: list[Flowable] = [write("No probability: see the reasons below.", colour="warn")]
+    if prediction.probabilities:
+        rows = [
+            [
+                write(CLASS_TITLES[name]),
+                write(
+                    format_probability(prediction.probabilities[name]), size=13, colour=TONES[name], bold=True
+                ),
+            ]
+            for name in CLASSES
+        ]
+        table = Table(rows, colWidths=[92, 58])
+        table.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+        figures = [write("Calibrated probability", size=8, colour="soft"), Spacer(0, 2), table]
+    panel = Table([[words, figures]], colWidths=[INNER - 172, 172])
     panel.setStyle(
         [
             ("BACKGROUND", (0, 0), (-1, -1), COLOURS[f"{tone}-ground"]),
@@ -202,45 +217,59 @@ def _compose_notices(report: Report) -> Block:
     return [_head("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
 
 
-def _compose_images(report: Report) -> Block:
-    prediction, views = report.prediction, report.analysis.views
-    target = CLASS_TITLES[prediction.heatmap_class]
-    shown = [m for m in MODALITIES if m in views]
-    width, height = (INNER - 8) / 2, FRAME_HEIGHT[len(shown)]
+def _compose_images(report: Report, height: float) -> Block:
+    prediction = report.prediction
+    pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
+    width = (INNER - 8) / 2
+    titles = {m: f"{SLOT_TITLES[m]}: image" for m in pictures}
+    if not prediction.heatmaps:
+        frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
+        return [_head("Images"), _set_frames(frames, width)]
     block: list[Flowable] = [_head("Images and evidence")]
-    for modality in shown:
-        picture = _decode(views[modality])
-        heatmap = prediction.heatmaps.get(modality)
-        caption = f"{SLOT_TITLES[modality]}: {report.method}"
-        remark, overlay = "", picture
-        if heatmap is None:
-            remark, overlay, caption = "No map", None, f"{SLOT_TITLES[modality]}: no map"
-        elif not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
-            remark = f"No positive evidence for {target}"
-        else:
-            caption += f", highest {float(heatmap.max()):.2f}"
-            overlay = _lay_over(picture, heatmap)
-        rows = [
-            [ImageFrame(picture, width, height), ImageFrame(overlay, width, height, remark)],
-            [
-                write(f"{SLOT_TITLES[modality]}: image", size=7.8, colour="soft"),
-                write(caption, size=7.8, colour="soft"),
-            ],
-        ]
-        table = Table(rows, colWidths=[width + 8, width])
-        table.setStyle([*_plain(), ("TOPPADDING", (0, 1), (-1, 1), 2), ("BOTTOMPADDING", (0, 1), (-1, 1), 4)])
-        block.append(table)
-    if prediction.heatmaps:
-        words = f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
-        legend = Table([[ColourBar(128), write(words, size=7.8, colour="soft")]], colWidths=[136, INNER - 136])
-        legend.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
-        block.append(legend)
-    return block
+    for modality, picture in pictures.items():
+        evidence = _compose_evidence(report, modality, picture, width, height)
+        block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
+    target = CLASS_TITLES[prediction.heatmap_class]
+    words = (
+        f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
+    )
+    legend = Table([[ColourBar(128), write(words, size=7.8, colour="soft")]], colWidths=[136, INNER - 136])
+    legend.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+    return [*block, legend]
+
+
+def _compose_evidence(
+    report: Report, modality: str, picture: Image.Image, width: float, height: float
+) -> tuple[ImageFrame, str]:
+    """The frame with a modality's overlay, or with words in its place, and its caption."""
+    prediction = report.prediction
+    heatmap = prediction.heatmaps.get(modality)
+    title = SLOT_TITLES[modality]
+    if heatmap is None:
+        return ImageFrame(None, width, height, "No map"), f"{title}: no map"
+    if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
+        remark = f"No positive evidence for {CLASS_TITLES[prediction.heatmap_class]}"
+        return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
+    caption = f"{title}: {report.method}, highest {float(heatmap.max()):.2f}"
+    return ImageFrame(_lay_over(picture, heatmap), width, height), caption
+
+
+def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:
+    """One or two frames side by side, each above its caption."""
+    rows = [
+        [frame for frame, _ in frames],
+        [write(caption, size=7.8, colour="soft") for _, caption in frames],
+    ]
+    table = Table(rows, colWidths=[width + 8, width][: len(frames)], hAlign="LEFT")
+    table.setStyle([*_plain(), ("TOPPADDING", (0, 1), (-1, 1), 2), ("BOTTOMPADDING", (0, 1), (-1, 1), 4)])
+    return table
 
 
 def _compose_readings(report: Report) -> Block:
+    if all(reading.probability is None for reading in report.readings):
+        return []
     positive = CLASS_TITLES[CLASSES[POSITIVE]]
-    widths = [INNER - 90 - 104 - 54 - 86 - 86, 90, 104, 54, 86, 86]
+    widths = [INNER - 98 - 88 - 46 - 86 - 86, 98, 88, 46, 86, 86]
     titles = ["", "Says", f"Probability of {positive}", "Threshold", "Sensitivity", "Specificity"]
     rows: list[list[Any]] = [[write(title, size=7.6, colour="soft") for title in titles]]
     for reading in report.readings:
@@ -281,12 +310,12 @@ def _explain_threshold(report: Report) -> str:
         words = ["No threshold was applied: there is no answer."]
     else:
         words = [
-            f"The answer is that of {answering.title}, called {positive} from a probability of"
+            f"Answered by {answering.title}: called {positive} from a probability of"
             f" {format_threshold(answering.threshold)} on."
         ]
         accuracy = answering.measured["accuracy"]
         words.append(
-            f"It read {format_share(accuracy)} of the validation studies rightly."
+            f"Accuracy on validation: {format_share(accuracy).replace(' ', NO_BREAK)}."
             if accuracy
             else "Its accuracy at this threshold was not measured."
         )
@@ -358,10 +387,6 @@ def _plain() -> list[Any]:
     """A table without padding, aligned at the top."""
     sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
     return [("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]
-
-
-def _tone_of(name: str) -> str:
-    return "#" + COLOURS[TONES[name]].hexval()[2:]
 
 
 def _decode(view: View) -> Image.Image:
