@@ -190,19 +190,18 @@ def _compose_answer(report: Report) -> Block:
             ]
             for name in CLASSES
         ]
-        table = Table(rows, colWidths=[92, 58])
-        table.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+        table = _arrange(rows, [92, 58], ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
         figures = [write("Calibrated probability", size=8, colour="soft"), Spacer(0, 2), table]
-    panel = Table([[words, figures]], colWidths=[INNER - 172, 172])
-    panel.setStyle(
-        [
-            ("BACKGROUND", (0, 0), (-1, -1), COLOURS[f"{tone}-ground"]),
-            ("LINEBEFORE", (0, 0), (0, -1), 3, COLOURS[tone]),
-            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-            ("LEFTPADDING", (0, 0), (-1, -1), 11),
-            ("TOPPADDING", (0, 0), (-1, -1), 6),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), 7),
-        ]
+    panel = _arrange(
+        [[words, figures]],
+        [INNER - 172, 172],
+        ("BACKGROUND", (0, 0), (-1, -1), COLOURS[f"{tone}-ground"]),
+        ("LINEBEFORE", (0, 0), (0, -1), 3, COLOURS[tone]),
+        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 11),
+        ("RIGHTPADDING", (0, 0), (0, 0), 8),
+        ("TOPPADDING", (0, 0), (-1, -1), 6),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 7),
     )
     return [panel]
 
@@ -212,8 +211,7 @@ def _compose_notices(report: Report) -> Block:
     if not notices:
         return []
     rows = [[write("!", bold=True, colour="warn"), write(notice.message)] for notice in notices]
-    table = Table(rows, colWidths=[12, INNER - 12])
-    table.setStyle([*_plain(), ("TOPPADDING", (0, 0), (-1, -1), 1.5)])
+    table = _arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
     return [_head("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
 
 
@@ -233,8 +231,11 @@ def _compose_images(report: Report, height: float) -> Block:
     words = (
         f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
     )
-    legend = Table([[ColourBar(128), write(words, size=7.8, colour="soft")]], colWidths=[136, INNER - 136])
-    legend.setStyle([*_plain(), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
+    legend = _arrange(
+        [[ColourBar(128), write(words, size=7.8, colour="soft")]],
+        [136, INNER - 136],
+        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+    )
     return [*block, legend]
 
 
@@ -260,8 +261,12 @@ def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:
         [frame for frame, _ in frames],
         [write(caption, size=7.8, colour="soft") for _, caption in frames],
     ]
-    table = Table(rows, colWidths=[width + 8, width][: len(frames)], hAlign="LEFT")
-    table.setStyle([*_plain(), ("TOPPADDING", (0, 1), (-1, 1), 2), ("BOTTOMPADDING", (0, 1), (-1, 1), 4)])
+    table = _arrange(
+        rows,
+        [width + 8, width][: len(frames)],
+        ("TOPPADDING", (0, 1), (-1, 1), 2),
+        ("BOTTOMPADDING", (0, 1), (-1, 1), 4),
+    )
     return table
 
 
@@ -283,17 +288,16 @@ def _compose_readings(report: Report) -> Block:
                 _write_share(reading.measured["specificity"]),
             ]
         )
-    table = Table(rows, colWidths=widths)
-    table.setStyle(
-        [
-            ("LEFTPADDING", (0, 0), (-1, -1), 0),
-            ("RIGHTPADDING", (0, 0), (-1, -1), 5),
-            ("TOPPADDING", (0, 0), (-1, -1), 2.5),
-            ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
-            ("VALIGN", (0, 1), (-1, -1), "MIDDLE"),
-            ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
-            ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
-        ]
+    table = _arrange(
+        rows,
+        widths,
+        ("LEFTPADDING", (0, 0), (-1, -1), 0),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 5),
+        ("TOPPADDING", (0, 0), (-1, -1), 2.5),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
+        ("VALIGN", (0, 1), (-1, -1), "MIDDLE"),
+        ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+        ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
     )
     return [
         _head("What each reading says, and how well it read the validation images"),
@@ -351,8 +355,7 @@ def _compose_origin(report: Report) -> Block:
         "Report made": f"{report.date:%Y-%m-%d %H:%M:%S} UTC",
     }
     rows = [[write(name, size=8, colour="soft"), write(fact, size=8)] for name, fact in facts.items() if fact]
-    table = Table(rows, colWidths=[112, INNER - 112])
-    table.setStyle([*_plain(), ("TOPPADDING", (0, 0), (-1, -1), 1)])
+    table = _arrange(rows, [112, INNER - 112], ("TOPPADDING", (0, 0), (-1, -1), 1))
     return [_head("Network and software"), table]
 
 
@@ -378,15 +381,18 @@ def _write_share(share: dict[str, Any] | None) -> Flowable:
 
 def _head(title: str) -> Table:
     """A block's heading above a fine line."""
-    table = Table([[write(title, size=9.4, bold=True)]], colWidths=[INNER])
-    table.setStyle([*_plain(), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])
+    table = _arrange([[write(title, size=9.4, bold=True)]], [INNER], ("BOTTOMPADDING", (0, 0), (-1, -1), 3))
     return table
 
 
-def _plain() -> list[Any]:
-    """A table without padding, aligned at the top."""
+def _arrange(rows: list[list[Any]], widths: list[float], *commands: tuple[Any, ...]) -> Table:
+    """A table in the report's font, without padding and aligned at the top where commands say nothing."""
+    whole = ((0, 0), (-1, -1))
     sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-    return [("VALIGN", (0, 0), (-1, -1), "TOP"), *((side, (0, 0), (-1, -1), 0) for side in sides)]
+    table = Table(rows, colWidths=widths)
+    plain = [("FONTNAME", *whole, REGULAR), ("VALIGN", *whole, "TOP"), *((side, *whole, 0) for side in sides)]
+    table.setStyle([*plain, *commands])
+    return table
 
 
 def _decode(view: View) -> Image.Image:
