@@ -1,21 +1,24 @@
-"""What the report is drawn with: fonts, text styles, and its three drawings.
+"""What the report is drawn with: fonts, text, tables, and its three drawings.
 
 ReportLab keeps fonts in a registry of its own, by name; the names here are this project's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from xml.sax.saxutils import escape
 
 from PIL import Image
 from reportlab.lib.colors import HexColor
+from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import Flowable, Paragraph
+from reportlab.platypus import Flowable, Paragraph, Table
 
 from covid_mm.explain.overlay import draw_colour_bar
 from covid_mm.ui.static import ASSETS
@@ -24,7 +27,11 @@ from covid_mm.ui.style import LIGHT
 REGULAR, BOLD = "covid-mm-regular", "covid-mm-bold"
 MISSING = "□"  # drawn for each character that the font lacks
 BODY = 8.8  # points
+SIDE = 16 * mm
+INNER = A4[0] - 2 * SIDE  # points, the text's width
 COLOURS = {name: HexColor(value) for name, value in LIGHT.items()}
+
+Block = Sequence[Flowable]  # parts that stay together, one below another, each INNER wide at most
 
 
 def register_fonts() -> None:
@@ -52,6 +59,22 @@ def write(text: str, *, size: float = BODY, colour: str = "ink", bold: bool = Fa
         textColor=COLOURS[colour],
     )
     return Paragraph(markup, style)
+
+
+def write_heading(title: str) -> Table:
+    """A block's heading above a fine line."""
+    table = arrange([[write(title, size=9.4, bold=True)]], [INNER], ("BOTTOMPADDING", (0, 0), (-1, -1), 3))
+    return table
+
+
+def arrange(rows: list[list[Any]], widths: list[float], *commands: tuple[Any, ...]) -> Table:
+    """A table in the report's font, without padding and aligned at the top where commands say nothing."""
+    whole = ((0, 0), (-1, -1))
+    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
+    table = Table(rows, colWidths=widths)
+    plain = [("FONTNAME", *whole, REGULAR), ("VALIGN", *whole, "TOP"), *((side, *whole, 0) for side in sides)]
+    table.setStyle([*plain, *commands])
+    return table
 
 
 @cache

@@ -7,44 +7,40 @@ the same, it is drawn smaller: there is never a third.
 
 from __future__ import annotations
 
-import base64
 import threading
-from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Spacer, Table
+from reportlab.platypus import Flowable, Spacer
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
-from covid_mm.ui.analysis import SLOT_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
 from covid_mm.ui.model_tab import format_share
-from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import UNDETERMINED, Reading, Report, describe_agreement
+from covid_mm.ui.report_images import compose_images
 from covid_mm.ui.report_parts import (
     BODY,
     BOLD,
     COLOURS,
+    INNER,
     MISSING,
     REGULAR,
-    ColourBar,
-    ImageFrame,
+    SIDE,
+    Block,
     ProbabilityBar,
+    arrange,
     make_printable,
     register_fonts,
     write,
+    write_heading,
 )
 from covid_mm.ui.result import NEAR_THRESHOLD, format_probability, format_threshold, join_modalities
 
 TITLE = "Chest CT and X-ray: study report"
 WIDTH, HEIGHT = A4  # points
-SIDE, TOP, BOTTOM = 16 * mm, 31 * mm, 17 * mm
-INNER = WIDTH - 2 * SIDE
+TOP, BOTTOM = 31 * mm, 17 * mm
 ROOM = HEIGHT - TOP - BOTTOM
 GAP = 9.0  # points between two blocks
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -52,7 +48,6 @@ ROUNDING = 0.01  # points that sums of heights may be off
 FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 118.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
 
-Block = Sequence[Flowable]
 _drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
 
 
@@ -90,7 +85,7 @@ def _compose(report: Report, frame_height: float) -> list[Block]:
     blocks = [
         _compose_answer(report),
         _compose_notices(report),
-        _compose_images(report, frame_height),
+        compose_images(report, frame_height),
         _compose_readings(report),
         _compose_note(report),
         _compose_origin(report),
@@ -190,9 +185,9 @@ def _compose_answer(report: Report) -> Block:
             ]
             for name in CLASSES
         ]
-        table = _arrange(rows, [92, 58], ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
+        table = arrange(rows, [92, 58], ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
         figures = [write("Calibrated probability", size=8, colour="soft"), Spacer(0, 2), table]
-    panel = _arrange(
+    panel = arrange(
         [[words, figures]],
         [INNER - 172, 172],
         ("BACKGROUND", (0, 0), (-1, -1), COLOURS[f"{tone}-ground"]),
@@ -211,63 +206,8 @@ def _compose_notices(report: Report) -> Block:
     if not notices:
         return []
     rows = [[write("!", bold=True, colour="warn"), write(notice.message)] for notice in notices]
-    table = _arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
-    return [_head("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
-
-
-def _compose_images(report: Report, height: float) -> Block:
-    prediction = report.prediction
-    pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
-    width = (INNER - 8) / 2
-    titles = {m: f"{SLOT_TITLES[m]}: image" for m in pictures}
-    if not prediction.heatmaps:
-        frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
-        return [_head("Images"), _set_frames(frames, width)]
-    block: list[Flowable] = [_head("Images and evidence")]
-    for modality, picture in pictures.items():
-        evidence = _compose_evidence(report, modality, picture, width, height)
-        block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
-    target = CLASS_TITLES[prediction.heatmap_class]
-    words = (
-        f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
-    )
-    legend = _arrange(
-        [[ColourBar(128), write(words, size=7.8, colour="soft")]],
-        [136, INNER - 136],
-        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-    )
-    return [*block, legend]
-
-
-def _compose_evidence(
-    report: Report, modality: str, picture: Image.Image, width: float, height: float
-) -> tuple[ImageFrame, str]:
-    """The frame with a modality's overlay, or with words in its place, and its caption."""
-    prediction = report.prediction
-    heatmap = prediction.heatmaps.get(modality)
-    title = SLOT_TITLES[modality]
-    if heatmap is None:
-        return ImageFrame(None, width, height, "No map"), f"{title}: no map"
-    if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
-        remark = f"No positive evidence for {CLASS_TITLES[prediction.heatmap_class]}"
-        return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
-    caption = f"{title}: {report.method}, highest {float(heatmap.max()):.2f}"
-    return ImageFrame(_lay_over(picture, heatmap), width, height), caption
-
-
-def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:
-    """One or two frames side by side, each above its caption."""
-    rows = [
-        [frame for frame, _ in frames],
-        [write(caption, size=7.8, colour="soft") for _, caption in frames],
-    ]
-    table = _arrange(
-        rows,
-        [width + 8, width][: len(frames)],
-        ("TOPPADDING", (0, 1), (-1, 1), 2),
-        ("BOTTOMPADDING", (0, 1), (-1, 1), 4),
-    )
-    return table
+    table = arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
+    return [write_heading("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
 
 
 def _compose_readings(report: Report) -> Block:
@@ -288,7 +228,7 @@ def _compose_readings(report: Report) -> Block:
                 _write_share(reading.measured["specificity"]),
             ]
         )
-    table = _arrange(
+    table = arrange(
         rows,
         widths,
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
@@ -300,7 +240,7 @@ def _compose_readings(report: Report) -> Block:
         ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
     )
     return [
-        _head("What each reading says, and how well it read the validation images"),
+        write_heading("What each reading says, and how well it read the validation images"),
         table,
         Spacer(0, 3),
         write(_explain_threshold(report), size=8, colour="soft"),
@@ -331,7 +271,7 @@ def _explain_threshold(report: Report) -> str:
 def _compose_note(report: Report) -> Block:
     if not report.note:
         return []
-    block = [_head("Note"), write(report.note)]
+    block = [write_heading("Note"), write(report.note)]
     lacking = make_printable(report.note).count(MISSING) - report.note.count(MISSING)
     if lacking:
         what = "one character" if lacking == 1 else f"{lacking} characters"
@@ -355,8 +295,8 @@ def _compose_origin(report: Report) -> Block:
         "Report made": f"{report.date:%Y-%m-%d %H:%M:%S} UTC",
     }
     rows = [[write(name, size=8, colour="soft"), write(fact, size=8)] for name, fact in facts.items() if fact]
-    table = _arrange(rows, [112, INNER - 112], ("TOPPADDING", (0, 0), (-1, -1), 1))
-    return [_head("Network and software"), table]
+    table = arrange(rows, [112, INNER - 112], ("TOPPADDING", (0, 0), (-1, -1), 1))
+    return [write_heading("Network and software"), table]
 
 
 def _describe_label(reading: Reading) -> str:
@@ -377,32 +317,3 @@ def _draw_probability(reading: Reading, width: float) -> list[Flowable] | Flowab
 def _write_share(share: dict[str, Any] | None) -> Flowable:
     first, bracket, rest = format_share(share).partition(" (")
     return write(f"{first}\n({rest}" if bracket else first, size=7.8)
-
-
-def _head(title: str) -> Table:
-    """A block's heading above a fine line."""
-    table = _arrange([[write(title, size=9.4, bold=True)]], [INNER], ("BOTTOMPADDING", (0, 0), (-1, -1), 3))
-    return table
-
-
-def _arrange(rows: list[list[Any]], widths: list[float], *commands: tuple[Any, ...]) -> Table:
-    """A table in the report's font, without padding and aligned at the top where commands say nothing."""
-    whole = ((0, 0), (-1, -1))
-    sides = ("LEFTPADDING", "RIGHTPADDING", "TOPPADDING", "BOTTOMPADDING")
-    table = Table(rows, colWidths=widths)
-    plain = [("FONTNAME", *whole, REGULAR), ("VALIGN", *whole, "TOP"), *((side, *whole, 0) for side in sides)]
-    table.setStyle([*plain, *commands])
-    return table
-
-
-def _decode(view: View) -> Image.Image:
-    """The view's pixels, grey; nothing but pixels leaves the file."""
-    data = base64.b64decode(view.url.partition(",")[2])
-    with Image.open(BytesIO(data)) as picture:
-        return picture.convert("L")
-
-
-def _lay_over(picture: Image.Image, heatmap: Any) -> Image.Image:
-    pixels = np.asarray(picture.convert("RGB"))
-    resized = resize_heatmap(heatmap, *pixels.shape[:2])
-    return Image.fromarray(blend_heatmap(pixels, resized, OPACITY))
