@@ -19,6 +19,7 @@ from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrang
 
 
 def compose_images(report: Report, height: float) -> Block:
+    """Each image beside its overlay, in frames of this height; the images alone where there is no map."""
     prediction = report.prediction
     pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
     width = (INNER - 8) / 2
