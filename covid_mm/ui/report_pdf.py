@@ -45,7 +45,7 @@ ROOM = HEIGHT - TOP - BOTTOM
 GAP = 9.0  # points between two blocks
 NO_BREAK = "\N{NO-BREAK SPACE}"
 ROUNDING = 0.01  # points that sums of heights may be off
-FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 118.0)}  # points, by the rows of images: at most, at least
+FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 112.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
 
 _drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
@@ -139,7 +139,7 @@ def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> No
     canvas.drawString(SIDE, HEIGHT - 16.5 * mm, TITLE)
     canvas.setFont(REGULAR, BODY)
     canvas.setFillColor(COLOURS["soft"])
-    canvas.drawRightString(WIDTH - SIDE, HEIGHT - 16.5 * mm, f"{report.date:%Y-%m-%d %H:%M} UTC")
+    canvas.drawRightString(WIDTH - SIDE, HEIGHT - 16.5 * mm, f"{report.date:%Y-%m-%d %H:%M:%S} UTC")
     canvas.setFillColor(COLOURS["warn-ground"])
     canvas.rect(SIDE, HEIGHT - 26.5 * mm, INNER, 6 * mm, stroke=0, fill=1)
     canvas.setFillColor(COLOURS["warn"])
@@ -289,10 +289,8 @@ def _compose_origin(report: Report) -> Block:
         "Checkpoint": info.name,
         "SHA-256 of the weights": info.sha256,
         "Network": info.pair,
-        "Trained on": info.trained_on,
-        "Trained": info.trained_at[:10],
+        "Trained on": f"{info.trained_on} ({info.trained_at[:10]})" if info.trained_at else info.trained_on,
         "Software": ", ".join(f"{names.get(k, k)} {v}" for k, v in report.versions.items()),
-        "Report made": f"{report.date:%Y-%m-%d %H:%M:%S} UTC",
     }
     rows = [[write(name, size=8, colour="soft"), write(fact, size=8)] for name, fact in facts.items() if fact]
     table = arrange(rows, [112, INNER - 112], ("TOPPADDING", (0, 0), (-1, -1), 1))

@@ -108,7 +108,7 @@ def test_two_images_that_agree(agreeing):
     reader = open_pdf(agreeing, "Fever & cough for five days.")
     text = read_text(reader)
     prediction = agreeing.prediction
-    assert f"{TITLE} 2026-03-04 05:06 UTC" in text
+    assert f"{TITLE} 2026-03-04 05:06:07 UTC" in text
     assert "Answer from CT and X-ray together COVID-19 pneumonia" in text
     assert "CT and X-ray agree: each alone says COVID-19 pneumonia." in text
     for value in (
