@@ -5,6 +5,8 @@ page.py       the events' functions and the layout
 analysis.py   two uploads -> an answer or a sentence; shared by the page and the API
 result.py     an answer as HTML
 pictures.py   arrays as pictures inside the page
+report.py     what a study's report says, and its JSON
+report_pdf.py draws it: pages and text, with report_images.py and report_parts.py
 slot.py       the image slot, with assets/slot.html and assets/slot.js
 static.py     reads assets/
 style.py      the theme, with assets/page.css; assets/page.js is the page's own behaviour

@@ -1,0 +1,227 @@
+"""The study report: what it holds, and the same as JSON; report_pdf.py draws it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from covid_mm import __version__
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.errors import UsageError
+from covid_mm.serving.prediction import Prediction
+from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
+from covid_mm.ui.model_tab import HEAD_TITLES, SPLITS
+from covid_mm.ui.result import join_modalities
+
+NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long
+NOTE_LINES = 20  # lines as typed, before the report breaks long ones
+GRAD_CAM = "Grad-CAM"
+PACKAGES = ("tensorflow", "keras")  # named in the report beside covid_mm and Python
+MEASURES = ("accuracy", "sensitivity", "specificity")
+UNDETERMINED = "undetermined"
+LINE_ENDS = re.compile("\r\n|[\r\n\v\f\x85\u2028\u2029]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one head says of the study, and what it was measured to be worth.
+
+    head: `fused`, `ct` or `xray`. answers: whether the study's answer is this head's.
+    label: a class, or `undetermined`; then probability is None.
+    probability: of covid19_pneumonia, 0..1, calibrated. threshold: from where on it is positive.
+    measured: accuracy, sensitivity, specificity -> the share as meta.json keeps it (successes,
+    total, value, low, high), None where it was not measured at this threshold.
+    """
+
+    head: str
+    title: str
+    answers: bool
+    label: str
+    probability: float | None
+    threshold: float
+    measured: dict[str, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report says, built by `make_report`; it holds no file name and no identifier.
+
+    note: free text, cleaned. date: when it was made, UTC. method: of the heatmaps.
+    protocol: how the validation images were split off, a sentence or empty.
+    versions: package -> version.
+    """
+
+    analysis: Analysis
+    readings: tuple[Reading, ...]
+    note: str
+    date: datetime
+    method: str
+    protocol: str
+    versions: dict[str, str]
+
+    @property
+    def prediction(self) -> Prediction:
+        """The answer that is reported."""
+        return self.analysis.prediction
+
+    @property
+    def answering(self) -> Reading | None:
+        """The head whose answer is the study's; None where it is undetermined."""
+        return next((reading for reading in self.readings if reading.answers), None)
+
+
+def make_report(
+    analysis: Analysis,
+    meta: Mapping[str, Any],
+    *,
+    date: datetime,
+    note: str | None = "",
+    method: str = GRAD_CAM,
+    versions: Mapping[str, str] | None = None,
+) -> Report:
+    """Gather what the report of one study says.
+
+    Args:
+        analysis: the study's answer with its images and thresholds.
+        meta: the checkpoint's meta.json; what it lacks is reported as not measured.
+        date: when the report is made, with its time zone.
+        note: free text of the user, at most NOTE_LENGTH characters and NOTE_LINES lines.
+        method: name of the heatmaps' method.
+        versions: package -> version; those of this process without it.
+
+    Raises:
+        UsageError: a note that is too long, or a date without a time zone.
+    """
+    if date.tzinfo is None:
+        raise UsageError("The report's date must have a time zone, but this one has none; give one in UTC.")
+    measured = meta.get("metrics", {}).get("validation", {})
+    return Report(
+        analysis=analysis,
+        readings=tuple(_read_heads(analysis, measured)),
+        note=clean_note(note or ""),
+        date=date.astimezone(UTC).replace(microsecond=0),
+        method=method,
+        protocol=SPLITS.get(meta.get("split", {}).get("protocol", ""), "") if measured else "",
+        versions=dict(versions) if versions is not None else find_versions(),
+    )
+
+
+def describe_report(report: Report) -> dict[str, Any]:
+    """The report as a JSON object: that of `diagnose`, and what the PDF says beyond it.
+
+    images: modality -> data URL of the image as shown. thresholds: head -> its threshold and the
+    shares measured there on validation, null where not measured. date: ISO 8601, UTC.
+    """
+    prediction = report.prediction
+    described = describe_prediction(prediction)
+    answering = report.answering
+    code, message = describe_agreement(prediction)
+    return described | {
+        "checkpoint": described["checkpoint"] | {"trained_at": prediction.checkpoint.trained_at},
+        "answered_by": answering.head if answering else None,
+        "agreement": {"code": code, "message": message},
+        "thresholds": {r.head: {"threshold": r.threshold, **r.measured} for r in report.readings},
+        "heatmap_class": prediction.heatmap_class,
+        "heatmap_method": report.method,
+        "images": {m: view.url for m, view in report.analysis.views.items()},
+        "note": report.note,
+        "date": report.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": report.versions,
+        "research_use": RESEARCH_USE,
+    }
+
+
+def describe_agreement(prediction: Prediction) -> tuple[str, str]:
+    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
+    labels = {m: answer.label for m, answer in prediction.branches.items()}
+    if prediction.label == UNDETERMINED or UNDETERMINED in labels.values():
+        return UNDETERMINED, "There is no answer, so CT and X-ray are not compared."
+    if len(labels) < 2:
+        used = join_modalities(prediction.modalities)
+        return "single", f"Only the {used} was given; there is no second image to compare it with."
+    if len(set(labels.values())) > 1:
+        said = ", ".join(f"the {MODALITY_TITLES[m]} alone says {CLASS_TITLES[n]}" for m, n in labels.items())
+        return "disagree", f"CT and X-ray disagree: {said}."
+    shared = next(iter(labels.values()))
+    sentence = f"CT and X-ray agree: each alone says {CLASS_TITLES[shared]}"
+    if shared != prediction.label:
+        return "agree", f"{sentence}, but together they give {CLASS_TITLES[prediction.label]}."
+    return "agree", f"{sentence}."
+
+
+def clean_note(note: str) -> str:
+    """The note in composed Unicode (NFC) with plain line ends; control characters become U+FFFD.
+
+    Marks that only steer the writing direction or join signs are left out: they could make the
+    report read otherwise than it is stored.
+
+    Raises:
+        UsageError: more than NOTE_LENGTH characters or NOTE_LINES lines.
+    """
+    text = "\n".join(LINE_ENDS.split(note)).replace("\t", " ").strip()
+    if len(text) > NOTE_LENGTH:
+        raise UsageError(f"The note has {len(text)} characters, at most {NOTE_LENGTH} fit; shorten it.")
+    if (lines := text.count("\n") + 1) > NOTE_LINES:
+        raise UsageError(f"The note has {lines} lines, at most {NOTE_LINES} fit; join some of them.")
+    return "".join(_clean_character(sign) for sign in unicodedata.normalize("NFC", text)).strip()
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of covid_mm, PACKAGES and Python in this process; nothing is imported for it."""
+    versions = {"covid_mm": __version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions | {"python": platform.python_version()}
+
+
+def _clean_character(sign: str) -> str:
+    category = unicodedata.category(sign)
+    if category == "Cf":
+        return ""
+    return REPLACEMENT if category in ("Cc", "Cs") and sign != "\n" else sign
+
+
+def _read_heads(analysis: Analysis, measured: Mapping[str, Any]) -> list[Reading]:
+    """The heads of this study: together where it has two images, then each image alone."""
+    prediction = analysis.prediction
+    together = len(prediction.modalities) > 1
+    answering = FUSED if together else prediction.modalities[0]
+    readings = []
+    for head in ((FUSED,) if together else ()) + prediction.modalities:
+        branch = prediction.branches.get(head)
+        if head == answering:
+            label, probabilities = prediction.label, prediction.probabilities
+        elif branch is not None:
+            label, probabilities = branch.label, branch.probabilities
+        else:
+            label, probabilities = UNDETERMINED, {}
+        threshold = analysis.thresholds[head]
+        readings.append(
+            Reading(
+                head=head,
+                title=HEAD_TITLES[head],
+                answers=head == answering and label != UNDETERMINED,
+                label=label,
+                probability=probabilities.get(CLASSES[POSITIVE]),
+                threshold=threshold,
+                measured=_measure(measured.get(head, {}), threshold),
+            )
+        )
+    return readings
+
+
+def _measure(figures: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any] | None]:
+    """A head's shares, where they were measured at this very threshold."""
+    if abs(figures.get("threshold", threshold) - threshold) > 1e-9:
+        return dict.fromkeys(MEASURES)
+    return {measure: figures.get(measure) for measure in MEASURES}

@@ -1,0 +1,87 @@
+"""The report's images, each beside its overlay, with the colour scale below."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from reportlab.platypus import Flowable, Table
+
+from covid_mm.config import CLASS_TITLES, MODALITIES
+from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.ui.analysis import SLOT_TITLES
+from covid_mm.ui.pictures import OPACITY, View
+from covid_mm.ui.report import Report
+from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
+
+
+def compose_images(report: Report, height: float) -> Block:
+    """Each image beside its overlay, in frames of this height; the images alone where there is no map."""
+    prediction = report.prediction
+    pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
+    width = (INNER - 8) / 2
+    titles = {m: f"{SLOT_TITLES[m]}: image" for m in pictures}
+    if not prediction.heatmaps:
+        frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
+        return [write_heading("Images"), _set_frames(frames, width)]
+    block: list[Flowable] = [write_heading("Images and evidence")]
+    for modality, picture in pictures.items():
+        evidence = _compose_evidence(report, modality, picture, width, height)
+        block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
+    target = CLASS_TITLES[prediction.heatmap_class]
+    words = (
+        f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
+    )
+    legend = arrange(
+        [[ColourBar(128), write(words, size=7.8, colour="soft")]],
+        [136, INNER - 136],
+        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+    )
+    return [*block, legend]
+
+
+def _compose_evidence(
+    report: Report, modality: str, picture: Image.Image, width: float, height: float
+) -> tuple[ImageFrame, str]:
+    """The frame with a modality's overlay, or with words in its place, and its caption."""
+    prediction = report.prediction
+    heatmap = prediction.heatmaps.get(modality)
+    title = SLOT_TITLES[modality]
+    if heatmap is None:
+        return ImageFrame(None, width, height, "No map"), f"{title}: no map"
+    if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
+        remark = f"No positive evidence for {CLASS_TITLES[prediction.heatmap_class]}"
+        return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
+    caption = f"{title}: {report.method}, highest {float(heatmap.max()):.2f}"
+    return ImageFrame(_lay_over(picture, heatmap), width, height), caption
+
+
+def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:
+    """One or two frames side by side, each above its caption."""
+    rows = [
+        [frame for frame, _ in frames],
+        [write(caption, size=7.8, colour="soft") for _, caption in frames],
+    ]
+    table = arrange(
+        rows,
+        [width + 8, width][: len(frames)],
+        ("TOPPADDING", (0, 1), (-1, 1), 2),
+        ("BOTTOMPADDING", (0, 1), (-1, 1), 4),
+    )
+    return table
+
+
+def _decode(view: View) -> Image.Image:
+    """The view's pixels, grey; nothing but pixels leaves the file."""
+    data = base64.b64decode(view.url.partition(",")[2])
+    with Image.open(BytesIO(data)) as picture:
+        return picture.convert("L")
+
+
+def _lay_over(picture: Image.Image, heatmap: Any) -> Image.Image:
+    pixels = np.asarray(picture.convert("RGB"))
+    resized = resize_heatmap(heatmap, *pixels.shape[:2])
+    return Image.fromarray(blend_heatmap(pixels, resized, OPACITY))
