@@ -7,6 +7,7 @@
     +-- WeightsError        initial weights cannot be had or do not fit the network
     +-- TrainingError       training cannot start, go on, or be resumed
     +-- UsageError          options that contradict one another
+    +-- Cancelled           long work was stopped because the user asked for it
 
 Each message is one sentence or two that say what was expected, what came, and what to do.
 The commands print it on standard error and leave with exit code 2; no traceback.
@@ -41,3 +42,7 @@ class TrainingError(CovidMMError):
 
 class UsageError(CovidMMError):
     """Options that contradict one another or name something that does not exist."""
+
+
+class Cancelled(CovidMMError):
+    """Long work was stopped because the user asked for it."""

@@ -56,7 +56,10 @@ def toy_backbones() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, real in list(backbones._BY_NAME.items()):
             toy = dataclasses.replace(
-                real, build=make_build(real.evidence_layer, real.last_block_input), smallest=32
+                real,
+                build=make_build(real.evidence_layer, real.last_block_input),
+                fine_layer="entry_relu",
+                smallest=32,
             )
             patch.setitem(backbones._BY_NAME, name, toy)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
     )
+    parser.add_argument(
+        "--method",
+        choices=("grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam"),
+        default="grad_cam",
+        help="how the heatmaps are made (default: grad_cam, on the checkpoint's fixed scale)",
+    )
+    parser.add_argument(
+        "--layer",
+        choices=("coarse", "fine"),
+        default="coarse",
+        help="where: the last convolution, or an earlier one with a finer grid",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
 
 
@@ -35,7 +48,11 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    prediction = load_predictor(options.checkpoint).predict(ct=options.ct, xray=options.xray)
+    predictor = load_predictor(options.checkpoint)
+    prediction = predictor.predict(ct=options.ct, xray=options.xray)
+    if options.heatmaps and prediction.probabilities:
+        explained = predictor.explain(options.ct, options.xray, method=options.method, layer=options.layer)
+        prediction = dataclasses.replace(prediction, heatmaps=dict(explained.heatmaps))
     files = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
     if options.json:
         print(json.dumps(prediction.to_dict(files), indent=2, allow_nan=False))
@@ -74,14 +91,17 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
     from covid_mm.config import CLASSES, POSITIVE
 
     positive = CLASSES[POSITIVE]
-    threshold = prediction.checkpoint.decision_threshold
-    lines = [
-        f"{CLASS_TITLES[prediction.label]}: probability of {CLASS_TITLES[positive]}"
-        f" {prediction.probabilities[positive]:.3f}, threshold {threshold:g}"
-    ]
+    first = CLASS_TITLES[prediction.label]
+    if prediction.probabilities:
+        first += (
+            f": probability of {CLASS_TITLES[positive]} {prediction.probabilities[positive]:.3f},"
+            f" threshold {prediction.checkpoint.decision_threshold:g}"
+        )
+    lines = [first]
     lines += [
         f"  {MODALITY_TITLES[modality]} alone: {CLASS_TITLES[answer.label]} ({answer.probabilities[positive]:.3f})"
         for modality, answer in prediction.branches.items()
+        if answer.probabilities
     ]
     lines += [f"  note: {notice.message}" for notice in prediction.warnings]
     lines += [f"  heatmap: {file}" for file in files.values()]

@@ -32,8 +32,10 @@ class Backbone:
 
     build: the keras.applications function. scaling: the ImageNet convention of its weights.
     evidence_layer: the last convolution's output (after its normalisation and activation), where
-    Grad-CAM looks. last_block_input: the layer whose output feeds the last block, so that
-    everything up to it is frozen by `--fine-tune last-block`. smallest: least image side, pixels.
+    Grad-CAM looks. fine_layer: an earlier one, with a grid of 7 to 10 cells a side at 150 pixels
+    (18 in VGG16, whose last convolution has 9 already). last_block_input: the layer whose output
+    feeds the last block, so that everything up to it is frozen by `--fine-tune last-block`.
+    smallest: least image side, pixels.
     relative_cost: of a forward pass at 150 pixels, MobileNet's being 1 (measured on two cores).
     """
 
@@ -42,6 +44,7 @@ class Backbone:
     build: Callable[..., Any]
     scaling: Scaling
     evidence_layer: str
+    fine_layer: str
     last_block_input: str
     relative_cost: float
     smallest: int = 32
@@ -55,6 +58,7 @@ _TABLE = (
         "caffe",
         "conv5_block3_out",
         "conv4_block6_out",
+        "conv4_block6_out",
         relative_cost=5.0,
     ),
     Backbone(
@@ -63,6 +67,7 @@ _TABLE = (
         keras.applications.DenseNet121,
         "torch",
         "relu",
+        "pool4_relu",
         "pool4_pool",
         relative_cost=4.4,
     ),
@@ -72,12 +77,20 @@ _TABLE = (
         keras.applications.Xception,
         "tf",
         "block14_sepconv2_act",
+        "block13_sepconv1_act",
         "add_11",
         relative_cost=6.3,
         smallest=71,
     ),
     Backbone(
-        "vgg16", "VGG16", keras.applications.VGG16, "caffe", "block5_conv3", "block4_pool", relative_cost=17.0
+        "vgg16",
+        "VGG16",
+        keras.applications.VGG16,
+        "caffe",
+        "block5_conv3",
+        "block4_conv3",
+        "block4_pool",
+        relative_cost=17.0,
     ),
     Backbone(
         "mobilenet",
@@ -85,6 +98,7 @@ _TABLE = (
         keras.applications.MobileNet,
         "tf",
         "conv_pw_13_relu",
+        "conv_pw_11_relu",
         "conv_pw_11_relu",
         relative_cost=1.0,
     ),
@@ -94,6 +108,7 @@ _TABLE = (
         keras.applications.InceptionV3,
         "tf",
         "mixed10",
+        "mixed7",
         "mixed8",
         relative_cost=2.5,
         smallest=75,

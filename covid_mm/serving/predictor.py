@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,10 +22,19 @@ from covid_mm.config import (
 )
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam
+from covid_mm.explain.methods import (
+    BranchExplainer,
+    LayerChoice,
+    MethodName,
+    Progress,
+    find_layer,
+    find_method,
+)
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_header, read_image
 from covid_mm.models.judge import Judge
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_judge
+from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.gate import UNJUDGED, check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.metadata import Metadata
@@ -62,6 +71,7 @@ class Predictor:
         self.metadata = meta
         self.judge = judge
         self._functions: dict[tuple[Modality, ...], GradCam] = {}
+        self._explainers: dict[tuple[Modality, ...], BranchExplainer] = {}
         self._tracing = threading.Lock()
 
     @property
@@ -121,6 +131,49 @@ class Predictor:
             total=_milliseconds(finished - started),
         )
         return prediction
+
+    def explain(
+        self,
+        ct: ImageSource | None = None,
+        xray: ImageSource | None = None,
+        *,
+        method: MethodName = "grad_cam",
+        layer: LayerChoice = "coarse",
+        heatmap_class: str | None = None,
+        windows: Mapping[Modality, WindowSettings | str] | None = None,
+        frames: Mapping[Modality, int] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Explanation:
+        """The heatmaps of one study by a method of `explain.methods`, the study as for predict.
+
+        layer: `coarse` for the last convolution, `fine` for an earlier one. Grad-CAM of the coarse
+        layer is predict's own, on the fixed scale; all others are relative to their highest value.
+        Raises what predict raises, UsageError for a study that is not answered, and Cancelled.
+        """
+        chosen = find_method(method)
+        for modality in self.network.config.modalities:
+            find_layer(self.network, modality, layer)
+        answer = self.predict(ct, xray, heatmap_class=heatmap_class, windows=windows, frames=frames)
+        if answer.label == UNDETERMINED:
+            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+        shown = answer.heatmap_class
+        if (method, layer) == ("grad_cam", "coarse"):
+            return Explanation(method, chosen.title, layer, shown, "fixed", answer.heatmaps)
+        combination = tuple(m for m in self.network.config.modalities if m in answer.modalities)
+        with self._tracing:
+            if combination not in self._explainers:
+                self._explainers[combination] = BranchExplainer(self.network, combination)
+        images = self._read(ct, xray, windows or {}, frames or {})
+        maps = self._explainers[combination].explain(
+            {m: image[None] for m, image in images.items()},
+            self._class_index(shown),
+            method=method,
+            layer=layer,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        return Explanation(method, chosen.title, layer, shown, "relative", maps)
 
     def predict_batch(
         self,

@@ -1,0 +1,224 @@
+"""Heatmaps by other methods than our own Grad-CAM, through tf-keras-vis, one branch at a time.
+
+tf-keras-vis resizes one layer's map onto every input, so a network with two inputs would show one
+branch twice. Each branch is therefore a network of one input here; what the other image puts into
+the concatenated head is held fast while it is looked at.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.errors import Cancelled, CheckpointError, UsageError
+from covid_mm.models.network import FUSED, Network
+
+MethodName = Literal["grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam"]
+LayerChoice = Literal["coarse", "fine"]
+Progress = Callable[[float], None]
+
+MASKED_CHANNELS = 48  # of Faster Score-CAM: those of the feature map that vary most
+_BATCH = 8  # masked images between two looks at `cancelled`
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a heatmap. slow: takes a second or more a study on a laptop. source: article."""
+
+    name: MethodName
+    title: str
+    slow: bool
+    source: str
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("grad_cam", "Grad-CAM", False, "Selvaraju et al., ICCV 2017"),
+        Method("grad_cam_plus_plus", "Grad-CAM++", True, "Chattopadhay et al., WACV 2018"),
+        Method("score_cam", "Faster Score-CAM", True, "Wang et al., CVPR Workshops 2020"),
+        Method("layer_cam", "Layer-CAM", True, "Jiang et al., IEEE TIP 2021"),
+    )
+}
+LAYERS: tuple[LayerChoice, ...] = ("coarse", "fine")
+
+
+def find_method(name: str) -> Method:
+    """The method of this name. Raises UsageError for any other name."""
+    if name not in METHODS:
+        raise UsageError(f"Heatmap method {name!r} is not known; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def find_layer(network: Network, modality: Modality, layer: str) -> str:
+    """The name of the layer whose feature map a heatmap is made of. Raises UsageError."""
+    if layer not in LAYERS:
+        raise UsageError(f"Heatmap layer {layer!r} is not known; choose {' or '.join(LAYERS)}.")
+    backbone = network.backbone(modality)
+    return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
+
+
+class BranchExplainer:
+    """Heatmaps of a network's branches by any method, for one set of modalities."""
+
+    def __init__(self, network: Network, modalities: tuple[Modality, ...]) -> None:
+        """Cut the network into one model a branch, sharing its weights."""
+        self.network = network
+        self.modalities = modalities
+        self._whole = modalities == network.config.modalities
+        self._held = {m: HeldFeatures(int(network.features(m).shape[-1])) for m in network.config.modalities}
+        self._models = {m: self._cut_branch(m) for m in modalities}
+        self._lock = threading.Lock()  # the held features belong to one study at a time
+
+    def explain(
+        self,
+        images: Mapping[Modality, NDArray[np.float32]],
+        class_index: int,
+        *,
+        method: MethodName,
+        layer: LayerChoice,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[Modality, NDArray[np.float32]]:
+        """Maps (side, side) of one study, each 0..1 of its own highest value; all zero where it has none.
+
+        images: modality -> float32 (1, side, side, 3), 0..255. progress: is told shares 0..1.
+
+        Raises:
+            Cancelled: `cancelled` said so; it is asked at least once a branch.
+            CheckpointError: the network's values are no numbers.
+        """
+        watch = _Watch(len(self.modalities), progress, cancelled)
+        maps: dict[Modality, NDArray[np.float32]] = {}
+        with self._lock:
+            for modality in self.modalities:
+                watch.check()
+                self._hold_others(modality, images)
+                self._models[modality].watch = watch
+                place = find_layer(self.network, modality, layer)
+                raw = _run_library(self._models[modality], images[modality], class_index, method, place)
+                maps[modality] = _stretch(raw, MODALITY_TITLES[modality])
+                watch.finish_branch()
+        return maps
+
+    def _cut_branch(self, modality: Modality) -> WatchedModel:
+        network = self.network
+        image, features = network.image_input(modality), network.features(modality)
+        if not self._whole or not network.config.is_concatenated:
+            return WatchedModel(image, network.logits(FUSED if self._whole else modality))
+        joined = keras.layers.Concatenate()(
+            [features if m == modality else self._held[m](features) for m in network.config.modalities]
+        )
+        hidden = network.model.get_layer("fully_connected")(joined)
+        return WatchedModel(image, network.model.get_layer("logits")(hidden))
+
+    def _hold_others(self, modality: Modality, images: Mapping[Modality, NDArray[np.float32]]) -> None:
+        for other in self.modalities:
+            if other != modality and self._whole:
+                read = keras.Model(self.network.image_input(other), self.network.features(other))
+                self._held[other].hold(np.asarray(read(images[other], training=False)))
+
+
+class HeldFeatures(keras.layers.Layer):
+    """The pooled features of the other image, whatever this one is; a row for each of its batch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._values = self.add_weight(shape=(1, width), trainable=False, initializer="zeros")
+
+    def hold(self, features: NDArray[np.float32]) -> None:
+        """Keep features (1, channels) until others are given."""
+        self._values.assign(features)
+
+    def call(self, features: Any) -> Any:
+        """A row of the kept features for each row given."""
+        return keras.ops.repeat(self._values, keras.ops.shape(features)[0], axis=0)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """As many rows, as many channels as are kept."""
+        return (shape[0], int(self._values.shape[1]))
+
+
+class _Watch:
+    """Progress over the branches, and the chance to stop."""
+
+    def __init__(
+        self, branches: int, progress: Progress | None, cancelled: Callable[[], bool] | None
+    ) -> None:
+        self._branches, self._done = branches, 0
+        self._progress, self._cancelled = progress, cancelled
+
+    def check(self, share: float = 0.0) -> None:
+        """Tell how far this branch is, and raise Cancelled where that is wanted."""
+        if self._cancelled is not None and self._cancelled():
+            raise Cancelled("The heatmap was cancelled.")
+        if self._progress is not None:
+            self._progress((self._done + share) / self._branches)
+
+    def finish_branch(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done / self._branches)
+
+
+class WatchedModel(keras.Model):
+    """A functional model whose long predictions are quiet, report progress and can be stopped."""
+
+    watch: _Watch
+
+    def predict(self, x: Any, batch_size: int | None = None, **_: Any) -> NDArray[np.float32]:
+        """Score-CAM's forward passes, a few masked images at a time."""
+        (images,) = x if isinstance(x, list) else (x,)
+        rows = []
+        for start in range(0, len(images), _BATCH):
+            self.watch.check(start / len(images))
+            rows.append(self.predict_on_batch(images[start : start + _BATCH]))
+        found: NDArray[np.float32] = np.concatenate(rows)
+        return found
+
+
+def _run_library(
+    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, place: str
+) -> NDArray[np.float32]:
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
+    from tf_keras_vis.layercam import Layercam
+    from tf_keras_vis.scorecam import Scorecam
+
+    kinds = {
+        "grad_cam": Gradcam,
+        "grad_cam_plus_plus": GradcamPlusPlus,
+        "score_cam": Scorecam,
+        "layer_cam": Layercam,
+    }
+    options: dict[str, Any] = {}
+    if method == "score_cam":
+        options["max_N"] = min(MASKED_CHANNELS, int(model.get_layer(place).output.shape[-1]))
+    found = kinds[method](model, clone=False)(
+        lambda outputs: outputs[:, class_index],
+        image.astype(np.float32),
+        penultimate_layer=place,
+        seek_penultimate_conv_layer=False,
+        normalize_cam=False,
+        **options,
+    )
+    row: NDArray[np.float32] = np.asarray(found, np.float32)[0]
+    return row
+
+
+def _stretch(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
+    """A map as shares of its own highest value; one without positive values is all zero."""
+    if not np.isfinite(raw).all():
+        raise CheckpointError(
+            f"The heatmap of the {title} is not a number by this method; choose another method."
+        )
+    positive = np.maximum(raw, 0.0)
+    highest = float(positive.max())
+    return np.asarray(positive / highest if highest > 0 else 0 * positive, np.float32)
