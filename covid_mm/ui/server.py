@@ -46,7 +46,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.page import build_page
 
         networks, shelf = NetworkShelf(loads), ExampleShelf()
-        page = build_page(networks, shelf, settings.limits)
+        page = build_page(networks, shelf, settings.limits, settings.batch)
         _check_port(settings)
         _import_server()
         try:
@@ -98,7 +98,8 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
-    guard = Middleware(RequestGuard, max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD)
+    largest = max(settings.limits.max_bytes, settings.batch.max_bytes)  # each reader checks its own limit
+    guard = Middleware(RequestGuard, max_upload=largest + MULTIPART_OVERHEAD)
 
     def report_health(request: object) -> JSONResponse:
         state = loader.state
@@ -118,7 +119,7 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
         "ssr_mode": False,
         "pwa": False,
         "strict_cors": True,
-        "max_file_size": settings.limits.max_bytes,
+        "max_file_size": largest,
         "max_threads": 16,
         "state_session_capacity": 200,
         "allowed_paths": [],
@@ -126,7 +127,7 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
         "footer_links": ["api"],
         "favicon_path": str(ASSETS / "favicon.png"),
         "theme": make_theme(),
-        "css": make_variables() + read_asset("page.css") + read_asset("model.css"),
+        "css": make_variables() + read_asset("page.css") + read_asset("model.css") + read_asset("batch.css"),
         "js": read_asset("page.js"),
         "root_path": settings.root_path or None,
         "auth": settings.admits if settings.accounts else None,
