@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import DataError, ImageError, UsageError
@@ -70,7 +70,7 @@ def pair_uploads(
     manifest: Upload | None = None,
     *,
     too_large: Iterable[str] = (),
-    limits: BatchLimits = BatchLimits(),  # noqa: B008 (frozen)
+    limits: BatchLimits = BatchLimits(),
     image_limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
 ) -> Pairing:
     """The studies among uploads, none opened yet but for the list of a ZIP and the manifest.
@@ -133,12 +133,12 @@ def pair_by_manifest(manifest: Manifest, files: Sequence[ImageFile], limits: Bat
         for modality, written in {} if error else entry.files.items():
             name = _plain(written)
             alike = last.get(os.path.basename(name), [])
-            file = whole.get(name) or (alike[0] if len(alike) == 1 else None)
-            if file is None:
+            match = whole.get(name) or (alike[0] if len(alike) == 1 else None)
+            if match is None:
                 error = f"{clean_name(written)} is not among the files; add it, or correct the manifest."
                 break
-            given[modality] = [file]
-            used.add(id(file))
+            given[modality] = [match]
+            used.add(id(match))
         seen.add(entry.study)
         studies.append(Study(entry.study, {}, error=error) if error else make_study(entry.study, given))
     left_out = (LeftOut(clean_name(file.name), NOT_NAMED) for file in files if id(file) not in used)
@@ -186,7 +186,7 @@ def _choose_manifest(
         name = clean_name(sent[0].name)
         if path.stat().st_size > MAX_MANIFEST:
             raise DataError(f"{name} is larger than {MAX_MANIFEST / 2**20:g} MB; divide it.")
-        return open_manifest(partial(open, path, "rb"), name)
+        return open_manifest(partial(_open_bytes, path), name)
     found = []
     for table in inside:
         try:
@@ -195,10 +195,16 @@ def _choose_manifest(
                 raise DataError("too large for a manifest")
             found.append(open_manifest(partial(io.BytesIO, data), clean_name(table.name)))
         except (DataError, ImageError):
-            left_out.append(LeftOut(clean_name(table.name), "not a manifest with the columns study, ct, xray"))
+            left_out.append(
+                LeftOut(clean_name(table.name), "not a manifest with the columns study, ct, xray")
+            )
     if len(found) > 1:
         raise UsageError(MANY_TABLES)
     return found[0] if found else None
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return open(path, "rb")
 
 
 def _too_many(count: int, limits: BatchLimits) -> UsageError:

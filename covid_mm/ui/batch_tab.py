@@ -34,7 +34,7 @@ from covid_mm.ui.batch_view import (
     render_run_head,
 )
 from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.slot import UploadSlot
+from covid_mm.ui.slot import StublessMeta, UploadSlot
 from covid_mm.ui.static import read_asset
 from covid_mm.ui.turns import BatchAnswerer
 
@@ -119,7 +119,7 @@ class ManifestFile(UploadSlot):
         return None if payload is None else _to_upload(payload)
 
 
-class BatchPanel(gr.HTML, metaclass=type(UploadSlot)):
+class BatchPanel(gr.HTML, metaclass=StublessMeta):
     """Pairing, progress and results, drawn by its script from the objects that the events give."""
 
     def __init__(self, **options: Any) -> None:
@@ -229,7 +229,6 @@ def run_page(
     try:
         found = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
         keep_uploads(files)
-        remarks = {study.name: study.remark for study in found.studies}
         shown: dict[str, Any] = {"kind": "run", "total": len(found.studies), "csv": csv_head(), "rows": []}
         began = 0.0
         for info, row in _answer(networks, found, network):
@@ -237,7 +236,8 @@ def run_page(
                 began = time.monotonic()
                 shown["html"] = render_run_head(len(found.studies), info)
             else:
-                shown["rows"] = [*shown["rows"], describe_row(row, remarks[row.study])]
+                remark = found.studies[len(shown["rows"])].remark
+                shown["rows"] = [*shown["rows"], describe_row(row, remark)]
             done = len(shown["rows"])
             shown["status"] = describe_progress(done, len(found.studies), time.monotonic() - began)
             yield dict(shown)

@@ -128,9 +128,9 @@ def render_row(row: Row, remark: str = "") -> str:
     title = CLASS_TITLES[label] if found else NO_ANSWER
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
-    study, images, answer, probability, ct, xray, remarks = RESULT_HEAD
+    _, images, answer, probability, ct, xray, remarks = RESULT_HEAD
     cells = [
-        f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}" data-head="{study}">{escape(row.study)}</th>',
+        f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
         f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',

@@ -27,8 +27,8 @@ class ServerSettings:
 
     host, port: the address. root_path: the path under which a proxy publishes the page, empty for
     none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
-    image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted. temporary: where the private folder is
-    made, None for the system's place.
+    image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
+    temporary: where the private folder is made, None for the system's place.
     """
 
     host: str = "127.0.0.1"

@@ -19,19 +19,20 @@ from covid_mm.config import ImageLimits
 from covid_mm.ui.static import read_asset
 
 
-class _StublessMeta(ComponentMeta):
+class StublessMeta(ComponentMeta):
     """Gradio's metaclass without its habit of writing a .pyi file beside the source."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        """The class, its `__init__` remembering its arguments as Gradio's metaclass would."""
         if "__init__" in attrs:
             attrs["__init__"] = updateable(attrs["__init__"])
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
-class UploadSlot(gr.HTML, metaclass=_StublessMeta):
+class UploadSlot(gr.HTML, metaclass=StublessMeta):
     """What all slots for files have in common: they take uploads, never links, and are never filled."""
 
-    data_model: type = FileData  # Gradio then checks that the path is one of its own uploads
+    data_model: Any = FileData  # Gradio then checks that the path is one of its own uploads
 
     def postprocess(self, value: None) -> None:
         """The server never fills a slot."""
