@@ -154,9 +154,10 @@ def _render_pair(study: Study) -> str:
     )
     remark = study.error or study.remark
     kind = ' class="mm-batch-bad"' if study.error else ""
+    shown = f"<span{kind}>{escape(_capital(remark))}</span>" if remark else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
-        f'<td role="cell" data-head="{PAIRING_HEAD[-1]}"><span{kind}>{escape(_capital(remark))}</span></td></tr>'
+        f'<td role="cell" data-head="{PAIRING_HEAD[-1]}">{shown}</td></tr>'
     )
 
 

@@ -185,9 +185,9 @@ def test_reporting_history_and_monitoring_are_off(visitor: Visitor):
     assert config["footer_links"] == ["api"]
 
 
-def test_one_event_is_public(server: LiveServer):
+def test_only_the_documented_events_are_public(server: LiveServer):
     info = httpx.get(f"{server.url}/gradio_api/info").json()
-    assert list(info["named_endpoints"]) == ["/diagnose"]
+    assert list(info["named_endpoints"]) == ["/batch", "/diagnose"]
     assert info["unnamed_endpoints"] == {}
 
 

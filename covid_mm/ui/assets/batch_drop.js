@@ -26,6 +26,7 @@ batch.setPhase = (phase) => {
   };
   allow("#mm-batch-run", phase === "ready");
   allow("#mm-batch-cancel", phase === "running");
+  if (!find("#mm-batch-run")) requestAnimationFrame(() => batch.setPhase(batch.phase)); // not drawn yet
   input.disabled = phase === "running" || phase === "sending";
 };
 
