@@ -208,7 +208,7 @@ def _render_thumbnails(prediction: Prediction | None) -> str:
                 prediction.images[modality][..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
             )
             title = MODALITY_TITLES[modality]
-            pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44">')
+            pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44"/>')
     return "".join(pictures)
 
 
