@@ -73,8 +73,14 @@ def crowd(tmp_path_factory) -> list[Path]:
 def open_tab(page, files) -> None:
     """Show the tab, add files, wait for what was paired."""
     page.get_by_role("tab", name="Many studies").click()
+    wait_for_script(page)
     page.set_input_files(".mm-batch-input", [str(path) for path in files])
     page.wait_for_selector(".mm-batch-paired")
+
+
+def wait_for_script(page) -> None:
+    """Until the tab's own script has begun."""
+    page.wait_for_function("window.covidMM.batch?.phase === 'empty'")
 
 
 def wait_for_end(page) -> None:
@@ -82,7 +88,9 @@ def wait_for_end(page) -> None:
 
 
 def column(page, number: int) -> list[str]:
-    return page.eval_on_selector_all(ROWS, f"rows => rows.map(row => row.children[{number}].innerText.trim())")
+    return page.eval_on_selector_all(
+        ROWS, f"rows => rows.map(row => row.children[{number}].innerText.trim())"
+    )
 
 
 def sorting(page) -> list[str]:
@@ -94,6 +102,7 @@ def sorting(page) -> list[str]:
 def test_a_zip_is_paired_shown_run_sorted_and_downloaded(open_page, archive, width, tmp_path):
     page = open_page(width=width)
     page.get_by_role("tab", name="Many studies").click()
+    wait_for_script(page)
     page.wait_for_selector("#mm-batch-run:disabled")
     assert "<study>_ct" in page.inner_text(".mm-batch-help")
     page.set_input_files(".mm-batch-input", str(archive))
@@ -161,7 +170,9 @@ def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_
     assert column(page, 0) == ["p00", "p01"]
 
 
-def test_two_visitors_run_at_once_and_a_single_study_is_not_held_up(open_page, slow_server, crowd, archive, studies):
+def test_two_visitors_run_at_once_and_a_single_study_is_not_held_up(
+    open_page, slow_server, crowd, archive, studies
+):
     first, second, third = (open_page(at=slow_server) for _ in range(3))
     open_tab(first, crowd)
     open_tab(second, [archive])
@@ -191,14 +202,18 @@ def wait_until_gone(server: LiveServer, but: int = 0) -> None:
 
 
 def test_by_keyboard_alone_with_errors_in_the_panel(open_page, archive, studies, tmp_path):
-    page = open_page(width=390)
+    page, choosers = open_page(width=390), []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.get_by_role("tab", name="Many studies").focus()
     page.keyboard.press("Enter")
-    page.wait_for_selector(".mm-batch-input", state="attached")
+    wait_for_script(page)
     page.focus(".mm-batch-input")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files([str(studies["ct0"]), str(studies["large"])])
+    page.keyboard.press("Enter")
+    for _ in range(100):
+        page.wait_for_timeout(50)
+        if choosers:
+            break
+    choosers[0].set_files([str(studies["ct0"]), str(studies["large"])])
     page.wait_for_selector("#mm-batch-panel .mm-error")
     assert "There is no study among these files" in page.inner_text("#mm-batch-panel .mm-error")
     assert page.locator("#mm-batch-run").is_disabled()

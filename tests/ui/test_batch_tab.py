@@ -91,7 +91,9 @@ def test_a_zip_and_loose_files_are_paired_by_the_rule(archive, put):
 def test_a_manifest_names_the_files_of_a_zip_or_the_loose_ones(tmp_path, put, dark):
     table = b"study,ct,xray\nS1,one.png,folder/two.png\nS2,missing.png,\nS1,one.png,\n"
     members = {"scans/one.png": dark, "scans/two.png": dark, "scans/three.png": dark}
-    packed = write_zip(tmp_path / "z.zip", members | {"scans/list.csv": table, "scans/other.csv": b"x,y\n1,2\n"})
+    packed = write_zip(
+        tmp_path / "z.zip", members | {"scans/list.csv": table, "scans/other.csv": b"x,y\n1,2\n"}
+    )
     loose = [put(name.split("/")[1], data) for name, data in members.items()]
     for uploads, manifest in (
         ([packed], None),
@@ -158,7 +160,9 @@ def test_rows_are_escaped_well_formed_and_small(rows):
         assert len(shown["html"]) < 20_000
         cells = next(csv.reader([shown["line"]]))
         assert len(cells) == len(COLUMNS)
-    both, one, error = (render_row(row, remark) for row, remark in zip(rows, ("", "no X-ray", ""), strict=True))
+    both, one, error = (
+        render_row(row, remark) for row, remark in zip(rows, ("", "no X-ray", ""), strict=True)
+    )
     assert "CT and X-ray disagree" in both
     assert both.count("<img") == 2
     assert "No X-ray" in one
