@@ -205,7 +205,7 @@ def pair_page(
     try:
         found = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
     except Exception as error:
-        return {"kind": "problem", "html": render_problem(explain_error(error))}
+        return _describe_problem(error)
     return {
         "kind": "paired",
         "html": render_pairing(found),
@@ -242,7 +242,7 @@ def run_page(
             shown["status"] = describe_progress(done, len(found.studies), time.monotonic() - began)
             yield dict(shown)
     except Exception as error:
-        yield {"kind": "problem", "html": render_problem(explain_error(error))}
+        yield _describe_problem(error)
     finally:
         delete_uploads(*(one.path for one in files))
 
@@ -288,6 +288,11 @@ def _answer(
     yield predictor.info, None
     for row in answer_studies(predictor, found.studies):
         yield predictor.info, row
+
+
+def _describe_problem(error: Exception) -> dict[str, Any]:
+    sentence = explain_error(error)
+    return {"kind": "problem", "html": render_problem(sentence), "sentence": sentence}
 
 
 def _describe_checkpoint(info: CheckpointInfo) -> dict[str, Any]:

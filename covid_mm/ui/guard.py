@@ -7,8 +7,12 @@ upload keeps the user's file name, which is often a patient's, in the path that 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -66,15 +70,27 @@ class RequestGuard:
         app: what comes behind.
         max_upload: bytes of one multipart request.
         max_json: bytes of any other body.
+        folder: where uploads lie until they are deleted; None for no limit of them all.
+        max_stored: bytes in that folder; uploads beyond it are refused until some are deleted.
     """
 
-    def __init__(self, app: App, *, max_upload: int, max_json: int = MAX_JSON) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        max_upload: int,
+        max_json: int = MAX_JSON,
+        folder: Path | None = None,
+        max_stored: int = 0,
+    ) -> None:
         self._app = app
         self._max_upload = max_upload
         self._max_json = max_json
+        self._folder = folder
+        self._max_stored = max_stored
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 or 413, or let the request pass with fewer names and more headers."""
+        """Answer 403, 413 or 507, or let the request pass with fewer names and more headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -89,6 +105,11 @@ class RequestGuard:
         if not length.isdigit() or int(length) > limit:
             await _answer(send, 413, f"The request is larger than {limit} bytes.")
             return
+        if is_upload and self._folder is not None:
+            stored = await asyncio.to_thread(count_bytes, self._folder)
+            if stored + int(length) > self._max_stored:
+                await _answer(send, 507, "The server holds too many uploads just now; try again later.")
+                return
         receive = _limited(receive, limit)
         if is_upload:
             _, options = parse_options_header(headers.get(b"content-type"))
@@ -110,6 +131,16 @@ class RequestGuard:
         except _TooLargeError:
             if not started:
                 await _answer(send, 413, f"The request is larger than {limit} bytes.")
+
+
+def count_bytes(folder: Path) -> int:
+    """Bytes of all files under a folder, those that vanish meanwhile left out."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
 
 
 class NameRemover:

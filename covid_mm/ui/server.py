@@ -50,7 +50,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, networks.default))
+            page.launch(**launch_options(settings, networks.default, folder.path))
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
@@ -88,8 +88,16 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
         os.environ.pop(name, None)
 
 
-def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[str, Any]:
-    """All arguments of `Blocks.launch`, in one place; `loader` answers for the network's health."""
+def launch_options(
+    settings: ServerSettings, loader: PredictorLoader, folder: Path | None = None
+) -> dict[str, Any]:
+    """All arguments of `Blocks.launch`, in one place.
+
+    Args:
+        settings: address and limits.
+        loader: answers for the network's health.
+        folder: the private folder, whose size is limited; None for no limit.
+    """
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -99,7 +107,12 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
     from covid_mm.ui.style import make_theme, make_variables
 
     largest = max(settings.limits.max_bytes, settings.batch.max_bytes)  # each reader checks its own limit
-    guard = Middleware(RequestGuard, max_upload=largest + MULTIPART_OVERHEAD)
+    guard = Middleware(
+        RequestGuard,
+        max_upload=largest + MULTIPART_OVERHEAD,
+        folder=folder,
+        max_stored=settings.max_stored,
+    )
 
     def report_health(request: object) -> JSONResponse:
         state = loader.state

@@ -28,7 +28,8 @@ class ServerSettings:
     host, port: the address. root_path: the path under which a proxy publishes the page, empty for
     none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
     image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
-    temporary: where the private folder is made, None for the system's place.
+    max_stored: bytes of all uploads that are not deleted yet. temporary: where the private folder is
+    made, None for the system's place.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +39,7 @@ class ServerSettings:
     limits: ImageLimits = field(default_factory=ImageLimits)
     batch: BatchLimits = field(default_factory=BatchLimits)
     keep_uploads: float = 1800.0
+    max_stored: int = 4 * 1024**3
     temporary: Path | None = None
 
     def admits(self, user: str, password: str) -> bool:

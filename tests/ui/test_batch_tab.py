@@ -20,7 +20,7 @@ from live_server import LiveServer, Visitor, file_data
 from made_images import make_png
 
 from covid_mm.config import ImageLimits
-from covid_mm.errors import CovidMMError
+from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.serving.batch import COLUMNS, Row, answer_studies
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
 from covid_mm.ui.batch_files import GONE, BatchLimits, Upload, pair_uploads
@@ -235,6 +235,19 @@ def test_a_run_yields_one_row_more_each_time_and_deletes_its_uploads(archive):
     assert not Path(archive.path).exists()
     again = list(run_page(shelf(FakePredictor()), ImageLimits(), BatchLimits(), [archive]))
     assert GONE in again[0]["html"]
+
+
+def test_a_network_that_fails_within_a_run_ends_it_with_its_sentence(archive):
+    class Broken(FakePredictor):
+        def predict(self, ct=None, xray=None, **options):
+            if self.calls:
+                raise CheckpointError("The output is not a number.")
+            return super().predict(ct, xray)
+
+    seen = list(run_page(shelf(Broken()), ImageLimits(), BatchLimits(), [archive]))
+    assert [one["kind"] for one in seen] == ["run", "run", "problem"]
+    assert seen[-1]["sentence"] == "The output is not a number."
+    assert not Path(archive.path).exists()
 
 
 def test_a_cancelled_run_stops_between_two_studies_and_deletes_its_uploads(archive):

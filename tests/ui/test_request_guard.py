@@ -132,3 +132,15 @@ def test_uploads_have_a_limit_of_their_own_and_lose_their_names():
     assert status == 200
     assert b"ZZPHI" not in body
     assert b"x" * 300 in body
+
+
+def test_uploads_are_refused_while_the_folder_is_full(tmp_path):
+    options = {"folder": tmp_path, "max_stored": 1000}
+    headers = {"content-length": "300"}
+    assert ask("/gradio_api/upload", [b"x" * 300], headers, **options)[0] == 200
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "image").write_bytes(bytes(800))
+    status, _, body, calls = ask("/gradio_api/upload", [b"x" * 300], headers, **options)
+    assert (status, calls) == (507, 0)
+    assert b"too many uploads" in body
+    assert ask("/gradio_api/queue/join", [b"x"], **options)[0] == 200

@@ -76,6 +76,11 @@ function show(value) {
   }
   const pairing = batch.phase === "pairing";
   if (!pairing && batch.phase !== "running") return;
+  if (shown && !pairing) {
+    batch.close(); // what was answered before is kept
+    batch.message(`${value.sentence} ${texts.gone}`);
+    return;
+  }
   body.innerHTML = value.html;
   batch.message("", false);
   live.textContent = value.status ?? "";
