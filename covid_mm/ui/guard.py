@@ -26,6 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_JSON = 256 * 1024  # bytes; the page's own requests are below 2 kB
 MAX_PART_HEADER = 8 * 1024  # bytes
 UPLOAD = "/gradio_api/upload"
+ARCHIVE = b"PK\x03\x04"
 
 # The page gets its pictures inline and the API its heatmaps in the JSON, so no file is ever served.
 REFUSED = (
@@ -69,6 +70,7 @@ class RequestGuard:
     Args:
         app: what comes behind.
         max_upload: bytes of one multipart request.
+        max_archive: the same where its file begins as a ZIP archive does; None for no difference.
         max_json: bytes of any other body.
         folder: where uploads lie until they are deleted; None for no limit of them all.
         max_stored: bytes in that folder; uploads beyond it are refused until some are deleted.
@@ -79,12 +81,14 @@ class RequestGuard:
         app: App,
         *,
         max_upload: int,
+        max_archive: int | None = None,
         max_json: int = MAX_JSON,
         folder: Path | None = None,
         max_stored: int = 0,
     ) -> None:
         self._app = app
         self._max_upload = max_upload
+        self._max_archive = max(max_upload, max_archive or 0)
         self._max_json = max_json
         self._folder = folder
         self._max_stored = max_stored
@@ -102,6 +106,9 @@ class RequestGuard:
         is_upload = path.rstrip("/") == UPLOAD
         limit = self._max_upload if is_upload else self._max_json
         length = headers.get(b"content-length", b"0")
+        if is_upload and length.isdigit() and limit < int(length) <= self._max_archive:
+            is_archive, receive = await _peek(receive)  # before Gradio begins to write it
+            limit = self._max_archive if is_archive else limit
         if not length.isdigit() or int(length) > limit:
             await _answer(send, 413, f"The request is larger than {limit} bytes.")
             return
@@ -209,6 +216,23 @@ def _rename(header: bytes) -> bytes:
                 line = b'Content-Disposition: form-data; name="%s"; filename="image-%s"' % (field, token)
         lines.append(line)
     return b"\r\n".join(lines)
+
+
+async def _peek(receive: Receive) -> tuple[bool, Receive]:
+    """Whether an upload's first file begins as a ZIP archive does, and the same body from its start."""
+    read: list[Message] = []
+    head = b""
+    while len(head) <= MAX_PART_HEADER:
+        read.append(await receive())
+        head += read[-1].get("body", b"")
+        begin = head.find(b"\r\n\r\n") + 4  # 3 where the part's header has not ended yet
+        if (begin > 3 and len(head) >= begin + len(ARCHIVE)) or not read[-1].get("more_body", False):
+            break
+
+    async def receive_again() -> Message:
+        return read.pop(0) if read else await receive()
+
+    return begin > 3 and head.startswith(ARCHIVE, begin), receive_again
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

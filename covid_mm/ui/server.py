@@ -106,10 +106,11 @@ def launch_options(
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
-    largest = max(settings.limits.max_bytes, settings.batch.max_bytes)  # each reader checks its own limit
+    largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
     guard = Middleware(
         RequestGuard,
-        max_upload=largest + MULTIPART_OVERHEAD,
+        max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD,
+        max_archive=largest + MULTIPART_OVERHEAD,
         folder=folder,
         max_stored=settings.max_stored,
     )
