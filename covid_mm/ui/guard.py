@@ -7,8 +7,12 @@ upload keeps the user's file name, which is often a patient's, in the path that 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -22,6 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_JSON = 256 * 1024  # bytes; the page's own requests are below 2 kB
 MAX_PART_HEADER = 8 * 1024  # bytes
 UPLOAD = "/gradio_api/upload"
+ARCHIVE = b"PK\x03\x04"
 
 # The page gets its pictures inline and the API its heatmaps in the JSON, so no file is ever served.
 REFUSED = (
@@ -65,16 +70,31 @@ class RequestGuard:
     Args:
         app: what comes behind.
         max_upload: bytes of one multipart request.
+        max_archive: the same where its file begins as a ZIP archive does; None for no difference.
         max_json: bytes of any other body.
+        folder: where uploads lie until they are deleted; None for no limit of them all.
+        max_stored: bytes in that folder; uploads beyond it are refused until some are deleted.
     """
 
-    def __init__(self, app: App, *, max_upload: int, max_json: int = MAX_JSON) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        max_upload: int,
+        max_archive: int | None = None,
+        max_json: int = MAX_JSON,
+        folder: Path | None = None,
+        max_stored: int = 0,
+    ) -> None:
         self._app = app
         self._max_upload = max_upload
+        self._max_archive = max(max_upload, max_archive or 0)
         self._max_json = max_json
+        self._folder = folder
+        self._max_stored = max_stored
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 or 413, or let the request pass with fewer names and more headers."""
+        """Answer 403, 413 or 507, or let the request pass with fewer names and more headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -86,9 +106,17 @@ class RequestGuard:
         is_upload = path.rstrip("/") == UPLOAD
         limit = self._max_upload if is_upload else self._max_json
         length = headers.get(b"content-length", b"0")
+        if is_upload and length.isdigit() and limit < int(length) <= self._max_archive:
+            is_archive, receive = await _peek(receive)  # before Gradio begins to write it
+            limit = self._max_archive if is_archive else limit
         if not length.isdigit() or int(length) > limit:
             await _answer(send, 413, f"The request is larger than {limit} bytes.")
             return
+        if is_upload and self._folder is not None:
+            stored = await asyncio.to_thread(count_bytes, self._folder)
+            if stored + int(length) > self._max_stored:
+                await _answer(send, 507, "The server holds too many uploads just now; try again later.")
+                return
         receive = _limited(receive, limit)
         if is_upload:
             _, options = parse_options_header(headers.get(b"content-type"))
@@ -110,6 +138,16 @@ class RequestGuard:
         except _TooLargeError:
             if not started:
                 await _answer(send, 413, f"The request is larger than {limit} bytes.")
+
+
+def count_bytes(folder: Path) -> int:
+    """Bytes of all files under a folder, those that vanish meanwhile left out."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
 
 
 class NameRemover:
@@ -178,6 +216,23 @@ def _rename(header: bytes) -> bytes:
                 line = b'Content-Disposition: form-data; name="%s"; filename="image-%s"' % (field, token)
         lines.append(line)
     return b"\r\n".join(lines)
+
+
+async def _peek(receive: Receive) -> tuple[bool, Receive]:
+    """Whether an upload's first file begins as a ZIP archive does, and the same body from its start."""
+    read: list[Message] = []
+    head = b""
+    while len(head) <= MAX_PART_HEADER:
+        read.append(await receive())
+        head += read[-1].get("body", b"")
+        begin = head.find(b"\r\n\r\n") + 4  # 3 where the part's header has not ended yet
+        if (begin > 3 and len(head) >= begin + len(ARCHIVE)) or not read[-1].get("more_body", False):
+            break
+
+    async def receive_again() -> Message:
+        return read.pop(0) if read else await receive()
+
+    return begin > 3 and head.startswith(ARCHIVE, begin), receive_again
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

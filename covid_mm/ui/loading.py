@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from covid_mm.errors import CovidMMError, UsageError
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.ui.turns import NetworkTurns
 
 
 class StudyPredictor(Protocol):
@@ -94,9 +95,12 @@ class NetworkShelf:
 
     Args:
         loads: by name, what makes each predictor; the first is the page's default.
+
+    `turns` says who may ask one of them next.
     """
 
     def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
+        self.turns = NetworkTurns()
         self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
         self._started: set[str] = set()
         self._starting = threading.Lock()

@@ -23,6 +23,9 @@ from covid_mm.ui.analysis import (
     explain_error,
     read_upload,
 )
+from covid_mm.ui.batch_files import BatchLimits
+from covid_mm.ui.batch_tab import TITLE as BATCH_TITLE
+from covid_mm.ui.batch_tab import build_batch_tab
 from covid_mm.ui.examples import LABEL, Example, ExampleShelf
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import WAITING, render_loaded
@@ -40,13 +43,19 @@ NETWORK = "network"  # concurrency group: one study at a time
 QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
 
 
-def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits | None = None) -> gr.Blocks:
+def build_page(
+    networks: NetworkShelf,
+    shelf: ExampleShelf,
+    limits: ImageLimits | None = None,
+    batch_limits: BatchLimits | None = None,
+) -> gr.Blocks:
     """The Gradio page around networks that may still be loading.
 
     Args:
         networks: give the predictors; the page shows that one loads, and a study waits for it.
         shelf: gives the examples; the page shows their places until they are drawn.
         limits: what an image may measure.
+        batch_limits: what many studies at once may measure.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
@@ -83,6 +92,8 @@ def build_page(networks: NetworkShelf, shelf: ExampleShelf, limits: ImageLimits 
                     examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
                     result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
+            with gr.Tab(BATCH_TITLE, id="batch"):
+                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits())
             with gr.Tab("Model", id="model"):
                 card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
 
@@ -154,7 +165,10 @@ def answer_page(
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
         choices = read_choices(slices)
-        return render_analysis(analyse_study(networks.choose(network).get(), ct, xray, limits, choices))
+        predictor = networks.choose(network).get()
+        with networks.turns.take():
+            analysis = analyse_study(predictor, ct, xray, limits, choices)
+        return render_analysis(analysis)
     except Exception as error:
         return render_error(explain_error(error))
 
@@ -178,7 +192,10 @@ def answer_api(
         gr.Error: with the same sentence that the page would show.
     """
     try:
-        return describe_prediction(analyse_study(networks.choose().get(), ct, xray, limits).prediction)
+        predictor = networks.choose().get()
+        with networks.turns.take():
+            analysis = analyse_study(predictor, ct, xray, limits)
+        return describe_prediction(analysis.prediction)
     except Exception as error:
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:

@@ -46,11 +46,11 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.page import build_page
 
         networks, shelf = NetworkShelf(loads), ExampleShelf()
-        page = build_page(networks, shelf, settings.limits)
+        page = build_page(networks, shelf, settings.limits, settings.batch)
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, networks.default))
+            page.launch(**launch_options(settings, networks.default, folder.path))
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
@@ -88,8 +88,16 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
         os.environ.pop(name, None)
 
 
-def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[str, Any]:
-    """All arguments of `Blocks.launch`, in one place; `loader` answers for the network's health."""
+def launch_options(
+    settings: ServerSettings, loader: PredictorLoader, folder: Path | None = None
+) -> dict[str, Any]:
+    """All arguments of `Blocks.launch`, in one place.
+
+    Args:
+        settings: address and limits.
+        loader: answers for the network's health.
+        folder: the private folder, whose size is limited; None for no limit.
+    """
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -98,7 +106,14 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
-    guard = Middleware(RequestGuard, max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD)
+    largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
+    guard = Middleware(
+        RequestGuard,
+        max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD,
+        max_archive=largest + MULTIPART_OVERHEAD,
+        folder=folder,
+        max_stored=settings.max_stored,
+    )
 
     def report_health(request: object) -> JSONResponse:
         state = loader.state
@@ -118,7 +133,7 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
         "ssr_mode": False,
         "pwa": False,
         "strict_cors": True,
-        "max_file_size": settings.limits.max_bytes,
+        "max_file_size": largest,
         "max_threads": 16,
         "state_session_capacity": 200,
         "allowed_paths": [],
@@ -126,7 +141,7 @@ def launch_options(settings: ServerSettings, loader: PredictorLoader) -> dict[st
         "footer_links": ["api"],
         "favicon_path": str(ASSETS / "favicon.png"),
         "theme": make_theme(),
-        "css": make_variables() + read_asset("page.css") + read_asset("model.css"),
+        "css": make_variables() + read_asset("page.css") + read_asset("model.css") + read_asset("batch.css"),
         "js": read_asset("page.js"),
         "root_path": settings.root_path or None,
         "auth": settings.admits if settings.accounts else None,

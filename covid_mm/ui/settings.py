@@ -15,6 +15,7 @@ from pathlib import Path
 from covid_mm.config import DEFAULT_PAIR, ImageLimits
 from covid_mm.errors import UsageError
 from covid_mm.serving.metadata import list_checkpoints
+from covid_mm.ui.batch_files import BatchLimits
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 HOSTED = "SPACE_ID"  # set on a Hugging Face Space, which must be reachable from outside
@@ -26,7 +27,8 @@ class ServerSettings:
 
     host, port: the address. root_path: the path under which a proxy publishes the page, empty for
     none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
-    image. keep_uploads: seconds until an upload is deleted. temporary: where the private folder is
+    image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
+    max_stored: bytes of all uploads that are not deleted yet. temporary: where the private folder is
     made, None for the system's place.
     """
 
@@ -35,7 +37,9 @@ class ServerSettings:
     root_path: str = ""
     accounts: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: ImageLimits = field(default_factory=ImageLimits)
+    batch: BatchLimits = field(default_factory=BatchLimits)
     keep_uploads: float = 1800.0
+    max_stored: int = 4 * 1024**3
     temporary: Path | None = None
 
     def admits(self, user: str, password: str) -> bool:

@@ -19,15 +19,51 @@ from covid_mm.config import ImageLimits
 from covid_mm.ui.static import read_asset
 
 
-class _StublessMeta(ComponentMeta):
+class StublessMeta(ComponentMeta):
     """Gradio's metaclass without its habit of writing a .pyi file beside the source."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
-        attrs["__init__"] = updateable(attrs["__init__"])
+        """The class, its `__init__` remembering its arguments as Gradio's metaclass would."""
+        if "__init__" in attrs:
+            attrs["__init__"] = updateable(attrs["__init__"])
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
-class ImageSlot(gr.HTML, metaclass=_StublessMeta):
+class UploadSlot(gr.HTML, metaclass=StublessMeta):
+    """What all slots for files have in common: they take uploads, never links, and are never filled."""
+
+    data_model: Any = FileData  # Gradio then checks that the path is one of its own uploads
+
+    def postprocess(self, value: None) -> None:
+        """The server never fills a slot."""
+        return None
+
+    def api_info(self) -> dict[str, Any]:
+        """What a client sends: a file, or several."""
+        schema: dict[str, Any] = self.data_model.model_json_schema()
+        return schema
+
+    def example_payload(self) -> Any:
+        """No example: a link to one would need the network."""
+        return None
+
+    def example_value(self) -> Any:
+        """No example: a link to one would need the network."""
+        return None
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Uploads only: a link would make this server fetch what a stranger names."""
+        if url_or_file_path is not None and "://" in str(url_or_file_path):
+            raise gr.Error("Send the image file itself, not a link to it.", print_exception=False)
+        path: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
+        return path
+
+    def get_block_name(self) -> str:
+        """Drawn in the browser as Gradio's HTML component."""
+        return "html"
+
+
+class ImageSlot(UploadSlot):
     """Drop, paste or choose one image file; a function gets the path of the upload, or None.
 
     Args:
@@ -36,8 +72,6 @@ class ImageSlot(gr.HTML, metaclass=_StublessMeta):
         hint: one line below the title.
         limits: what the decoder takes; larger files are refused before they are sent.
     """
-
-    data_model = FileData  # Gradio then checks that the path is one of its own uploads
 
     def __init__(
         self,
@@ -64,31 +98,3 @@ class ImageSlot(gr.HTML, metaclass=_StublessMeta):
     def preprocess(self, payload: FileData | None) -> str | None:
         """The path of the uploaded file; it may have been deleted since."""
         return None if payload is None else payload.path
-
-    def postprocess(self, value: None) -> None:
-        """The server never fills a slot."""
-        return None
-
-    def api_info(self) -> dict[str, Any]:
-        """What a client sends: a file."""
-        schema: dict[str, Any] = FileData.model_json_schema()
-        return schema
-
-    def example_payload(self) -> Any:
-        """No example: a link to one would need the network."""
-        return None
-
-    def example_value(self) -> Any:
-        """No example: a link to one would need the network."""
-        return None
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """Uploads only: a link would make this server fetch what a stranger names."""
-        if url_or_file_path is not None and "://" in str(url_or_file_path):
-            raise gr.Error("Send the image file itself, not a link to it.", print_exception=False)
-        path: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
-        return path
-
-    def get_block_name(self) -> str:
-        """Drawn in the browser as Gradio's HTML component."""
-        return "html"

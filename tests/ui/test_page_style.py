@@ -81,6 +81,6 @@ def test_launch_settings_are_the_strict_ones():
         "ssr_mode": False,
         "strict_cors": True,
         "allowed_paths": [],
-        "max_file_size": 20 * 2**20,
+        "max_file_size": 200 * 2**20,
     }
     assert {key: options[key] for key in expected} == expected

@@ -132,3 +132,30 @@ def test_uploads_have_a_limit_of_their_own_and_lose_their_names():
     assert status == 200
     assert b"ZZPHI" not in body
     assert b"x" * 300 in body
+
+
+def test_uploads_are_refused_while_the_folder_is_full(tmp_path):
+    options = {"folder": tmp_path, "max_stored": 1000}
+    headers = {"content-length": "300"}
+    assert ask("/gradio_api/upload", [b"x" * 300], headers, **options)[0] == 200
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "image").write_bytes(bytes(800))
+    status, _, body, calls = ask("/gradio_api/upload", [b"x" * 300], headers, **options)
+    assert (status, calls) == (507, 0)
+    assert b"too many uploads" in body
+    assert ask("/gradio_api/queue/join", [b"x"], **options)[0] == 200
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_only_an_archive_may_be_larger_than_an_image(step):
+    kind = {"content-type": "multipart/form-data; boundary=boundary"}
+    for content, status in ((b"PK\x03\x04", 200), (b"\x89PNG", 413), (b"x PK\x03\x04", 413)):
+        data = multipart(b"x", content + bytes(1500))
+        chunks = [data[at : at + step] for at in range(0, len(data), step)]
+        headers = kind | {"content-length": str(len(data))}
+        found, _, body, calls = ask("/gradio_api/upload", chunks, headers, max_archive=5000)
+        assert (found, calls) == (status, int(status == 200))
+        assert (content + bytes(1500) in body) is (status == 200)
+    data = multipart(b"x", b"PK\x03\x04" + bytes(5000))
+    assert ask("/gradio_api/upload", [data], kind | {"content-length": "6000"}, max_archive=5000)[0] == 413
+    assert ask("/gradio_api/upload", [data], kind, max_archive=5000)[0] == 413  # of no declared length

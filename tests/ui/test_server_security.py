@@ -18,6 +18,9 @@ from live_server import LiveServer, Visitor, file_data
 from made_images import make_png
 from PIL import Image
 
+from covid_mm.ui.guard import ARCHIVE
+from covid_mm.ui.server import MULTIPART_OVERHEAD
+
 MARK = "ZZPHI"
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,10 +117,13 @@ def test_base64_cannot_carry_an_image_past_the_limit(visitor: Visitor):
 
 def test_uploads_over_20_mb_are_refused_and_leave_nothing(server: LiveServer, visitor: Visitor):
     before = len(server.uploads)
-    for size in (20 * 2**20 + 1, 21 * 2**20):
-        answer = visitor.request("POST", "/gradio_api/upload", files={"files": ("a", bytes(size))})
+    for content in (bytes(20 * 2**20 + MULTIPART_OVERHEAD), bytes(21 * 2**20)):
+        answer = visitor.request("POST", "/gradio_api/upload", files={"files": ("a", content)})
         assert answer.status_code == 413
     assert len(server.uploads) == before
+    archive = visitor.upload(ARCHIVE + bytes(30 * 2**20))  # many studies may come in one
+    assert "larger than 20 MB" in visitor.analyse(Path(archive["path"]).read_bytes()[: 20 * 2**20 + 1], None)
+    Path(archive["path"]).unlink()
 
 
 def test_a_client_names_no_path_and_no_link(server: LiveServer, visitor: Visitor):
@@ -185,9 +191,9 @@ def test_reporting_history_and_monitoring_are_off(visitor: Visitor):
     assert config["footer_links"] == ["api"]
 
 
-def test_one_event_is_public(server: LiveServer):
+def test_only_the_documented_events_are_public(server: LiveServer):
     info = httpx.get(f"{server.url}/gradio_api/info").json()
-    assert list(info["named_endpoints"]) == ["/diagnose"]
+    assert list(info["named_endpoints"]) == ["/batch", "/diagnose"]
     assert info["unnamed_endpoints"] == {}
 
 

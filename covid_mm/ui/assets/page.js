@@ -55,11 +55,16 @@
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest?.("button, a, textarea, select, summary, dialog, [contenteditable=true]")) return;
+    if (!find("#mm-analyse")?.offsetParent) return; // another tab is open
     event.preventDefault();
-    find("#mm-analyse")?.click();
+    find("#mm-analyse").click();
   });
 
   document.addEventListener("paste", (event) => {
+    if (page.batch?.isOpen?.()) {
+      page.batch.take(event.clipboardData?.files ?? []);
+      return;
+    }
     const file = [...(event.clipboardData?.files ?? [])].find((item) => /^image[/]|dicom|^$/.test(item.type));
     if (!file) return;
     const slots = Object.values(page.slots);

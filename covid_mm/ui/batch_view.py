@@ -1,0 +1,246 @@
+"""A batch as the page shows it: what was paired, the progress, one table row a study. HTML and words only."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import cv2
+
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.serving.batch import COLUMNS, Row, format_line
+from covid_mm.serving.pairing import LeftOut, Pairing, Study
+from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.ui.pictures import encode_png
+from covid_mm.ui.result import format_probability
+from covid_mm.ui.static import read_asset
+
+THUMBNAIL = 56  # pixels a side; a row's two pictures take about 8 kB
+LEFT_OUT_SHOWN = 50  # files; more are counted
+
+RULE = (
+    "Name the two images of one study alike: <code>&lt;study&gt;_ct</code> for the CT slice and"
+    " <code>&lt;study&gt;_xray</code> for the X-ray, each with its ending. So <code>patient7_ct.png</code> and"
+    " <code>patient7_xray.dcm</code> are the study <code>patient7</code>. Either image may be missing."
+)
+MANIFEST_RULE = (
+    "Files with other names: add a CSV manifest with the columns <code>study</code>, <code>ct</code> and"
+    " <code>xray</code>, which says for each study what its files are called."
+)
+PRIVACY = (
+    "Uploads are deleted from the server when the run has ended, when cleared, and after 30 minutes."
+    " File names are shown to you only."
+)
+SHORT_REMARKS = {  # of notices whose full sentence is on the Study tab
+    "branches_disagree": "CT and X-ray disagree",
+    "single_modality": "answered from one image",
+    "no_positive_evidence_ct": "no positive evidence on the CT",
+    "no_positive_evidence_xray": "no positive evidence on the X-ray",
+    "synthetic_checkpoint": "network trained on phantoms: no meaning for a person",
+}
+PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
+RESULT_HEAD = ("Study", "Images", "Answer", "Probability", "CT alone", "X-ray alone", "Remarks")
+UNSORTED = ("Images", "Remarks")
+NO_ANSWER = "No answer"
+
+
+def describe_progress(done: int, total: int, seconds: float) -> str:
+    """`12 of 40 studies answered, about 2 minutes left`. seconds: since the first study began."""
+    text = f"{done} of {total} studies answered" if total != 1 else f"{done} of 1 study answered"
+    if not 0 < done < total:
+        return text
+    left = seconds / done * (total - done)
+    if left < 10:
+        return f"{text}, a few seconds left"
+    if left < 90:
+        return f"{text}, about {round(left / 10) * 10} seconds left"
+    return f"{text}, about {round(left / 60)} minutes left"
+
+
+def describe_pairing(pairing: Pairing) -> str:
+    """`3 studies: 2 with both images, 1 with one; 1 cannot be answered`, for the heading and screen readers."""
+    both = sum(len(study.files) == 2 for study in pairing.studies)
+    one = sum(len(study.files) == 1 for study in pairing.studies)
+    bad = sum(bool(study.error) for study in pairing.studies)
+    total = len(pairing.studies)
+    parts = [f"{both} with both images", *([f"{one} with one image"] if one else [])]
+    text = f"{total} {'study' if total == 1 else 'studies'}: {', '.join(parts)}"
+    if bad:
+        text += f", {bad} that cannot be answered"
+    if pairing.left_out:
+        text += f"; {_count_files(len(pairing.left_out))} left out"
+    return text
+
+
+def render_pairing(pairing: Pairing) -> str:
+    """The table of what was found, before anything runs, and the files that belong to no study."""
+    rows = "".join(_render_pair(study) for study in pairing.studies)
+    head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in PAIRING_HEAD)
+    return f"""
+<section class="mm-batch-paired" aria-label="What was paired">
+  <h2>Found before the run</h2>
+  <p class="mm-batch-summary">{escape(describe_pairing(pairing))}.</p>
+  {_render_left_out(pairing.left_out)}
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="Studies found">
+    <table role="table"><caption class="mm-sr">Studies found among the files</caption>
+      <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table>
+  </div>
+</section>"""
+
+
+def render_run_head(total: int, checkpoint: CheckpointInfo) -> str:
+    """Progress bar and the empty result table; the page's script fills it row by row."""
+    head = "".join(_render_column(name) for name in RESULT_HEAD)
+    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+    return f"""
+<section class="mm-batch-run" aria-label="Results">
+  <div class="mm-batch-top">
+    <div class="mm-batch-progress">
+      <progress max="{total}" value="0" aria-label="Studies answered"></progress>
+      <p class="mm-batch-count"></p>
+    </div>
+    <button type="button" class="mm-batch-download" disabled>Download CSV</button>
+  </div>
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="Results, study by study">
+    <table class="mm-batch-table" role="table">
+      <caption>Calibrated probability of {escape(positive)}. Decision threshold
+        {100 * checkpoint.decision_threshold:g} %. Checkpoint {escape(checkpoint.name)},
+        {escape(checkpoint.sha256[:12])}.</caption>
+      <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup"></tbody></table>
+  </div>
+</section>"""
+
+
+def csv_head() -> str:
+    """The first line of the CSV, that of `python -m covid_mm batch`."""
+    return format_line(COLUMNS)
+
+
+def describe_row(row: Row, remark: str = "") -> dict[str, str]:
+    """`html` for the table and `line` for the CSV. remark: what was said of the study before the run."""
+    return {"html": render_row(row, remark), "line": format_line(row.to_cells())}
+
+
+def render_row(row: Row, remark: str = "") -> str:
+    """One study as a table row; `data-sort` of a cell is what it is sorted by."""
+    found = row.prediction
+    label = found.label if found else ""
+    title = CLASS_TITLES[label] if found else NO_ANSWER
+    fused = found.probabilities if found else {}
+    alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
+    _, images, answer, probability, ct, xray, remarks = RESULT_HEAD
+    cells = [
+        f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
+        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found)}</td>',
+        f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
+        f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
+        _render_probability(probability, fused, strong=True),
+        _render_probability(ct, alone.get("ct", {})),
+        _render_probability(xray, alone.get("xray", {})),
+        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark)}</td>',
+    ]
+    return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
+
+
+def render_problem(sentence: str) -> str:
+    """One sentence in the place of the table."""
+    return f'<div class="mm-error" role="alert"><h2>No run</h2><p>{escape(sentence)}</p></div>'
+
+
+def _render_pair(study: Study) -> str:
+    cells = "".join(
+        f'<td role="cell" data-head="{MODALITY_TITLES[m]}">{_render_presence(m in study.files)}</td>'
+        for m in MODALITIES
+    )
+    remark = study.error or study.remark
+    kind = ' class="mm-batch-bad"' if study.error else ""
+    shown = f"<span{kind}>{escape(_capital(remark))}</span>" if remark else ""
+    return (
+        f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
+        f'<td role="cell" data-head="{PAIRING_HEAD[-1]}">{shown}</td></tr>'
+    )
+
+
+def _render_presence(there: bool) -> str:
+    return '<span class="mm-batch-there">there</span>' if there else '<span class="mm-batch-not">none</span>'
+
+
+def _render_left_out(left_out: tuple[LeftOut, ...]) -> str:
+    if not left_out:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(one.name)}</b>: {escape(one.reason)}</li>" for one in left_out[:LEFT_OUT_SHOWN]
+    )
+    if (more := len(left_out) - LEFT_OUT_SHOWN) > 0:
+        items += f"<li>and {_count_files(more)} more</li>"
+    return f'<div class="mm-batch-left"><h3>Left out, as not understood</h3><ul>{items}</ul></div>'
+
+
+def _render_column(name: str) -> str:
+    if name in UNSORTED:
+        return f'<th scope="col" role="columnheader">{name}</th>'
+    return (
+        f'<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">{name}'
+        '<i aria-hidden="true"></i></button></th>'
+    )
+
+
+def _render_probability(head: str, probabilities: dict[str, float], *, strong: bool = False) -> str:
+    value = probabilities.get(CLASSES[POSITIVE])
+    if value is None:
+        return (
+            f'<td role="cell" data-head="{head}" data-sort="" class="mm-batch-number">'
+            '<span aria-hidden="true">–</span><span class="mm-sr">none</span></td>'  # noqa: RUF001 (a dash)
+        )
+    text = format_probability(value)
+    shown = f"<b>{escape(text)}</b>" if strong else escape(text)
+    return f'<td role="cell" data-head="{head}" data-sort="{value:.6f}" class="mm-batch-number">{shown}</td>'
+
+
+def _render_thumbnails(prediction: Prediction | None) -> str:
+    """The images that the network was given, drawn in memory; nothing where there was no answer."""
+    if prediction is None:
+        return ""
+    pictures = []
+    for modality in MODALITIES:
+        if modality in prediction.images:
+            pixels = cv2.resize(
+                prediction.images[modality][..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
+            )
+            title = MODALITY_TITLES[modality]
+            pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44"/>')
+    return "".join(pictures)
+
+
+def _render_remarks(row: Row, remark: str) -> str:
+    if row.error:
+        return f'<span class="mm-batch-bad">{read_asset("warning.svg")}{escape(_capital(row.error))}</span>'
+    notices = row.prediction.warnings if row.prediction else ()
+    shown = [
+        SHORT_REMARKS.get(one.code, one.message)
+        for one in notices
+        if not (one.code == "single_modality" and remark)
+    ]
+    return escape("; ".join(_capital(text) for text in ([remark] if remark else []) + shown))
+
+
+def _count_files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def describe_study(row: Row) -> dict[str, Any]:
+    """The API's object of one study: the fields of `predict --json` that need no picture, and `error`."""
+    found = row.prediction.to_dict() if row.prediction else {}
+    return {
+        "study": row.study,
+        "label": found.get("label"),
+        "probabilities": found.get("probabilities", {}),
+        "branches": found.get("branches", {}),
+        "modalities": found.get("modalities", []),
+        "warnings": found.get("warnings", []),
+        "error": row.error or None,
+    }
