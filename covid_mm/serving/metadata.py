@@ -50,6 +50,19 @@ class Metadata:
             return ("fused", *self.network.modalities)
         return self.network.modalities
 
+    @property
+    def validation_studies(self) -> dict[str, int]:
+        """On how many studies each head was calibrated, as far as the file says."""
+        metrics = self.raw.get("metrics", {})
+        reports = metrics.get("validation", {}) if isinstance(metrics, dict) else {}
+        found: dict[str, int] = {}
+        for head in self.heads:
+            try:
+                found[head] = int(sum(reports[head]["counts"].values()))
+            except (KeyError, TypeError, AttributeError, ValueError):
+                continue
+        return found
+
 
 def check_place(place: Path) -> None:
     """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""

@@ -35,6 +35,7 @@ class CheckpointInfo:
 
     sha256: of the weights file. trained_on: one line. trained_at: ISO 8601 date, UTC.
     decision_threshold: probability of covid19_pneumonia from which the label is positive.
+    validation_studies: head -> on how many studies its probabilities were calibrated.
     """
 
     name: str
@@ -43,6 +44,7 @@ class CheckpointInfo:
     trained_on: str
     trained_at: str
     decision_threshold: float
+    validation_studies: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Predictor:
             trained_on=meta.trained_on,
             trained_at=meta.trained_at,
             decision_threshold=meta.threshold[meta.heads[0]],
+            validation_studies=meta.validation_studies,
         )
 
     def warm_up(self) -> None:

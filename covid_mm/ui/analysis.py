@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.imaging import read_grey
 from covid_mm.serving.prediction import Prediction
+from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
 from covid_mm.ui.loading import StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.slices import SliceChoice, choose_options
@@ -33,12 +35,21 @@ class Analysis:
     """An answer, and what the page needs to show it.
 
     views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
-    probability from which it is called positive.
+    probability from which it is called positive. kind: what the heatmaps are. meta: the
+    checkpoint's meta.json.
     """
 
     prediction: Prediction
     views: dict[str, View]
     thresholds: dict[str, float]
+    kind: HeatmapKind = HeatmapKind()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        """The head whose answer is the study's."""
+        modalities = self.prediction.modalities
+        return FUSED if len(modalities) > 1 else modalities[0]
 
 
 def analyse_study(
@@ -47,6 +58,8 @@ def analyse_study(
     xray: str | None,
     limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
     slices: Mapping[str, SliceChoice] | None = None,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
 ) -> Analysis:
     """Read the uploads, ask the predictor, and keep the images for the screen.
 
@@ -55,29 +68,54 @@ def analyse_study(
         ct, xray: paths of uploads, None where the slot is empty.
         limits: what an image may measure.
         slices: by modality, which slice and window of a DICOM file to read.
+        choice: which heatmaps.
+        watch: `progress` and `cancelled` for a slow heatmap.
 
     Raises:
         CovidMMError: one sentence, which names the slot and no path.
     """
+    contents, views = read_study(ct, xray, limits, slices)
+    options = choose_options({m: choice for m, choice in (slices or {}).items() if m in contents})
+    if choice.target is not None:
+        options["heatmap_class"] = choice.target
+    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
+    kind = HeatmapKind()
+    if prediction.probabilities and not choice.is_plain:
+        explanation = predictor.explain(
+            ct=contents.get("ct"), xray=contents.get("xray"), method=choice.method, layer=choice.layer, **options, **watch
+        )
+        prediction = with_explanation(prediction, explanation)
+        kind = HeatmapKind(explanation.title, explanation.scale)
+    known = predictor.meta.get("decision_threshold", {})
+    thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
+    return Analysis(prediction, views, thresholds, kind, predictor.meta)
+
+
+def read_study(
+    ct: str | None,
+    xray: str | None,
+    limits: ImageLimits,
+    slices: Mapping[str, SliceChoice] | None = None,
+) -> tuple[dict[str, bytes], dict[str, View]]:
+    """The uploads' bytes, and their images for the screen, by modality. Raises CovidMMError."""
     paths = {m: path for m, path in zip(MODALITIES, (ct, xray), strict=True) if path}
     if not paths:
         raise UsageError(BOTH_EMPTY)
-    slices = slices or {}
     contents: dict[str, bytes] = {}
     views: dict[str, View] = {}
     for modality, path in paths.items():
         contents[modality] = read_upload(path, SLOT_TITLES[modality], limits)
-        try:
-            chosen = slices.get(modality, SliceChoice())
-            grey = read_grey(contents[modality], limits=limits, window=chosen.window, frame=chosen.frame)
-            views[modality] = make_view(grey)
-        except ImageError as error:
-            raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
-    options = choose_options({m: slices[m] for m in paths if m in slices})
-    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
-    known = predictor.meta.get("decision_threshold", {})
-    thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
-    return Analysis(prediction, views, thresholds)
+        chosen = (slices or {}).get(modality, SliceChoice())
+        views[modality] = make_view(read_pixels(contents[modality], modality, limits, chosen))
+    return contents, views
+
+
+def read_pixels(data: bytes, modality: str, limits: ImageLimits, chosen: SliceChoice) -> NDArray[np.float32]:
+    """One upload as grey (height, width), 0..255, at its own size. Raises ImageError naming the slot."""
+    try:
+        return read_grey(data, limits=limits, window=chosen.window, frame=chosen.frame)
+    except ImageError as error:
+        raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
 
 
 def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:

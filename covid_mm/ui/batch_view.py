@@ -12,7 +12,7 @@ from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 from covid_mm.ui.pictures import encode_png
-from covid_mm.ui.result import format_probability
+from covid_mm.ui.result import count_studies, format_probability
 from covid_mm.ui.static import read_asset
 
 THUMBNAIL = 56  # pixels a side; a row's two pictures take about 8 kB
@@ -134,9 +134,9 @@ def render_row(row: Row, remark: str = "") -> str:
         f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
-        _render_probability(probability, fused, strong=True),
-        _render_probability(ct, alone.get("ct", {})),
-        _render_probability(xray, alone.get("xray", {})),
+        _render_probability(probability, fused, count_studies(found) if found else None, strong=True),
+        _render_probability(ct, alone.get("ct", {}), count_studies(found, "ct") if found else None),
+        _render_probability(xray, alone.get("xray", {}), count_studies(found, "xray") if found else None),
         f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark)}</td>',
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
@@ -185,14 +185,16 @@ def _render_column(name: str) -> str:
     )
 
 
-def _render_probability(head: str, probabilities: dict[str, float], *, strong: bool = False) -> str:
+def _render_probability(
+    head: str, probabilities: dict[str, float], studies: int | None, *, strong: bool = False
+) -> str:
     value = probabilities.get(CLASSES[POSITIVE])
     if value is None:
         return (
             f'<td role="cell" data-head="{head}" data-sort="" class="mm-batch-number">'
             '<span aria-hidden="true">–</span><span class="mm-sr">none</span></td>'  # noqa: RUF001 (a dash)
         )
-    text = format_probability(value)
+    text = format_probability(value, studies)
     shown = f"<b>{escape(text)}</b>" if strong else escape(text)
     return f'<td role="cell" data-head="{head}" data-sort="{value:.6f}" class="mm-batch-number">{shown}</td>'
 

@@ -29,9 +29,11 @@ from covid_mm.ui.batch_tab import build_batch_tab
 from covid_mm.ui.examples import LABEL, Example, ExampleShelf
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import WAITING, render_loaded
+from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.slices import SliceChoice, preview_file, read_choices
 from covid_mm.ui.slot import ImageSlot
+from covid_mm.ui.study_events import StudyEvents, report_api
 from covid_mm.ui.static import read_asset
 
 TITLE = "Chest CT + X-ray"
@@ -92,12 +94,14 @@ def build_page(
                     examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
                     result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
+                    gr.HTML(_render_report_form(), elem_id="mm-report-form", apply_default_css=False)
             with gr.Tab(BATCH_TITLE, id="batch"):
                 build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits())
             with gr.Tab("Model", id="model"):
                 card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
 
         slots = [ct, xray]
+        note = gr.Textbox(visible=False)
         slices = gr.JSON(visible=False)  # filled by the browser: which slice and window of DICOM files
         study = [*slots, chooser, slices]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -110,6 +114,7 @@ def build_page(
             concurrency_limit=1,
             **private,
         )
+        StudyEvents(networks, limits).attach(study, NETWORK)
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
             shown = gr.JSON(visible=False)
@@ -149,6 +154,15 @@ def build_page(
             api_description="The object of `predict --json`; either image may be left out, not both.",
             concurrency_id=NETWORK,
             concurrency_limit=1,
+        )
+        gr.Button(visible=False).click(
+            _name_report_inputs(partial(report_api, networks, limits)),
+            [*slots, note],
+            answer,
+            api_name="report",
+            api_description="The study's report: the object of `diagnose` with thresholds, images, note and versions,"
+            " and the PDF in base64 as `pdf`.",
+            concurrency_id=NETWORK,
         )
     page.queue(max_size=QUEUE_SIZE, api_open=False, default_concurrency_limit=1)
     return page
@@ -229,6 +243,28 @@ def _name_inputs(answer: Any) -> Any:
         return result
 
     return diagnose
+
+
+def _name_report_inputs(answer: Any) -> Any:
+    """The same function with the argument names that the API shows."""
+
+    def report(ct: str | None = None, xray: str | None = None, note: str = "") -> dict[str, Any]:
+        result: dict[str, Any] = answer(ct, xray, note)
+        return result
+
+    return report
+
+
+def _render_report_form() -> str:
+    return f"""
+<section class="mm-report" aria-label="Report">
+  <h2>Report</h2>
+  <label><span>Note for the report (no names; {NOTE_LENGTH} characters at most)</span>
+    <textarea class="mm-note" rows="2" maxlength="{NOTE_LENGTH}"></textarea></label>
+  <div><button type="button" class="mm-report-button" data-format="pdf">Report as PDF</button>
+    <button type="button" class="mm-report-button" data-format="json">Report as JSON</button></div>
+  <p class="mm-report-status" role="status"></p>
+</section>"""
 
 
 def _render_header() -> str:

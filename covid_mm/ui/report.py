@@ -17,11 +17,10 @@ from covid_mm.errors import UsageError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
 from covid_mm.ui.model_tab import HEAD_TITLES, SPLITS
-from covid_mm.ui.result import join_modalities
+from covid_mm.ui.result import count_studies, join_modalities
 
 NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long
 NOTE_LINES = 20  # lines as typed, before the report breaks long ones
-GRAD_CAM = "Grad-CAM"
 PACKAGES = ("tensorflow", "keras")  # named in the report beside covid_mm and Python
 MEASURES = ("accuracy", "sensitivity", "specificity")
 UNDETERMINED = "undetermined"
@@ -35,7 +34,7 @@ class Reading:
 
     head: `fused`, `ct` or `xray`. answers: whether the study's answer is this head's.
     label: a class, or `undetermined`; then probability is None.
-    probability: of covid19_pneumonia, 0..1, calibrated. threshold: from where on it is positive.
+    probability: of covid19_pneumonia, 0..1, calibrated on that many studies. threshold: from where on it is positive.
     measured: accuracy, sensitivity, specificity -> the share as meta.json keeps it (successes,
     total, value, low, high), None where it was not measured at this threshold.
     """
@@ -45,6 +44,7 @@ class Reading:
     answers: bool
     label: str
     probability: float | None
+    studies: int | None
     threshold: float
     measured: dict[str, dict[str, Any] | None]
 
@@ -83,7 +83,7 @@ def make_report(
     *,
     date: datetime,
     note: str | None = "",
-    method: str = GRAD_CAM,
+    method: str | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Report:
     """Gather what the report of one study says.
@@ -93,7 +93,7 @@ def make_report(
         meta: the checkpoint's meta.json; what it lacks is reported as not measured.
         date: when the report is made, with its time zone.
         note: free text of the user, at most NOTE_LENGTH characters and NOTE_LINES lines.
-        method: name of the heatmaps' method.
+        method: name of the heatmaps' method; the analysis's own without it.
         versions: package -> version; those of this process without it.
 
     Raises:
@@ -107,7 +107,7 @@ def make_report(
         readings=tuple(_read_heads(analysis, measured)),
         note=clean_note(note or ""),
         date=date.astimezone(UTC).replace(microsecond=0),
-        method=method,
+        method=method or analysis.kind.title,
         protocol=SPLITS.get(meta.get("split", {}).get("protocol", ""), "") if measured else "",
         versions=dict(versions) if versions is not None else find_versions(),
     )
@@ -213,6 +213,7 @@ def _read_heads(analysis: Analysis, measured: Mapping[str, Any]) -> list[Reading
                 answers=head == answering and label != UNDETERMINED,
                 label=label,
                 probability=probabilities.get(CLASSES[POSITIVE]),
+                studies=count_studies(prediction, head),
                 threshold=threshold,
                 measured=_measure(measured.get(head, {}), threshold),
             )

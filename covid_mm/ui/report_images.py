@@ -13,6 +13,7 @@ from reportlab.platypus import Flowable, Table
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.ui.analysis import SLOT_TITLES
+from covid_mm.ui.heatmaps import FIXED
 from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import Report
 from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
@@ -32,9 +33,9 @@ def compose_images(report: Report, height: float) -> Block:
         evidence = _compose_evidence(report, modality, picture, width, height)
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
     target = CLASS_TITLES[prediction.heatmap_class]
-    words = (
-        f"{report.method}: positive evidence for {target}, on a fixed scale that is the same in every study"
-    )
+    fixed = report.analysis.kind.scale == FIXED
+    scale = "on a fixed scale that is the same in every study" if fixed else "relative to each map's highest value"
+    words = f"{report.method}: positive evidence for {target}, {scale}"
     legend = arrange(
         [[ColourBar(128), write(words, size=7.8, colour="soft")]],
         [136, INNER - 136],
@@ -55,7 +56,8 @@ def _compose_evidence(
     if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
         remark = f"No positive evidence for {CLASS_TITLES[prediction.heatmap_class]}"
         return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
-    caption = f"{title}: {report.method}, highest {float(heatmap.max()):.2f}"
+    highest = f", highest {float(heatmap.max()):.2f}" if report.analysis.kind.scale == FIXED else ""
+    caption = f"{title}: {report.method}{highest}"
     return ImageFrame(_lay_over(picture, heatmap), width, height), caption
 
 

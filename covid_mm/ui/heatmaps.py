@@ -1,0 +1,182 @@
+"""Heatmaps on the page: by another method, class or layer, and as a file at the image's own resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CLASS_TITLES, CLASSES
+from covid_mm.errors import Cancelled, UsageError
+from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.ui.pictures import encode_png, make_heat_layer
+
+METHOD_TITLES = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++ (slower)",
+    "score_cam": "Faster Score-CAM (slow)",
+    "layer_cam": "Layer-CAM (slower)",
+}
+LAYER_TITLES = {"coarse": "coarse (last convolution)", "fine": "fine (earlier layer)"}
+FIXED, RELATIVE = "fixed", "relative"
+SCALES = {
+    FIXED: "positive evidence for {target}, fixed scale",
+    RELATIVE: "positive evidence for {target}, relative to this map's highest value",
+}
+NO_EVIDENCE = "No positive evidence for {target}"
+STEP = 0.2  # seconds between two signs of life while a method works
+
+
+@dataclass(frozen=True)
+class HeatmapChoice:
+    """Which heatmap is wanted. target: a class, None for the answer's own."""
+
+    method: str = "grad_cam"
+    layer: str = "coarse"
+    target: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it comes with every answer: our Grad-CAM of the last convolution."""
+        return (self.method, self.layer) == ("grad_cam", "coarse")
+
+
+@dataclass(frozen=True)
+class HeatmapKind:
+    """What a shown heatmap is. scale: `fixed` or `relative`."""
+
+    title: str = "Grad-CAM"
+    scale: str = FIXED
+
+
+def read_choice(values: Any) -> HeatmapChoice:
+    """What the page's choosers say; nothing in it is believed. Raises UsageError."""
+    found = values if isinstance(values, Mapping) else {}
+    method, layer = found.get("method") or "grad_cam", found.get("layer") or "coarse"
+    target = found.get("target") or None
+    if method not in METHOD_TITLES or layer not in LAYER_TITLES or target not in (None, *CLASSES):
+        raise UsageError("This heatmap is not one of those offered; choose method, layer and class again.")
+    return HeatmapChoice(str(method), str(layer), target)
+
+
+def describe_map(
+    heatmap: NDArray[np.float32] | None, slot: str, target: str, kind: HeatmapKind
+) -> dict[str, str | None]:
+    """What the page shows of one heatmap.
+
+    layer: data URL to lay over the image, None where there is none; then `none` says why.
+    alt, caption, legend: words.
+    """
+    named = CLASS_TITLES[target]
+    legend = SCALES[kind.scale].format(target=named)
+    if heatmap is None:
+        return {"layer": None, "none": "No map", "alt": "", "caption": kind.title, "legend": legend}
+    if not heatmap.any():
+        none = NO_EVIDENCE.format(target=named)
+        return {"layer": None, "none": none, "alt": "", "caption": kind.title, "legend": legend}
+    highest = f", highest {float(heatmap.max()):.2f}" if kind.scale == FIXED else ""
+    alt = f"Evidence for {named} on the {slot}{highest}{' of 1' if highest else ''}"
+    layer = make_heat_layer(heatmap, 1.0)
+    return {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}", "legend": legend}
+
+
+def render_choosers(shown: str) -> str:
+    """The controls above the images. shown: the class whose evidence is drawn at first."""
+    classes = {name: CLASS_TITLES[name] for name in CLASSES}
+    return f"""
+<div class="mm-heat">
+  {_select("mm-heat-target", "Evidence for", classes, shown)}
+  {_select("mm-heat-method", "Method", METHOD_TITLES, "grad_cam")}
+  {_select("mm-heat-layer", "Layer", LAYER_TITLES, "coarse")}
+  <label class="mm-heat-opacity"><span>Opacity <output>60 %</output></span>
+    <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60" aria-label="Opacity of the heatmaps"></label>
+  <p class="mm-heat-status" role="status"></p>
+  <button type="button" class="mm-heat-cancel" hidden>Cancel</button>
+</div>"""
+
+
+def draw_overlay(grey: NDArray[np.float32], heatmap: NDArray[np.float32], opacity: float) -> str:
+    """The heatmap over its image at the image's own resolution: data URL of an RGB PNG.
+
+    grey: (height, width), 0..255, as the file holds it. opacity: 0..1.
+    """
+    levels = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    pixels = np.repeat(levels[..., None], 3, axis=-1)
+    return encode_png(blend_heatmap(pixels, resize_heatmap(heatmap, *grey.shape), opacity))
+
+
+class Work:
+    """A call in a thread of its own that reports progress and can be stopped."""
+
+    def __init__(self) -> None:
+        self._told: queue.Queue[float | None] = queue.Queue()
+        self._stop = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self, function: Any) -> Iterator[float]:
+        """Call `function(progress=, cancelled=)` and yield shares 0..1; stopped where the reader leaves.
+
+        The result is in `result` afterwards.
+        """
+
+        def call() -> None:
+            try:
+                self._result = function(progress=self._told.put, cancelled=self._stop.is_set)
+            except BaseException as error:
+                self._error = error
+            finally:
+                self._told.put(None)
+
+        thread = threading.Thread(target=call, name="heatmap", daemon=True)
+        thread.start()
+        share = 0.0
+        try:
+            while True:
+                try:
+                    told = self._told.get(timeout=STEP)
+                except queue.Empty:
+                    yield share
+                    continue
+                if told is None:
+                    return
+                share = told
+                yield share
+        finally:
+            self._stop.set()
+            thread.join()
+
+    @property
+    def result(self) -> Any:
+        """What the function gave. Raises what it raised."""
+        if self._error is not None:
+            if isinstance(self._error, Cancelled):
+                raise Cancelled(*self._error.args)
+            raise self._error
+        return self._result
+
+
+def with_explanation(prediction: Any, explanation: Any) -> Any:
+    """The same answer with other heatmaps."""
+    kept = tuple(w for w in prediction.warnings if not w.code.startswith("no_positive_evidence_"))
+    return dataclasses.replace(
+        prediction,
+        heatmaps=dict(explanation.heatmaps),
+        heatmap_class=explanation.heatmap_class,
+        warnings=kept,
+    )
+
+
+def _select(name: str, title: str, options: Mapping[str, str], chosen: str) -> str:
+    items = "".join(
+        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
+        for value, text in options.items()
+    )
+    return f'<label><span>{escape(title)}</span><select class="{name}">{items}</select></label>'

@@ -1,0 +1,91 @@
+"""The decision threshold on the page: what it was measured to be worth, and what another would have meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
+from covid_mm.ui.model_tab import format_share
+
+POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
+
+
+@dataclass(frozen=True)
+class Operating:
+    """One head on the validation studies.
+
+    thresholds: ascending, 0..1; true_positive, false_positive: studies called positive at each, of
+    `positive` and `negative` studies. measured: accuracy, sensitivity and specificity at the
+    decision threshold, as meta.json keeps a share; empty where they were not measured there.
+    """
+
+    thresholds: tuple[float, ...]
+    true_positive: tuple[int, ...]
+    false_positive: tuple[int, ...]
+    positive: int
+    negative: int
+    measured: Mapping[str, Mapping[str, Any] | None]
+
+
+def find_operating(meta: Mapping[str, Any], head: str, threshold: float) -> Operating | None:
+    """What meta.json says of a head's operating points; None where it says nothing usable."""
+    try:
+        points = meta["operating_points"][head]
+        lists = [tuple(points[key]) for key in ("thresholds", "true_positive", "false_positive")]
+        if not lists[0] or len({len(values) for values in lists}) != 1:
+            return None
+        report = meta.get("metrics", {}).get("validation", {}).get(head, {})
+        same = report.get("threshold") == threshold
+        shares = {key: report.get(key) for key in ("accuracy", "sensitivity", "specificity")} if same else {}
+        return Operating(*lists, int(points["positive"]), int(points["negative"]), shares)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def render_operating(operating: Operating | None, threshold: float, probability: float) -> str:
+    """The threshold's measured worth in words, and a slider over the other thresholds.
+
+    probability: of covid19_pneumonia in this study. Nothing where nothing was measured.
+    """
+    if operating is None:
+        return ""
+    points = {
+        "thresholds": operating.thresholds,
+        "truePositive": operating.true_positive,
+        "falsePositive": operating.false_positive,
+        "positive": operating.positive,
+        "negative": operating.negative,
+        "probability": round(probability, 4),
+    }
+    text = (
+        "At {threshold} of the same studies: sensitivity {sensitivity}, specificity {specificity}."
+        " This study would be called {called}."
+    )
+    total = operating.positive + operating.negative
+    shares = [
+        f"<div><dt>{name}</dt><dd>{escape(format_share(share))}</dd></div>"
+        for name, share in (
+            ("Accuracy", operating.measured.get("accuracy")),
+            ("Sensitivity", operating.measured.get("sensitivity")),
+            ("Specificity", operating.measured.get("specificity")),
+        )
+        if share is not None
+    ]
+    measured = f"<dl>{''.join(shares)}</dl>" if shares else "<p>Not measured at this threshold.</p>"
+    return f"""
+<div class="mm-operating">
+  <p>Measured on {total} validation images or pairs at this threshold (95 % intervals):</p>
+  {measured}
+  <details><summary>What another threshold would have meant</summary>
+    <label><span>Threshold <output></output></span>
+      <input type="range" class="mm-operating-slider" min="1" max="99" step="1" value="{round(100 * threshold)}"
+        aria-label="Another decision threshold, in percent" data-points="{escape(json.dumps(points))}"
+        data-text="{escape(text)}" data-positive="{escape(POSITIVE_TITLE)}" data-negative="{escape(NORMAL_TITLE)}">
+    </label>
+    <p class="mm-operating-text" role="status"></p>
+  </details>
+</div>"""

@@ -1,0 +1,229 @@
+"""What happens after an answer: other heatmaps, a map as a file, the report. Functions behind events, no layout.
+
+Each reads the uploads again and keeps nothing, so that one visitor never meets another's study. The
+objects that they give go to the page's scripts; an error is one sentence in them.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from covid_mm.config import MODALITIES, ImageLimits
+from covid_mm.errors import Cancelled, UsageError
+from covid_mm.ui.analysis import (
+    SLOT_TITLES,
+    Analysis,
+    analyse_study,
+    delete_uploads,
+    explain_error,
+    read_pixels,
+    read_upload,
+)
+from covid_mm.ui.heatmaps import Work, describe_map, draw_overlay, read_choice
+from covid_mm.ui.loading import NetworkShelf
+from covid_mm.ui.report import clean_note, describe_report, make_report
+from covid_mm.ui.slices import SliceChoice, read_choices
+from covid_mm.ui.slot import StublessMeta
+
+PDF, JSON = "application/pdf", "application/json"
+NO_ANSWER = "There is no answer to make this of; analyse the study first."
+
+
+class ScriptChannel(gr.HTML, metaclass=StublessMeta):
+    """Hands each object that an event gives to one function of the page's scripts; shows nothing."""
+
+    def __init__(self, function: str, **options: Any) -> None:
+        super().__init__(
+            None,
+            html_template="",
+            js_on_load=f"watch('value', () => props.value && window.covidMM.{function}(props.value));",
+            apply_default_css=False,
+            **options,
+        )
+
+    def postprocess(self, value: Any) -> Any:
+        """The object as it is."""
+        return value
+
+    def get_block_name(self) -> str:
+        """Drawn in the browser as Gradio's HTML component."""
+        return "html"
+
+
+def explain_page(
+    networks: NetworkShelf,
+    limits: ImageLimits,
+    ct: str | None,
+    xray: str | None,
+    network: str | None,
+    slices: Any,
+    wanted: Any,
+) -> Iterator[dict[str, Any]]:
+    """The chosen heatmaps for the page: signs of life, then `maps` by modality, or an error.
+
+    Stopped where the visitor cancels or leaves.
+    """
+    try:
+        choice, chosen = read_choice(wanted), read_choices(slices)
+        predictor = networks.choose(network).get()
+        work = Work()
+        with networks.turns.take():
+            analyse = partial(analyse_study, predictor, ct, xray, limits, chosen, choice)
+            for share in work.run(analyse):
+                yield {"progress": round(share, 3)}
+        analysis: Analysis = work.result
+        if not analysis.prediction.heatmaps:
+            raise UsageError(NO_ANSWER)
+        yield {"maps": describe_maps(analysis)}
+    except Cancelled:
+        yield {"cancelled": True}
+    except Exception as error:
+        yield {"error": explain_error(error)}
+
+
+def describe_maps(analysis: Analysis) -> dict[str, dict[str, str | None]]:
+    """What the page shows of each heatmap, by modality."""
+    target = analysis.prediction.heatmap_class
+    return {
+        modality: describe_map(heatmap, SLOT_TITLES[modality], target, analysis.kind)
+        for modality, heatmap in analysis.prediction.heatmaps.items()
+    }
+
+
+def download_page(
+    networks: NetworkShelf,
+    limits: ImageLimits,
+    ct: str | None,
+    xray: str | None,
+    network: str | None,
+    slices: Any,
+    wanted: Any,
+) -> dict[str, Any]:
+    """One heatmap over its image as a PNG at the image's own resolution: `name` and `url`, or an error.
+
+    wanted: as for `explain_page`, and `modality` and `opacity` (0..1).
+    """
+    try:
+        choice, chosen = read_choice(wanted), read_choices(slices)
+        modality, opacity = _read_download(wanted)
+        path = {"ct": ct, "xray": xray}[modality]
+        predictor = networks.choose(network).get()
+        with networks.turns.take():
+            analysis = analyse_study(predictor, ct, xray, limits, chosen, choice)
+        heatmap = analysis.prediction.heatmaps.get(modality)
+        if path is None or heatmap is None:
+            raise UsageError(NO_ANSWER)
+        data = read_upload(path, SLOT_TITLES[modality], limits)
+        grey = read_pixels(data, modality, limits, chosen.get(modality, SliceChoice()))
+        return {"name": f"{modality}-{choice.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
+    except Exception as error:
+        return {"error": explain_error(error)}
+
+
+def report_page(
+    networks: NetworkShelf,
+    limits: ImageLimits,
+    ct: str | None,
+    xray: str | None,
+    network: str | None,
+    slices: Any,
+    wanted: Any,
+) -> dict[str, Any]:
+    """The report of the study as a PDF or JSON file in memory: `name` and `url`, or an error.
+
+    wanted: as for `explain_page`, and `note` and `format` (`pdf` or `json`).
+    """
+    try:
+        asked = wanted if isinstance(wanted, Mapping) else {}
+        note = clean_note(str(asked.get("note") or ""))  # refused before the network is asked
+        choice, chosen = read_choice(asked), read_choices(slices)
+        predictor = networks.choose(network).get()
+        with networks.turns.take():
+            analysis = analyse_study(predictor, ct, xray, limits, chosen, choice)
+        report = make_report(analysis, predictor.meta, date=datetime.now(UTC), note=note)
+        if asked.get("format") == "json":
+            text = json.dumps(describe_report(report), indent=2, allow_nan=False)
+            return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
+        from covid_mm.ui.report_pdf import render_pdf
+
+        return {"name": "study-report.pdf", "url": to_data_url(render_pdf(report), PDF)}
+    except Exception as error:
+        return {"error": explain_error(error)}
+
+
+def report_api(
+    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None, note: str = ""
+) -> dict[str, Any]:
+    """The API's report: the JSON, and the PDF in base64 under `pdf`; the uploads are deleted.
+
+    Raises:
+        gr.Error: with the same sentence that the page would show.
+    """
+    try:
+        cleaned = clean_note(note or "")
+        predictor = networks.choose().get()
+        with networks.turns.take():
+            analysis = analyse_study(predictor, ct, xray, limits)
+        report = make_report(analysis, predictor.meta, date=datetime.now(UTC), note=cleaned)
+        from covid_mm.ui.report_pdf import render_pdf
+
+        return describe_report(report) | {"pdf": base64.b64encode(render_pdf(report)).decode()}
+    except Exception as error:
+        raise gr.Error(explain_error(error), print_exception=False) from None
+    finally:
+        delete_uploads(ct, xray)
+
+
+def to_data_url(data: bytes, kind: str) -> str:
+    """Bytes inside the page: no file is written or served."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyEvents:
+    """The components that these events need beside the study's own."""
+
+    networks: NetworkShelf
+    limits: ImageLimits
+
+    def attach(self, study: list[Any], concurrency_id: str) -> None:
+        """Hidden buttons that the page's scripts press. study: slots, chooser and slices."""
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        wanted = gr.JSON(visible=False)
+        inputs = [*study, wanted]
+        collect = "async () => await window.covidMM.wanted()"
+
+        def press(name: str, function: Any, channel: ScriptChannel) -> Any:
+            button = gr.Button(name, elem_id=f"mm-{name}", elem_classes="mm-hidden")
+            event = button.click(
+                partial(function, self.networks, self.limits),
+                inputs,
+                channel,
+                js=collect,
+                concurrency_id=concurrency_id,
+                **private,
+            )
+            event.failure(None, js=f"() => window.covidMM.refused('{name}')", **private)
+            return event
+
+        explained = press("explain", explain_page, ScriptChannel("explained", elem_classes="mm-hidden"))
+        press("download", download_page, ScriptChannel("saved", elem_classes="mm-hidden"))
+        press("report", report_page, ScriptChannel("saved", elem_classes="mm-hidden"))
+        stop = gr.Button("stop", elem_id="mm-stop-explain", elem_classes="mm-hidden")
+        stop.click(None, js="() => window.covidMM.stopped()", cancels=[explained], **private)
+
+
+def _read_download(wanted: Any) -> tuple[str, float]:
+    asked = wanted if isinstance(wanted, Mapping) else {}
+    modality, opacity = asked.get("modality"), asked.get("opacity")
+    if modality not in MODALITIES or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
+        raise UsageError("A heatmap is saved with a modality and an opacity from 0 to 1; choose it again.")
+    return str(modality), float(opacity)
