@@ -42,7 +42,7 @@ class Analysis:
     prediction: Prediction
     views: dict[str, View]
     thresholds: dict[str, float]
-    kind: HeatmapKind = HeatmapKind()
+    kind: HeatmapKind = field(default_factory=HeatmapKind)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -75,14 +75,19 @@ def analyse_study(
         CovidMMError: one sentence, which names the slot and no path.
     """
     contents, views = read_study(ct, xray, limits, slices)
-    options = choose_options({m: choice for m, choice in (slices or {}).items() if m in contents})
+    options: dict[str, Any] = choose_options({m: part for m, part in (slices or {}).items() if m in contents})
     if choice.target is not None:
         options["heatmap_class"] = choice.target
     prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
     kind = HeatmapKind()
     if prediction.probabilities and not choice.is_plain:
         explanation = predictor.explain(
-            ct=contents.get("ct"), xray=contents.get("xray"), method=choice.method, layer=choice.layer, **options, **watch
+            ct=contents.get("ct"),
+            xray=contents.get("xray"),
+            method=choice.method,
+            layer=choice.layer,
+            **options,
+            **watch,
         )
         prediction = with_explanation(prediction, explanation)
         kind = HeatmapKind(explanation.title, explanation.scale)

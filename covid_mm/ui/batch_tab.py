@@ -172,6 +172,7 @@ def build_batch_tab(
         [files, unsent, chooser],
         panel,
         js="(files, unsent, network) => [...window.covidMM.batch.start(), network]",
+        trigger_mode="multiple",  # a cancelled run counts as running for "once"
         concurrency_id="batch",
         concurrency_limit=RUNS,
         **private,

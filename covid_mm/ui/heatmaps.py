@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -32,6 +33,7 @@ SCALES = {
 }
 NO_EVIDENCE = "No positive evidence for {target}"
 STEP = 0.2  # seconds between two signs of life while a method works
+LEFT = 1.5  # seconds without a reader after which work is given up: Gradio does not close what it cancels
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,15 @@ def describe_map(
 
 def render_choosers(shown: str) -> str:
     """The controls above the images. shown: the class whose evidence is drawn at first."""
-    classes = {name: CLASS_TITLES[name] for name in CLASSES}
+    classes: dict[str, str] = {name: CLASS_TITLES[name] for name in CLASSES}
     return f"""
 <div class="mm-heat">
   {_select("mm-heat-target", "Evidence for", classes, shown)}
   {_select("mm-heat-method", "Method", METHOD_TITLES, "grad_cam")}
   {_select("mm-heat-layer", "Layer", LAYER_TITLES, "coarse")}
   <label class="mm-heat-opacity"><span>Opacity <output>60 %</output></span>
-    <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60" aria-label="Opacity of the heatmaps"></label>
+    <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60"
+      aria-label="Opacity of the heatmaps"></label>
   <p class="mm-heat-status" role="status"></p>
   <button type="button" class="mm-heat-cancel" hidden>Cancel</button>
 </div>"""
@@ -118,18 +121,22 @@ class Work:
     def __init__(self) -> None:
         self._told: queue.Queue[float | None] = queue.Queue()
         self._stop = threading.Event()
+        self._read_at = time.monotonic()
         self._result: Any = None
         self._error: BaseException | None = None
 
     def run(self, function: Any) -> Iterator[float]:
         """Call `function(progress=, cancelled=)` and yield shares 0..1; stopped where the reader leaves.
 
-        The result is in `result` afterwards.
+        The result is in `result` when the iteration has ended by itself.
         """
+
+        def is_left() -> bool:
+            return self._stop.is_set() or time.monotonic() - self._read_at > LEFT
 
         def call() -> None:
             try:
-                self._result = function(progress=self._told.put, cancelled=self._stop.is_set)
+                self._result = function(progress=self._told.put, cancelled=is_left)
             except BaseException as error:
                 self._error = error
             finally:
@@ -140,6 +147,7 @@ class Work:
         share = 0.0
         try:
             while True:
+                self._read_at = time.monotonic()
                 try:
                     told = self._told.get(timeout=STEP)
                 except queue.Empty:
@@ -151,7 +159,6 @@ class Work:
                 yield share
         finally:
             self._stop.set()
-            thread.join()
 
     @property
     def result(self) -> Any:

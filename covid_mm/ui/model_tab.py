@@ -34,7 +34,10 @@ def render_loaded(loader: PredictorLoader) -> str:
         predictor = loader.get()
     except (CovidMMError, RuntimeError) as error:
         return f'<p class="mm-card-wait" role="alert">{escape(str(error))}</p>'
-    return render_model_card(predictor.meta, predictor.info.name)
+    try:
+        return render_model_card(predictor.meta, predictor.info.name)
+    except (KeyError, TypeError, ValueError, AttributeError):  # the network answers all the same
+        return '<p class="mm-card-wait" role="alert">The meta.json of this checkpoint lacks what its card shows.</p>'
 
 
 def render_model_card(meta: Mapping[str, Any], name: str) -> str:

@@ -35,13 +35,15 @@ def find_operating(meta: Mapping[str, Any], head: str, threshold: float) -> Oper
     """What meta.json says of a head's operating points; None where it says nothing usable."""
     try:
         points = meta["operating_points"][head]
-        lists = [tuple(points[key]) for key in ("thresholds", "true_positive", "false_positive")]
-        if not lists[0] or len({len(values) for values in lists}) != 1:
+        thresholds, true, false = (
+            tuple(points[k]) for k in ("thresholds", "true_positive", "false_positive")
+        )
+        if not thresholds or not len(thresholds) == len(true) == len(false):
             return None
         report = meta.get("metrics", {}).get("validation", {}).get(head, {})
         same = report.get("threshold") == threshold
         shares = {key: report.get(key) for key in ("accuracy", "sensitivity", "specificity")} if same else {}
-        return Operating(*lists, int(points["positive"]), int(points["negative"]), shares)
+        return Operating(thresholds, true, false, int(points["positive"]), int(points["negative"]), shares)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -33,8 +33,8 @@ from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.slices import SliceChoice, preview_file, read_choices
 from covid_mm.ui.slot import ImageSlot
-from covid_mm.ui.study_events import StudyEvents, report_api
 from covid_mm.ui.static import read_asset
+from covid_mm.ui.study_events import StudyEvents, report_api
 
 TITLE = "Chest CT + X-ray"
 PURPOSE = (

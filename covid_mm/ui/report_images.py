@@ -34,7 +34,11 @@ def compose_images(report: Report, height: float) -> Block:
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
     target = CLASS_TITLES[prediction.heatmap_class]
     fixed = report.analysis.kind.scale == FIXED
-    scale = "on a fixed scale that is the same in every study" if fixed else "relative to each map's highest value"
+    scale = (
+        "on a fixed scale that is the same in every study"
+        if fixed
+        else "relative to each map's highest value"
+    )
     words = f"{report.method}: positive evidence for {target}, {scale}"
     legend = arrange(
         [[ColourBar(128), write(words, size=7.8, colour="soft")]],

@@ -36,7 +36,13 @@ from covid_mm.ui.report_parts import (
     write,
     write_heading,
 )
-from covid_mm.ui.result import NEAR_THRESHOLD, count_studies, format_probability, format_threshold, join_modalities
+from covid_mm.ui.result import (
+    NEAR_THRESHOLD,
+    count_studies,
+    format_probability,
+    format_threshold,
+    join_modalities,
+)
 
 TITLE = "Chest CT and X-ray: study report"
 WIDTH, HEIGHT = A4  # points
@@ -181,7 +187,9 @@ def _compose_answer(report: Report) -> Block:
                 write(CLASS_TITLES[name]),
                 write(
                     format_probability(prediction.probabilities[name], count_studies(prediction)),
-                    size=13, colour=TONES[name], bold=True
+                    size=13,
+                    colour=TONES[name],
+                    bold=True,
                 ),
             ]
             for name in CLASSES
@@ -310,7 +318,10 @@ def _draw_probability(reading: Reading, width: float) -> list[Flowable] | Flowab
     if reading.probability is None:
         return write("none", size=8.4)
     bar = ProbabilityBar(reading.probability, reading.threshold, TONES[reading.label], width)
-    return [write(format_probability(reading.probability, reading.studies), size=8.4, bold=reading.answers), bar]
+    return [
+        write(format_probability(reading.probability, reading.studies), size=8.4, bold=reading.answers),
+        bar,
+    ]
 
 
 def _write_share(share: dict[str, Any] | None) -> Flowable:

@@ -25,6 +25,8 @@ from covid_mm.ui.settings import ServerSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEALTH = "/health"  # for a container's health check; open without an account
+STYLES = ("page", "evidence", "model", "batch")
+SCRIPTS = ("page", "evidence")  # each a function, called once when the page opens
 MULTIPART_OVERHEAD = 64 * 1024  # bytes around the file in one upload
 
 
@@ -141,8 +143,8 @@ def launch_options(
         "footer_links": ["api"],
         "favicon_path": str(ASSETS / "favicon.png"),
         "theme": make_theme(),
-        "css": make_variables() + read_asset("page.css") + read_asset("model.css") + read_asset("batch.css"),
-        "js": read_asset("page.js"),
+        "css": make_variables() + "".join(read_asset(f"{name}.css") for name in STYLES),
+        "js": "() => {" + "".join(f"({read_asset(f'{name}.js')})();" for name in SCRIPTS) + "}",
         "root_path": settings.root_path or None,
         "auth": settings.admits if settings.accounts else None,
         "auth_message": "Research use only, not for diagnosis.",

@@ -75,10 +75,13 @@ def explain_page(
         choice, chosen = read_choice(wanted), read_choices(slices)
         predictor = networks.choose(network).get()
         work = Work()
-        with networks.turns.take():
-            analyse = partial(analyse_study, predictor, ct, xray, limits, chosen, choice)
-            for share in work.run(analyse):
-                yield {"progress": round(share, 3)}
+
+        def analyse(**watch: Any) -> Analysis:
+            with networks.turns.take():  # held by the working thread, for a reader may leave at any yield
+                return analyse_study(predictor, ct, xray, limits, chosen, choice, **watch)
+
+        for share in work.run(analyse):
+            yield {"progress": round(share, 3)}
         analysis: Analysis = work.result
         if not analysis.prediction.heatmaps:
             raise UsageError(NO_ANSWER)
@@ -199,7 +202,7 @@ class StudyEvents:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         wanted = gr.JSON(visible=False)
         inputs = [*study, wanted]
-        collect = "async () => await window.covidMM.wanted()"
+        collect = "async (ct, xray, network) => await window.covidMM.wanted(network)"
 
         def press(name: str, function: Any, channel: ScriptChannel) -> Any:
             button = gr.Button(name, elem_id=f"mm-{name}", elem_classes="mm-hidden")
@@ -208,6 +211,7 @@ class StudyEvents:
                 inputs,
                 channel,
                 js=collect,
+                trigger_mode="multiple",  # a cancelled event counts as running for "once"
                 concurrency_id=concurrency_id,
                 **private,
             )

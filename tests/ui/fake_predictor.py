@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from covid_mm.config import CLASSES
-from covid_mm.errors import UsageError
+from covid_mm.errors import Cancelled, UsageError
 from covid_mm.imaging import read_header, read_image
+from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
 
@@ -22,7 +23,54 @@ INFO = CheckpointInfo(
     trained_on="nothing: a stand-in for the tests",
     trained_at="2026-01-02",
     decision_threshold=0.5,
+    validation_studies={"fused": 744, "ct": 744, "xray": 750},
 )
+GRID = [step / 100 for step in range(1, 100)]
+META = {
+    "decision_threshold": {"fused": 0.5, "ct": 0.5, "xray": 0.5},
+    "operating_points": {
+        head: {
+            "thresholds": GRID,
+            "true_positive": [round(389 - 3 * value) for value in GRID],
+            "false_positive": [round(40 * (1 - value)) for value in GRID],
+            "positive": 389,
+            "negative": 355,
+        }
+        for head in ("fused", "ct", "xray")
+    },
+    "metrics": {
+        "validation": {
+            "fused": {
+                "threshold": 0.5,
+                "auc": None,
+                "counts": {"true_positive": 388, "true_negative": 335, "false_positive": 20, "false_negative": 1},
+                "calibration_error": 0.01,
+                "brier": 0.02,
+                "sensitivity": {
+                    "successes": 388,
+                    "total": 389,
+                    "value": 0.9974,
+                    "low": 0.9856,
+                    "high": 0.9995,
+                },
+                "specificity": {
+                    "successes": 335,
+                    "total": 355,
+                    "value": 0.9437,
+                    "low": 0.9146,
+                    "high": 0.9632,
+                },
+                "accuracy": {"successes": 723, "total": 744, "value": 0.9718, "low": 0.9572, "high": 0.9815},
+            }
+        }
+    },
+}
+METHODS = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "score_cam": "Faster Score-CAM",
+    "layer_cam": "Layer-CAM",
+}
 SECRET = "/planted/secret/path"
 
 
@@ -34,7 +82,7 @@ class FakePredictor:
     """
 
     info = INFO
-    meta = {"decision_threshold": {"fused": 0.5, "ct": 0.5, "xray": 0.5}}  # noqa: RUF012
+    meta = META
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
@@ -44,8 +92,36 @@ class FakePredictor:
     def warm_up(self) -> None:
         threading.Event().wait(self.delay)
 
+    def explain(
+        self,
+        ct: bytes | None = None,
+        xray: bytes | None = None,
+        *,
+        method: str,
+        layer: str,
+        progress: Any = None,
+        cancelled: Any = None,
+        **options: Any,
+    ) -> Explanation:
+        """The map turned over for another method; `score_cam` takes a while."""
+        answer = self.predict(ct, xray, **options)
+        for step in range(20 if method == "score_cam" else 1):
+            if cancelled is not None and cancelled():
+                raise Cancelled("The heatmap was cancelled.")
+            if progress is not None:
+                progress(step / 20)
+            threading.Event().wait(0.15 if method == "score_cam" else 0.0)
+        maps = {name: np.flip(heatmap, axis=0) for name, heatmap in answer.heatmaps.items()}
+        return Explanation(method, METHODS[method], layer, answer.heatmap_class, "relative", maps)
+
     def predict(
-        self, ct: bytes | None = None, xray: bytes | None = None, *, windows: Any = None, frames: Any = None
+        self,
+        ct: bytes | None = None,
+        xray: bytes | None = None,
+        *,
+        windows: Any = None,
+        frames: Any = None,
+        heatmap_class: str | None = None,
     ) -> Prediction:
         with self._lock:
             self.calls += 1
@@ -87,6 +163,8 @@ class FakePredictor:
             grey = cv2.GaussianBlur(image[..., 0], (0, 0), 12)
             span = float(grey.max() - grey.min())
             heat = (grey - grey.min()) / span if span > 0 else np.zeros_like(grey)
+            if heatmap_class == CLASSES[0]:
+                heat = 1.0 - heat
             heatmaps[name] = np.clip(heat**2 * values[name] * 1.5, 0, 1).astype(np.float32)
             if not heatmaps[name].any():
                 warnings.append(
@@ -98,7 +176,7 @@ class FakePredictor:
             branches={name: BranchAnswer(_label(value), _both(value)) for name, value in values.items()},
             modalities=tuple(given),
             heatmaps=heatmaps,
-            heatmap_class=CLASSES[1],
+            heatmap_class=heatmap_class or CLASSES[1],
             images={name: image.astype(np.uint8) for name, image in given.items()},
             warnings=tuple(warnings),
             checkpoint=INFO,

@@ -14,10 +14,10 @@
   });
   const opacity = () => Number(find(".mm-opacity")?.value ?? 60) / 100;
   // Hands Gradio the study and what is wanted of it.
-  page.wanted = async () => {
+  page.wanted = async (network) => {
     await Promise.allSettled([...page.pending]);
     const files = ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
-    return [...files, page.network?.() ?? null, page.slices(), asked];
+    return [...files, network, page.slices(), asked];
   };
   function press(name, wanted) {
     asked = wanted;

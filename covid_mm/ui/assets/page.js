@@ -40,6 +40,7 @@
   };
   page.finished = () => {
     page.finishes += 1;
+    page.answered?.();
     find("#mm-analyse")?.removeAttribute("aria-busy");
     result()?.classList.remove("mm-busy", "mm-unanswered");
     page.changed();
