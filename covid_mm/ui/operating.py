@@ -64,8 +64,8 @@ def render_operating(operating: Operating | None, threshold: float, probability:
         "probability": round(probability, 4),
     }
     text = (
-        "At {threshold} of the same studies: sensitivity {sensitivity}, specificity {specificity}."
-        " This study would be called {called}."
+        "With a threshold of {threshold}, on the same studies: sensitivity {sensitivity}, specificity"
+        " {specificity}. This study would be called {called}."
     )
     total = operating.positive + operating.negative
     shares = [
