@@ -19,13 +19,13 @@ from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
 from covid_mm.ui.loading import StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
+from covid_mm.ui.series_upload import SlotUpload, list_paths, read_slot
 from covid_mm.ui.slices import SliceChoice, choose_options
 
 FUSED = "fused"
 HEADS = (FUSED, *MODALITIES)  # as meta.json names them
 SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
 BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
-GONE = "the uploaded image is no longer kept on the server; add it again."
 
 _log = logging.getLogger("covid_mm.ui")
 
@@ -54,8 +54,8 @@ class Analysis:
 
 def analyse_study(
     predictor: StudyPredictor,
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
     slices: Mapping[str, SliceChoice] | None = None,
     choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
@@ -65,7 +65,7 @@ def analyse_study(
 
     Args:
         predictor: answers the study.
-        ct, xray: paths of uploads, None where the slot is empty.
+        ct, xray: paths of uploads, several for a DICOM series, None where the slot is empty.
         limits: what an image may measure.
         slices: by modality, which slice and window of a DICOM file to read.
         choice: which heatmaps.
@@ -74,8 +74,8 @@ def analyse_study(
     Raises:
         CovidMMError: one sentence, which names the slot and no path.
     """
-    contents, views = read_study(ct, xray, limits, slices)
-    options: dict[str, Any] = choose_options({m: part for m, part in (slices or {}).items() if m in contents})
+    contents, views, chosen = read_study(ct, xray, limits, slices)
+    options: dict[str, Any] = choose_options(chosen)
     if choice.target is not None:
         options["heatmap_class"] = choice.target
     prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
@@ -97,22 +97,26 @@ def analyse_study(
 
 
 def read_study(
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     limits: ImageLimits,
     slices: Mapping[str, SliceChoice] | None = None,
-) -> tuple[dict[str, bytes], dict[str, View]]:
-    """The uploads' bytes, and their images for the screen, by modality. Raises CovidMMError."""
-    paths = {m: path for m, path in zip(MODALITIES, (ct, xray), strict=True) if path}
-    if not paths:
+) -> tuple[dict[str, bytes], dict[str, View], dict[str, SliceChoice]]:
+    """By modality: the bytes to read, their image for the screen, and which slice of them is meant.
+
+    Raises CovidMMError.
+    """
+    uploads = {m: upload for m, upload in zip(MODALITIES, (ct, xray), strict=True) if upload}
+    if not uploads:
         raise UsageError(BOTH_EMPTY)
     contents: dict[str, bytes] = {}
     views: dict[str, View] = {}
-    for modality, path in paths.items():
-        contents[modality] = read_upload(path, SLOT_TITLES[modality], limits)
-        chosen = (slices or {}).get(modality, SliceChoice())
-        views[modality] = make_view(read_pixels(contents[modality], modality, limits, chosen))
-    return contents, views
+    chosen: dict[str, SliceChoice] = {}
+    for modality, upload in uploads.items():
+        wanted = (slices or {}).get(modality, SliceChoice())
+        contents[modality], chosen[modality] = read_slot(upload, SLOT_TITLES[modality], limits, wanted)
+        views[modality] = make_view(read_pixels(contents[modality], modality, limits, chosen[modality]))
+    return contents, views, chosen
 
 
 def read_pixels(data: bytes, modality: str, limits: ImageLimits, chosen: SliceChoice) -> NDArray[np.float32]:
@@ -123,26 +127,10 @@ def read_pixels(data: bytes, modality: str, limits: ImageLimits, chosen: SliceCh
         raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
 
 
-def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:
-    """The bytes of an upload, however it came to the server.
-
-    Raises:
-        ImageError: the file is gone or too large.
-    """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(limits.max_bytes + 1)
-    except OSError as error:
-        raise ImageError(f"{title}: {GONE}") from error
-    if len(data) > limits.max_bytes:
-        raise ImageError(f"{title}: the file is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
-    return data
-
-
-def delete_uploads(*paths: str | None) -> None:
+def delete_uploads(*uploads: SlotUpload) -> None:
     """Remove uploads from the disk, where they still are."""
-    for path in paths:
-        if path:
+    for upload in uploads:
+        for path in list_paths(upload):
             Path(path).unlink(missing_ok=True)
 
 

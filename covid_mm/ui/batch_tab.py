@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData, GradioRootModel
+from gradio.data_classes import FileData
 
 from covid_mm.config import RESEARCH_USE, ImageLimits
 from covid_mm.serving.batch import Row, answer_studies
@@ -34,7 +34,7 @@ from covid_mm.ui.batch_view import (
     render_run_head,
 )
 from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.slot import StublessMeta, UploadSlot
+from covid_mm.ui.slot import OneOrMoreFiles, StublessMeta, UploadSlot
 from covid_mm.ui.static import read_asset
 from covid_mm.ui.turns import BatchAnswerer
 
@@ -62,12 +62,6 @@ TEXTS = {  # of the tab's scripts
     "gone": "The files have been deleted from the server. Add them again for another run.",
     "busy": "The server did not answer; it may be busy. Add the files again.",
 }
-
-
-class OneOrMoreFiles(GradioRootModel):
-    """A list of files, or one alone."""
-
-    root: list[FileData] | FileData
 
 
 class StudyFiles(UploadSlot):

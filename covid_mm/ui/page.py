@@ -15,13 +15,13 @@ import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
+from covid_mm.imaging import is_dicom
 from covid_mm.ui.analysis import (
     SLOT_TITLES,
     analyse_study,
     delete_uploads,
     describe_prediction,
     explain_error,
-    read_upload,
 )
 from covid_mm.ui.batch_files import BatchLimits
 from covid_mm.ui.batch_tab import TITLE as BATCH_TITLE
@@ -31,7 +31,8 @@ from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import WAITING, render_loaded
 from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
-from covid_mm.ui.slices import SliceChoice, preview_file, read_choices
+from covid_mm.ui.series_upload import SlotUpload, list_paths, read_files, stack_files
+from covid_mm.ui.slices import SliceChoice, preview_stack, read_choices
 from covid_mm.ui.slot import ImageSlot
 from covid_mm.ui.static import read_asset
 from covid_mm.ui.study_events import StudyEvents, report_api
@@ -171,8 +172,8 @@ def build_page(
 def answer_page(
     networks: NetworkShelf,
     limits: ImageLimits,
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     network: str | None = None,
     slices: Any = None,
 ) -> str:
@@ -187,18 +188,21 @@ def answer_page(
         return render_error(explain_error(error))
 
 
-def preview_slot(limits: ImageLimits, modality: str, path: str | None, slices: Any) -> dict[str, Any]:
+def preview_slot(limits: ImageLimits, modality: str, upload: SlotUpload, slices: Any) -> dict[str, Any]:
     """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either."""
     try:
-        data = read_upload(path, SLOT_TITLES[modality], limits) if path else b""
+        title = SLOT_TITLES[modality]
+        contents = read_files(list_paths(upload), title, limits)
         choice = read_choices(slices).get(modality, SliceChoice())
-        return preview_file(data, SLOT_TITLES[modality], limits, choice)
+        if len(contents) < 2 and not (contents and is_dicom(contents[0])):
+            return {}
+        return preview_stack(stack_files(contents, title, limits)[0], choice)
     except Exception as error:
         return {"error": explain_error(error)}
 
 
 def answer_api(
-    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None
+    networks: NetworkShelf, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload
 ) -> dict[str, Any]:
     """The JSON for two uploads, which are deleted whatever the answer.
 
@@ -216,7 +220,7 @@ def answer_api(
         delete_uploads(ct, xray)
 
 
-def clear_study(ct: str | None, xray: str | None) -> str:
+def clear_study(ct: SlotUpload, xray: SlotUpload) -> str:
     """Delete the uploads; the result panel is empty again, the browser empties the slots."""
     delete_uploads(ct, xray)
     return render_empty()

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import CovidMMError, ImageError
+from covid_mm.config import MODALITIES
+from covid_mm.errors import ImageError
 from covid_mm.imaging import (
     WINDOW_PRESETS,
     DicomImage,
     SliceStack,
     WindowSettings,
-    is_dicom,
-    read_dicom,
-    stack_slices,
 )
 from covid_mm.ui.pictures import make_view
 
@@ -64,21 +61,15 @@ def choose_options(choices: Mapping[str, SliceChoice]) -> dict[str, dict[str, An
     return {name: part for name, part in (("windows", windows), ("frames", frames)) if part}
 
 
-def preview_file(data: bytes, title: str, limits: ImageLimits, choice: SliceChoice) -> dict[str, Any]:
-    """What a slot shows of a file that the browser cannot draw itself.
+def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:
+    """What a slot shows of DICOM files, which the browser cannot draw itself.
 
-    Returns `{"url", "frames", "frame", "windows", "level", "width"}` for a DICOM file, or
-    `{"error": sentence}`; `{}` for any other file, which is judged when the study is analysed.
+    Returns `{"url", "frames", "frame", "windows", "window", "level", "width", "range", "left_out"}`.
+    Raises ImageError where the slice cannot be drawn.
     """
-    if not is_dicom(data):
-        return {}
-    try:
-        image = read_dicom(data, title, limits)
-        stack = stack_slices([image])
-        frame = stack.find_first_choice() if choice.frame is None else choice.frame
-        view = make_view(stack.render(frame, choice.window))
-    except CovidMMError as error:
-        return {"error": str(error)}
+    image = stack.image
+    frame = stack.find_first_choice() if choice.frame is None else choice.frame
+    view = make_view(stack.render(frame, choice.window))
     shown = _resolve(image, choice.window)
     return {
         "url": view.url,
@@ -89,6 +80,7 @@ def preview_file(data: bytes, title: str, limits: ImageLimits, choice: SliceChoi
         "level": None if shown is None else shown.level,
         "width": None if shown is None else shown.width,
         "range": _find_range(image, *stack.slices[frame]),
+        "left_out": stack.left_out,
     }
 
 

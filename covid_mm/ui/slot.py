@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta, updateable
-from gradio.data_classes import FileData
+from gradio.data_classes import FileData, GradioRootModel
 
 from covid_mm.config import ImageLimits
 from covid_mm.ui.static import read_asset
@@ -63,8 +63,16 @@ class UploadSlot(gr.HTML, metaclass=StublessMeta):
         return "html"
 
 
+class OneOrMoreFiles(GradioRootModel):
+    """A list of files, or one alone."""
+
+    root: list[FileData] | FileData
+
+
 class ImageSlot(UploadSlot):
-    """Drop, paste or choose one image file; a function gets the path of the upload, or None.
+    """Drop, paste or choose one image file, or the files of one DICOM series.
+
+    A function gets the path of the upload, a tuple of several paths, or None.
 
     Args:
         modality: `ct` or `xray`; the page's scripts find the slot by it.
@@ -72,6 +80,8 @@ class ImageSlot(UploadSlot):
         hint: one line below the title.
         limits: what the decoder takes; larger files are refused before they are sent.
     """
+
+    data_model = OneOrMoreFiles
 
     def __init__(
         self,
@@ -95,6 +105,12 @@ class ImageSlot(UploadSlot):
             **options,
         )
 
-    def preprocess(self, payload: FileData | None) -> str | None:
-        """The path of the uploaded file; it may have been deleted since."""
-        return None if payload is None else payload.path
+    def preprocess(self, payload: OneOrMoreFiles | None) -> str | tuple[str, ...] | None:
+        """Paths of the uploads; they may have been deleted since."""
+        if payload is None:
+            return None
+        if isinstance(payload.root, list):
+            paths = tuple(file.path for file in payload.root)
+            return paths[0] if len(paths) == 1 else paths or None
+        path: str = payload.root.path
+        return path

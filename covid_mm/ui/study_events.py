@@ -25,11 +25,11 @@ from covid_mm.ui.analysis import (
     delete_uploads,
     explain_error,
     read_pixels,
-    read_upload,
 )
 from covid_mm.ui.heatmaps import Work, describe_map, draw_overlay, read_choice
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.report import clean_note, describe_report, make_report
+from covid_mm.ui.series_upload import SlotUpload, read_slot
 from covid_mm.ui.slices import SliceChoice, read_choices
 from covid_mm.ui.slot import StublessMeta
 
@@ -61,8 +61,8 @@ class ScriptChannel(gr.HTML, metaclass=StublessMeta):
 def explain_page(
     networks: NetworkShelf,
     limits: ImageLimits,
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     network: str | None,
     slices: Any,
     wanted: Any,
@@ -104,8 +104,8 @@ def describe_maps(analysis: Analysis) -> dict[str, dict[str, str | None]]:
 def download_page(
     networks: NetworkShelf,
     limits: ImageLimits,
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     network: str | None,
     slices: Any,
     wanted: Any,
@@ -124,8 +124,9 @@ def download_page(
         heatmap = analysis.prediction.heatmaps.get(modality)
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
-        data = read_upload(path, SLOT_TITLES[modality], limits)
-        grey = read_pixels(data, modality, limits, chosen.get(modality, SliceChoice()))
+        slice_ = chosen.get(modality, SliceChoice())
+        data, slice_ = read_slot(path, SLOT_TITLES[modality], limits, slice_)
+        grey = read_pixels(data, modality, limits, slice_)
         return {"name": f"{modality}-{choice.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
     except Exception as error:
         return {"error": explain_error(error)}
@@ -134,8 +135,8 @@ def download_page(
 def report_page(
     networks: NetworkShelf,
     limits: ImageLimits,
-    ct: str | None,
-    xray: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
     network: str | None,
     slices: Any,
     wanted: Any,
@@ -163,7 +164,7 @@ def report_page(
 
 
 def report_api(
-    networks: NetworkShelf, limits: ImageLimits, ct: str | None, xray: str | None, note: str = ""
+    networks: NetworkShelf, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload, note: str = ""
 ) -> dict[str, Any]:
     """The API's report: the JSON, and the PDF in base64 under `pdf`; the uploads are deleted.
 

@@ -25,7 +25,7 @@ def analyse(page, key: bool = False) -> None:
 
 
 def heatmaps(page) -> list[str]:
-    return page.eval_on_selector_all(".mm-layer", "images => images.map(image => image.src)")
+    return page.eval_on_selector_all(".mm-layer:not([hidden])", "images => images.map(image => image.src)")
 
 
 def visible_text(page) -> str:

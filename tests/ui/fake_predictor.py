@@ -43,7 +43,12 @@ META = {
             "fused": {
                 "threshold": 0.5,
                 "auc": None,
-                "counts": {"true_positive": 388, "true_negative": 335, "false_positive": 20, "false_negative": 1},
+                "counts": {
+                    "true_positive": 388,
+                    "true_negative": 335,
+                    "false_positive": 20,
+                    "false_negative": 1,
+                },
                 "calibration_error": 0.01,
                 "brier": 0.02,
                 "sensitivity": {

@@ -108,7 +108,7 @@ def test_no_positive_evidence_is_a_state(analyse, dark):
     prediction = dataclasses.replace(analysis.prediction, heatmaps=flat, warnings=(notice,))
     html = render_analysis(dataclasses.replace(analysis, prediction=prediction))
     assert html.count("No positive evidence for COVID-19 pneumonia") == 1
-    assert html.count('class="mm-layer"') == 1
+    assert html.count('class="mm-layer" src=') == 1
     assert "Nothing found on the CT." in html
 
 

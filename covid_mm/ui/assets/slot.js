@@ -41,27 +41,29 @@ function forget() {
   show("empty");
 }
 
-async function take(file) {
-  if (!file) return;
+// One file, or the files of a DICOM series.
+async function take(given) {
+  const files = Array.isArray(given) ? given : [given].filter(Boolean);
+  if (!files.length) return;
   forget();
   changed();
-  if (file.size > props.max_bytes) {
+  if (files.some((file) => file.size > props.max_bytes)) {
     show("empty", `This file is larger than ${Math.floor(props.max_bytes / 1048576)} MB; scale it down or save it as JPEG.`);
     return;
   }
   const mine = turn;
-  chosen = file;
-  preview.src = URL.createObjectURL(file);
-  preview.hidden = false;
+  const series = files.length > 1; // the browser draws no DICOM
+  chosen = series ? files : files[0];
+  if (!series) {
+    preview.src = URL.createObjectURL(files[0]);
+    preview.hidden = false;
+  }
   show("sending");
-  const task = upload(new File([file], "image", { type: file.type }))
-    .then(({ path }) => {
+  const task = send(files, () => mine === turn)
+    .then((sent) => {
       if (mine !== turn) return;
-      value = {
-        path, url: null, size: file.size, orig_name: null, mime_type: null, is_stream: false,
-        meta: { _type: "gradio.FileData" },
-      };
-      const broken = slot.dataset.state === "broken";
+      value = series ? sent : sent[0];
+      const broken = series || slot.dataset.state === "broken";
       show(broken ? "broken" : "ready");
       if (broken) askServer();
     })
@@ -73,6 +75,28 @@ async function take(file) {
     .finally(() => page.pending.delete(task));
   page.pending.add(task);
   await task;
+}
+
+// Four at a time, without their names; Gradio's file objects in the files' order.
+async function send(files, wanted) {
+  const sent = new Array(files.length);
+  let next = 0;
+  const work = async () => {
+    while (next < files.length && wanted()) {
+      const mine = next;
+      next += 1;
+      const file = files[mine];
+      const { path } = await upload(new File([file], "image", { type: file.type }));
+      sent[mine] = {
+        path, url: null, size: file.size, orig_name: null, mime_type: null, is_stream: false,
+        meta: { _type: "gradio.FileData" },
+      };
+      if (files.length > 1) note.textContent = `${sent.filter(Boolean).length} / ${files.length}`;
+    }
+  };
+  await Promise.all([work(), work(), work(), work()]);
+  note.textContent = "";
+  return sent;
 }
 
 preview.addEventListener("error", () => {
@@ -133,7 +157,7 @@ function choose() {
   waiting = setTimeout(askServer, 60);
 }
 for (const control of Object.values(controls)) control.addEventListener("input", choose);
-input.addEventListener("change", () => take(input.files[0]));
+input.addEventListener("change", () => take([...input.files]));
 input.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && slot.dataset.state === "empty") {
     event.preventDefault();
@@ -158,7 +182,7 @@ for (const name of ["dragleave", "drop"]) {
     slot.classList.remove("mm-over");
   });
 }
-drop.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
+drop.addEventListener("drop", (event) => take([...event.dataTransfer.files]));
 page.slots[props.modality] = {
   take,
   forget,
