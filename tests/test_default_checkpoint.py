@@ -36,7 +36,7 @@ def test_it_is_small_and_its_hash_fits(meta):
     from covid_mm.models.weights_file import hash_file
 
     files = sorted(path.name for path in PLACE.iterdir())
-    assert files == ["README.md", "meta.json", "model.weights.h5"]
+    assert files == ["README.md", "judge.npz", "meta.json", "model.weights.h5"]
     assert sum(path.stat().st_size for path in PLACE.iterdir()) <= MAX_BYTES
     assert hash_file(PLACE / "model.weights.h5") == meta["weights"]["sha256"]
 
