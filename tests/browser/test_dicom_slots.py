@@ -126,7 +126,9 @@ def test_a_file_cut_short_is_one_sentence(open_page, files):
 def test_the_files_of_a_series_are_one_stack(open_page, tmp_path, width):
     """Five files in any order: sorted by position, the slice with most lung first, each to be chosen."""
     names = []
-    for number, level in enumerate([-400, -800, -300, -200, -800]):  # HU; the second is drawn with the most lung
+    for number, level in enumerate(
+        [-400, -800, -300, -200, -800]
+    ):  # HU; the second is drawn with the most lung
         pixels = np.full((64, 64), level, np.int16)
         if number == 4:
             pixels[:48] = 40
