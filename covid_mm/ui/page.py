@@ -102,7 +102,7 @@ def build_page(
                 card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
 
         slots = [ct, xray]
-        note = gr.Textbox(visible=False)
+        note = gr.Textbox("", visible=False, label="note")  # a value makes it optional to API clients
         slices = gr.JSON(visible=False)  # filled by the browser: which slice and window of DICOM files
         study = [*slots, chooser, slices]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
