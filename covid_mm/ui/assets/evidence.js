@@ -7,6 +7,7 @@
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
+  let cancelled = false; // Gradio may call what was cancelled a failure, sooner or later
 
   const choice = () => ({
     method: find(".mm-heat-method")?.value,
@@ -60,6 +61,7 @@
   }
   page.explained = (found) => {
     if (!working || !find(".mm-heat")) return;
+    cancelled = false;
     if (found.progress !== undefined) {
       say(".mm-heat-status", `${Math.round(100 * found.progress)} %`);
     } else if (found.maps) {
@@ -74,10 +76,15 @@
     }
   };
   page.stopped = () => {
+    cancelled = working;
     restore();
     settle();
   };
   page.refused = (name) => {
+    if (name === "explain" && cancelled) {
+      cancelled = false;
+      return;
+    }
     const text = document.querySelector("#mm-result .mm-unanswered-note")?.textContent ?? "";
     if (name === "report") say(".mm-report-status", text);
     else {
