@@ -13,24 +13,25 @@ from reportlab.platypus import Flowable, Table
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.ui.analysis import SLOT_TITLES
-from covid_mm.ui.heatmaps import FIXED
+from covid_mm.ui.heatmaps import FIXED, NO_EVIDENCE
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import Report
 from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
 
 
-def compose_images(report: Report, height: float) -> Block:
+def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Block:
     """Each image beside its overlay, in frames of this height; the images alone where there is no map."""
     prediction = report.prediction
     pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
     width = (INNER - 8) / 2
-    titles = {m: f"{SLOT_TITLES[m]}: image" for m in pictures}
+    titles = {m: texts("{title}: image", title=texts(SLOT_TITLES[m])) for m in pictures}
     if not prediction.heatmaps:
         frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
-        return [write_heading("Images"), _set_frames(frames, width)]
-    block: list[Flowable] = [write_heading("Images and evidence")]
+        return [write_heading(texts("Images")), _set_frames(frames, width)]
+    block: list[Flowable] = [write_heading(texts("Images and evidence"))]
     for modality, picture in pictures.items():
-        evidence = _compose_evidence(report, modality, picture, width, height)
+        evidence = _compose_evidence(report, modality, picture, width, height, texts)
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
     target = CLASS_TITLES[prediction.heatmap_class]
     fixed = report.analysis.kind.scale == FIXED
