@@ -162,7 +162,9 @@ def build_batch_tab(
         with gr.Column(elem_id="mm-batch-side"):
             files = StudyFiles(limits=limits, image_limits=image_limits, elem_id="mm-batch-files")
             with gr.Row(elem_id="mm-batch-actions"):
-                run = gr.Button(fixed.label("Run"), variant="primary", interactive=True, elem_id="mm-batch-run")
+                run = gr.Button(
+                    fixed.label("Run"), variant="primary", interactive=True, elem_id="mm-batch-run"
+                )
                 cancel = gr.Button(fixed.label("Cancel"), elem_id="mm-batch-cancel")
                 clear = gr.Button(fixed.label("Clear"), elem_id="mm-batch-clear")
             gr.HTML(fixed.draw("mm-batch-help", partial(_render_help, limits)), apply_default_css=False)

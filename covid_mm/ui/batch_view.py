@@ -37,9 +37,7 @@ PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
 RESULT_HEAD = ("Study", "Images", "Answer", "Probability", "CT alone", "X-ray alone", "Remarks")
 UNSORTED = ("Images", "Remarks")
 NO_ANSWER = "No answer"
-CAPTION = (
-    "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
-)
+CAPTION = "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
 
 
 def describe_progress(done: int, total: int, seconds: float, texts: Texts = ENGLISH) -> str:
@@ -142,7 +140,9 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
         _render_probability(probability, fused, count_studies(found) if found else None, none, strong=True),
         _render_probability(ct, alone.get("ct", {}), count_studies(found, "ct") if found else None, none),
-        _render_probability(xray, alone.get("xray", {}), count_studies(found, "xray") if found else None, none),
+        _render_probability(
+            xray, alone.get("xray", {}), count_studies(found, "xray") if found else None, none
+        ),
         f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}</td>',
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
@@ -176,7 +176,8 @@ def _render_left_out(left_out: tuple[LeftOut, ...], texts: Texts) -> str:
     if not left_out:
         return ""
     items = "".join(
-        f"<li><b>{escape(one.name)}</b>: {escape(texts.sentence(one.reason))}</li>" for one in left_out[:LEFT_OUT_SHOWN]
+        f"<li><b>{escape(one.name)}</b>: {escape(texts.sentence(one.reason))}</li>"
+        for one in left_out[:LEFT_OUT_SHOWN]
     )
     if (more := len(left_out) - LEFT_OUT_SHOWN) > 0:
         items += f"<li>{texts('and {files} more', files=_count_files(more, texts))}</li>"
@@ -187,8 +188,8 @@ def _render_column(name: str, texts: Texts) -> str:
     if name in UNSORTED:
         return f'<th scope="col" role="columnheader">{texts(name)}</th>'
     return (
-        f'<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">{texts(name)}'
-        '<i aria-hidden="true"></i></button></th>'
+        '<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">'
+        f'{texts(name)}<i aria-hidden="true"></i></button></th>'
     )
 
 
@@ -223,7 +224,8 @@ def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
 
 def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
     if row.error:
-        return f'<span class="mm-batch-bad">{read_asset("warning.svg")}{escape(texts.sentence(_capital(row.error)))}</span>'
+        error = escape(texts.sentence(_capital(row.error)))
+        return f'<span class="mm-batch-bad">{read_asset("warning.svg")}{error}</span>'
     found = row.prediction
     shown = [
         shorten_notice(one, found, texts)

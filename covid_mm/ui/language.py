@@ -12,13 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from covid_mm.ui.static import ASSETS
 
 FIELD = re.compile(r"\{(\w+)\}")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class Texts:
     """
 
     language: str = "en"
-    texts: Mapping[str, str] = field(default=_NOTHING, repr=False)
-    sentences: Mapping[str, str] = field(default=_NOTHING, repr=False)
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sentences: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __call__(self, text: str, /, **values: Any) -> str:
         """The page's own text in this language, its braces filled with values; English where it is missing."""
@@ -49,7 +47,9 @@ class Texts:
             return self.sentences[message]
         for pattern, template in _compile(tuple(self.sentences.items())):
             if found := pattern.fullmatch(message):
-                return template.format(**{name: self.sentence(part) for name, part in found.groupdict().items()})
+                return template.format(
+                    **{name: self.sentence(part) for name, part in found.groupdict().items()}
+                )
         return message
 
 
@@ -64,7 +64,7 @@ def find_languages() -> Mapping[str, Texts]:
         code = path.name.split(".")[1]
         catalogue = json.loads(path.read_text(encoding="utf-8"))
         found[code] = Texts(code, catalogue["texts"], catalogue["sentences"])
-    return MappingProxyType(found)
+    return found
 
 
 def choose_language(accepted: str | None) -> Texts:

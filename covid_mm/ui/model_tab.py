@@ -58,8 +58,10 @@ def render_model_card(meta: Mapping[str, Any], name: str, texts: Texts = ENGLISH
         _section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
         _section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
         _section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
-        _section(texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)),
-        *(_section(texts(c["title"]), _render_comparison(c, texts)) for c in meta.get("comparisons", ())),
+        _section(
+            texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)
+        ),
+        *(_section(texts.sentence(c["title"]), _render_comparison(c, texts)) for c in meta.get("comparisons", ())),
         _section(texts("Limits"), _render_limits(meta, texts)),
         _section(texts("How to train it again"), _render_commands(meta)),
     ]
@@ -81,12 +83,12 @@ def _render_intro(meta: Mapping[str, Any], name: str, texts: Texts) -> str:
     rows = {
         "Checkpoint": name,
         "Network": meta.get("pair", ""),
-        "Trained on": texts(meta.get("trained_on", "")),
+        "Trained on": texts.sentence(meta.get("trained_on", "")),
         "Trained": str(meta.get("trained_at", ""))[:10],
         "SHA-256 of the weights": sha256,
     }
     items = "".join(f"<div><dt>{texts(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in rows.items() if v)
-    return f"<p>{escape(texts(RESEARCH_USE))} {texts("Not a medical device.")}</p>{synthetic}<dl>{items}</dl>"
+    return f"<p>{escape(texts(RESEARCH_USE))} {texts('Not a medical device.')}</p>{synthetic}<dl>{items}</dl>"
 
 
 def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], texts: Texts) -> str:
@@ -180,7 +182,7 @@ def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
 
 def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
-    return "<ul>" + "".join(f"<li>{escape(texts(c))}</li>" for c in caveats) + "</ul>" if caveats else ""
+    return "<ul>" + "".join(f"<li>{escape(texts.sentence(c))}</li>" for c in caveats) + "</ul>" if caveats else ""
 
 
 def _render_commands(meta: Mapping[str, Any]) -> str:

@@ -83,7 +83,9 @@ def render_operating(
         )
         if share is not None
     ]
-    measured = f"<dl>{''.join(shares)}</dl>" if shares else f"<p>{texts('Not measured at this threshold.')}</p>"
+    measured = (
+        f"<dl>{''.join(shares)}</dl>" if shares else f"<p>{texts('Not measured at this threshold.')}</p>"
+    )
     return f"""
 <div class="mm-operating">
   <p>{texts(MEASURED, total=total)}</p>

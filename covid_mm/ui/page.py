@@ -107,7 +107,9 @@ def build_page(
             with gr.Tab(fixed.label(BATCH_TITLE), id="batch"):
                 build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), fixed)
             with gr.Tab(fixed.label("Model"), id="model"):
-                card = gr.HTML(fixed.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False)
+                card = gr.HTML(
+                    fixed.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
+                )
 
         slots = [ct, xray]
         note = gr.Textbox(visible=False)

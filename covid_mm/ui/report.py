@@ -150,7 +150,11 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
         return "single", texts(only, used=used)
     if len(set(labels.values())) > 1:
         said = ", ".join(
-            texts("the {modality} alone says {label}", modality=texts(MODALITY_TITLES[m]), label=texts(CLASS_TITLES[n]))
+            texts(
+                "the {modality} alone says {label}",
+                modality=texts(MODALITY_TITLES[m]),
+                label=texts(CLASS_TITLES[n]),
+            )
             for m, n in labels.items()
         )
         return "disagree", texts("CT and X-ray disagree: {said}.", said=said)

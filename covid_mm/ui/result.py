@@ -172,7 +172,7 @@ def _render_agreement(prediction: Prediction, texts: Texts) -> str:
     if len(prediction.modalities) < 2 or not prediction.probabilities:
         return ""
     if prediction.has_warning("branches_disagree"):
-        text = f"{read_asset('warning.svg')}<span>{texts("CT and X-ray disagree")}</span>"
+        text = f"{read_asset('warning.svg')}<span>{texts('CT and X-ray disagree')}</span>"
         return f'<p class="mm-flag" data-flag="disagree">{text}</p>'
     labels = {answer.label for answer in prediction.branches.values()}
     if labels == {prediction.label}:
@@ -240,7 +240,8 @@ def _render_notices(prediction: Prediction, texts: Texts) -> str:
         return ""
     icon = read_asset("warning.svg")
     items = "".join(
-        f'<li data-code="{escape(notice.code)}">{icon}<span>{escape(word_notice(notice, prediction, texts))}</span></li>'
+        f'<li data-code="{escape(notice.code)}">{icon}'
+        f"<span>{escape(word_notice(notice, prediction, texts))}</span></li>"
         for notice in notices
     )
     swap = ""
@@ -281,7 +282,8 @@ def _render_modality(analysis: Analysis, modality: str, view: View, texts: Texts
     <span>0</span><img src="{make_colour_bar()}" alt="{texts("Colour scale, from 0 dark to 1 bright")}"><span>1</span>
     <small>{escape(shown["legend"] or "")}</small>
   </div>
-  <button type="button" class="mm-download" data-modality="{modality}"{" hidden" if not shown["layer"] else ""}>{texts("Download this map")}<span
+  <button type="button" class="mm-download" data-modality="{modality}"
+    {"" if shown["layer"] else "hidden"}>{texts("Download this map")}<span
     class="mm-sr"> {escape(whole)}</span></button>
 </section>"""
 
@@ -291,7 +293,7 @@ def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float], texts:
         texts("Checkpoint"): info.name,
         texts("Network"): info.pair,
         texts("Trained"): info.trained_at[:10],
-        texts("Trained on"): texts(info.trained_on),
+        texts("Trained on"): texts.sentence(info.trained_on),
         "SHA-256": f"{info.sha256[:12]}…" if len(info.sha256) > 12 else info.sha256,
     }
     if "total" in timing_ms:

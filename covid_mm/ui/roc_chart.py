@@ -58,12 +58,13 @@ def _draw_chart(title: str, points: Mapping[str, Any], texts: Texts) -> str:
         dot = f'<circle class="mm-roc-dot" cx="{cx}" cy="{cy}" r="5"/>'
         said = texts(MARKED, threshold=f"{CURRENT:g}", true=f"{100 * y:.1f}", false=f"{100 * (1 - x):.1f}")
     width, height = SIDE + MARGIN + 12, SIDE + 52
+    across, up = texts("1 - specificity"), texts("sensitivity")
     return f"""
 <figure><svg class="mm-roc" viewBox="0 0 {width} {height}" role="img"
   aria-label="{escape(texts("ROC curve, {title}", title=title) + said)}">
   <rect class="mm-roc-frame" x="{MARGIN}" y="8" width="{SIDE}" height="{SIDE}"/>
   <line class="mm-roc-chance" x1="{MARGIN}" y1="{8 + SIDE}" x2="{MARGIN + SIDE}" y2="8"/>
   <polyline class="mm-roc-line" points="{line}"/>{dot}{marks}
-  <text class="mm-roc-tick" x="{MARGIN + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{texts("1 - specificity")}</text>
-  <text class="mm-roc-tick" transform="translate(13 {8 + SIDE / 2}) rotate(-90)" text-anchor="middle">{texts("sensitivity")}</text>
+  <text class="mm-roc-tick" x="{MARGIN + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{across}</text>
+  <text class="mm-roc-tick" transform="translate(13 {8 + SIDE / 2}) rotate(-90)" text-anchor="middle">{up}</text>
 </svg><figcaption>{escape(title)}{escape(said)}</figcaption></figure>"""

@@ -21,7 +21,6 @@ from covid_mm.ui.fixed_texts import draw_markup
 from covid_mm.ui.language import ENGLISH, Texts, find_languages
 from covid_mm.ui.static import read_asset
 
-
 CHOOSE_FILE = "{title}: choose a PNG, JPEG or DICOM file, or the DICOM files of one series"
 NOT_SENT = "The image could not be sent to the server; try again."
 SCRIPT_TEXTS = {  # of the slot's script
@@ -168,4 +167,6 @@ def fill_template(asset: str, **values: str) -> str:
 
 def describe_scripts(table: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """A script's texts by language; it takes that which Gradio chose."""
-    return {code: {key: texts(text) for key, text in table.items()} for code, texts in find_languages().items()}
+    return {
+        code: {key: texts(text) for key, text in table.items()} for code, texts in find_languages().items()
+    }
