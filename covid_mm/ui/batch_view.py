@@ -74,7 +74,7 @@ def describe_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
 def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
     """The table of what was found, before anything runs, and the files that belong to no study."""
     rows = "".join(_render_pair(study, texts) for study in pairing.studies)
-    head = "".join(f'<th scope="col" role="columnheader">{texts(name)}</th>' for name in PAIRING_HEAD)
+    head = "".join(f'<th scope="col" role="columnheader">{texts.title(name)}</th>' for name in PAIRING_HEAD)
     return f"""
 <section class="mm-batch-paired" aria-label="{texts("What was paired")}">
   <h2>{texts("Found before the run")}</h2>
@@ -131,7 +131,7 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     title = texts(CLASS_TITLES[label] if found else NO_ANSWER)
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
-    _, images, answer, probability, ct, xray, remarks = (texts(name) for name in RESULT_HEAD)
+    _, images, answer, probability, ct, xray, remarks = (texts.title(name) for name in RESULT_HEAD)
     none = texts("none")
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
@@ -155,7 +155,7 @@ def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
 
 def _render_pair(study: Study, texts: Texts) -> str:
     cells = "".join(
-        f'<td role="cell" data-head="{texts(MODALITY_TITLES[m])}">{_render_presence(m in study.files, texts)}</td>'
+        f'<td role="cell" data-head="{texts.title(MODALITY_TITLES[m])}">{_render_presence(m in study.files, texts)}</td>'
         for m in MODALITIES
     )
     remark = texts.sentence(_capital(study.error or study.remark))
@@ -163,7 +163,7 @@ def _render_pair(study: Study, texts: Texts) -> str:
     shown = f"<span{kind}>{escape(remark)}</span>" if remark else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
-        f'<td role="cell" data-head="{texts(PAIRING_HEAD[-1])}">{shown}</td></tr>'
+        f'<td role="cell" data-head="{texts.title(PAIRING_HEAD[-1])}">{shown}</td></tr>'
     )
 
 
@@ -186,10 +186,10 @@ def _render_left_out(left_out: tuple[LeftOut, ...], texts: Texts) -> str:
 
 def _render_column(name: str, texts: Texts) -> str:
     if name in UNSORTED:
-        return f'<th scope="col" role="columnheader">{texts(name)}</th>'
+        return f'<th scope="col" role="columnheader">{texts.title(name)}</th>'
     return (
         '<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">'
-        f'{texts(name)}<i aria-hidden="true"></i></button></th>'
+        f'{texts.title(name)}<i aria-hidden="true"></i></button></th>'
     )
 
 
@@ -217,7 +217,7 @@ def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
             pixels = cv2.resize(
                 prediction.images[modality][..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
             )
-            title = texts(MODALITY_TITLES[modality])
+            title = texts.title(MODALITY_TITLES[modality])
             pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44"/>')
     return "".join(pictures)
 

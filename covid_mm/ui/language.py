@@ -35,6 +35,10 @@ class Texts:
         found = self.texts.get(text, text)
         return found.format(**values) if values else found
 
+    def title(self, text: str) -> str:
+        """The same where it begins a line: with a capital letter."""
+        return _capital(self(text))
+
     def sentence(self, message: str) -> str:
         """A finished English sentence of the package in this language; as it is where it is not known."""
         if not self.sentences or not message:
@@ -42,7 +46,7 @@ class Texts:
         subject, colon, rest = message.partition(": ")
         if colon and subject in self.sentences:
             told = self.sentence(_capital(rest))
-            return f"{self.sentences[subject]}: {told[:1].lower()}{told[1:]}"
+            return f"{_capital(self.sentences[subject])}: {told[:1].lower()}{told[1:]}"
         if message in self.sentences:
             return self.sentences[message]
         for pattern, template in _compile(tuple(self.sentences.items())):

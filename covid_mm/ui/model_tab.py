@@ -97,7 +97,7 @@ def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], te
         train, validation = part["counts"]["train"], part["counts"]["validation"]
         rows.append(
             [
-                texts(MODALITY_TITLES[part["modality"]]),
+                texts.title(MODALITY_TITLES[part["modality"]]),
                 part["name"],
                 *(f"{train[c]} / {validation[c]}" for c in CLASSES),
                 part["licence"],
