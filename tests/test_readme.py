@@ -88,7 +88,11 @@ def test_the_map_names_every_room(folder):
     names = [
         child.name
         for child in (ROOT / folder).iterdir()
-        if child.is_dir() and not child.name.startswith((".", "_")) and (folder != "." or any(child.rglob("*.py")))
+        if child.is_dir()
+        and not child.name.startswith((".", "_"))
+        and (folder != "." or any(child.rglob("*.py")))
     ]
-    missing = [name for name in names if name not in ("runs", "results", "venv") and f"{name}/" not in section]
+    missing = [
+        name for name in names if name not in ("runs", "results", "venv") and f"{name}/" not in section
+    ]
     assert missing == []
