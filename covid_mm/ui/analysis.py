@@ -17,6 +17,7 @@ from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.imaging import read_grey
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.series_upload import SlotUpload, list_paths, read_slot
@@ -147,17 +148,17 @@ def describe_prediction(prediction: Prediction) -> dict[str, Any]:
     return prediction.to_dict(maps)
 
 
-def explain_error(error: Exception) -> str:
+def explain_error(error: Exception, texts: Texts = ENGLISH) -> str:
     """One sentence for the user.
 
     What the package raises on purpose is already one. Anything else is logged here, with its
     traceback, under an id; the user gets the id only, so no path or value leaves the server.
     """
     if isinstance(error, CovidMMError):
-        return str(error)
+        return texts.sentence(str(error))
     token = secrets.token_hex(4)
     _log.error("error %s", token, exc_info=error)
-    return f"Something went wrong on the server; its log has the details under {token}."
+    return texts("Something went wrong on the server; its log has the details under {token}.", token=token)
 
 
 def _lower_first(text: str) -> str:

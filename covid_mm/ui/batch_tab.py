@@ -33,8 +33,10 @@ from covid_mm.ui.batch_view import (
     render_problem,
     render_run_head,
 )
+from covid_mm.ui.fixed_texts import FixedTexts, draw_markup, in_request_language
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.slot import OneOrMoreFiles, StublessMeta, UploadSlot
+from covid_mm.ui.slot import OneOrMoreFiles, StublessMeta, UploadSlot, describe_scripts, fill_template
 from covid_mm.ui.static import read_asset
 from covid_mm.ui.turns import BatchAnswerer
 
@@ -46,6 +48,15 @@ API_DESCRIPTION = (
     " manifest (columns study, ct, xray). Gives `studies` (study, label, probabilities, branches, modalities,"
     " warnings, error), `left_out` (file, reason) and `checkpoint`."
 )
+KINDS = "One ZIP archive, or many files: PNG, JPEG, DICOM, and a CSV manifest if you have one"
+EMPTY = (
+    "Add images of many studies. First you see which images were found to belong together; nothing is analysed until"
+    " you press Run."
+)
+MEASURE = (
+    "At most {studies} studies at once; files of {size} MB together."
+    " For more: <code>python -m covid_mm batch</code>."
+)
 TEXTS = {  # of the tab's scripts
     "choose": "Choose a ZIP archive, or images and a CSV manifest",
     "sending": "Sending {done} of {total} files",
@@ -56,9 +67,9 @@ TEXTS = {  # of the tab's scripts
     "many": "These are {total} files, and this page takes {limit} at once; send them in parts, or in one ZIP archive.",
     "large": "This archive is larger than {limit} MB; divide it.",
     "starting": "Waiting for the network",
-    "finished": "Finished",
-    "cancelled": "Cancelled: the studies below were answered, the others were not",
-    "cancelled_early": "Cancelled before the first study",
+    "finished": "Finished. {gone}",
+    "cancelled": "Cancelled: the studies below were answered, the others were not. {gone}",
+    "cancelled_early": "Cancelled before the first study. {gone}",
     "gone": "The files have been deleted from the server. Add them again for another run.",
     "busy": "The server did not answer; it may be busy. Add the files again.",
 }
@@ -81,13 +92,15 @@ class StudyFiles(UploadSlot):
         image_limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
         **options: Any,
     ) -> None:
+        template, markup = draw_markup(render_drop)
         super().__init__(
             None,
-            html_template=read_asset("batch_drop.html"),
+            html_template=template,
             js_on_load=read_asset("batch_drop.js"),
             label="files",
             apply_default_css=False,
-            texts=TEXTS,
+            markup=markup,
+            texts=describe_scripts(TEXTS),
             max_files=limits.max_files,
             max_bytes=limits.max_bytes,
             max_image_bytes=image_limits.max_bytes,
@@ -117,12 +130,14 @@ class BatchPanel(gr.HTML, metaclass=StublessMeta):
     """Pairing, progress and results, drawn by its script from the objects that the events give."""
 
     def __init__(self, **options: Any) -> None:
+        template, markup = draw_markup(render_panel)
         super().__init__(
             None,
-            html_template=_read_panel(),
+            html_template=template,
             js_on_load=read_asset("batch_panel.js"),
             apply_default_css=False,
-            texts=TEXTS,
+            markup=markup,
+            texts=describe_scripts(TEXTS),
             **options,
         )
 
@@ -136,17 +151,23 @@ class BatchPanel(gr.HTML, metaclass=StublessMeta):
 
 
 def build_batch_tab(
-    networks: NetworkShelf, chooser: gr.Dropdown, image_limits: ImageLimits, limits: BatchLimits
+    networks: NetworkShelf,
+    chooser: gr.Dropdown,
+    image_limits: ImageLimits,
+    limits: BatchLimits,
+    fixed: FixedTexts,
 ) -> None:
     """The tab's layout and events, and the API's `batch`; to be called inside the tab."""
     with gr.Row(elem_id="mm-batch"):
         with gr.Column(elem_id="mm-batch-side"):
             files = StudyFiles(limits=limits, image_limits=image_limits, elem_id="mm-batch-files")
             with gr.Row(elem_id="mm-batch-actions"):
-                run = gr.Button("Run", variant="primary", interactive=True, elem_id="mm-batch-run")
-                cancel = gr.Button("Cancel", elem_id="mm-batch-cancel")
-                clear = gr.Button("Clear", elem_id="mm-batch-clear")
-            gr.HTML(_render_help(limits), apply_default_css=False)
+                run = gr.Button(
+                    fixed.label("Run"), variant="primary", interactive=True, elem_id="mm-batch-run"
+                )
+                cancel = gr.Button(fixed.label("Cancel"), elem_id="mm-batch-cancel")
+                clear = gr.Button(fixed.label("Clear"), elem_id="mm-batch-clear")
+            gr.HTML(fixed.draw("mm-batch-help", partial(_render_help, limits)), apply_default_css=False)
         with gr.Column(elem_id="mm-batch-main"):
             panel = BatchPanel(elem_id="mm-batch-panel")
 
@@ -154,7 +175,7 @@ def build_batch_tab(
     unsent = gr.JSON(visible=False)  # filled by the browser: names of images that are too large
     context = (image_limits, limits)
     gr.Button("Pair", elem_id="mm-batch-pair", elem_classes="mm-hidden").click(
-        partial(pair_page, *context),
+        in_request_language(pair_page, *context),
         [files, unsent],
         panel,
         js="() => window.covidMM.batch.ask()",
@@ -162,7 +183,7 @@ def build_batch_tab(
         **private,
     ).failure(None, js="() => window.covidMM.batch.failed()", **private)
     running = run.click(
-        partial(run_page, networks, *context),
+        in_request_language(run_page, networks, *context),
         [files, unsent, chooser],
         panel,
         js="(files, unsent, network) => [...window.covidMM.batch.start(), network]",
@@ -194,17 +215,21 @@ def build_batch_tab(
 
 
 def pair_page(
-    image_limits: ImageLimits, limits: BatchLimits, files: list[Upload], unsent: Any = None
+    image_limits: ImageLimits,
+    limits: BatchLimits,
+    files: list[Upload],
+    unsent: Any = None,
+    texts: Texts = ENGLISH,
 ) -> dict[str, Any]:
     """What the panel shows before a run; errors are sentences in it."""
     try:
         found = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
     except Exception as error:
-        return _describe_problem(error)
+        return _describe_problem(error, texts)
     return {
         "kind": "paired",
-        "html": render_pairing(found),
-        "status": describe_pairing(found),
+        "html": render_pairing(found, texts),
+        "status": describe_pairing(found, texts),
         "ready": any(study.files for study in found.studies),
     }
 
@@ -216,6 +241,7 @@ def run_page(
     files: list[Upload],
     unsent: Any = None,
     network: str | None = None,
+    texts: Texts = ENGLISH,
 ) -> Iterator[dict[str, Any]]:
     """The panel's object again and again, with one more row each time; the uploads are gone in the end.
 
@@ -229,15 +255,15 @@ def run_page(
         for info, row in _answer(networks, found, network):
             if row is None:
                 began = time.monotonic()
-                shown["html"] = render_run_head(len(found.studies), info)
+                shown["html"] = render_run_head(len(found.studies), info, texts)
             else:
                 remark = found.studies[len(shown["rows"])].remark
-                shown["rows"] = [*shown["rows"], describe_row(row, remark)]
+                shown["rows"] = [*shown["rows"], describe_row(row, remark, texts)]
             done = len(shown["rows"])
-            shown["status"] = describe_progress(done, len(found.studies), time.monotonic() - began)
+            shown["status"] = describe_progress(done, len(found.studies), time.monotonic() - began, texts)
             yield dict(shown)
     except Exception as error:
-        yield _describe_problem(error)
+        yield _describe_problem(error, texts)
     finally:
         delete_uploads(*(one.path for one in files))
 
@@ -285,9 +311,9 @@ def _answer(
         yield predictor.info, row
 
 
-def _describe_problem(error: Exception) -> dict[str, Any]:
-    sentence = explain_error(error)
-    return {"kind": "problem", "html": render_problem(sentence), "sentence": sentence}
+def _describe_problem(error: Exception, texts: Texts) -> dict[str, Any]:
+    sentence = explain_error(error, texts)
+    return {"kind": "problem", "html": render_problem(sentence, texts), "sentence": sentence}
 
 
 def _describe_checkpoint(info: CheckpointInfo) -> dict[str, Any]:
@@ -320,20 +346,32 @@ def _name_inputs(run: Any) -> Any:
     return batch
 
 
-def _read_panel() -> str:
-    parts = {"@info": read_asset("info.svg"), "@lungs": read_asset("lungs.svg"), "@research": RESEARCH_USE}
-    template = read_asset("batch_panel.html")
-    for mark, part in parts.items():
-        template = template.replace(mark, part)
-    return template
-
-
-def _render_help(limits: BatchLimits) -> str:
-    measure = (
-        f"At most {limits.max_studies} studies at once; files of {limits.max_bytes / 2**20:g} MB together."
-        " For more: <code>python -m covid_mm batch</code>."
+def render_drop(texts: Texts = ENGLISH) -> str:
+    """The markup of the slot for many files."""
+    return fill_template(
+        "batch_drop.html",
+        title=texts("Files"),
+        choose=texts(TEXTS["choose"]),
+        invite=texts("<b>Choose</b>, drop or paste"),
+        kinds=texts(KINDS),
     )
+
+
+def render_panel(texts: Texts = ENGLISH) -> str:
+    """The markup of the panel before anything was added."""
+    return fill_template(
+        "batch_panel.html",
+        info=read_asset("info.svg"),
+        lungs=read_asset("lungs.svg"),
+        research=texts(RESEARCH_USE),
+        title=texts("No files yet"),
+        empty=texts(EMPTY),
+    )
+
+
+def _render_help(limits: BatchLimits, texts: Texts = ENGLISH) -> str:
+    measure = texts(MEASURE, studies=limits.max_studies, size=f"{limits.max_bytes / 2**20:g}")
     return (
-        '<div class="mm-batch-help"><h2>How files are paired</h2>'
-        f"<p>{RULE}</p><p>{MANIFEST_RULE}</p><p>{measure}</p><p>{PRIVACY}</p></div>"
+        f'<div class="mm-batch-help"><h2>{texts("How files are paired")}</h2>'
+        f"<p>{texts(RULE)}</p><p>{texts(MANIFEST_RULE)}</p><p>{measure}</p><p>{texts(PRIVACY)}</p></div>"
     )

@@ -11,6 +11,8 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, 
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.notices import shorten_notice
 from covid_mm.ui.pictures import encode_png
 from covid_mm.ui.result import count_studies, format_probability
 from covid_mm.ui.static import read_asset
@@ -31,81 +33,82 @@ PRIVACY = (
     "Uploads are deleted from the server when the run has ended, when cleared, and after 30 minutes."
     " File names are shown to you only."
 )
-SHORT_REMARKS = {  # of notices whose full sentence is on the Study tab
-    "branches_disagree": "CT and X-ray disagree",
-    "single_modality": "answered from one image",
-    "no_positive_evidence_ct": "no positive evidence on the CT",
-    "no_positive_evidence_xray": "no positive evidence on the X-ray",
-    "synthetic_checkpoint": "network trained on phantoms: no meaning for a person",
-}
 PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
 RESULT_HEAD = ("Study", "Images", "Answer", "Probability", "CT alone", "X-ray alone", "Remarks")
 UNSORTED = ("Images", "Remarks")
 NO_ANSWER = "No answer"
+CAPTION = "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
 
 
-def describe_progress(done: int, total: int, seconds: float) -> str:
+def describe_progress(done: int, total: int, seconds: float, texts: Texts = ENGLISH) -> str:
     """`12 of 40 studies answered, about 2 minutes left`. seconds: since the first study began."""
-    text = f"{done} of {total} studies answered" if total != 1 else f"{done} of 1 study answered"
+    many = "{done} of {total} studies answered" if total != 1 else "{done} of {total} study answered"
+    text = texts(many, done=done, total=total)
     if not 0 < done < total:
         return text
     left = seconds / done * (total - done)
     if left < 10:
-        return f"{text}, a few seconds left"
+        return texts("{text}, a few seconds left", text=text)
     if left < 90:
-        return f"{text}, about {round(left / 10) * 10} seconds left"
-    return f"{text}, about {round(left / 60)} minutes left"
+        return texts("{text}, about {left} seconds left", text=text, left=round(left / 10) * 10)
+    return texts("{text}, about {left} minutes left", text=text, left=round(left / 60))
 
 
-def describe_pairing(pairing: Pairing) -> str:
+def describe_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
     """`3 studies: 2 with both images, 1 with one; 1 cannot be answered`, for the heading and screen readers."""
     both = sum(len(study.files) == 2 for study in pairing.studies)
     one = sum(len(study.files) == 1 for study in pairing.studies)
     bad = sum(bool(study.error) for study in pairing.studies)
     total = len(pairing.studies)
-    parts = [f"{both} with both images", *([f"{one} with one image"] if one else [])]
-    text = f"{total} {'study' if total == 1 else 'studies'}: {', '.join(parts)}"
+    text = texts("{total} study: " if total == 1 else "{total} studies: ", total=total)
+    text += texts("{count} with both images", count=both)
+    if one:
+        text += texts(", {count} with one image", count=one)
     if bad:
-        text += f", {bad} that cannot be answered"
+        text += texts(", {count} that cannot be answered", count=bad)
     if pairing.left_out:
-        text += f"; {_count_files(len(pairing.left_out))} left out"
+        text += texts("; {files} left out", files=_count_files(len(pairing.left_out), texts))
     return text
 
 
-def render_pairing(pairing: Pairing) -> str:
+def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
     """The table of what was found, before anything runs, and the files that belong to no study."""
-    rows = "".join(_render_pair(study) for study in pairing.studies)
-    head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in PAIRING_HEAD)
+    rows = "".join(_render_pair(study, texts) for study in pairing.studies)
+    head = "".join(f'<th scope="col" role="columnheader">{texts.title(name)}</th>' for name in PAIRING_HEAD)
     return f"""
-<section class="mm-batch-paired" aria-label="What was paired">
-  <h2>Found before the run</h2>
-  <p class="mm-batch-summary">{escape(describe_pairing(pairing))}.</p>
-  {_render_left_out(pairing.left_out)}
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="Studies found">
-    <table role="table"><caption class="mm-sr">Studies found among the files</caption>
+<section class="mm-batch-paired" aria-label="{texts("What was paired")}">
+  <h2>{texts("Found before the run")}</h2>
+  <p class="mm-batch-summary">{escape(describe_pairing(pairing, texts))}.</p>
+  {_render_left_out(pairing.left_out, texts)}
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts("Studies found")}">
+    <table role="table"><caption class="mm-sr">{texts("Studies found among the files")}</caption>
       <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table>
   </div>
 </section>"""
 
 
-def render_run_head(total: int, checkpoint: CheckpointInfo) -> str:
+def render_run_head(total: int, checkpoint: CheckpointInfo, texts: Texts = ENGLISH) -> str:
     """Progress bar and the empty result table; the page's script fills it row by row."""
-    head = "".join(_render_column(name) for name in RESULT_HEAD)
-    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+    head = "".join(_render_column(name, texts) for name in RESULT_HEAD)
+    caption = texts(
+        CAPTION,
+        label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
+        threshold=f"{100 * checkpoint.decision_threshold:g}",
+        name=checkpoint.name,
+        sha256=checkpoint.sha256[:12],
+    )
     return f"""
-<section class="mm-batch-run" aria-label="Results">
+<section class="mm-batch-run" aria-label="{texts("Results")}">
   <div class="mm-batch-top">
     <div class="mm-batch-progress">
-      <progress max="{total}" value="0" aria-label="Studies answered"></progress>
+      <progress max="{total}" value="0" aria-label="{texts("Studies answered")}"></progress>
       <p class="mm-batch-count"></p>
     </div>
-    <button type="button" class="mm-batch-download" disabled>Download CSV</button>
+    <button type="button" class="mm-batch-download" disabled>{texts("Download CSV")}</button>
   </div>
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="Results, study by study">
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts("Results, study by study")}">
     <table class="mm-batch-table" role="table">
-      <caption>Calibrated probability of {escape(positive)}. Decision threshold
-        {100 * checkpoint.decision_threshold:g} %. Checkpoint {escape(checkpoint.name)},
-        {escape(checkpoint.sha256[:12])}.</caption>
+      <caption>{escape(caption)}</caption>
       <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup"></tbody></table>
   </div>
 </section>"""
@@ -116,90 +119,96 @@ def csv_head() -> str:
     return format_line(COLUMNS)
 
 
-def describe_row(row: Row, remark: str = "") -> dict[str, str]:
+def describe_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> dict[str, str]:
     """`html` for the table and `line` for the CSV. remark: what was said of the study before the run."""
-    return {"html": render_row(row, remark), "line": format_line(row.to_cells())}
+    return {"html": render_row(row, remark, texts), "line": format_line(row.to_cells())}
 
 
-def render_row(row: Row, remark: str = "") -> str:
+def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     """One study as a table row; `data-sort` of a cell is what it is sorted by."""
     found = row.prediction
     label = found.label if found else ""
-    title = CLASS_TITLES[label] if found else NO_ANSWER
+    title = texts(CLASS_TITLES[label] if found else NO_ANSWER)
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
-    _, images, answer, probability, ct, xray, remarks = RESULT_HEAD
+    _, images, answer, probability, ct, xray, remarks = (texts.title(name) for name in RESULT_HEAD)
+    none = texts("none")
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
-        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found)}</td>',
+        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found, texts)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
-        _render_probability(probability, fused, count_studies(found) if found else None, strong=True),
-        _render_probability(ct, alone.get("ct", {}), count_studies(found, "ct") if found else None),
-        _render_probability(xray, alone.get("xray", {}), count_studies(found, "xray") if found else None),
-        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark)}</td>',
+        _render_probability(probability, fused, count_studies(found) if found else None, none, strong=True),
+        _render_probability(ct, alone.get("ct", {}), count_studies(found, "ct") if found else None, none),
+        _render_probability(
+            xray, alone.get("xray", {}), count_studies(found, "xray") if found else None, none
+        ),
+        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}</td>',
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
 
 
-def render_problem(sentence: str) -> str:
+def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
     """One sentence in the place of the table."""
-    return f'<div class="mm-error" role="alert"><h2>No run</h2><p>{escape(sentence)}</p></div>'
+    return f'<div class="mm-error" role="alert"><h2>{texts("No run")}</h2><p>{escape(sentence)}</p></div>'
 
 
-def _render_pair(study: Study) -> str:
+def _render_pair(study: Study, texts: Texts) -> str:
     cells = "".join(
-        f'<td role="cell" data-head="{MODALITY_TITLES[m]}">{_render_presence(m in study.files)}</td>'
+        f'<td role="cell" data-head="{texts.title(MODALITY_TITLES[m])}">'
+        f"{_render_presence(m in study.files, texts)}</td>"
         for m in MODALITIES
     )
-    remark = study.error or study.remark
+    remark = texts.sentence(_capital(study.error or study.remark))
     kind = ' class="mm-batch-bad"' if study.error else ""
-    shown = f"<span{kind}>{escape(_capital(remark))}</span>" if remark else ""
+    shown = f"<span{kind}>{escape(remark)}</span>" if remark else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
-        f'<td role="cell" data-head="{PAIRING_HEAD[-1]}">{shown}</td></tr>'
+        f'<td role="cell" data-head="{texts.title(PAIRING_HEAD[-1])}">{shown}</td></tr>'
     )
 
 
-def _render_presence(there: bool) -> str:
-    return '<span class="mm-batch-there">there</span>' if there else '<span class="mm-batch-not">none</span>'
+def _render_presence(there: bool, texts: Texts) -> str:
+    kind, text = ("there", texts("there")) if there else ("not", texts("none"))
+    return f'<span class="mm-batch-{kind}">{text}</span>'
 
 
-def _render_left_out(left_out: tuple[LeftOut, ...]) -> str:
+def _render_left_out(left_out: tuple[LeftOut, ...], texts: Texts) -> str:
     if not left_out:
         return ""
     items = "".join(
-        f"<li><b>{escape(one.name)}</b>: {escape(one.reason)}</li>" for one in left_out[:LEFT_OUT_SHOWN]
+        f"<li><b>{escape(one.name)}</b>: {escape(texts.sentence(one.reason))}</li>"
+        for one in left_out[:LEFT_OUT_SHOWN]
     )
     if (more := len(left_out) - LEFT_OUT_SHOWN) > 0:
-        items += f"<li>and {_count_files(more)} more</li>"
-    return f'<div class="mm-batch-left"><h3>Left out, as not understood</h3><ul>{items}</ul></div>'
+        items += f"<li>{texts('and {files} more', files=_count_files(more, texts))}</li>"
+    return f'<div class="mm-batch-left"><h3>{texts("Left out, as not understood")}</h3><ul>{items}</ul></div>'
 
 
-def _render_column(name: str) -> str:
+def _render_column(name: str, texts: Texts) -> str:
     if name in UNSORTED:
-        return f'<th scope="col" role="columnheader">{name}</th>'
+        return f'<th scope="col" role="columnheader">{texts.title(name)}</th>'
     return (
-        f'<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">{name}'
-        '<i aria-hidden="true"></i></button></th>'
+        '<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">'
+        f'{texts.title(name)}<i aria-hidden="true"></i></button></th>'
     )
 
 
 def _render_probability(
-    head: str, probabilities: dict[str, float], studies: int | None, *, strong: bool = False
+    head: str, probabilities: dict[str, float], studies: int | None, none: str, *, strong: bool = False
 ) -> str:
     value = probabilities.get(CLASSES[POSITIVE])
     if value is None:
         return (
             f'<td role="cell" data-head="{head}" data-sort="" class="mm-batch-number">'
-            '<span aria-hidden="true">–</span><span class="mm-sr">none</span></td>'  # noqa: RUF001 (a dash)
+            f'<span aria-hidden="true">–</span><span class="mm-sr">{none}</span></td>'  # noqa: RUF001 (a dash)
         )
     text = format_probability(value, studies)
     shown = f"<b>{escape(text)}</b>" if strong else escape(text)
     return f'<td role="cell" data-head="{head}" data-sort="{value:.6f}" class="mm-batch-number">{shown}</td>'
 
 
-def _render_thumbnails(prediction: Prediction | None) -> str:
+def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
     """The images that the network was given, drawn in memory; nothing where there was no answer."""
     if prediction is None:
         return ""
@@ -209,25 +218,27 @@ def _render_thumbnails(prediction: Prediction | None) -> str:
             pixels = cv2.resize(
                 prediction.images[modality][..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
             )
-            title = MODALITY_TITLES[modality]
+            title = texts.title(MODALITY_TITLES[modality])
             pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44"/>')
     return "".join(pictures)
 
 
-def _render_remarks(row: Row, remark: str) -> str:
+def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
     if row.error:
-        return f'<span class="mm-batch-bad">{read_asset("warning.svg")}{escape(_capital(row.error))}</span>'
-    notices = row.prediction.warnings if row.prediction else ()
+        error = escape(texts.sentence(_capital(row.error)))
+        return f'<span class="mm-batch-bad">{read_asset("warning.svg")}{error}</span>'
+    found = row.prediction
     shown = [
-        SHORT_REMARKS.get(one.code, one.message)
-        for one in notices
-        if not (one.code == "single_modality" and remark)
+        shorten_notice(one, found, texts)
+        for one in (found.warnings if found else ())
+        if found and not (one.code == "single_modality" and remark)
     ]
-    return escape("; ".join(_capital(text) for text in ([remark] if remark else []) + shown))
+    first = [texts.sentence(_capital(remark))] if remark else []
+    return escape("; ".join(_capital(text) for text in first + shown))
 
 
-def _count_files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
+def _count_files(count: int, texts: Texts) -> str:
+    return texts("{count} file" if count == 1 else "{count} files", count=count)
 
 
 def _capital(text: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.pictures import encode_png, make_heat_layer
 
 METHOD_TITLES = {
@@ -69,39 +70,44 @@ def read_choice(values: Any) -> HeatmapChoice:
 
 
 def describe_map(
-    heatmap: NDArray[np.float32] | None, slot: str, target: str, kind: HeatmapKind
+    heatmap: NDArray[np.float32] | None, slot: str, target: str, kind: HeatmapKind, texts: Texts = ENGLISH
 ) -> dict[str, str | None]:
-    """What the page shows of one heatmap.
+    """What the page shows of one heatmap. slot: its name, in the language of texts.
 
     layer: data URL to lay over the image, None where there is none; then `none` says why.
     alt, caption, legend: words.
     """
-    named = CLASS_TITLES[target]
-    legend = SCALES[kind.scale].format(target=named)
+    named = texts(CLASS_TITLES[target])
+    legend = texts(SCALES[kind.scale], target=named)
     if heatmap is None:
-        return {"layer": None, "none": "No map", "alt": "", "caption": kind.title, "legend": legend}
+        return {"layer": None, "none": texts("No map"), "alt": "", "caption": kind.title, "legend": legend}
     if not heatmap.any():
-        none = NO_EVIDENCE.format(target=named)
+        none = texts(NO_EVIDENCE, target=named)
         return {"layer": None, "none": none, "alt": "", "caption": kind.title, "legend": legend}
-    highest = f", highest {float(heatmap.max()):.2f}" if kind.scale == FIXED else ""
-    alt = f"Evidence for {named} on the {slot}{highest}{' of 1' if highest else ''}"
+    alt, highest = texts("Evidence for {target} on the {slot}", target=named, slot=slot), ""
+    if kind.scale == FIXED:
+        value = f"{float(heatmap.max()):.2f}"
+        highest = texts(", highest {value}", value=value)
+        alt += texts(", highest {value} of 1", value=value)
     layer = make_heat_layer(heatmap, 1.0)
     return {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}", "legend": legend}
 
 
-def render_choosers(shown: str) -> str:
+def render_choosers(shown: str, texts: Texts = ENGLISH) -> str:
     """The controls above the images. shown: the class whose evidence is drawn at first."""
-    classes: dict[str, str] = {name: CLASS_TITLES[name] for name in CLASSES}
+    classes: dict[str, str] = {name: texts(CLASS_TITLES[name]) for name in CLASSES}
+    methods = {name: texts(title) for name, title in METHOD_TITLES.items()}
+    layers = {name: texts(title) for name, title in LAYER_TITLES.items()}
     return f"""
 <div class="mm-heat">
-  {_select("mm-heat-target", "Evidence for", classes, shown)}
-  {_select("mm-heat-method", "Method", METHOD_TITLES, "grad_cam")}
-  {_select("mm-heat-layer", "Layer", LAYER_TITLES, "coarse")}
-  <label class="mm-heat-opacity"><span>Opacity <output>60 %</output></span>
+  {_select("mm-heat-target", texts("Evidence for"), classes, shown)}
+  {_select("mm-heat-method", texts("Method"), methods, "grad_cam")}
+  {_select("mm-heat-layer", texts("Layer"), layers, "coarse")}
+  <label class="mm-heat-opacity"><span>{texts("Opacity")} <output>60 %</output></span>
     <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60"
-      aria-label="Opacity of the heatmaps"></label>
+      aria-label="{texts("Opacity of the heatmaps")}"></label>
   <p class="mm-heat-status" role="status"></p>
-  <button type="button" class="mm-heat-cancel" hidden>Cancel</button>
+  <button type="button" class="mm-heat-cancel" hidden>{texts("Cancel")}</button>
 </div>"""
 
 

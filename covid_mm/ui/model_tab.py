@@ -1,4 +1,4 @@
-"""The Model tab: the served checkpoint's card, drawn from its meta.json."""
+"""The Model tab: the served checkpoint's card, drawn from its meta.json and from results/."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
+from covid_mm.ui.card_parts import HEAD_TITLES, format_share, render_section, render_table
+from covid_mm.ui.judge_card import render_judge
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.nine_networks import read_networks, render_networks
 from covid_mm.ui.roc_chart import draw_roc
 
 POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
-HEAD_TITLES = {"fused": "CT and X-ray together"} | {
-    m: f"{title} alone" for m, title in MODALITY_TITLES.items()
-}
 POSSIBILITY_TITLES = {
     "both_negative": "both normal",
     "both_positive": "both positive",
@@ -25,72 +26,84 @@ SPLITS = {
     "paper": "Random split, as in the paper: images of one patient lie on both sides, which flatters every figure.",
     "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
 }
-WAITING = '<p class="mm-card-wait" role="status">The network is loading; its card appears here.</p>'
+TOGETHER, BY_CT, BY_XRAY = "Called {label} together", "by the CT alone", "by the X-ray alone"
 
 
-def render_loaded(loader: PredictorLoader) -> str:
+def render_waiting(texts: Texts = ENGLISH) -> str:
+    """What stands where the card will be."""
+    text = texts("The network is loading; its card appears here.")
+    return f'<p class="mm-card-wait" role="status">{text}</p>'
+
+
+def render_loaded(loader: PredictorLoader, texts: Texts = ENGLISH) -> str:
     """The card of the loaded network, or one sentence where it could not be loaded."""
     try:
         predictor = loader.get()
     except (CovidMMError, RuntimeError) as error:
-        return f'<p class="mm-card-wait" role="alert">{escape(str(error))}</p>'
+        return f'<p class="mm-card-wait" role="alert">{escape(texts.sentence(str(error)))}</p>'
     try:
-        return render_model_card(predictor.meta, predictor.info.name)
+        networks = () if predictor.meta.get("synthetic") else read_networks()
+        return render_model_card(predictor.meta, predictor.info.name, texts, networks)
     except (KeyError, TypeError, ValueError, AttributeError):  # the network answers all the same
-        return '<p class="mm-card-wait" role="alert">The meta.json of this checkpoint lacks what its card shows.</p>'
+        lacking = texts("The meta.json of this checkpoint lacks what its card shows.")
+        return f'<p class="mm-card-wait" role="alert">{lacking}</p>'
 
 
-def render_model_card(meta: Mapping[str, Any], name: str) -> str:
-    """The card as HTML. meta: the object of meta.json; sections whose fields it lacks are left out."""
+def render_model_card(
+    meta: Mapping[str, Any],
+    name: str,
+    texts: Texts = ENGLISH,
+    networks: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The card as HTML; sections whose fields are lacking are left out.
+
+    meta: the object of meta.json. networks: those of results.json, as `read_networks` gives them.
+    """
     metrics = meta.get("metrics", {}).get("validation", {})
     sections = [
-        _render_intro(meta, name),
-        _section("Data", _render_data(meta.get("data", ()), meta.get("split", {}))),
-        _section("Measured on the validation images", _render_metrics(metrics)),
-        _section("Confusion matrices", _render_confusion(metrics)),
-        _section("ROC curves", draw_roc(meta.get("operating_points", {}), HEAD_TITLES)),
-        _section("Calibration", _render_calibration(meta, metrics)),
-        _section("The four possibilities", _render_possibilities(meta.get("possibilities", ()))),
-        *(_section(c["title"], _render_comparison(c)) for c in meta.get("comparisons", ())),
-        _section("Limits", _render_limits(meta)),
-        _section("How to train it again", _render_commands(meta)),
+        _render_intro(meta, name, texts),
+        render_section(texts("Data"), _render_data(meta.get("data", ()), meta.get("split", {}), texts)),
+        render_section(texts("Measured on the validation images"), _render_metrics(metrics, texts)),
+        render_section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
+        render_section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
+        render_section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
+        render_section(
+            texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)
+        ),
+        render_section(texts("The judge of image content"), render_judge(meta.get("judge"), texts)),
+        *(
+            render_section(texts.sentence(c["title"]), _render_comparison(c, texts))
+            for c in meta.get("comparisons", ())
+        ),
+        render_section(texts("The paper's nine networks"), render_networks(networks, texts)),
+        render_section(texts("Limits"), _render_limits(meta, texts)),
+        render_section(texts("How to train it again"), _render_commands(meta)),
     ]
     return f'<article class="mm-card">{"".join(sections)}</article>'
 
 
-def format_share(share: Mapping[str, Any] | None) -> str:
-    """`740/744 = 99.46 % (98.63 to 99.79)`, as meta.json keeps a share."""
-    if share is None:
-        return "not measured"
-    low, high = 100 * share["low"], 100 * share["high"]
-    return f"{share['successes']}/{share['total']} = {100 * share['value']:.2f} % ({low:.2f} to {high:.2f})"
-
-
-def _render_intro(meta: Mapping[str, Any], name: str) -> str:
-    synthetic = (
-        "<p><b>Trained on synthetic phantoms, not on patients: it means nothing for a person.</b></p>"
-        if meta.get("synthetic")
-        else ""
-    )
+def _render_intro(meta: Mapping[str, Any], name: str, texts: Texts) -> str:
+    phantoms = texts("Trained on synthetic phantoms, not on patients: it means nothing for a person.")
+    synthetic = f"<p><b>{phantoms}</b></p>" if meta.get("synthetic") else ""
     sha256 = meta.get("weights", {}).get("sha256", "")
     rows = {
         "Checkpoint": name,
         "Network": meta.get("pair", ""),
-        "Trained on": meta.get("trained_on", ""),
+        "Trained on": texts.sentence(meta.get("trained_on", "")),
         "Trained": str(meta.get("trained_at", ""))[:10],
         "SHA-256 of the weights": sha256,
     }
-    items = "".join(f"<div><dt>{k}</dt><dd>{escape(str(v))}</dd></div>" for k, v in rows.items() if v)
-    return f"<p>{escape(RESEARCH_USE)} Not a medical device.</p>{synthetic}<dl>{items}</dl>"
+    items = "".join(f"<div><dt>{texts(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in rows.items() if v)
+    return f"<p>{escape(texts(RESEARCH_USE))} {texts('Not a medical device.')}</p>{synthetic}<dl>{items}</dl>"
 
 
-def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any]) -> str:
+def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], texts: Texts) -> str:
     rows = []
     for part in data:
         train, validation = part["counts"]["train"], part["counts"]["validation"]
         rows.append(
             [
-                MODALITY_TITLES[part["modality"]],
+                texts.title(MODALITY_TITLES[part["modality"]]),
                 part["name"],
                 *(f"{train[c]} / {validation[c]}" for c in CLASSES),
                 part["licence"],
@@ -98,43 +111,48 @@ def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any]) ->
         )
     if not rows:
         return ""
-    header = ["", "Data set", *(f"{CLASS_TITLES[c]}: training / validation" for c in CLASSES), "Licence"]
-    note = SPLITS.get(split.get("protocol", ""), "")
-    return _table(header, rows) + (f"<p>{note}</p>" if note else "")
+    counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
+    header = ["", texts("Data set"), *counts, texts("Licence")]
+    note = texts(SPLITS.get(split.get("protocol", ""), ""))
+    return render_table(header, rows) + (f"<p>{note}</p>" if note else "")
 
 
-def _render_metrics(metrics: Mapping[str, Any]) -> str:
+def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
     rows = []
     for head, report in metrics.items():
         auc = report["auc"]
-        area = (
-            "not measured" if auc is None else f"{auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f})"
-        )
-        shares = (format_share(report[m]) for m in ("accuracy", "sensitivity", "specificity"))
-        rows.append([HEAD_TITLES.get(head, head), *shares, area])
-    header = ["", "Accuracy", "Sensitivity", "Specificity", "AUC"]
-    return _table(header, rows) + "<p>In brackets: 95 % intervals.</p>" if rows else ""
+        area = texts("not measured")
+        if auc is not None:
+            interval = texts("{low} to {high}", low=f"{auc['low']:.4f}", high=f"{auc['high']:.4f}")
+            area = f"{auc['value']:.4f} ({interval})"
+        shares = (format_share(report[m], texts) for m in ("accuracy", "sensitivity", "specificity"))
+        rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
+    header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
+    note = f"<p>{texts('In brackets: 95 % intervals.')}</p>"
+    return render_table(header, rows) + note if rows else ""
 
 
-def _render_confusion(metrics: Mapping[str, Any]) -> str:
-    normal, positive = (CLASS_TITLES[name] for name in CLASSES)
+def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:
+    normal, positive = (texts(CLASS_TITLES[name]) for name in CLASSES)
+    true, called = "truly {label}", "called {label}"
     tables = []
     for head, report in metrics.items():
         counts = report["counts"]
         rows = [
-            [f"truly {normal}", str(counts["true_negative"]), str(counts["false_positive"])],
-            [f"truly {positive}", str(counts["false_negative"]), str(counts["true_positive"])],
+            [texts(true, label=normal), str(counts["true_negative"]), str(counts["false_positive"])],
+            [texts(true, label=positive), str(counts["false_negative"]), str(counts["true_positive"])],
         ]
-        title = HEAD_TITLES.get(head, head)
-        tables.append(_table([title, f"called {normal}", f"called {positive}"], rows))
+        title = texts(HEAD_TITLES.get(head, head))
+        header = [title, texts(called, label=normal), texts(called, label=positive)]
+        tables.append(render_table(header, rows))
     return f'<div class="mm-card-row">{"".join(tables)}</div>' if tables else ""
 
 
-def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts: Texts) -> str:
     temperature = meta.get("temperature", {})
     rows = [
         [
-            HEAD_TITLES.get(head, head),
+            texts(HEAD_TITLES.get(head, head)),
             f"{temperature[head]:.3f}",
             f"{report['threshold']:g}",
             f"{report['calibration_error']:.4f}",
@@ -143,29 +161,38 @@ def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any]) -> 
         for head, report in metrics.items()
         if head in temperature
     ]
-    header = ["", "Temperature", "Threshold", "Expected calibration error", "Brier score"]
-    note = "<p>Temperature and best epoch were chosen on these same images; the threshold was not tuned.</p>"
-    return _table(header, rows) + note if rows else ""
+    names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
+    header = ["", *(texts(name) for name in names)]
+    note = texts("Temperature and best epoch were chosen on these same images; the threshold was not tuned.")
+    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 
-def _render_possibilities(possibilities: Iterable[Mapping[str, Any]]) -> str:
+def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> str:
     keys = ("called_positive", "ct_called_positive", "xray_called_positive")
     rows = [
-        [POSSIBILITY_TITLES.get(part["kind"], part["kind"]), *(format_share(part[key]) for key in keys)]
+        [
+            texts(POSSIBILITY_TITLES.get(part["kind"], part["kind"])),
+            *(format_share(part[key], texts) for key in keys),
+        ]
         for part in possibilities
     ]
-    header = ["True labels", f"Called {POSITIVE_TITLE} together", "by the CT alone", "by the X-ray alone"]
-    note = "<p>Training pairs always agreed: what the network says of the last two rows is untaught.</p>"
-    return _table(header, rows) + note if rows else ""
+    together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
+    header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
+    note = texts("Training pairs always agreed: what the network says of the last two rows is untaught.")
+    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 
-def _render_comparison(comparison: Mapping[str, Any]) -> str:
-    return f"<p>{escape(comparison['text'])}</p>{_render_metrics(comparison['metrics'])}"
+def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
+    return f"<p>{escape(texts(comparison['text']))}</p>{_render_metrics(comparison['metrics'], texts)}"
 
 
-def _render_limits(meta: Mapping[str, Any]) -> str:
+def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
-    return "<ul>" + "".join(f"<li>{escape(c)}</li>" for c in caveats) + "</ul>" if caveats else ""
+    return (
+        "<ul>" + "".join(f"<li>{escape(texts.sentence(c))}</li>" for c in caveats) + "</ul>"
+        if caveats
+        else ""
+    )
 
 
 def _render_commands(meta: Mapping[str, Any]) -> str:
@@ -173,20 +200,3 @@ def _render_commands(meta: Mapping[str, Any]) -> str:
     commands = dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])])
     lines = escape("\n".join(commands))
     return f'<pre tabindex="0"><code>{lines}</code></pre>' if commands else ""
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with row headings that scrolls by itself where it is wider than the page."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        '<div class="mm-card-table" tabindex="0" role="group"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )

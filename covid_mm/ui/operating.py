@@ -9,9 +9,17 @@ from html import escape
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
-from covid_mm.ui.model_tab import format_share
+from covid_mm.ui.card_parts import format_share
+from covid_mm.ui.language import ENGLISH, Texts
 
 POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
+
+
+ANOTHER = (  # filled in by the page's script
+    "With a threshold of {threshold}, on the same studies: sensitivity {sensitivity}, specificity"
+    " {specificity}. This study would be called {called}."
+)
+MEASURED = "Measured on {total} validation images or pairs at this threshold (95 % intervals):"
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,9 @@ def find_operating(meta: Mapping[str, Any], head: str, threshold: float) -> Oper
         return None
 
 
-def render_operating(operating: Operating | None, threshold: float, probability: float) -> str:
+def render_operating(
+    operating: Operating | None, threshold: float, probability: float, texts: Texts = ENGLISH
+) -> str:
     """The threshold's measured worth in words, and a slider over the other thresholds.
 
     probability: of covid19_pneumonia in this study. Nothing where nothing was measured.
@@ -63,13 +73,9 @@ def render_operating(operating: Operating | None, threshold: float, probability:
         "negative": operating.negative,
         "probability": round(probability, 4),
     }
-    text = (
-        "With a threshold of {threshold}, on the same studies: sensitivity {sensitivity}, specificity"
-        " {specificity}. This study would be called {called}."
-    )
     total = operating.positive + operating.negative
     shares = [
-        f"<div><dt>{name}</dt><dd>{escape(format_share(share))}</dd></div>"
+        f"<div><dt>{texts(name)}</dt><dd>{escape(format_share(share, texts))}</dd></div>"
         for name, share in (
             ("Accuracy", operating.measured.get("accuracy")),
             ("Sensitivity", operating.measured.get("sensitivity")),
@@ -77,16 +83,19 @@ def render_operating(operating: Operating | None, threshold: float, probability:
         )
         if share is not None
     ]
-    measured = f"<dl>{''.join(shares)}</dl>" if shares else "<p>Not measured at this threshold.</p>"
+    measured = (
+        f"<dl>{''.join(shares)}</dl>" if shares else f"<p>{texts('Not measured at this threshold.')}</p>"
+    )
     return f"""
 <div class="mm-operating">
-  <p>Measured on {total} validation images or pairs at this threshold (95 % intervals):</p>
+  <p>{texts(MEASURED, total=total)}</p>
   {measured}
-  <details><summary>What another threshold would have meant</summary>
-    <label><span>Threshold <output></output></span>
+  <details><summary>{texts("What another threshold would have meant")}</summary>
+    <label><span>{texts("Threshold")} <output></output></span>
       <input type="range" class="mm-operating-slider" min="1" max="99" step="1" value="{round(100 * threshold)}"
-        aria-label="Another decision threshold, in percent" data-points="{escape(json.dumps(points))}"
-        data-text="{escape(text)}" data-positive="{escape(POSITIVE_TITLE)}" data-negative="{escape(NORMAL_TITLE)}">
+        aria-label="{texts("Another decision threshold, in percent")}" data-points="{escape(json.dumps(points))}"
+        data-text="{escape(texts(ANOTHER))}"
+        data-positive="{escape(texts(POSITIVE_TITLE))}" data-negative="{escape(texts(NORMAL_TITLE))}">
     </label>
     <p class="mm-operating-text" role="status"></p>
   </details>

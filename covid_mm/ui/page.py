@@ -27,8 +27,10 @@ from covid_mm.ui.batch_files import BatchLimits
 from covid_mm.ui.batch_tab import TITLE as BATCH_TITLE
 from covid_mm.ui.batch_tab import build_batch_tab
 from covid_mm.ui.examples import LABEL, Example, ExampleShelf
+from covid_mm.ui.fixed_texts import FixedTexts, in_request_language
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.model_tab import WAITING, render_loaded
+from covid_mm.ui.model_tab import render_loaded, render_waiting
 from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.series_upload import SlotUpload, list_paths, read_files, stack_files
@@ -42,6 +44,11 @@ PURPOSE = (
     "One CT slice and one chest X-ray, read together by one network: normal or COVID-19 pneumonia, "
     "what each image says alone, and where the evidence lies."
 )
+DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
+HELP = (
+    "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
+    " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
+)
 NETWORK = "network"  # concurrency group: one study at a time
 QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
 
@@ -51,6 +58,7 @@ def build_page(
     shelf: ExampleShelf,
     limits: ImageLimits | None = None,
     batch_limits: BatchLimits | None = None,
+    fixed: FixedTexts | None = None,
 ) -> gr.Blocks:
     """The Gradio page around networks that may still be loading.
 
@@ -59,47 +67,49 @@ def build_page(
         shelf: gives the examples; the page shows their places until they are drawn.
         limits: what an image may measure.
         batch_limits: what many studies at once may measure.
+        fixed: gathers the fixed parts' texts in every language, which `launch_options` wants too.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
     """
-    limits = limits or ImageLimits()
-    page = gr.Blocks(title=f"{TITLE}: normal or COVID-19 pneumonia", analytics_enabled=False)
+    limits, fixed = limits or ImageLimits(), fixed or FixedTexts()
+    page = gr.Blocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
-            gr.HTML(_render_header(), apply_default_css=False)
+            gr.HTML(fixed.draw("mm-header", _render_header), apply_default_css=False)
             chooser = gr.Dropdown(
                 list(networks.names),
                 value=networks.names[0],
-                label="Network",
+                label=fixed.label("Network"),
                 visible=len(networks.names) > 1,
                 filterable=False,
                 elem_id="mm-network",
             )
-            status = gr.HTML(_render_status("loading"), elem_id="mm-status", apply_default_css=False)
+            loading = fixed.draw("mm-status", partial(_render_status, "loading"))
+            status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
-            with gr.Tab("Study", id="study"), gr.Row(elem_id="mm-main"):
+            with gr.Tab(fixed.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
                         xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
                     with gr.Row(elem_id="mm-actions"):
-                        analyse = gr.Button("Analyse", variant="primary", elem_id="mm-analyse")
-                        clear = gr.Button("Clear", elem_id="mm-clear")
-                    gr.HTML(
-                        '<p class="mm-help"><kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; '
-                        "deleted from the server when cleared, and after 30 minutes. Text burned into an image"
-                        " stays in it: check that it names nobody.</p>",
-                        apply_default_css=False,
-                    )
-                    examples = gr.HTML(_render_examples(()), elem_id="mm-examples", apply_default_css=False)
+                        analyse = gr.Button(fixed.label("Analyse"), variant="primary", elem_id="mm-analyse")
+                        clear = gr.Button(fixed.label("Clear"), elem_id="mm-clear")
+                    gr.HTML(fixed.draw("mm-help", _render_help), apply_default_css=False)
+                    waiting = fixed.draw("mm-examples", partial(_render_examples, ()))
+                    examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
-                    result = gr.HTML(render_empty(), elem_id="mm-result", apply_default_css=False)
-                    gr.HTML(_render_report_form(), elem_id="mm-report-form", apply_default_css=False)
-            with gr.Tab(BATCH_TITLE, id="batch"):
-                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits())
-            with gr.Tab("Model", id="model"):
-                card = gr.HTML(WAITING, elem_id="mm-card", apply_default_css=False)
+                    empty = fixed.draw("mm-result", render_empty)
+                    result = gr.HTML(empty, elem_id="mm-result", apply_default_css=False)
+                    form = fixed.draw("mm-report-form", _render_report_form)
+                    gr.HTML(form, elem_id="mm-report-form", apply_default_css=False)
+            with gr.Tab(fixed.label(BATCH_TITLE), id="batch"):
+                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), fixed)
+            with gr.Tab(fixed.label("Model"), id="model"):
+                card = gr.HTML(
+                    fixed.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
+                )
 
         slots = [ct, xray]
         note = gr.Textbox("", visible=False, label="note")  # a value makes it optional to API clients
@@ -107,7 +117,7 @@ def build_page(
         study = [*slots, chooser, slices]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
-            partial(answer_page, networks, limits),
+            in_request_language(answer_page, networks, limits),
             study,
             result,
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
@@ -120,7 +130,7 @@ def build_page(
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
             shown = gr.JSON(visible=False)
             asked = ask.click(
-                partial(preview_slot, limits, modality),
+                in_request_language(preview_slot, limits, modality),
                 [slot, slices],
                 shown,
                 js=f"() => window.covidMM.slots.{modality}.ask()",
@@ -131,19 +141,25 @@ def build_page(
         answered.then(None, js="() => window.covidMM.finished()", **private)
         answered.failure(None, js="() => window.covidMM.failed()", **private)
         cleared = clear.click(
-            clear_study, slots, result, js="() => window.covidMM.clear()", concurrency_limit=None, **private
+            in_request_language(clear_study),
+            slots,
+            result,
+            js="() => window.covidMM.clear()",
+            concurrency_limit=None,
+            **private,
         )
         cleared.then(None, js="() => window.covidMM.finished()", **private)
         gr.on(
             [page.load, chooser.change],
-            partial(watch_network, networks),
+            in_request_language(watch_network, networks),
             chooser,
             [status, card],
             concurrency_limit=None,
             **private,
         )
         chooser.change(None, js="() => window.covidMM.replaced()", **private)
-        page.load(lambda: _render_examples(shelf.get()), None, examples, concurrency_limit=None, **private)
+        drawn = in_request_language(show_examples, shelf)
+        page.load(drawn, None, examples, concurrency_limit=None, **private)
 
         # The API's own event, on a button that nobody can see or press.
         answer = gr.JSON(visible=False, label="answer")
@@ -176,6 +192,7 @@ def answer_page(
     xray: SlotUpload,
     network: str | None = None,
     slices: Any = None,
+    texts: Texts = ENGLISH,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
@@ -183,12 +200,14 @@ def answer_page(
         predictor = networks.choose(network).get()
         with networks.turns.take():
             analysis = analyse_study(predictor, ct, xray, limits, choices)
-        return render_analysis(analysis)
+        return render_analysis(analysis, texts)
     except Exception as error:
-        return render_error(explain_error(error))
+        return render_error(explain_error(error, texts), texts)
 
 
-def preview_slot(limits: ImageLimits, modality: str, upload: SlotUpload, slices: Any) -> dict[str, Any]:
+def preview_slot(
+    limits: ImageLimits, modality: str, upload: SlotUpload, slices: Any, texts: Texts = ENGLISH
+) -> dict[str, Any]:
     """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either."""
     try:
         title = SLOT_TITLES[modality]
@@ -198,7 +217,7 @@ def preview_slot(limits: ImageLimits, modality: str, upload: SlotUpload, slices:
             return {}
         return preview_stack(stack_files(contents, title, limits)[0], choice)
     except Exception as error:
-        return {"error": explain_error(error)}
+        return {"error": explain_error(error, texts)}
 
 
 def answer_api(
@@ -220,23 +239,30 @@ def answer_api(
         delete_uploads(ct, xray)
 
 
-def clear_study(ct: SlotUpload, xray: SlotUpload) -> str:
+def show_examples(shelf: ExampleShelf, texts: Texts = ENGLISH) -> str:
+    """The examples, as soon as they are drawn."""
+    return _render_examples(shelf.get(), texts)
+
+
+def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str:
     """Delete the uploads; the result panel is empty again, the browser empties the slots."""
     delete_uploads(ct, xray)
-    return render_empty()
+    return render_empty(texts)
 
 
-def watch_network(networks: NetworkShelf, network: str | None = None) -> Iterator[tuple[str, str]]:
+def watch_network(
+    networks: NetworkShelf, network: str | None = None, texts: Texts = ENGLISH
+) -> Iterator[tuple[str, str]]:
     """A network's state for the page's corner, and its card: loading, then ready or failed."""
     loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield _render_status("loading"), WAITING
+        yield _render_status("loading", texts), render_waiting(texts)
     try:
         name = loader.get().info.name
     except (CovidMMError, RuntimeError):
-        yield _render_status("failed"), render_loaded(loader)
+        yield _render_status("failed", texts), render_loaded(loader, texts)
     else:
-        yield _render_status("ready", name), render_loaded(loader)
+        yield _render_status("ready", texts, name), render_loaded(loader, texts)
 
 
 def _name_inputs(answer: Any) -> Any:
@@ -259,50 +285,55 @@ def _name_report_inputs(answer: Any) -> Any:
     return report
 
 
-def _render_report_form() -> str:
+def _render_report_form(texts: Texts = ENGLISH) -> str:
+    note = texts("Note for the report (no names; {most} characters at most)", most=NOTE_LENGTH)
     return f"""
-<section class="mm-report" aria-label="Report">
-  <h2>Report</h2>
-  <label><span>Note for the report (no names; {NOTE_LENGTH} characters at most)</span>
+<section class="mm-report" aria-label="{texts("Report")}">
+  <h2>{texts("Report")}</h2>
+  <label><span>{note}</span>
     <textarea class="mm-note" rows="2" maxlength="{NOTE_LENGTH}"></textarea></label>
-  <div><button type="button" class="mm-report-button" data-format="pdf">Report as PDF</button>
-    <button type="button" class="mm-report-button" data-format="json">Report as JSON</button></div>
+  <div><button type="button" class="mm-report-button" data-format="pdf">{texts("Report as PDF")}</button>
+    <button type="button" class="mm-report-button" data-format="json">{texts("Report as JSON")}</button></div>
   <p class="mm-report-status" role="status"></p>
 </section>"""
 
 
-def _render_header() -> str:
+def _render_help(texts: Texts = ENGLISH) -> str:
+    return f'<p class="mm-help">{texts(HELP)}</p>'
+
+
+def _render_header(texts: Texts = ENGLISH) -> str:
     return f"""
-<div class="mm-brand">
+<div class="mm-brand" lang="{texts.language}" data-title="{escape(texts(DOCUMENT))}">
   {read_asset("mark.svg")}
-  <div><h1>{escape(TITLE)}</h1><p>{escape(PURPOSE)}</p></div>
-  <button type="button" id="mm-theme" aria-pressed="false" aria-label="Dark mode">
+  <div><h1>{escape(texts(TITLE))}</h1><p>{escape(texts(PURPOSE))}</p></div>
+  <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts("Dark mode")}">
     {read_asset("contrast.svg")}
   </button>
 </div>"""
 
 
-def _render_status(state: str, name: str = "") -> str:
+def _render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
     text = {
-        "loading": "Loading the network…",
-        "ready": f"Network ready: {name}",
-        "failed": "The network could not be loaded",
+        "loading": texts("Loading the network…"),
+        "ready": texts("Network ready: {name}", name=name),
+        "failed": texts("The network could not be loaded"),
     }[state]
     dot = '<i aria-hidden="true"></i>'
     return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'
 
 
-def _render_examples(examples: tuple[Example, ...]) -> str:
+def _render_examples(examples: tuple[Example, ...], texts: Texts = ENGLISH) -> str:
     cards = "".join(
         f"""
 <button type="button" class="mm-example">
   <span class="mm-thumbs"><img data-modality="ct" src="{example.ct}" alt="">
     <img data-modality="xray" src="{example.xray}" alt=""></span>
-  <span>Phantom {number}: drawn as {escape(example.made_as)}</span>
+  <span>{escape(texts("Phantom {number}: drawn as {made_as}", number=number, made_as=texts(example.made_as)))}</span>
 </button>"""
         for number, example in enumerate(examples, start=1)
     )
     waiting = "" if examples else '<span class="mm-example-wait"></span>' * 3
     return f"""
-<h2 class="mm-examples-title">Examples <small>{escape(LABEL)}</small></h2>
+<h2 class="mm-examples-title">{texts("Examples")} <small>{escape(texts(LABEL))}</small></h2>
 <div class="mm-example-list">{cards}{waiting}</div>"""

@@ -16,7 +16,9 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RE
 from covid_mm.errors import UsageError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
-from covid_mm.ui.model_tab import HEAD_TITLES, SPLITS
+from covid_mm.ui.card_parts import HEAD_TITLES
+from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.model_tab import SPLITS
 from covid_mm.ui.result import count_studies, join_modalities
 
 NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long
@@ -138,21 +140,30 @@ def describe_report(report: Report) -> dict[str, Any]:
     }
 
 
-def describe_agreement(prediction: Prediction) -> tuple[str, str]:
+def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
     """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
     if prediction.label == UNDETERMINED or UNDETERMINED in labels.values():
-        return UNDETERMINED, "There is no answer, so CT and X-ray are not compared."
+        return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")
     if len(labels) < 2:
-        used = join_modalities(prediction.modalities)
-        return "single", f"Only the {used} was given; there is no second image to compare it with."
+        used = join_modalities(prediction.modalities, texts)
+        only = "Only the {used} was given; there is no second image to compare it with."
+        return "single", texts(only, used=used)
     if len(set(labels.values())) > 1:
-        said = ", ".join(f"the {MODALITY_TITLES[m]} alone says {CLASS_TITLES[n]}" for m, n in labels.items())
-        return "disagree", f"CT and X-ray disagree: {said}."
+        said = ", ".join(
+            texts(
+                "the {modality} alone says {label}",
+                modality=texts(MODALITY_TITLES[m]),
+                label=texts(CLASS_TITLES[n]),
+            )
+            for m, n in labels.items()
+        )
+        return "disagree", texts("CT and X-ray disagree: {said}.", said=said)
     shared = next(iter(labels.values()))
-    sentence = f"CT and X-ray agree: each alone says {CLASS_TITLES[shared]}"
+    sentence = texts("CT and X-ray agree: each alone says {label}", label=texts(CLASS_TITLES[shared]))
     if shared != prediction.label:
-        return "agree", f"{sentence}, but together they give {CLASS_TITLES[prediction.label]}."
+        given = texts(CLASS_TITLES[prediction.label])
+        return "agree", sentence + texts(", but together they give {label}.", label=given)
     return "agree", f"{sentence}."
 
 

@@ -13,33 +13,33 @@ from reportlab.platypus import Flowable, Table
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.ui.analysis import SLOT_TITLES
-from covid_mm.ui.heatmaps import FIXED
+from covid_mm.ui.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import Report
 from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
 
+LEGENDS = {
+    FIXED: "{method}: positive evidence for {target}, on a fixed scale that is the same in every study",
+    RELATIVE: "{method}: positive evidence for {target}, relative to each map's highest value",
+}
 
-def compose_images(report: Report, height: float) -> Block:
+
+def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Block:
     """Each image beside its overlay, in frames of this height; the images alone where there is no map."""
     prediction = report.prediction
     pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
     width = (INNER - 8) / 2
-    titles = {m: f"{SLOT_TITLES[m]}: image" for m in pictures}
+    titles = {m: texts("{title}: image", title=texts(SLOT_TITLES[m])) for m in pictures}
     if not prediction.heatmaps:
         frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
-        return [write_heading("Images"), _set_frames(frames, width)]
-    block: list[Flowable] = [write_heading("Images and evidence")]
+        return [write_heading(texts("Images")), _set_frames(frames, width)]
+    block: list[Flowable] = [write_heading(texts("Images and evidence"))]
     for modality, picture in pictures.items():
-        evidence = _compose_evidence(report, modality, picture, width, height)
+        evidence = _compose_evidence(report, modality, picture, width, height, texts)
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
-    target = CLASS_TITLES[prediction.heatmap_class]
-    fixed = report.analysis.kind.scale == FIXED
-    scale = (
-        "on a fixed scale that is the same in every study"
-        if fixed
-        else "relative to each map's highest value"
-    )
-    words = f"{report.method}: positive evidence for {target}, {scale}"
+    legend_text = LEGENDS[report.analysis.kind.scale]
+    words = texts(legend_text, method=report.method, target=texts(CLASS_TITLES[prediction.heatmap_class]))
     legend = arrange(
         [[ColourBar(128), write(words, size=7.8, colour="soft")]],
         [136, INNER - 136],
@@ -49,18 +49,20 @@ def compose_images(report: Report, height: float) -> Block:
 
 
 def _compose_evidence(
-    report: Report, modality: str, picture: Image.Image, width: float, height: float
+    report: Report, modality: str, picture: Image.Image, width: float, height: float, texts: Texts
 ) -> tuple[ImageFrame, str]:
     """The frame with a modality's overlay, or with words in its place, and its caption."""
     prediction = report.prediction
     heatmap = prediction.heatmaps.get(modality)
-    title = SLOT_TITLES[modality]
+    title = texts(SLOT_TITLES[modality])
     if heatmap is None:
-        return ImageFrame(None, width, height, "No map"), f"{title}: no map"
+        return ImageFrame(None, width, height, texts("No map")), texts("{title}: no map", title=title)
     if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
-        remark = f"No positive evidence for {CLASS_TITLES[prediction.heatmap_class]}"
+        remark = texts(NO_EVIDENCE, target=texts(CLASS_TITLES[prediction.heatmap_class]))
         return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
-    highest = f", highest {float(heatmap.max()):.2f}" if report.analysis.kind.scale == FIXED else ""
+    highest = ""
+    if report.analysis.kind.scale == FIXED:
+        highest = texts(", highest {value}", value=f"{float(heatmap.max()):.2f}")
     caption = f"{title}: {report.method}{highest}"
     return ImageFrame(_lay_over(picture, heatmap), width, height), caption
 

@@ -17,7 +17,9 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
-from covid_mm.ui.model_tab import format_share
+from covid_mm.ui.card_parts import format_share
+from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.notices import word_notice
 from covid_mm.ui.report import UNDETERMINED, Reading, Report, describe_agreement
 from covid_mm.ui.report_images import compose_images
 from covid_mm.ui.report_parts import (
@@ -57,58 +59,60 @@ TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETER
 _drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
 
 
-def render_pdf(report: Report) -> bytes:
-    """The report as PDF bytes, the same for the same report.
+def render_pdf(report: Report, texts: Texts = ENGLISH) -> bytes:
+    """The report as PDF bytes in a language, the same for the same report.
 
     A4, one or two pages whatever the report holds. Fonts are embedded, the text can be extracted,
     and the document's properties name neither a user nor a machine.
     """
     with _drawing:
         register_fonts()
-        return _draw(report)
+        return _draw(report, texts)
 
 
-def _draw(report: Report) -> bytes:
+def _draw(report: Report, texts: Texts) -> bytes:
     buffer = BytesIO()
-    canvas = Canvas(buffer, pagesize=A4, invariant=1, pageCompression=1, lang="en", initialFontName=REGULAR)
-    canvas.setTitle(TITLE)
-    canvas.setSubject(RESEARCH_USE)
+    canvas = Canvas(
+        buffer, pagesize=A4, invariant=1, pageCompression=1, lang=texts.language, initialFontName=REGULAR
+    )
+    canvas.setTitle(texts(TITLE))
+    canvas.setSubject(texts(RESEARCH_USE))
     for name in (canvas.setAuthor, canvas.setCreator, canvas.setProducer):
         name("covid_mm")
     canvas.setDateFormatter(lambda *_: report.date.strftime("D:%Y%m%d%H%M%SZ"))
     canvas.setViewerPreference("DisplayDocTitle", "true")
-    pages = _paginate(canvas, report)
+    pages = _paginate(canvas, report, texts)
     for number, blocks in enumerate(pages, start=1):
-        _draw_margins(canvas, report, number, len(pages))
+        _draw_margins(canvas, report, texts, number, len(pages))
         _draw_blocks(canvas, blocks)
         canvas.showPage()
     canvas.save()
     return buffer.getvalue()
 
 
-def _compose(report: Report, frame_height: float) -> list[Block]:
+def _compose(report: Report, texts: Texts, frame_height: float) -> list[Block]:
     """The blocks in reading order, with images in frames of this height."""
     blocks = [
-        _compose_answer(report),
-        _compose_notices(report),
-        compose_images(report, frame_height),
-        _compose_readings(report),
-        _compose_note(report),
-        _compose_origin(report),
+        _compose_answer(report, texts),
+        _compose_notices(report, texts),
+        compose_images(report, frame_height, texts),
+        _compose_readings(report, texts),
+        _compose_note(report, texts),
+        _compose_origin(report, texts),
     ]
     return [block for block in blocks if block]
 
 
-def _paginate(canvas: Canvas, report: Report) -> list[list[Block]]:
+def _paginate(canvas: Canvas, report: Report, texts: Texts) -> list[list[Block]]:
     """One page where it can be, else two: lists of blocks."""
     rows = len(report.analysis.views) if report.prediction.heatmaps else 1
     most, least = FRAME_HEIGHTS[rows]
-    blocks = _compose(report, most)
+    blocks = _compose(report, texts, most)
     excess = _total(canvas, blocks) - ROOM
     if excess <= 0.0:
         return [blocks]
     if excess <= rows * (most - least):
-        return [_compose(report, most - excess / rows - ROUNDING)]
+        return [_compose(report, texts, most - excess / rows - ROUNDING)]
     fitting = [count for count in range(1, len(blocks)) if _total(canvas, blocks[:count]) <= ROOM]
     count = fitting[-1] if fitting else 1
     return [blocks[:count], blocks[count:]]
@@ -138,11 +142,11 @@ def _draw_blocks(canvas: Canvas, blocks: list[Block]) -> None:
     canvas.restoreState()
 
 
-def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> None:
+def _draw_margins(canvas: Canvas, report: Report, texts: Texts, number: int, pages: int) -> None:
     """Head and foot of a page: title, date, the research notice, the page's number."""
     canvas.setFillColor(COLOURS["ink"])
     canvas.setFont(BOLD, 15)
-    canvas.drawString(SIDE, HEIGHT - 16.5 * mm, TITLE)
+    canvas.drawString(SIDE, HEIGHT - 16.5 * mm, texts(TITLE))
     canvas.setFont(REGULAR, BODY)
     canvas.setFillColor(COLOURS["soft"])
     canvas.drawRightString(WIDTH - SIDE, HEIGHT - 16.5 * mm, f"{report.date:%Y-%m-%d %H:%M:%S} UTC")
@@ -151,7 +155,7 @@ def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> No
     canvas.setFillColor(COLOURS["warn"])
     canvas.rect(SIDE, HEIGHT - 26.5 * mm, 2, 6 * mm, stroke=0, fill=1)
     canvas.setFont(BOLD, BODY)
-    canvas.drawString(SIDE + 8, HEIGHT - 24.6 * mm, f"{RESEARCH_USE} Not a medical device.")
+    canvas.drawString(SIDE + 8, HEIGHT - 24.6 * mm, f"{texts(RESEARCH_USE)} {texts('Not a medical device.')}")
     canvas.setStrokeColor(COLOURS["line"])
     canvas.setLineWidth(0.6)
     canvas.line(SIDE, BOTTOM - 4 * mm, WIDTH - SIDE, BOTTOM - 4 * mm)
@@ -159,32 +163,36 @@ def _draw_margins(canvas: Canvas, report: Report, number: int, pages: int) -> No
     canvas.setFont(REGULAR, 7.5)
     name = make_printable(report.prediction.checkpoint.name)[:60]
     canvas.drawString(
-        SIDE, BOTTOM - 8 * mm, f"covid_mm {report.versions.get('covid_mm', '')}, checkpoint {name}"
+        SIDE,
+        BOTTOM - 8 * mm,
+        texts(
+            "covid_mm {version}, checkpoint {name}", version=report.versions.get("covid_mm", ""), name=name
+        ),
     )
-    canvas.drawRightString(WIDTH - SIDE, BOTTOM - 8 * mm, f"Page {number} of {pages}")
+    page = texts("Page {number} of {pages}", number=number, pages=pages)
+    canvas.drawRightString(WIDTH - SIDE, BOTTOM - 8 * mm, page)
 
 
-def _compose_answer(report: Report) -> Block:
+def _compose_answer(report: Report, texts: Texts) -> Block:
     prediction = report.prediction
-    used = join_modalities(prediction.modalities)
-    source = (
-        f"Answer from {used} together" if len(prediction.modalities) > 1 else f"Answer from the {used} alone"
-    )
+    used = join_modalities(prediction.modalities, texts)
+    several = len(prediction.modalities) > 1
+    source = texts("Answer from {used} together" if several else "Answer from the {used} alone", used=used)
     if prediction.label == UNDETERMINED:
-        source = "No answer"
+        source = texts("No answer")
     tone = TONES[prediction.label]
     words: list[Flowable] = [
         write(source, size=8, colour="soft"),
-        write(CLASS_TITLES[prediction.label], size=17, colour=tone, bold=True),
+        write(texts(CLASS_TITLES[prediction.label]), size=17, colour=tone, bold=True),
         Spacer(0, 3),
     ]
-    code, agreement = describe_agreement(prediction)
+    code, agreement = describe_agreement(prediction, texts)
     words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
-    figures: list[Flowable] = [write("No probability: see the reasons below.", colour="warn")]
+    figures: list[Flowable] = [write(texts("No probability: see the reasons below."), colour="warn")]
     if prediction.probabilities:
         rows = [
             [
-                write(CLASS_TITLES[name]),
+                write(texts(CLASS_TITLES[name])),
                 write(
                     format_probability(prediction.probabilities[name], count_studies(prediction)),
                     size=13,
@@ -195,7 +203,7 @@ def _compose_answer(report: Report) -> Block:
             for name in CLASSES
         ]
         table = arrange(rows, [92, 58], ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
-        figures = [write("Calibrated probability", size=8, colour="soft"), Spacer(0, 2), table]
+        figures = [write(texts("Calibrated probability"), size=8, colour="soft"), Spacer(0, 2), table]
     panel = arrange(
         [[words, figures]],
         [INNER - 172, 172],
@@ -210,31 +218,43 @@ def _compose_answer(report: Report) -> Block:
     return [panel]
 
 
-def _compose_notices(report: Report) -> Block:
+def _compose_notices(report: Report, texts: Texts) -> Block:
     notices = report.prediction.warnings
     if not notices:
         return []
-    rows = [[write("!", bold=True, colour="warn"), write(notice.message)] for notice in notices]
+    words = [word_notice(notice, report.prediction, texts) for notice in notices]
+    rows = [[write("!", bold=True, colour="warn"), write(sentence)] for sentence in words]
     table = arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
-    return [write_heading("Reasons" if report.prediction.label == UNDETERMINED else "Notices"), table]
+    title = "Reasons" if report.prediction.label == UNDETERMINED else "Notices"
+    return [write_heading(texts(title)), table]
 
 
-def _compose_readings(report: Report) -> Block:
+def _compose_readings(report: Report, texts: Texts) -> Block:
     if all(reading.probability is None for reading in report.readings):
         return []
-    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+    probability = texts("Probability of {label}", label=texts(CLASS_TITLES[CLASSES[POSITIVE]]))
     widths = [INNER - 98 - 88 - 46 - 86 - 86, 98, 88, 46, 86, 86]
-    titles = ["", "Says", f"Probability of {positive}", "Threshold", "Sensitivity", "Specificity"]
+    titles = [
+        "",
+        texts("Says"),
+        probability,
+        *(texts(t) for t in ("Threshold", "Sensitivity", "Specificity")),
+    ]
     rows: list[list[Any]] = [[write(title, size=7.6, colour="soft") for title in titles]]
     for reading in report.readings:
         rows.append(
             [
-                write(reading.title, size=8.4, bold=reading.answers),
-                write(_describe_label(reading), size=8.4, bold=reading.answers, colour=TONES[reading.label]),
-                _draw_probability(reading, widths[2] - 10),
+                write(texts(reading.title), size=8.4, bold=reading.answers),
+                write(
+                    _describe_label(reading, texts),
+                    size=8.4,
+                    bold=reading.answers,
+                    colour=TONES[reading.label],
+                ),
+                _draw_probability(reading, widths[2] - 10, texts),
                 write(format_threshold(reading.threshold), size=8.4),
-                _write_share(reading.measured["sensitivity"]),
-                _write_share(reading.measured["specificity"]),
+                _write_share(reading.measured["sensitivity"], texts),
+                _write_share(reading.measured["specificity"], texts),
             ]
         )
     table = arrange(
@@ -249,74 +269,83 @@ def _compose_readings(report: Report) -> Block:
         ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
     )
     return [
-        write_heading("What each reading says, and how well it read the validation images"),
+        write_heading(texts("What each reading says, and how well it read the validation images")),
         table,
         Spacer(0, 3),
-        write(_explain_threshold(report), size=8, colour="soft"),
+        write(_explain_threshold(report, texts), size=8, colour="soft"),
     ]
 
 
-def _explain_threshold(report: Report) -> str:
-    positive = CLASS_TITLES[CLASSES[POSITIVE]]
+def _explain_threshold(report: Report, texts: Texts) -> str:
     answering = report.answering
     if answering is None:
-        words = ["No threshold was applied: there is no answer."]
+        words = [texts("No threshold was applied: there is no answer.")]
     else:
         words = [
-            f"Answered by {answering.title}: called {positive} from a probability of"
-            f" {format_threshold(answering.threshold)} on."
+            texts(
+                "Answered by {title}: called {label} from a probability of {threshold} on.",
+                title=texts(answering.title),
+                label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
+                threshold=format_threshold(answering.threshold),
+            )
         ]
         accuracy = answering.measured["accuracy"]
         words.append(
-            f"Accuracy on validation: {format_share(accuracy).replace(' ', NO_BREAK)}."
+            texts(
+                "Accuracy on validation: {share}.", share=format_share(accuracy, texts).replace(" ", NO_BREAK)
+            )
             if accuracy
-            else "Its accuracy at this threshold was not measured."
+            else texts("Its accuracy at this threshold was not measured.")
         )
     if any(share for reading in report.readings for share in reading.measured.values()):
-        words.append("In brackets: 95 % intervals.")
-    return " ".join([*words, report.protocol]).strip()
+        words.append(texts("In brackets: 95 % intervals."))
+    return " ".join([*words, texts(report.protocol)]).strip()
 
 
-def _compose_note(report: Report) -> Block:
+def _compose_note(report: Report, texts: Texts) -> Block:
     if not report.note:
         return []
-    block = [write_heading("Note"), write(report.note)]
+    block = [write_heading(texts("Note")), write(report.note)]
     lacking = make_printable(report.note).count(MISSING) - report.note.count(MISSING)
     if lacking:
-        what = "one character" if lacking == 1 else f"{lacking} characters"
-        block += [
-            Spacer(0, 2),
-            write(f"{MISSING} stands for {what} that this document cannot print.", size=7.8, colour="soft"),
-        ]
+        one = "{mark} stands for one character that this document cannot print."
+        many = "{mark} stands for {count} characters that this document cannot print."
+        remark = texts(one if lacking == 1 else many, mark=MISSING, count=lacking)
+        block += [Spacer(0, 2), write(remark, size=7.8, colour="soft")]
     return block
 
 
-def _compose_origin(report: Report) -> Block:
+def _compose_origin(report: Report, texts: Texts) -> Block:
     info = report.prediction.checkpoint
     names = {"covid_mm": "covid_mm", "tensorflow": "TensorFlow", "keras": "Keras", "python": "Python"}
+    trained_on = texts.sentence(info.trained_on)
     facts = {
         "Checkpoint": info.name,
         "SHA-256 of the weights": info.sha256,
         "Network": info.pair,
-        "Trained on": f"{info.trained_on} ({info.trained_at[:10]})" if info.trained_at else info.trained_on,
+        "Trained on": f"{trained_on} ({info.trained_at[:10]})" if info.trained_at else trained_on,
         "Software": ", ".join(f"{names.get(k, k)} {v}" for k, v in report.versions.items()),
     }
-    rows = [[write(name, size=8, colour="soft"), write(fact, size=8)] for name, fact in facts.items() if fact]
+    rows = [
+        [write(texts(name), size=8, colour="soft"), write(fact, size=8)]
+        for name, fact in facts.items()
+        if fact
+    ]
     table = arrange(rows, [112, INNER - 112], ("TOPPADDING", (0, 0), (-1, -1), 1))
-    return [write_heading("Network and software"), table]
+    return [write_heading(texts("Network and software")), table]
 
 
-def _describe_label(reading: Reading) -> str:
-    text = CLASS_TITLES[reading.label]
+def _describe_label(reading: Reading, texts: Texts) -> str:
+    text = texts(CLASS_TITLES[reading.label])
     if reading.probability is None or abs(reading.probability - reading.threshold) >= NEAR_THRESHOLD:
         return text
-    side = "below" if reading.probability < reading.threshold else "above"
-    return f"{text}, just {side} the threshold"
+    below = reading.probability < reading.threshold
+    return text + texts(", just below the threshold" if below else ", just above the threshold")
 
 
-def _draw_probability(reading: Reading, width: float) -> list[Flowable] | Flowable:
+def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flowable] | Flowable:
     if reading.probability is None:
-        return write("none", size=8.4)
+        return write(texts("none"), size=8.4)
     bar = ProbabilityBar(reading.probability, reading.threshold, TONES[reading.label], width)
     return [
         write(format_probability(reading.probability, reading.studies), size=8.4, bold=reading.answers),
@@ -324,6 +353,6 @@ def _draw_probability(reading: Reading, width: float) -> list[Flowable] | Flowab
     ]
 
 
-def _write_share(share: dict[str, Any] | None) -> Flowable:
-    first, bracket, rest = format_share(share).partition(" (")
+def _write_share(share: dict[str, Any] | None, texts: Texts) -> Flowable:
+    first, bracket, rest = format_share(share, texts).partition(" (")
     return write(f"{first}\n({rest}" if bracket else first, size=7.8)

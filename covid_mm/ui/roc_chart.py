@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from covid_mm.ui.language import ENGLISH, Texts
+
 SIDE = 240  # of the plot, in the SVG's units
 MARGIN = 44
+MARKED = "; at threshold {threshold} sensitivity {true} %, specificity {false} %"
 CURRENT = 0.5  # the operating point that is marked where the thresholds hold it
 
 
-def draw_roc(operating_points: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> str:
+def draw_roc(
+    operating_points: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], texts: Texts = ENGLISH
+) -> str:
     """A small chart a head, side by side; empty without operating points.
 
     operating_points: by head, `thresholds` with `true_positive` and `false_positive` counts of
     `positive` and `negative` images, as meta.json keeps them.
     """
     charts = "".join(
-        _draw_chart(titles.get(head, head), points)
+        _draw_chart(texts(titles.get(head, head)), points, texts)
         for head, points in operating_points.items()
         if points["positive"] and points["negative"]
     )
@@ -34,7 +39,7 @@ def trace_curve(points: Mapping[str, Any]) -> list[tuple[float, float]]:
     return sorted({(0.0, 0.0), (1.0, 1.0)} | pairs)
 
 
-def _draw_chart(title: str, points: Mapping[str, Any]) -> str:
+def _draw_chart(title: str, points: Mapping[str, Any], texts: Texts) -> str:
     def place(x: float, y: float) -> str:
         return f"{MARGIN + x * SIDE:.1f},{8 + (1 - y) * SIDE:.1f}"
 
@@ -51,14 +56,15 @@ def _draw_chart(title: str, points: Mapping[str, Any]) -> str:
         y = points["true_positive"][row] / points["positive"]
         cx, cy = place(x, y).split(",")
         dot = f'<circle class="mm-roc-dot" cx="{cx}" cy="{cy}" r="5"/>'
-        said = f"; at threshold {CURRENT:g} sensitivity {100 * y:.1f} %, specificity {100 * (1 - x):.1f} %"
+        said = texts(MARKED, threshold=f"{CURRENT:g}", true=f"{100 * y:.1f}", false=f"{100 * (1 - x):.1f}")
     width, height = SIDE + MARGIN + 12, SIDE + 52
+    across, up = texts("1 - specificity"), texts("sensitivity")
     return f"""
 <figure><svg class="mm-roc" viewBox="0 0 {width} {height}" role="img"
-  aria-label="{escape(f"ROC curve, {title}{said}")}">
+  aria-label="{escape(texts("ROC curve, {title}", title=title) + said)}">
   <rect class="mm-roc-frame" x="{MARGIN}" y="8" width="{SIDE}" height="{SIDE}"/>
   <line class="mm-roc-chance" x1="{MARGIN}" y1="{8 + SIDE}" x2="{MARGIN + SIDE}" y2="8"/>
   <polyline class="mm-roc-line" points="{line}"/>{dot}{marks}
-  <text class="mm-roc-tick" x="{MARGIN + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">1 - specificity</text>
-  <text class="mm-roc-tick" transform="translate(13 {8 + SIDE / 2}) rotate(-90)" text-anchor="middle">sensitivity</text>
+  <text class="mm-roc-tick" x="{MARGIN + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{across}</text>
+  <text class="mm-roc-tick" transform="translate(13 {8 + SIDE / 2}) rotate(-90)" text-anchor="middle">{up}</text>
 </svg><figcaption>{escape(title)}{escape(said)}</figcaption></figure>"""

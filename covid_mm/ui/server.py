@@ -16,12 +16,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covid_mm.errors import UsageError
 from covid_mm.ui.loading import NetworkShelf, PredictorLoader, StudyPredictor
 from covid_mm.ui.privacy import PrivateFolder
 from covid_mm.ui.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from covid_mm.ui.fixed_texts import FixedTexts  # with Gradio, which is not imported before it is time
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEALTH = "/health"  # for a container's health check; open without an account
@@ -45,14 +48,15 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
         from covid_mm.ui.examples import ExampleShelf
+        from covid_mm.ui.fixed_texts import FixedTexts
         from covid_mm.ui.page import build_page
 
-        networks, shelf = NetworkShelf(loads), ExampleShelf()
-        page = build_page(networks, shelf, settings.limits, settings.batch)
+        networks, shelf, fixed = NetworkShelf(loads), ExampleShelf(), FixedTexts()
+        page = build_page(networks, shelf, settings.limits, settings.batch, fixed)
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, networks.default, folder.path))
+            page.launch(**launch_options(settings, networks.default, folder.path, fixed))
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
@@ -91,7 +95,10 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
 
 
 def launch_options(
-    settings: ServerSettings, loader: PredictorLoader, folder: Path | None = None
+    settings: ServerSettings,
+    loader: PredictorLoader,
+    folder: Path | None = None,
+    fixed: FixedTexts | None = None,
 ) -> dict[str, Any]:
     """All arguments of `Blocks.launch`, in one place.
 
@@ -99,12 +106,15 @@ def launch_options(
         settings: address and limits.
         loader: answers for the network's health.
         folder: the private folder, whose size is limited; None for no limit.
+        fixed: the page's fixed texts in every language, gathered by `build_page`.
     """
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    from covid_mm.config import RESEARCH_USE
     from covid_mm.ui.guard import RequestGuard
+    from covid_mm.ui.language import find_languages
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
 
@@ -147,7 +157,8 @@ def launch_options(
         "js": "() => {" + "".join(f"({read_asset(f'{name}.js')})();" for name in SCRIPTS) + "}",
         "root_path": settings.root_path or None,
         "auth": settings.admits if settings.accounts else None,
-        "auth_message": "Research use only, not for diagnosis.",
+        "auth_message": " ".join(texts(RESEARCH_USE) for texts in find_languages().values()),
+        "i18n": None if fixed is None else fixed.i18n,
         "app_kwargs": {
             "middleware": [guard],
             "routes": [Route(HEALTH, report_health)],

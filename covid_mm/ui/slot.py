@@ -8,6 +8,7 @@ file as it is, without its name, and previews it inside the browser.
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,21 @@ from gradio.component_meta import ComponentMeta, updateable
 from gradio.data_classes import FileData, GradioRootModel
 
 from covid_mm.config import ImageLimits
+from covid_mm.ui.fixed_texts import draw_markup
+from covid_mm.ui.language import ENGLISH, Texts, find_languages
 from covid_mm.ui.static import read_asset
+
+CHOOSE_FILE = "{title}: choose a PNG, JPEG or DICOM file, or the DICOM files of one series"
+NOT_SENT = "The image could not be sent to the server; try again."
+SCRIPT_TEXTS = {  # of the slot's script
+    "lung": "Lung (-600, 1500)",
+    "mediastinum": "Mediastinum (40, 400)",
+    "file": "The file's own",
+    "free": "Free",
+    "large": "This file is larger than {limit} MB; scale it down or save it as JPEG.",
+    "unsent": NOT_SENT,
+    "of": "{number} of {total}",
+}
 
 
 class StublessMeta(ComponentMeta):
@@ -92,15 +107,16 @@ class ImageSlot(UploadSlot):
         limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
         **options: Any,
     ) -> None:
+        template, markup = draw_markup(lambda texts: render_slot(modality, title, hint, texts))
         super().__init__(
             None,
-            html_template=read_asset("slot.html"),
+            html_template=template,
             js_on_load=read_asset("slot.js"),
             label=title,
             apply_default_css=False,
             modality=modality,
-            title=title,
-            hint=hint,
+            markup=markup,
+            texts=describe_scripts(SCRIPT_TEXTS),
             max_bytes=limits.max_bytes,
             **options,
         )
@@ -114,3 +130,43 @@ class ImageSlot(UploadSlot):
             return paths[0] if len(paths) == 1 else paths or None
         path: str = payload.root.path
         return path
+
+
+def render_slot(modality: str, title: str, hint: str, texts: Texts = ENGLISH) -> str:
+    """The markup of an image slot."""
+    named = texts(title)
+    return fill_template(
+        "slot.html",
+        modality=modality,
+        title=named,
+        hint=texts(hint),
+        remove=texts("Remove"),
+        remove_title=texts("Remove: {title}", title=named),
+        choose=texts(CHOOSE_FILE, title=named),
+        invite=texts("<b>Choose</b>, drop or paste"),
+        chosen=texts("{title}, as chosen", title=named),
+        broken=texts("No preview. The file is judged when you analyse it."),
+        window=texts("Window"),
+        window_title=texts("{title}: window", title=named),
+        level=texts("Level"),
+        level_title=texts("{title}: window level", title=named),
+        width=texts("Width"),
+        width_title=texts("{title}: window width", title=named),
+        slice=texts("Slice"),
+        slice_title=texts("{title}: slice", title=named),
+    )
+
+
+def fill_template(asset: str, **values: str) -> str:
+    """An asset's markup with a value in the place of each `{{name}}`."""
+    filled = read_asset(asset)
+    for name, value in values.items():
+        filled = filled.replace(f"{{{{{name}}}}}", value)
+    return filled
+
+
+def describe_scripts(table: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """A script's texts by language; it takes that which Gradio chose."""
+    return {
+        code: {key: texts(text) for key, text in table.items()} for code, texts in find_languages().items()
+    }

@@ -11,7 +11,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -26,7 +25,9 @@ from covid_mm.ui.analysis import (
     explain_error,
     read_pixels,
 )
+from covid_mm.ui.fixed_texts import in_request_language
 from covid_mm.ui.heatmaps import Work, describe_map, draw_overlay, read_choice
+from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.report import clean_note, describe_report, make_report
 from covid_mm.ui.series_upload import SlotUpload, read_slot
@@ -66,6 +67,7 @@ def explain_page(
     network: str | None,
     slices: Any,
     wanted: Any,
+    texts: Texts = ENGLISH,
 ) -> Iterator[dict[str, Any]]:
     """The chosen heatmaps for the page: signs of life, then `maps` by modality, or an error.
 
@@ -85,18 +87,18 @@ def explain_page(
         analysis: Analysis = work.result
         if not analysis.prediction.heatmaps:
             raise UsageError(NO_ANSWER)
-        yield {"maps": describe_maps(analysis)}
+        yield {"maps": describe_maps(analysis, texts)}
     except Cancelled:
         yield {"cancelled": True}
     except Exception as error:
-        yield {"error": explain_error(error)}
+        yield {"error": explain_error(error, texts)}
 
 
-def describe_maps(analysis: Analysis) -> dict[str, dict[str, str | None]]:
+def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[str, str | None]]:
     """What the page shows of each heatmap, by modality."""
     target = analysis.prediction.heatmap_class
     return {
-        modality: describe_map(heatmap, SLOT_TITLES[modality], target, analysis.kind)
+        modality: describe_map(heatmap, texts(SLOT_TITLES[modality]), target, analysis.kind, texts)
         for modality, heatmap in analysis.prediction.heatmaps.items()
     }
 
@@ -109,6 +111,7 @@ def download_page(
     network: str | None,
     slices: Any,
     wanted: Any,
+    texts: Texts = ENGLISH,
 ) -> dict[str, Any]:
     """One heatmap over its image as a PNG at the image's own resolution: `name` and `url`, or an error.
 
@@ -129,7 +132,7 @@ def download_page(
         grey = read_pixels(data, modality, limits, slice_)
         return {"name": f"{modality}-{choice.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
     except Exception as error:
-        return {"error": explain_error(error)}
+        return {"error": explain_error(error, texts)}
 
 
 def report_page(
@@ -140,6 +143,7 @@ def report_page(
     network: str | None,
     slices: Any,
     wanted: Any,
+    texts: Texts = ENGLISH,
 ) -> dict[str, Any]:
     """The report of the study as a PDF or JSON file in memory: `name` and `url`, or an error.
 
@@ -158,9 +162,9 @@ def report_page(
             return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
         from covid_mm.ui.report_pdf import render_pdf
 
-        return {"name": "study-report.pdf", "url": to_data_url(render_pdf(report), PDF)}
+        return {"name": "study-report.pdf", "url": to_data_url(render_pdf(report, texts), PDF)}
     except Exception as error:
-        return {"error": explain_error(error)}
+        return {"error": explain_error(error, texts)}
 
 
 def report_api(
@@ -208,7 +212,7 @@ class StudyEvents:
         def press(name: str, function: Any, channel: ScriptChannel) -> Any:
             button = gr.Button(name, elem_id=f"mm-{name}", elem_classes="mm-hidden")
             event = button.click(
-                partial(function, self.networks, self.limits),
+                in_request_language(function, self.networks, self.limits),
                 inputs,
                 channel,
                 js=collect,

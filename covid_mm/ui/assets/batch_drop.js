@@ -2,7 +2,7 @@
 // their names; the names travel beside them, in the request that pairs or runs them.
 const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
 const batch = (page.batch ??= {});
-const texts = props.texts;
+const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
 const slot = element.querySelector(".mm-batch-slot");
 const input = element.querySelector(".mm-batch-input");
 const drop = element.querySelector(".mm-batch-drop");

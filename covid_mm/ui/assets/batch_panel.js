@@ -2,7 +2,8 @@
 // object each; a run's object comes again and again with more rows. Only this page keeps the rows.
 const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
 const batch = (page.batch ??= {});
-const texts = props.texts;
+const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
+const fill = (text) => text.replace("{gone}", texts.gone);
 const body = element.querySelector(".mm-batch-body");
 const live = element.querySelector(".mm-batch-live");
 const message = element.querySelector(".mm-batch-message");
@@ -31,12 +32,12 @@ batch.reset = () => {
 batch.ended = () => {
   if (batch.phase !== "running") return;
   batch.close();
-  if (shown !== null) batch.message(`${texts.finished}. ${texts.gone}`);
+  if (shown !== null) batch.message(fill(texts.finished));
 };
 batch.cancelled = () => {
   if (batch.phase !== "running") return;
   batch.close();
-  batch.message(`${shown ? texts.cancelled : texts.cancelled_early}. ${texts.gone}`);
+  batch.message(fill(shown ? texts.cancelled : texts.cancelled_early));
 };
 batch.failed = () => {
   if (batch.phase === "empty") return;

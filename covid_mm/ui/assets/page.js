@@ -49,7 +49,7 @@
   };
   page.failed = () => {
     const text = find("#mm-result .mm-sr");
-    if (text) text.textContent = "The server did not answer; it may be busy. Try again.";
+    if (text) text.textContent = find("#mm-result .mm-unanswered-note")?.textContent ?? "";
     result()?.classList.add("mm-unanswered");
   };
 
@@ -96,4 +96,8 @@
     }
   });
   find("#mm-theme")?.setAttribute("aria-pressed", String(document.body.classList.contains("dark")));
+  // Where the browser's language is none of the page's, Gradio's own words are in it and ours in English.
+  const brand = find(".mm-brand");
+  document.title = brand?.dataset.title ?? document.title;
+  for (const part of ["#mm-header", "#mm-tabs"]) find(part)?.setAttribute("lang", brand?.lang ?? "en");
 }

@@ -2,6 +2,8 @@
 // The image is previewed from the browser's own copy and uploaded without its name. The slot keeps
 // its value itself; page.js hands it to Gradio when a button is pressed.
 const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
+const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const slot = element.querySelector(".mm-slot");
 const input = element.querySelector(".mm-slot-input");
 const drop = element.querySelector(".mm-slot-drop");
@@ -15,7 +17,6 @@ const dicom = element.querySelector(".mm-slot-dicom");
 const controls = Object.fromEntries(
   ["window", "level", "width", "slice"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
 );
-const names = { lung: "Lung (-600, 1500)", mediastinum: "Mediastinum (40, 400)", file: "The file's own", free: "Free" };
 let choice = null; // what the controls of a DICOM file ask for; null for other images
 
 function show(state, text = "") {
@@ -48,7 +49,7 @@ async function take(given) {
   forget();
   changed();
   if (files.some((file) => file.size > props.max_bytes)) {
-    show("empty", `This file is larger than ${Math.floor(props.max_bytes / 1048576)} MB; scale it down or save it as JPEG.`);
+    show("empty", fill(texts.large, { limit: Math.floor(props.max_bytes / 1048576) }));
     return;
   }
   const mine = turn;
@@ -70,7 +71,7 @@ async function take(given) {
     .catch(() => {
       if (mine !== turn) return;
       forget();
-      show("empty", "The image could not be sent to the server; try again.");
+      show("empty", texts.unsent);
     })
     .finally(() => page.pending.delete(task));
   page.pending.add(task);
@@ -123,7 +124,7 @@ function showFound(found) {
   show("ready");
   if (!choice) {
     choice = { window: found.windows.includes("lung") ? "lung" : found.windows[0], frame: found.frame };
-    controls.window.replaceChildren(...found.windows.map((name) => new Option(names[name] ?? name, name)));
+    controls.window.replaceChildren(...found.windows.map((name) => new Option(texts[name] ?? name, name)));
     controls.window.value = choice.window;
     const [low, high] = found.range;
     Object.assign(controls.level, { min: low, max: high, step: (high - low) / 240 });
@@ -144,7 +145,7 @@ function writeControls(frames) {
   const write = (control, text) => (control.closest("label").querySelector("output").value = text);
   write(controls.level, Math.round(controls.level.value));
   write(controls.width, Math.round(controls.width.value));
-  write(controls.slice, `${Number(controls.slice.value) + 1} of ${frames}`);
+  write(controls.slice, fill(texts.of, { number: Number(controls.slice.value) + 1, total: frames }));
 }
 
 let waiting = null;

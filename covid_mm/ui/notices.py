@@ -1,0 +1,69 @@
+"""The notices beside an answer, in the page's language: found by their codes, for their sentences are English."""
+
+from __future__ import annotations
+
+from covid_mm.config import CLASS_TITLES, MODALITIES, MODALITY_TITLES
+from covid_mm.serving.prediction import Notice, Prediction
+from covid_mm.ui.language import ENGLISH, Texts
+
+NOTICES = {  # by code without its modality; serving writes the English ones itself, with more detail
+    "branches_disagree": "The two images disagree: the CT alone {ct}, the X-ray alone {xray}. The network was trained"
+    " on agreeing pairs only, so its fused answer is least reliable here.",
+    "single_modality": "Answered from the {used} alone; the other image was not given.",
+    "no_positive_evidence": "The network found no positive evidence for {target} on the {modality}, so its heatmap"
+    " is empty.",
+    "content_not_judged": "This checkpoint has no judge of image content: whatever the images show, they are"
+    " answered.",
+    "synthetic_checkpoint": "This checkpoint was trained on synthetic phantoms, not on patients: its answer means"
+    " nothing for a person.",
+    "swapped_inputs": "The two images are in each other's place: the CT slot holds an X-ray and the X-ray slot a CT."
+    " Swap them; until then there is no answer.",
+    "modality_mismatch": "By its header the file in the {modality} slot belongs into the {other} slot. Move it to"
+    " the other slot; until then there is no answer.",
+    "wrong_modality": "The image in the {modality} slot looks like one for the {other} slot. Move it to the other"
+    " slot; until then there is no answer.",
+    "not_a_chest_image": "The image in the {modality} slot does not look like a chest image of its kind, so there is"
+    " no answer. Replace or remove it.",
+    "unlike_training": "The image in the {modality} slot is too unlike the images that the network was trained on, so"
+    " there is no answer. Replace or remove it.",
+}
+SHORT_NOTICES = {  # in a table, where the full sentence would be too long
+    "branches_disagree": "CT and X-ray disagree",
+    "single_modality": "answered from one image",
+    "no_positive_evidence_ct": "no positive evidence on the CT",
+    "no_positive_evidence_xray": "no positive evidence on the X-ray",
+    "synthetic_checkpoint": "network trained on phantoms: no meaning for a person",
+}
+
+
+def word_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
+    """A notice's sentence; the English one where the language does not know its code."""
+    code, modality = _split(notice.code)
+    known = NOTICES.get(code)
+    if texts == ENGLISH or known is None or known not in texts.texts:
+        return notice.message
+    labels = {m: texts(CLASS_TITLES[answer.label]) for m, answer in prediction.branches.items()}
+    others = [m for m in MODALITIES if m != modality]
+    return texts(
+        known,
+        ct=labels.get("ct", ""),
+        xray=labels.get("xray", ""),
+        used=texts(" and ").join(texts(MODALITY_TITLES[m]) for m in prediction.modalities),
+        target=texts(CLASS_TITLES[prediction.heatmap_class]),
+        modality=texts(MODALITY_TITLES[modality]) if modality else "",
+        other=texts(MODALITY_TITLES[others[0]]),
+    )
+
+
+def shorten_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
+    """A notice in a few words, or its whole sentence where there are none."""
+    short = SHORT_NOTICES.get(notice.code)
+    return word_notice(notice, prediction, texts) if short is None else texts(short)
+
+
+def _split(code: str) -> tuple[str, str]:
+    """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
+    for modality in MODALITIES:
+        if code.endswith(f"_{modality}"):
+            return code.removesuffix(f"_{modality}"), modality
+    return code, ""
