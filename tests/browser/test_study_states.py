@@ -9,7 +9,7 @@ import pytest
 from live_server import ROOT
 from test_page import analyse, put
 
-from covid_mm.ui.model_tab import format_share
+from covid_mm.ui.card_parts import format_share
 
 pytestmark = pytest.mark.browser
 

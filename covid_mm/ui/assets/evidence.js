@@ -49,8 +49,8 @@
   function settle(text = "") {
     working = false;
     say(".mm-heat-status", text);
-    const cancel = find(".mm-heat-cancel");
-    if (cancel) cancel.hidden = true;
+    const button = find(".mm-heat-cancel");
+    if (button) button.hidden = true;
     find(".mm-views")?.removeAttribute("aria-busy");
   }
   function restore() {
@@ -75,11 +75,12 @@
       page.finishes += 1;
     }
   };
-  page.stopped = () => {
+  function cancel() {
     cancelled = working;
     restore();
     settle();
-  };
+    document.querySelector("#mm-stop-explain")?.click();
+  }
   page.refused = (name) => {
     if (name === "explain" && cancelled) {
       cancelled = false;
@@ -171,7 +172,7 @@
   );
   document.addEventListener("click", (event) => {
     const target = event.target;
-    if (target.closest?.(".mm-heat-cancel")) document.querySelector("#mm-stop-explain")?.click();
+    if (target.closest?.(".mm-heat-cancel")) cancel();
     const map = target.closest?.(".mm-download");
     if (map && isOld()) settle(oldText());
     else if (map) press("download", { ...choice(), modality: map.dataset.modality, opacity: opacity() });
