@@ -194,7 +194,8 @@ def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Te
         if answer := prediction.branches.get(modality):
             studies = count_studies(prediction, modality)
             rows.append(_render_bar(name, modality, answer, thresholds[modality], texts, studies))
-            ticks[name] = format_threshold(thresholds[modality])
+            if POSITIVE_CLASS in answer.probabilities:
+                ticks[name] = format_threshold(thresholds[modality])
         else:
             rows.append(
                 _render_missing_bar(texts.title(MODALITY_TITLES[modality]), modality, texts("not given"))
@@ -202,12 +203,14 @@ def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Te
     values = set(ticks.values())
     where = values.pop() if len(values) == 1 else ", ".join(f"{v} ({name})" for name, v in ticks.items())
     title = texts("Calibrated probability of {label}", label=texts(CLASS_TITLES[POSITIVE_CLASS]))
-    threshold = texts("Decision threshold: called positive from {where} on.", where=where)
+    line = texts("Decision threshold: called positive from {where} on.", where=where)
+    mark = '<i aria-hidden="true"></i>'  # nothing was compared with a threshold in an undetermined study
+    threshold = f'<p class="mm-threshold">{mark}{escape(line)}</p>' if ticks else ""
     return f"""
 <div class="mm-bars">
   <p class="mm-bars-title">{escape(title)}</p>
   <dl>{"".join(rows)}</dl>
-  <p class="mm-threshold"><i aria-hidden="true"></i>{escape(threshold)}</p>
+  {threshold}
 </div>"""
 
 

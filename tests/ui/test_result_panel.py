@@ -126,6 +126,7 @@ def test_an_undetermined_study_has_no_probability(analyse, dark):
     assert "Undetermined" in html
     assert "This is no chest image." in html
     assert " %</dd>" not in html
+    assert "mm-threshold" not in html
     assert 'data-branch="fused"' not in html
 
 
