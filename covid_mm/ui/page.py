@@ -112,7 +112,7 @@ def build_page(
                 )
 
         slots = [ct, xray]
-        note = gr.Textbox(visible=False)
+        note = gr.Textbox("", visible=False, label="note")  # a value makes it optional to API clients
         slices = gr.JSON(visible=False)  # filled by the browser: which slice and window of DICOM files
         study = [*slots, chooser, slices]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

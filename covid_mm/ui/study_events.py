@@ -227,7 +227,7 @@ class StudyEvents:
         press("download", download_page, ScriptChannel("saved", elem_classes="mm-hidden"))
         press("report", report_page, ScriptChannel("saved", elem_classes="mm-hidden"))
         stop = gr.Button("stop", elem_id="mm-stop-explain", elem_classes="mm-hidden")
-        stop.click(None, js="() => window.covidMM.stopped()", cancels=[explained], **private)
+        stop.click(None, cancels=[explained], **private)
 
 
 def _read_download(wanted: Any) -> tuple[str, float]:

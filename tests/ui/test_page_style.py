@@ -59,7 +59,13 @@ def test_both_modes_have_the_same_colours_and_the_style_sheet_knows_them_all():
 
 def test_nothing_in_the_page_names_another_host():
     for path in ASSETS.iterdir():
-        if path.suffix != ".png":
+        if path.suffix in {
+            ".css",
+            ".html",
+            ".js",
+            ".json",
+            ".svg",
+        }:  # fonts and their licence stay on the server
             assert "://" not in path.read_text(encoding="utf-8"), path.name
     theme = make_theme()
     assert theme._stylesheets == []

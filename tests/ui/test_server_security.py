@@ -193,7 +193,7 @@ def test_reporting_history_and_monitoring_are_off(visitor: Visitor):
 
 def test_only_the_documented_events_are_public(server: LiveServer):
     info = httpx.get(f"{server.url}/gradio_api/info").json()
-    assert list(info["named_endpoints"]) == ["/batch", "/diagnose"]
+    assert list(info["named_endpoints"]) == ["/batch", "/diagnose", "/report"]
     assert info["unnamed_endpoints"] == {}
 
 

@@ -6,6 +6,8 @@
   const find = (selector) => result()?.querySelector(selector);
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
+  let working = false; // heatmaps were asked for; what comes after a cancel is ignored
+  let cancelled = false; // Gradio may call what was cancelled a failure, sooner or later
 
   const choice = () => ({
     method: find(".mm-heat-method")?.value,
@@ -28,16 +30,27 @@
     if (place) place.textContent = text;
   }
 
+  // The server would read the images that lie in the slots now, not those that were answered.
+  const isOld = () => result().matches(".mm-stale, .mm-busy");
+  const oldText = () => find(".mm-stale-note").textContent;
+
   function explain() {
+    if (isOld()) {
+      restore();
+      settle(oldText());
+      return;
+    }
+    working = true;
     say(".mm-heat-status", "…");
     find(".mm-heat-cancel").hidden = false;
     find(".mm-views").setAttribute("aria-busy", "true");
     press("explain", choice());
   }
   function settle(text = "") {
+    working = false;
     say(".mm-heat-status", text);
-    const cancel = find(".mm-heat-cancel");
-    if (cancel) cancel.hidden = true;
+    const button = find(".mm-heat-cancel");
+    if (button) button.hidden = true;
     find(".mm-views")?.removeAttribute("aria-busy");
   }
   function restore() {
@@ -47,7 +60,8 @@
     }
   }
   page.explained = (found) => {
-    if (!find(".mm-heat")) return;
+    if (!working || !find(".mm-heat")) return;
+    cancelled = false;
     if (found.progress !== undefined) {
       say(".mm-heat-status", `${Math.round(100 * found.progress)} %`);
     } else if (found.maps) {
@@ -61,11 +75,17 @@
       page.finishes += 1;
     }
   };
-  page.stopped = () => {
+  function cancel() {
+    cancelled = working;
     restore();
     settle();
-  };
+    document.querySelector("#mm-stop-explain")?.click();
+  }
   page.refused = (name) => {
+    if (name === "explain" && cancelled) {
+      cancelled = false;
+      return;
+    }
     const text = document.querySelector("#mm-result .mm-unanswered-note")?.textContent ?? "";
     if (name === "report") say(".mm-report-status", text);
     else {
@@ -152,11 +172,13 @@
   );
   document.addEventListener("click", (event) => {
     const target = event.target;
-    if (target.closest?.(".mm-heat-cancel")) document.querySelector("#mm-stop-explain")?.click();
+    if (target.closest?.(".mm-heat-cancel")) cancel();
     const map = target.closest?.(".mm-download");
-    if (map) press("download", { ...choice(), modality: map.dataset.modality, opacity: opacity() });
+    if (map && isOld()) settle(oldText());
+    else if (map) press("download", { ...choice(), modality: map.dataset.modality, opacity: opacity() });
     const report = target.closest?.(".mm-report-button");
-    if (report) {
+    if (report && isOld()) say(".mm-report-status", oldText());
+    else if (report) {
       say(".mm-report-status", "…");
       press("report", { ...choice(), format: report.dataset.format, note: document.querySelector(".mm-note").value });
     }

@@ -1,0 +1,114 @@
+"""axe-core in the page's main states, in light and dark and on a phone: no serious or critical violation."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from test_many_studies import open_tab, wait_for_end
+from test_page import analyse, put
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
+from dicom_files import ct_slice, slice_hu
+
+pytestmark = pytest.mark.browser
+
+GRAVE = ("serious", "critical")
+ONLY_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+SETTLED = """Promise.allSettled(document.getAnimations()
+  .filter(one => one.effect.getTiming().iterations !== Infinity).map(one => one.finished)).then(() => true)"""
+
+
+class Inspector:
+    """Looks at the page in one state after the other, in light and dark."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.found: dict[str, list[str]] = {}
+
+    def look(self, state: str) -> None:
+        """Every rule in light; in dark only the colours can differ."""
+        self._run(f"{state}, light", {})
+        self.page.click("#mm-theme")
+        self._run(f"{state}, dark", ONLY_COLOURS)
+        self.page.click("#mm-theme")
+
+    def _run(self, state: str, options: dict[str, object]) -> None:
+        self.page.evaluate(SETTLED)  # a colour that is still fading is not judged
+        response = Axe().run(self.page, options={"resultTypes": ["violations"], **options}).response
+        grave = [
+            f"{rule['id']} at {node['target']}: {node['html'][:120]} {node['failureSummary'][:300]}"
+            for rule in response["violations"]
+            if rule["impact"] in GRAVE
+            for node in rule["nodes"]
+        ]
+        if grave:
+            self.found[state] = grave
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, studies) -> Path:
+    """A study with both images, one with a single image, a damaged one, and a file of none."""
+    path = tmp_path_factory.mktemp("zip") / "studies.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, study in (("a_ct", "ct0"), ("a_xray", "xray1"), ("b_ct", "bright"), ("c_ct", "damaged")):
+            packed.write(studies[study], f"{name}{studies[study].suffix}")
+        packed.writestr("notes.txt", "hello")
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_study_tab(open_page, studies, tmp_path, width):
+    page = open_page(width=width)
+    inspector = Inspector(page)
+    inspector.look("empty")
+    analyse(page)
+    inspector.look("error")
+
+    put(page, "ct", studies["bright"])
+    put(page, "xray", studies["black"])
+    analyse(page)
+    page.click(".mm-operating summary")
+    page.wait_for_selector(".mm-operating-text:not(:empty)")
+    inspector.look("answer")
+    page.evaluate("document.querySelector('#mm-result').classList.add('mm-busy')")
+    inspector.look("busy")
+
+    (tmp_path / "slice").write_bytes(ct_slice(slice_hu(64)))
+    put(page, "xray", tmp_path / "slice")
+    page.wait_for_selector("#mm-result.mm-stale")
+    inspector.look("changed")
+    page.click(".mm-slot[data-modality=ct] .mm-slot-remove")
+    analyse(page)
+    page.wait_for_selector(".mm-answer[data-label=undetermined]")
+    inspector.look("undetermined")
+    assert inspector.found == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tab_of_many_studies(open_page, archive, width):
+    page = open_page(width=width)
+    inspector = Inspector(page)
+    open_tab(page, [archive])
+    inspector.look("paired")
+    page.click("#mm-batch-run")
+    wait_for_end(page)
+    inspector.look("answered")
+    page.click("#mm-batch-clear")
+    page.wait_for_selector("#mm-batch-panel .mm-empty")
+    inspector.look("empty")
+    assert inspector.found == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_model_tab(open_page, real_server, width):
+    page = open_page(width=width, at=real_server)
+    page.set_default_timeout(120_000)  # the network may still be loading
+    inspector = Inspector(page)
+    page.get_by_role("tab").last.click()
+    page.wait_for_selector("#mm-card .mm-roc")
+    inspector.look("card")
+    assert inspector.found == {}

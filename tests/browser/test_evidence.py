@@ -1,0 +1,167 @@
+"""What can be done with an answer: opacity, class, method, layer, a map as a file, another threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_page import analyse, heatmaps, put
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = pytest.mark.parametrize("width", [1280, 390])
+
+
+@pytest.fixture
+def answered(open_page, studies):
+    """`answered(width)`: a page with an answer to two images."""
+
+    def opener(width: int = 1280):
+        page = open_page(width=width)
+        put(page, "ct", studies["bright"])
+        put(page, "xray", studies["xray1"])
+        analyse(page)
+        return page
+
+    return opener
+
+
+def choose(page, name: str, value: str) -> None:
+    """Pick from a chooser and wait for what it brings."""
+    before = page.evaluate("window.covidMM.finishes")
+    page.select_option(f".mm-heat-{name}", value)
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+
+
+def record_requests(page) -> list[str]:
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url) if request.url.startswith("http") else None)
+    return urls
+
+
+@WIDTHS
+def test_opacity_needs_no_server(answered, width):
+    page = answered(width)
+    look = "() => [...document.querySelectorAll('.mm-layer')].map(e => getComputedStyle(e).opacity)"
+    assert page.evaluate(look) == ["0.6", "0.6"]
+    urls = record_requests(page)
+    for value in ("0", "100", "35"):
+        page.fill(".mm-opacity", value)
+        assert {float(one) for one in page.evaluate(look)} == {int(value) / 100}
+        assert value in page.inner_text(".mm-heat-opacity output")
+    assert urls == []
+
+
+@WIDTHS
+def test_another_class_another_method_and_another_layer_change_both_maps(answered, width):
+    page = answered(width)
+    seen = [heatmaps(page)]
+    labels = [
+        page.locator(".mm-map-caption").all_inner_texts() + page.locator(".mm-scale small").all_inner_texts()
+    ]
+    for name, value in (("target", "normal"), ("method", "layer_cam")):
+        choose(page, name, value)
+        seen.append(heatmaps(page))
+        texts = (
+            page.locator(".mm-map-caption").all_inner_texts()
+            + page.locator(".mm-scale small").all_inner_texts()
+        )
+        labels.append(texts)
+        assert page.input_value(f".mm-heat-{name}") == value
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert all(len(maps) == 2 for maps in seen)
+    assert len({maps[0] for maps in seen}) == len({maps[1] for maps in seen}) == 3
+    assert len({tuple(texts) for texts in labels}) == 3
+    assert "Layer-CAM" in labels[-1][0]
+    choose(page, "layer", "fine")
+    assert page.locator(".mm-heat-cancel").is_hidden()
+    answer = page.get_attribute(".mm-answer", "data-label")
+    assert answer == "covid19_pneumonia"  # the class whose evidence is drawn is not the answer
+
+
+def test_a_slow_method_shows_progress_and_can_be_cancelled(answered):
+    page = answered()
+    before = heatmaps(page)
+    page.select_option(".mm-heat-method", "score_cam")
+    page.wait_for_function(r"/[1-9]\d* %/.test(document.querySelector('.mm-heat-status').textContent)")
+    assert page.get_attribute(".mm-views", "aria-busy") == "true"
+    page.click(".mm-heat-cancel")
+    page.wait_for_selector(".mm-heat-cancel", state="hidden")
+    assert page.input_value(".mm-heat-method") == "grad_cam"  # what is shown, not what was wished for
+    assert page.inner_text(".mm-heat-status") == ""
+    assert heatmaps(page) == before
+    assert page.get_attribute(".mm-views", "aria-busy") is None
+    choose(page, "target", "normal")  # the server is free again
+    assert heatmaps(page) != before
+    analyse(page)
+    assert page.locator(".mm-figure").count() == 2
+
+
+def test_a_slow_method_ends_in_its_own_maps(answered):
+    page = answered()
+    before = heatmaps(page)
+    choose(page, "method", "score_cam")
+    assert heatmaps(page) != before
+    assert "Faster Score-CAM" in page.inner_text(".mm-map-caption >> nth=0")
+
+
+@WIDTHS
+def test_a_map_is_downloaded_at_the_images_own_size(answered, studies, tmp_path, width):
+    page = answered(width)
+    original = np.asarray(Image.open(studies["bright"]).convert("L"))
+
+    def download(opacity: str) -> np.ndarray:
+        page.fill(".mm-opacity", opacity)
+        with page.expect_download() as caught:
+            page.click(".mm-download[data-modality=ct]")
+        assert caught.value.suggested_filename == "ct-grad_cam.png"
+        caught.value.save_as(tmp_path / "map.png")
+        return np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).astype(int)
+
+    clear, covered = download("0"), download("100")
+    assert clear.shape == covered.shape == (*original.shape, 3)
+    assert np.abs(clear - original[..., None]).max() <= 2  # opacity 0: the image itself
+    assert np.abs(clear - covered).mean() > 5
+    page.wait_for_selector(".mm-heat-cancel", state="hidden")
+
+
+@WIDTHS
+def test_the_slider_shows_what_another_threshold_was_worth(answered, width):
+    page = answered(width)
+    text = ".mm-operating-text"
+    assert "388/389" in page.inner_text(".mm-operating dl")  # measured at the threshold in use
+    assert not page.locator(text).is_visible()
+    urls = record_requests(page)
+    page.click(".mm-operating summary")
+    page.fill(".mm-operating-slider", "90")
+    shown = page.inner_text(text)
+    assert "386/389" in shown
+    assert "351/355" in shown
+    called = []
+    for value in ("1", "99"):
+        page.fill(".mm-operating-slider", value)
+        called.append(page.inner_text(text).rsplit(". ", 1)[-1])
+    assert called[0] != called[1]  # this study, called positive and called normal
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert urls == []
+    assert "388/389" in page.inner_text(".mm-operating dl")  # the answer's own threshold stays
+
+
+def test_new_images_never_lend_their_map_to_the_old_answer(answered, studies):
+    page = answered()
+    before = heatmaps(page)
+    put(page, "ct", studies["ct0"])
+    page.wait_for_selector("#mm-result.mm-stale")
+    urls = record_requests(page)
+    page.select_option(".mm-heat-target", "normal")
+    page.wait_for_function("document.querySelector('.mm-heat-status').textContent.length > 1")
+    assert page.inner_text(".mm-heat-status") == page.inner_text(".mm-stale-note")
+    assert page.input_value(".mm-heat-target") == "covid19_pneumonia"
+    page.click(".mm-report-button[data-format=json]")
+    assert page.inner_text(".mm-report-status") == page.inner_text(".mm-stale-note")
+    page.click(".mm-download[data-modality=ct]")
+    assert heatmaps(page) == before
+    assert urls == []
+    analyse(page)
+    choose(page, "target", "normal")
+    assert heatmaps(page) != before

@@ -1,0 +1,124 @@
+"""What the page says of every kind of study, on the committed checkpoint, at both widths."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+
+import pytest
+from live_server import ROOT
+from test_page import analyse, put
+
+from covid_mm.ui.card_parts import format_share
+
+pytestmark = pytest.mark.browser
+
+META = ROOT / "checkpoints" / "densenet121-mobilenet" / "meta.json"
+UNDETERMINED = ".mm-answer[data-label=undetermined]"
+
+
+@pytest.fixture
+def open_real(open_page, real_server):
+    """A page whose network may still be loading."""
+
+    def opener(**options):
+        page = open_page(at=real_server, **options)
+        page.set_default_timeout(120_000)
+        return page
+
+    return opener
+
+
+def codes(page) -> set[str]:
+    return set(
+        page.eval_on_selector_all(".mm-notices [data-code]", "all => all.map(one => one.dataset.code)")
+    )
+
+
+def says_no_probability(page) -> bool:
+    """Neither a figure, a bar, a threshold nor a map, and no report to be made of it."""
+    drawn = ".mm-figure, .mm-fill, .mm-operating, .mm-layer, .mm-heat, .mm-download"
+    text = page.inner_text(".mm-answer") + page.inner_text(".mm-notices")
+    return page.locator(drawn).count() == 0 and "%" not in text
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_images_in_each_others_slot_are_noticed_by_what_they_show(open_real, studies, width):
+    page = open_real(width=width)
+    put(page, "ct", studies["xray0"])
+    put(page, "xray", studies["ct0"])
+    analyse(page)
+    assert page.locator(UNDETERMINED).count() == 1
+    assert codes(page) == {"swapped_inputs"}
+    assert says_no_probability(page)
+    assert not page.locator("#mm-report-form").is_visible()
+    assert page.locator(".mm-view img").count() == 2  # what was given is still shown
+
+    before = page.evaluate("window.covidMM.finishes")
+    page.click(".mm-swap")
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+    assert page.locator(UNDETERMINED).count() == 0
+    assert page.locator(".mm-figure").count() == 2
+    assert page.locator(".mm-swap").count() == 0
+    assert page.locator("#mm-report-form").is_visible()
+
+
+def test_one_image_in_the_wrong_slot_is_moved_by_one_click(open_real, studies):
+    page = open_real()
+    put(page, "ct", studies["xray0"])
+    analyse(page)
+    assert codes(page) == {"wrong_modality_ct"}
+    assert says_no_probability(page)
+    before = page.evaluate("window.covidMM.finishes")
+    page.click(".mm-swap")
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+    assert page.get_attribute(".mm-slot[data-modality=ct]", "data-state") == "empty"
+    assert page.locator(UNDETERMINED).count() == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_holiday_photo_is_refused_with_the_reason(open_real, studies, width):
+    picture = importlib.resources.files("gradio") / "media_assets" / "images" / "tower.jpg"
+    page = open_real(width=width)
+    with importlib.resources.as_file(picture) as path:
+        put(page, "ct", studies["ct0"])
+        put(page, "xray", path)
+    analyse(page)
+    assert page.locator(UNDETERMINED).count() == 1
+    assert codes(page) == {"not_a_chest_image_xray"}
+    assert page.locator('[data-code="not_a_chest_image_xray"]').is_visible()
+    assert says_no_probability(page)
+    assert page.locator(".mm-swap").count() == 0  # the other slot would not make it an X-ray
+    status = page.inner_text("#mm-result .mm-sr")
+    assert status
+    assert "%" not in status
+
+
+@pytest.mark.parametrize("modality", ["ct", "xray"])
+def test_one_slot_empty_gives_that_modes_own_accuracy(open_real, studies, modality):
+    page = open_real()
+    put(page, modality, studies[f"{modality}0"])
+    analyse(page)
+    assert codes(page) >= {"single_modality"}
+    shares = json.loads(META.read_text())["metrics"]["validation"]
+    text = page.inner_text(".mm-operating")
+    assert format_share(shares[modality]["accuracy"]) in text
+    assert format_share(shares["fused"]["accuracy"]) not in text
+    assert page.locator(".mm-bar[data-branch=fused]").count() == 0
+    assert page.locator(".mm-bar-none").count() == 1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_damaged_file_is_one_sentence_and_the_next_study_is_answered(open_real, studies, width):
+    page = open_real(width=width)
+    put(page, "ct", studies["ct0"])
+    put(page, "xray", studies["damaged"])
+    analyse(page)
+    assert page.locator(".mm-error p").count() == 1
+    sentence = page.inner_text(".mm-error p")
+    assert "truncated" in sentence
+    assert str(studies["damaged"]) not in page.content()
+    assert page.locator(".mm-answer").count() == 0
+    put(page, "xray", studies["xray0"])
+    analyse(page)
+    assert page.locator(".mm-figure").count() == 2
