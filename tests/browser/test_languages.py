@@ -21,7 +21,7 @@ INDONESIAN = {
     "title": "CT + rontgen toraks",
     "analyse": "Analisis",
     "clear": "Kosongkan",
-    "tabs": ["Pemeriksaan", "Banyak pemeriksaan", "Kartu model"],
+    "tabs": ["Pemeriksaan", "Banyak studi", "Model"],
     "banner": "Hanya untuk penelitian, bukan untuk diagnosis.",
     "empty": "Belum ada pemeriksaan yang dianalisis",
     "ready": "Model siap: fake-for-tests",
@@ -124,7 +124,7 @@ def test_refusals_are_in_indonesian_on_both_sides_of_the_wire(open_page, studies
 
 def test_many_studies_are_paired_and_answered_in_indonesian(open_page, studies, tmp_path):
     page = open_page(locale="id-ID")
-    page.get_by_role("tab", name="Banyak pemeriksaan").click()
+    page.get_by_role("tab", name="Banyak studi").click()
     page.wait_for_function("window.covidMM.batch?.phase === 'empty'")
     for name, source in (("s1_ct.png", "ct0"), ("s1_xray.png", "xray0"), ("s2_ct.png", "ct1")):
         (tmp_path / name).write_bytes(studies[source].read_bytes())
@@ -144,7 +144,7 @@ def test_the_model_card_and_the_slots_at_390_pixels_are_in_indonesian(open_page)
     page = open_page(locale="id-ID", width=390)
     assert page.locator(".mm-slot-title").all_inner_texts()[:2] == ["Irisan CT", "Rontgen toraks"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_role("tab", name="Kartu model").click()
+    page.get_by_role("tab", name="Model").click()
     page.wait_for_selector("#mm-card:has-text('Diukur pada gambar validasi')")
     assert "Bukan alat kesehatan." in page.inner_text("#mm-card")
 
