@@ -155,7 +155,8 @@ def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
 
 def _render_pair(study: Study, texts: Texts) -> str:
     cells = "".join(
-        f'<td role="cell" data-head="{texts.title(MODALITY_TITLES[m])}">{_render_presence(m in study.files, texts)}</td>'
+        f'<td role="cell" data-head="{texts.title(MODALITY_TITLES[m])}">'
+        f"{_render_presence(m in study.files, texts)}</td>"
         for m in MODALITIES
     )
     remark = texts.sentence(_capital(study.error or study.remark))

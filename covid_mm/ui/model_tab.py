@@ -1,4 +1,4 @@
-"""The Model tab: the served checkpoint's card, drawn from its meta.json."""
+"""The Model tab: the served checkpoint's card, drawn from its meta.json and from results/."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
+from covid_mm.ui.card_parts import HEAD_TITLES, format_share, render_section, render_table
+from covid_mm.ui.judge_card import render_judge
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import PredictorLoader
+from covid_mm.ui.nine_networks import read_networks, render_networks
 from covid_mm.ui.roc_chart import draw_roc
 
 POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
-HEAD_TITLES = {"fused": "CT and X-ray together"} | {
-    m: f"{title} alone" for m, title in MODALITY_TITLES.items()
-}
 POSSIBILITY_TITLES = {
     "both_negative": "both normal",
     "both_positive": "both positive",
@@ -42,38 +42,44 @@ def render_loaded(loader: PredictorLoader, texts: Texts = ENGLISH) -> str:
     except (CovidMMError, RuntimeError) as error:
         return f'<p class="mm-card-wait" role="alert">{escape(texts.sentence(str(error)))}</p>'
     try:
-        return render_model_card(predictor.meta, predictor.info.name, texts)
+        networks = () if predictor.meta.get("synthetic") else read_networks()
+        return render_model_card(predictor.meta, predictor.info.name, texts, networks)
     except (KeyError, TypeError, ValueError, AttributeError):  # the network answers all the same
         lacking = texts("The meta.json of this checkpoint lacks what its card shows.")
         return f'<p class="mm-card-wait" role="alert">{lacking}</p>'
 
 
-def render_model_card(meta: Mapping[str, Any], name: str, texts: Texts = ENGLISH) -> str:
-    """The card as HTML. meta: the object of meta.json; sections whose fields it lacks are left out."""
+def render_model_card(
+    meta: Mapping[str, Any],
+    name: str,
+    texts: Texts = ENGLISH,
+    networks: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The card as HTML; sections whose fields are lacking are left out.
+
+    meta: the object of meta.json. networks: those of results.json, as `read_networks` gives them.
+    """
     metrics = meta.get("metrics", {}).get("validation", {})
     sections = [
         _render_intro(meta, name, texts),
-        _section(texts("Data"), _render_data(meta.get("data", ()), meta.get("split", {}), texts)),
-        _section(texts("Measured on the validation images"), _render_metrics(metrics, texts)),
-        _section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
-        _section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
-        _section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
-        _section(
+        render_section(texts("Data"), _render_data(meta.get("data", ()), meta.get("split", {}), texts)),
+        render_section(texts("Measured on the validation images"), _render_metrics(metrics, texts)),
+        render_section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
+        render_section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
+        render_section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
+        render_section(
             texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)
         ),
-        *(_section(texts.sentence(c["title"]), _render_comparison(c, texts)) for c in meta.get("comparisons", ())),
-        _section(texts("Limits"), _render_limits(meta, texts)),
-        _section(texts("How to train it again"), _render_commands(meta)),
+        render_section(texts("The judge of image content"), render_judge(meta.get("judge"), texts)),
+        *(
+            render_section(texts.sentence(c["title"]), _render_comparison(c, texts))
+            for c in meta.get("comparisons", ())
+        ),
+        render_section(texts("The paper's nine networks"), render_networks(networks, texts)),
+        render_section(texts("Limits"), _render_limits(meta, texts)),
+        render_section(texts("How to train it again"), _render_commands(meta)),
     ]
     return f'<article class="mm-card">{"".join(sections)}</article>'
-
-
-def format_share(share: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str:
-    """`740/744 = 99.46 % (98.63 to 99.79)`, as meta.json keeps a share."""
-    if share is None:
-        return texts("not measured")
-    interval = texts("{low} to {high}", low=f"{100 * share['low']:.2f}", high=f"{100 * share['high']:.2f}")
-    return f"{share['successes']}/{share['total']} = {100 * share['value']:.2f} % ({interval})"
 
 
 def _render_intro(meta: Mapping[str, Any], name: str, texts: Texts) -> str:
@@ -108,7 +114,7 @@ def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], te
     counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
     header = ["", texts("Data set"), *counts, texts("Licence")]
     note = texts(SPLITS.get(split.get("protocol", ""), ""))
-    return _table(header, rows) + (f"<p>{note}</p>" if note else "")
+    return render_table(header, rows) + (f"<p>{note}</p>" if note else "")
 
 
 def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
@@ -123,7 +129,7 @@ def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
         rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
     header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
     note = f"<p>{texts('In brackets: 95 % intervals.')}</p>"
-    return _table(header, rows) + note if rows else ""
+    return render_table(header, rows) + note if rows else ""
 
 
 def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:
@@ -138,7 +144,7 @@ def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:
         ]
         title = texts(HEAD_TITLES.get(head, head))
         header = [title, texts(called, label=normal), texts(called, label=positive)]
-        tables.append(_table(header, rows))
+        tables.append(render_table(header, rows))
     return f'<div class="mm-card-row">{"".join(tables)}</div>' if tables else ""
 
 
@@ -158,7 +164,7 @@ def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], tex
     names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
     header = ["", *(texts(name) for name in names)]
     note = texts("Temperature and best epoch were chosen on these same images; the threshold was not tuned.")
-    return f"{_table(header, rows)}<p>{note}</p>" if rows else ""
+    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 
 def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> str:
@@ -173,7 +179,7 @@ def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Tex
     together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
     header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
     note = texts("Training pairs always agreed: what the network says of the last two rows is untaught.")
-    return f"{_table(header, rows)}<p>{note}</p>" if rows else ""
+    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 
 def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
@@ -182,7 +188,11 @@ def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
 
 def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
-    return "<ul>" + "".join(f"<li>{escape(texts.sentence(c))}</li>" for c in caveats) + "</ul>" if caveats else ""
+    return (
+        "<ul>" + "".join(f"<li>{escape(texts.sentence(c))}</li>" for c in caveats) + "</ul>"
+        if caveats
+        else ""
+    )
 
 
 def _render_commands(meta: Mapping[str, Any]) -> str:
@@ -190,20 +200,3 @@ def _render_commands(meta: Mapping[str, Any]) -> str:
     commands = dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])])
     lines = escape("\n".join(commands))
     return f'<pre tabindex="0"><code>{lines}</code></pre>' if commands else ""
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with row headings that scrolls by itself where it is wider than the page."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        '<div class="mm-card-table" tabindex="0" role="group"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )

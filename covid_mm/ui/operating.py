@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
+from covid_mm.ui.card_parts import format_share
 from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.model_tab import format_share
 
 POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
 

@@ -16,8 +16,9 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RE
 from covid_mm.errors import UsageError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
+from covid_mm.ui.card_parts import HEAD_TITLES
 from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.model_tab import HEAD_TITLES, SPLITS
+from covid_mm.ui.model_tab import SPLITS
 from covid_mm.ui.result import count_studies, join_modalities
 
 NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long

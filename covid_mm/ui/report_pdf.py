@@ -17,8 +17,8 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
+from covid_mm.ui.card_parts import format_share
 from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.model_tab import format_share
 from covid_mm.ui.notices import word_notice
 from covid_mm.ui.report import UNDETERMINED, Reading, Report, describe_agreement
 from covid_mm.ui.report_images import compose_images

@@ -196,7 +196,9 @@ def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Te
             rows.append(_render_bar(name, modality, answer, thresholds[modality], texts, studies))
             ticks[name] = format_threshold(thresholds[modality])
         else:
-            rows.append(_render_missing_bar(texts.title(MODALITY_TITLES[modality]), modality, texts("not given")))
+            rows.append(
+                _render_missing_bar(texts.title(MODALITY_TITLES[modality]), modality, texts("not given"))
+            )
     values = set(ticks.values())
     where = values.pop() if len(values) == 1 else ", ".join(f"{v} ({name})" for name, v in ticks.items())
     title = texts("Calibrated probability of {label}", label=texts(CLASS_TITLES[POSITIVE_CLASS]))

@@ -13,6 +13,7 @@ import pytest
 from covid_mm.errors import CheckpointError
 from covid_mm.ui.loading import PredictorLoader
 from covid_mm.ui.model_tab import render_loaded, render_model_card
+from covid_mm.ui.nine_networks import read_networks
 from covid_mm.ui.roc_chart import draw_roc, trace_curve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,3 +95,45 @@ def test_a_network_that_failed_is_one_sentence():
     loader = PredictorLoader(load)
     loader.start()
     assert "The weights are &lt;damaged&gt;." in render_loaded(loader)
+
+
+def test_the_judge_is_told_with_what_it_was_measured_on(meta):
+    text = text_of(render_model_card(meta, "densenet121-mobilenet"))
+    part = next(p for p in meta["judge"]["measured"] if (p["kind"], p["slot"]) == ("neither", "ct"))
+    refused = part["total"] - part["outcomes"]["answered"]
+    assert f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} % rightly" in text
+    assert "The judge of image content" not in text_of(render_model_card(meta | {"judge": None}, "x"))
+
+
+def measured(name: str, protocol: str, successes: int) -> dict:
+    """A network of results.json, as far as the card reads it."""
+    accuracy = {"successes": successes, "total": 100, "value": successes / 100, "low": 0.5, "high": 0.995}
+    branches = [["ct", "resnet50"], ["xray", "vgg16"]] if name == "resnet50-vgg16" else [["ct", "xception"]]
+    return {"name": name, "protocol": protocol, "branches": branches, "report": {"accuracy": accuracy}}
+
+
+def test_nine_networks_stand_on_the_card_by_split(meta, tmp_path):
+    networks = [
+        measured("resnet50-vgg16", "paper", 98),
+        measured("resnet50-vgg16", "grouped", 91),
+        measured("ct-xception", "paper", 83),
+        measured("ct-xception", "unknown", 12),
+    ]
+    place = tmp_path / "results.json"
+    place.write_text(json.dumps({"synthetic": False, "networks": networks}))
+    text = text_of(render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place)))
+    assert "resnet50 (CT) + vgg16 (X-ray) 98/100 = 98.00 % (50.00 to 99.50) 91/100 = 91.00 %" in text
+    assert "xception (CT) 83/100 = 83.00 % (50.00 to 99.50) not measured" in text
+    assert "12/100" not in text
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"synthetic": false}', '{"synthetic": true, "networks": [1]}']
+)
+def test_a_results_file_that_is_none_leaves_the_card_without_them(meta, tmp_path, content):
+    place = tmp_path / "results.json"
+    if content is not None:
+        place.write_text(content)
+    assert list(read_networks(place)) == []
+    card = render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place))
+    assert "nine networks" not in card

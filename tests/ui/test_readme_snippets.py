@@ -1,0 +1,94 @@
+"""The README's Python snippets, each run as it stands, as a program of its own beside its images."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from live_server import ROOT, LiveServer
+from made_images import make_png
+from PIL import Image
+
+from covid_mm.datasets.phantoms import make_study
+
+ADDRESS = "http://127.0.0.1:7860"
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def run_snippet(word: str, folder: Path, url: str = ADDRESS) -> str:
+    """What the one snippet with this word prints, run in this folder against the server at `url`."""
+    (snippet,) = (text for text in SNIPPETS if word in text)
+    done = subprocess.run(
+        [sys.executable, "-c", snippet.replace(ADDRESS, url)],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path, bright, dark) -> Path:
+    """The files that the snippets name."""
+    (tmp_path / "slice.png").write_bytes(bright)
+    (tmp_path / "film.jpeg").write_bytes(dark)
+    with zipfile.ZipFile(tmp_path / "studies.zip", "w") as packed:
+        packed.writestr("first_ct.png", bright)
+        packed.writestr("first_xray.png", bright)
+        packed.writestr("second_xray.png", make_png(0.5)[:80])
+        packed.writestr("notes.txt", "hello")
+    return tmp_path
+
+
+def test_every_snippet_is_run_here():
+    words = ["load_predictor", "/diagnose", "/report", "/batch"]
+    assert [sum(word in text for text in SNIPPETS) for word in words] == [1, 1, 1, 1]
+    assert len(SNIPPETS) == len(words)
+
+
+def test_diagnose(server: LiveServer, folder):
+    printed = run_snippet("/diagnose", folder, server.url)
+    assert "branches_disagree" in printed
+    assert "covid19_pneumonia" in printed
+
+
+def test_report(server: LiveServer, folder):
+    run_snippet("/report", folder, server.url)
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_batch(server: LiveServer, folder):
+    first, second, left_out = run_snippet("/batch", folder, server.url).splitlines()[-3:]
+    assert first.split() == ["first", "covid19_pneumonia"]
+    assert second.startswith("second Chest X-ray:")  # its reason
+    assert "notes.txt" in left_out
+
+
+def test_predictor_on_a_phantom(tmp_path):
+    study = make_study(0, seed=11)
+    Image.fromarray(study.ct).save(tmp_path / "slice.png")
+    Image.fromarray(study.xray).save(tmp_path / "film.jpeg")
+    label, ct, xray = run_snippet("load_predictor", tmp_path).splitlines()
+    assert label.startswith(("normal {", "covid19_pneumonia {"))
+    assert ct.startswith("ct {")
+    assert xray.startswith("xray {")
+    assert ct.endswith("(150, 150)")
+    assert xray.endswith("(150, 150)")
+
+
+def test_the_fields_of_the_table_are_those_of_the_answer(server: LiveServer, folder):
+    """The table of the answer's fields names all of them and no other."""
+    client = Client(server.url, verbose=False)
+    found = client.predict(ct=handle_file(str(folder / "slice.png")), api_name="/diagnose")
+    section = (ROOT / "README.md").read_text().split("| field of `diagnose` | type |")[1].split("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+    assert named == list(found), json.dumps(list(found))
