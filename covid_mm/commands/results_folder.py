@@ -20,7 +20,7 @@ from covid_mm.commands.outcome import summarise_histograms
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import CLASSES, Modality, SplitProtocol
 from covid_mm.evaluation.figures import draw_results
-from covid_mm.evaluation.results import DataSummary, NetworkResult, Results, Step
+from covid_mm.evaluation.results import Costs, DataSummary, NetworkResult, Results, Step
 from covid_mm.evaluation.results_tables import render_results
 from covid_mm.training.run import RunFolder
 
@@ -44,7 +44,7 @@ def collect_results(
     command: str,
     materials: Materials,
     steps: Sequence[Step],
-    costs: dict[str, Any],
+    costs: Costs,
 ) -> Results:
     """One split's results. plan: any of the nine."""
     protocol = plan.data.split

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable
 from covid_mm.config import CLASS_TITLES, CLASSES, DEFAULT_PAIR, MODALITY_TITLES, PAIRS, RESEARCH_USE, TableI
 from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.paper_table import find_paper_row
-from covid_mm.evaluation.results import POSSIBILITY_TITLES, NetworkResult, Results
+from covid_mm.evaluation.results import (
+    POSSIBILITY_TITLES,
+    InferenceCost,
+    NetworkResult,
+    Results,
+    TrainingCost,
+)
 from covid_mm.evaluation.tables import format_estimate, format_proportion, format_table, metrics_table
 
 PROTOCOL_TITLES = {"paper": "paper's random split", "grouped": "grouped split"}
@@ -321,9 +327,9 @@ def _costs(results: Results) -> list[str]:
     ]
 
 
-def _compare_pairs(training: dict[str, dict[str, float]], inference: dict[str, dict[str, float]]) -> str:
+def _compare_pairs(training: dict[str, TrainingCost], inference: dict[str, InferenceCost]) -> str:
     ours, other = DEFAULT_PAIR, "resnet50-vgg16"
-    if not all(pair in costs for pair in (ours, other) for costs in (training, inference)):
+    if not {ours, other} <= training.keys() & inference.keys():
         return ""
     trained = training[other]["pair_seconds"] / max(training[ours]["pair_seconds"], 1e-9)
     answered = inference[other]["pair_ms"] / max(inference[ours]["pair_ms"], 1e-9)
