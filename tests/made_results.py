@@ -132,9 +132,7 @@ def make_results(*protocols: str, **changes: Any) -> Results:
         seed=0,
         data=tuple(make_data(m, protocol) for protocol in chosen for m in ("ct", "xray")),
         networks=tuple(
-            make_network(config, protocol)
-            for protocol in chosen
-            for config in NetworkConfig.paper_networks()
+            make_network(config, protocol) for protocol in chosen for config in NetworkConfig.paper_networks()
         ),
         steps=tuple(
             part

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from covid_mm.config import Modality, SplitProtocol
@@ -12,6 +14,7 @@ from covid_mm.evaluation.field_types import check_type
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 
+RESULTS_NAME = "results.json"
 FORMAT_VERSION = 1
 PossibilityKind = Literal[
     "both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive"
@@ -288,3 +291,14 @@ class Results:
                 f"The results are damaged or of another version of this project ({type(error).__name__}:"
                 f" {error}); make them again with train.py --pair all."
             ) from error
+
+
+def read_results(folder: Path) -> Results:
+    """The results.json in a folder. Raises DataError where it is missing, damaged or foreign."""
+    try:
+        values = json.loads((folder / RESULTS_NAME).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder} holds no {RESULTS_NAME} that can be read; name the folder that train.py --pair all wrote."
+        ) from error
+    return Results.from_dict(values)

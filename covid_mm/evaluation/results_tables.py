@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from covid_mm.config import CLASS_TITLES, CLASSES, DEFAULT_PAIR, MODALITY_TITLES, PAIRS, RESEARCH_USE, TableI
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    DEFAULT_PAIR,
+    MODALITY_TITLES,
+    PAIRS,
+    RESEARCH_USE,
+    SplitProtocol,
+    TableI,
+)
 from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.paper_table import find_paper_row
 from covid_mm.evaluation.results import (
@@ -16,7 +25,7 @@ from covid_mm.evaluation.results import (
 )
 from covid_mm.evaluation.tables import format_estimate, format_proportion, format_table, metrics_table
 
-PROTOCOL_TITLES = {"paper": "paper's random split", "grouped": "grouped split"}
+PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}
 LIMITS = (
     "X-ray positives are CoronaHack's pneumonia films, mostly bacterial and viral pneumonia of children; 51 of"
     " its 3,937 are COVID-19. The paper calls them COVID-19, and its protocol is what is reproduced.",
@@ -125,7 +134,7 @@ def _errors_allowed(paper: ConfusionMatrix, total: int) -> int:
     return round((paper.total - paper.correct) / paper.total * total)
 
 
-def _render_protocol(results: Results, protocol: str) -> list[str]:
+def _render_protocol(results: Results, protocol: SplitProtocol) -> list[str]:
     networks = [network for network in results.networks if network.protocol == protocol]
     pairs = [network for network in networks if network.is_concatenated]
     verdicts = [compare_with_singles(results, network) for network in pairs]
