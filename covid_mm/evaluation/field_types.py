@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -39,19 +40,24 @@ def check_type(value: Any, expected: Any, place: str) -> None:
             check_type(part, parts[1], f"{place}.{key}")
     elif typing.is_typeddict(expected):
         _require(isinstance(value, dict), value, "an object", place)
-        for name, part in get_type_hints(expected).items():
+        for name, part in _read_hints(expected).items():
             _require(name in value or name not in expected.__required_keys__, None, f"{name!r}", place)
             if name in value:
                 check_type(value[name], part, f"{place}.{name}")
     elif dataclasses.is_dataclass(expected):
         _require(isinstance(value, typing.cast(type, expected)), value, "an object", place)
-        hints = get_type_hints(expected)
+        hints = _read_hints(expected)
         for field in dataclasses.fields(expected):
             check_type(getattr(value, field.name), hints[field.name], f"{place}.{field.name}")
     else:
         accepted = (int, float) if expected is float else expected
         fits = isinstance(value, accepted) and (expected is bool or not isinstance(value, bool))
         _require(fits, value, expected.__name__, place)
+
+
+@functools.cache
+def _read_hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _require(fits: bool, value: Any, expected: str, place: str) -> None:

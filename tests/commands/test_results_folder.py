@@ -10,8 +10,8 @@ import pytest
 from made_results import make_costs, make_results
 
 from covid_mm.commands.outcome import summarise_histograms
-from covid_mm.commands.results_folder import merge_results, write_page
-from covid_mm.config import CLASSES, MODALITIES
+from covid_mm.commands.results_folder import merge_results
+from covid_mm.config import CLASSES
 from covid_mm.errors import DataError
 from covid_mm.training.batches import ModalitySamples
 
@@ -63,16 +63,6 @@ def test_a_damaged_earlier_document_is_one_sentence(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(DataError):
         merge_results(make_results("paper"), tmp_path)
-
-
-def test_a_page_holds_a_link_to_each_figure_and_no_other(tmp_path, small_backbones):
-    examples = {(m, c): np.full((20, 20), 90.0) for m in MODALITIES for c in CLASSES}
-    write_page(make_results(), tmp_path, examples, "made up")
-    text = (tmp_path / "README.md").read_text()
-    drawn = {path.name for path in tmp_path.glob("*.png")}
-    linked = {part.partition(")")[0] for part in text.split("](")[1:]}
-    assert linked == drawn
-    assert len(drawn) == 12  # two of all, five of each split
 
 
 def test_histograms_are_mean_shares_of_grey_levels():
