@@ -16,6 +16,7 @@ RUN pip install -r requirements.txt && python -m compileall -q -j 0 /usr/local/l
 COPY app.py ./
 COPY covid_mm ./covid_mm
 COPY checkpoints ./checkpoints
+COPY results/results.json ./results/
 RUN python -m compileall -q covid_mm app.py && useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin reader
 
 USER 1000:1000

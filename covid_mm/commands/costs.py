@@ -15,14 +15,14 @@ import keras
 import tensorflow as tf
 
 from covid_mm.config import CHANNELS, NetworkConfig
-from covid_mm.evaluation.results import NetworkResult
+from covid_mm.evaluation.results import Costs, InferenceCost, NetworkResult, TrainingCost
 from covid_mm.models.network import build_network
 from covid_mm.training.run import RunFolder
 
 ROUNDS = 15  # timed rounds, the networks of a pair taking turns in each
 
 
-def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_size: int) -> dict[str, Any]:
+def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_size: int) -> Costs:
     """Seconds of training and milliseconds a study, a pair beside its two single networks.
 
     Training: the backbones' features (which both ways need once) and the fits. Inference: the
@@ -31,7 +31,8 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
     """
     place = folder.path / "features.json"
     features = folder.read_json(place.name) if place.exists() else {}
-    training, inference = [], []
+    training: list[TrainingCost] = []
+    inference: list[InferenceCost] = []
     kept = folder.read_json("inference.json") if (folder.path / "inference.json").exists() else {}
     for name, result in results.items():
         config = NetworkConfig(result.branches, image_size=image_size)  # type: ignore[arg-type]
@@ -52,7 +53,8 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
             pair_ms, *single_ms = time_forward_passes([config, *singles])
             kept[name] = {"pair_ms": round(pair_ms, 2), "singles_ms": round(sum(single_ms), 2)}
             folder.write_json("inference.json", kept)
-        inference.append({"pair": name, **kept[name]})
+        pair_ms, singles_ms = kept[name]["pair_ms"], kept[name]["singles_ms"]
+        inference.append({"pair": name, "pair_ms": pair_ms, "singles_ms": singles_ms})
     return {"training": training, "inference": inference}
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
 from covid_mm.config import CLASSES, MODALITIES, DataConfig
-from covid_mm.errors import DataError
+from covid_mm.evaluation.results import read_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Draw and write. Returns the exit code."""
     folder = Path(options.results)
-    try:
-        values = json.loads((folder / "results.json").read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder} holds no results.json that can be read; name the folder that train.py --pair all wrote."
-        ) from error
-    load_tensorflow()
+    results = read_results(folder)
+    load_tensorflow()  # Figure 2 is drawn from the real graph
     from covid_mm.commands.results_folder import Examples, write_page
     from covid_mm.datasets import find_datasets
     from covid_mm.datasets.phantoms import make_study
-    from covid_mm.evaluation.results import Results
     from covid_mm.imaging import read_grey
 
-    results = Results.from_dict(values)
     if options.data:
         datasets = find_datasets(Path(options.data), DataConfig(seed=results.seed))
         first = {

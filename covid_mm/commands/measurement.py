@@ -16,7 +16,7 @@ from covid_mm.datasets.pairs import possibility_pairs
 from covid_mm.evaluation.calibration import fit_temperature, softmax_with_temperature
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
-from covid_mm.evaluation.results import Possibility
+from covid_mm.evaluation.results import Possibility, PossibilityKind
 from covid_mm.explain.grad_cam import PREDICTED, GradCam
 from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
@@ -29,7 +29,7 @@ GRID = tuple(round(step / 100, 2) for step in range(1, 100))  # thresholds of op
 _BATCH = 32
 
 NORMAL = 1 - POSITIVE
-COMBINATIONS: dict[str, tuple[int, int]] = {  # true labels of CT and X-ray
+COMBINATIONS: dict[PossibilityKind, tuple[int, int]] = {  # true labels of CT and X-ray
     "both_negative": (NORMAL, NORMAL),
     "both_positive": (POSITIVE, POSITIVE),
     "ct_positive_xray_negative": (POSITIVE, NORMAL),

@@ -22,7 +22,7 @@ from covid_mm.commands.publish import describe_initial
 from covid_mm.config import CLASSES, Modality, TrainingConfig
 from covid_mm.evaluation.metrics import roc_curve
 from covid_mm.evaluation.report import BinaryReport
-from covid_mm.evaluation.results import NetworkResult, RocPoints
+from covid_mm.evaluation.results import HISTOGRAM_BINS, NetworkResult, RocPoints, StartingWeights
 from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.fit import FitResult
@@ -82,7 +82,7 @@ def measure_network(
     )
 
 
-def describe_weights(weights: InitialWeights) -> dict[str, Any]:
+def describe_weights(weights: InitialWeights) -> StartingWeights:
     """Kind, origin and commands of a branch's initial weights."""
     known = describe_initial(weights)
     return {"kind": known["kind"], "origin": known["origin"], "commands": list(known["commands"])}
@@ -123,12 +123,12 @@ def measure_external(
     return {name: reports[FUSED if network.config.is_concatenated else modalities[0]]}
 
 
-def summarise_histograms(samples: ModalitySamples, bins: int = 64) -> dict[str, list[float]]:
+def summarise_histograms(samples: ModalitySamples) -> dict[str, list[float]]:
     """Mean share of pixels in equal grey bins over 0..255, a class, over the images given."""
     found: dict[str, list[float]] = {}
     for label, name in enumerate(CLASSES):
         images = samples.images[samples.labels == label]
         if len(images):
-            counts, _ = np.histogram(images, bins=bins, range=(0.0, 255.0))
+            counts, _ = np.histogram(images, bins=HISTOGRAM_BINS, range=(0.0, 255.0))
             found[name] = [round(float(share), 6) for share in counts / counts.sum()]
     return found

@@ -20,11 +20,17 @@ from covid_mm.commands.outcome import summarise_histograms
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import CLASSES, Modality, SplitProtocol
 from covid_mm.evaluation.figures import draw_results
-from covid_mm.evaluation.results import DataSummary, NetworkResult, Results, Step
-from covid_mm.evaluation.results_tables import render_results
+from covid_mm.evaluation.results import (
+    RESULTS_NAME,
+    Costs,
+    DataSummary,
+    NetworkResult,
+    Results,
+    Step,
+    read_results,
+)
+from covid_mm.evaluation.results_tables import PROTOCOL_TITLES, render_results
 from covid_mm.training.run import RunFolder
-
-RESULTS_NAME = "results.json"
 
 Examples = Mapping[tuple[str, str], NDArray[Any]]  # grey 0..255, by (modality, class name)
 
@@ -44,7 +50,7 @@ def collect_results(
     command: str,
     materials: Materials,
     steps: Sequence[Step],
-    costs: dict[str, Any],
+    costs: Costs,
 ) -> Results:
     """One split's results. plan: any of the nine."""
     protocol = plan.data.split
@@ -59,7 +65,7 @@ def collect_results(
         costs=costs,
         machine=describe_machine(),
         synthetic=plan.synthetic,
-        notes=tuple(note for outcome in outcomes for note in outcome.notes),
+        notes=tuple(f"{PROTOCOL_TITLES[protocol]}: {note}" for part in outcomes for note in part.notes),
     )
 
 
@@ -87,29 +93,37 @@ def describe_machine() -> str:
 
 def merge_results(results: Results, folder: Path) -> Results:
     """The same with what the folder holds of the other split, where it is of the same kind of data."""
-    place = folder / RESULTS_NAME
-    if not place.exists():
+    if not (folder / RESULTS_NAME).exists():
         return results
-    earlier = Results.from_dict(json.loads(place.read_text()))
+    earlier = read_results(folder)
     if (earlier.synthetic, earlier.seed) != (results.synthetic, results.seed):
         return results
-    ours = {network.protocol for network in results.networks}
-    others = tuple(network for network in earlier.networks if network.protocol not in ours)
-    if not others:
+    kept = tuple(protocol for protocol in earlier.protocols if protocol not in results.protocols)
+    if not kept:
         return results
-    names = {network.protocol for network in others}
-    both = [(results, ours), (earlier, names)]
+    both = [(results, results.protocols), (earlier, kept)]
     both.sort(key=lambda part: "paper" not in part[1])  # the paper's split first
-    first, second = both[0][0], both[1][0]
     return dataclasses.replace(
         results,
-        command="\n".join(dict.fromkeys([*first.command.splitlines(), *second.command.splitlines()])),
+        command="\n".join(line for whole, kinds in both for line in choose_commands(whole, kinds)),
         data=tuple(part for whole, kinds in both for part in whole.data if part.protocol in kinds),
         networks=tuple(part for whole, kinds in both for part in whole.networks if part.protocol in kinds),
         steps=tuple(part for whole, kinds in both for part in whole.steps if part.protocol in kinds),
-        costs=first.costs or second.costs,
-        notes=tuple(dict.fromkeys([*first.notes, *second.notes])),
+        costs=both[0][0].costs or both[1][0].costs,
+        notes=tuple(note for whole, kinds in both for note in choose_notes(whole, kinds)),
     )
+
+
+def choose_commands(results: Results, protocols: Sequence[SplitProtocol]) -> list[str]:
+    """The command lines of these splits."""
+    lines = zip(results.protocols, results.command.splitlines(), strict=False)
+    return [line for protocol, line in lines if protocol in protocols]
+
+
+def choose_notes(results: Results, protocols: Sequence[SplitProtocol]) -> list[str]:
+    """The notes of these splits, told by the split's title in front, and those of none."""
+    others = tuple(f"{title}: " for kind, title in PROTOCOL_TITLES.items() if kind not in protocols)
+    return [note for note in results.notes if not note.startswith(others)]
 
 
 def write_results(results: Results, folder: Path, materials: Materials) -> None:

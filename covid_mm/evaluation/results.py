@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
+from covid_mm.config import Modality, SplitProtocol
 from covid_mm.errors import DataError
+from covid_mm.evaluation.field_types import check_type
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 
+RESULTS_NAME = "results.json"
 FORMAT_VERSION = 1
-POSSIBILITY_TITLES = {  # by kind: the true labels
+PossibilityKind = Literal[
+    "both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive"
+]
+POSSIBILITY_TITLES: dict[PossibilityKind, str] = {  # by kind: the true labels
     "both_negative": "both normal",
     "both_positive": "both positive",
     "ct_positive_xray_negative": "CT positive, X-ray normal",
     "ct_negative_xray_positive": "CT normal, X-ray positive",
 }
 HISTOGRAM_BINS = 64  # equal ones over 0..255
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")  # what curves are drawn from
+
+
+class StartingWeights(TypedDict):
+    """Where a branch's weights came from. commands: those that made them, oldest first."""
+
+    kind: str
+    origin: str
+    commands: list[str]
+
+
+class TrainingCost(TypedDict):
+    """Seconds of a pair and of its two single networks together, the features of both included."""
+
+    pair: str
+    features_seconds: float
+    pair_seconds: float
+    singles_seconds: float
+
+
+class InferenceCost(TypedDict):
+    """Milliseconds of one study through a pair, and through its two single networks together."""
+
+    pair: str
+    pair_ms: float
+    singles_ms: float
+
+
+class Costs(TypedDict, total=False):
+    """What concatenation costs, a row a pair; empty where it was not measured."""
+
+    training: list[TrainingCost]
+    inference: list[InferenceCost]
 
 
 @dataclass(frozen=True)
@@ -28,7 +69,7 @@ class Possibility:
     branch's own head.
     """
 
-    kind: str
+    kind: PossibilityKind
     studies: int
     called_positive: Proportion
     ct_called_positive: Proportion
@@ -61,24 +102,26 @@ class RocPoints:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RocPoints:
         """What `dataclasses.asdict` wrote."""
-        return cls(tuple(values["false_positive_rate"]), tuple(values["true_positive_rate"]))
+        points = cls(tuple(values["false_positive_rate"]), tuple(values["true_positive_rate"]))
+        if len(points.false_positive_rate) != len(points.true_positive_rate):
+            raise ValueError("a ROC curve needs as many false as true positive rates")
+        return points
 
 
 @dataclass(frozen=True)
 class NetworkResult:
     """One network on one split.
 
-    name: `NetworkConfig.name`. branches: (modality, backbone). protocol: `paper` or `grouped`.
-    initial_weights: by modality, {kind, origin, commands}. trained: one phrase, which layers and
-    how long. training: TrainingConfig as a dict. history: one row an epoch. report: the main head
+    name: `NetworkConfig.name`. branches: (modality, backbone). trained: one phrase, which layers
+    and how long. training: TrainingConfig as a dict. history: one row an epoch. report: the main head
     on the validation images; branch_reports: a concatenated network's own small heads. seconds:
     of its fit. external: by the name of the images, never trained on.
     """
 
     name: str
-    branches: tuple[tuple[str, str], ...]
-    protocol: str
-    initial_weights: dict[str, dict[str, Any]]
+    branches: tuple[tuple[Modality, str], ...]
+    protocol: SplitProtocol
+    initial_weights: dict[Modality, StartingWeights]
     trained: str
     training: dict[str, Any]
     history: tuple[dict[str, float], ...]
@@ -109,8 +152,8 @@ class NetworkResult:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkResult:
-        """What to_dict wrote."""
-        return cls(
+        """What to_dict wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        result = cls(
             **values
             | {
                 "branches": tuple((modality, backbone) for modality, backbone in values["branches"]),
@@ -124,6 +167,11 @@ class NetworkResult:
                 "external": {name: BinaryReport.from_dict(part) for name, part in values["external"].items()},
             }
         )
+        check_type(result, cls, result.name if isinstance(result.name, str) else "a network")
+        for row in result.history:
+            if missing := [name for name in HISTORY_COLUMNS if name not in row]:
+                raise ValueError(f"the history of {result.name} has no {' and no '.join(missing)}")
+        return result
 
 
 @dataclass(frozen=True)
@@ -134,7 +182,7 @@ class Step:
     seconds: float
     reused: bool
     network: str | None
-    protocol: str | None
+    protocol: SplitProtocol | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -154,9 +202,9 @@ class DataSummary:
     of a training image's pixels in each of HISTOGRAM_BINS grey bins.
     """
 
-    modality: str
+    modality: Modality
     name: str
-    protocol: str
+    protocol: SplitProtocol
     split_hash: str
     train: tuple[int, int]
     validation: tuple[int, int]
@@ -165,8 +213,10 @@ class DataSummary:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSummary:
         """What `dataclasses.asdict` wrote."""
-        sides = {side: (int(values[side][0]), int(values[side][1])) for side in ("train", "validation")}
-        return cls(**values | sides)
+        summary = cls(**values | {side: tuple(values[side]) for side in ("train", "validation")})
+        if any(len(shares) != HISTOGRAM_BINS for shares in summary.mean_histograms.values()):
+            raise ValueError(f"a mean histogram of {summary.name} has not {HISTOGRAM_BINS} bins")
+        return summary
 
 
 @dataclass(frozen=True)
@@ -174,8 +224,7 @@ class Results:
     """The whole document.
 
     command: one line a split. created: ISO date, UTC. networks: up to nine a split, the paper's
-    split first. costs: `training` [{pair, features_seconds, pair_seconds, singles_seconds}],
-    `inference` [{pair, pair_ms, singles_ms}]. notes: what a reader must know of a row.
+    split first. notes: what a reader must know of a row.
     """
 
     command: str
@@ -184,14 +233,14 @@ class Results:
     data: tuple[DataSummary, ...]
     networks: tuple[NetworkResult, ...]
     steps: tuple[Step, ...]
-    costs: dict[str, Any]
+    costs: Costs
     machine: str
     synthetic: bool
     notes: tuple[str, ...]
     format_version: int = FORMAT_VERSION
 
     @property
-    def protocols(self) -> tuple[str, ...]:
+    def protocols(self) -> tuple[SplitProtocol, ...]:
         """The splits, in order of appearance."""
         return tuple(dict.fromkeys(network.protocol for network in self.networks))
 
@@ -225,7 +274,8 @@ class Results:
                 " again with train.py --pair all."
             )
         try:
-            return cls(
+            check_type(values.get("notes"), list[str], "notes")  # a text would pass for its letters
+            results = cls(
                 **values
                 | {
                     "notes": tuple(values["notes"]),
@@ -234,8 +284,21 @@ class Results:
                     "steps": tuple(Step.from_dict(part) for part in values["steps"]),
                 }
             )
+            check_type(results, cls, "results")
+            return results
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"The results are damaged or of another version of this project ({type(error).__name__}:"
                 f" {error}); make them again with train.py --pair all."
             ) from error
+
+
+def read_results(folder: Path) -> Results:
+    """The results.json in a folder. Raises DataError where it is missing, damaged or foreign."""
+    try:
+        values = json.loads((folder / RESULTS_NAME).read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder} holds no {RESULTS_NAME} that can be read; name the folder that train.py --pair all wrote."
+        ) from error
+    return Results.from_dict(values)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from covid_mm.config import CLASS_TITLES, CLASSES, DEFAULT_PAIR, MODALITY_TITLES, PAIRS, RESEARCH_USE, TableI
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    DEFAULT_PAIR,
+    MODALITY_TITLES,
+    PAIRS,
+    RESEARCH_USE,
+    SplitProtocol,
+    TableI,
+)
 from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.paper_table import find_paper_row
-from covid_mm.evaluation.results import POSSIBILITY_TITLES, NetworkResult, Results
+from covid_mm.evaluation.results import (
+    POSSIBILITY_TITLES,
+    InferenceCost,
+    NetworkResult,
+    Results,
+    TrainingCost,
+)
 from covid_mm.evaluation.tables import format_estimate, format_proportion, format_table, metrics_table
 
-PROTOCOL_TITLES = {"paper": "paper's random split", "grouped": "grouped split"}
+PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}
 LIMITS = (
     "X-ray positives are CoronaHack's pneumonia films, mostly bacterial and viral pneumonia of children; 51 of"
     " its 3,937 are COVID-19. The paper calls them COVID-19, and its protocol is what is reproduced.",
@@ -119,7 +134,7 @@ def _errors_allowed(paper: ConfusionMatrix, total: int) -> int:
     return round((paper.total - paper.correct) / paper.total * total)
 
 
-def _render_protocol(results: Results, protocol: str) -> list[str]:
+def _render_protocol(results: Results, protocol: SplitProtocol) -> list[str]:
     networks = [network for network in results.networks if network.protocol == protocol]
     pairs = [network for network in networks if network.is_concatenated]
     verdicts = [compare_with_singles(results, network) for network in pairs]
@@ -321,9 +336,9 @@ def _costs(results: Results) -> list[str]:
     ]
 
 
-def _compare_pairs(training: dict[str, dict[str, float]], inference: dict[str, dict[str, float]]) -> str:
+def _compare_pairs(training: dict[str, TrainingCost], inference: dict[str, InferenceCost]) -> str:
     ours, other = DEFAULT_PAIR, "resnet50-vgg16"
-    if not all(pair in costs for pair in (ours, other) for costs in (training, inference)):
+    if not {ours, other} <= training.keys() & inference.keys():
         return ""
     trained = training[other]["pair_seconds"] / max(training[ours]["pair_seconds"], 1e-9)
     answered = inference[other]["pair_ms"] / max(inference[ours]["pair_ms"], 1e-9)

@@ -66,9 +66,17 @@ def open_page(browser, server) -> Iterator[Callable[..., object]]:
     """`open_page(width=390, dark=True)` gives a fresh visitor's page; it fails on script errors."""
     contexts, errors, foreign = [], [], []
 
-    def opener(*, width: int = 1280, height: int = 900, dark: bool = False, at: LiveServer = server):
+    def opener(
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        at: LiveServer = server,
+        locale: str = "en-US",
+    ):
         scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        size = {"width": width, "height": height}
+        context = browser.new_context(viewport=size, color_scheme=scheme, locale=locale)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)

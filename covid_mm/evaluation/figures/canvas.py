@@ -20,9 +20,10 @@ FONT_SIZE = 11.0  # points; a page shows a figure at about its own width
 DPI = 110
 _STYLE: Any = {
     "font.size": FONT_SIZE,
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so that labels have one width everywhere
+    # the first ships with matplotlib; where an SVG's reader has none of it, any sans-serif is narrower
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "svg.hashsalt": "covid_mm",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # labels stay text: found by a search, read out, selected
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": FONT_SIZE,
