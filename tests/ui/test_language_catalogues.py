@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import types
 from collections.abc import Iterator
@@ -19,7 +20,17 @@ from covid_mm.imaging import read_grey
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
 from covid_mm.serving.prediction import BranchAnswer, Notice, Prediction
-from covid_mm.ui import batch_tab, batch_view, heatmaps, model_tab, notices, page, report_images, slot
+from covid_mm.ui import (
+    batch_tab,
+    batch_view,
+    heatmaps,
+    model_tab,
+    nine_networks,
+    notices,
+    page,
+    report_images,
+    slot,
+)
 from covid_mm.ui.analysis import SLOT_TITLES, Analysis, analyse_study, explain_error
 from covid_mm.ui.batch_files import BatchLimits
 from covid_mm.ui.examples import Example
@@ -29,6 +40,7 @@ from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.static import read_asset
 
 PACKAGE = Path(page.__file__).parents[1]
+ROOT = PACKAGE.parent
 LANGUAGES = [texts for code, texts in find_languages().items() if code != "en"]
 BY_CODE = pytest.mark.parametrize("texts", LANGUAGES, ids=lambda texts: texts.language)
 TABLES = [  # whose entries are looked up by name
@@ -41,29 +53,22 @@ TABLES = [  # whose entries are looked up by name
     model_tab.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
     model_tab.SPLITS,
+    nine_networks.PROTOCOLS,
     notices.NOTICES,
     notices.SHORT_NOTICES,
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
 ]
-LISTS = [
-    batch_view.PAIRING_HEAD,
-    batch_view.RESULT_HEAD,
-    ("One axial slice, lung window", "Frontal film", "Reasons", "Notices", "Threshold", "Software"),
-    ("Temperature", "Expected calibration error", "Brier score", "SHA-256", "SHA-256 of the weights"),
-    (
-        "truly {label}",
-        "called {label}",
-        "{done} of {total} studies answered",
-        "{done} of {total} study answered",
-    ),
-    ("Only the {used} was given; there is no second image to compare it with.",),
-    tuple(
-        f"{{mark}} stands for {what} that this document cannot print."
-        for what in ("one character", "{count} characters")
-    ),
-]
+LISTS = [batch_view.PAIRING_HEAD, batch_view.RESULT_HEAD]
+CHOSEN = """
+One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Temperature|Brier score
+Expected calibration error|SHA-256|SHA-256 of the weights|truly {label}|called {label}|they are|in the slot for
+not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
+Only the {used} was given; there is no second image to compare it with.
+{mark} stands for one character that this document cannot print.
+{mark} stands for {count} characters that this document cannot print.
+"""  # picked or passed on by code, so that no lookup names them
 SPOKEN = [  # modules whose refusals a visitor can read
     *(
         f"imaging.{name}"
@@ -85,6 +90,7 @@ ERRORS = {"ImageError", "UsageError", "DataError"}
 def used_texts() -> set[str]:
     """All texts of the page's own that its modules look up."""
     found = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
+    found |= set(re.split(r"[|\n]", CHOSEN.strip()))
     for path in sorted((PACKAGE / "ui").glob("*.py")):
         module = importlib.import_module(f"covid_mm.ui.{path.stem}")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -361,6 +367,19 @@ def test_no_state_of_the_page_is_left_in_english(analyses, texts):
         said = Said(html)
         assert {text.strip() for text in [*said.texts, *said.named]} & english == set(), name
     assert "⟦" not in read_asset(f"texts.{texts.language}.json")
+
+
+@BY_CODE
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("checkpoints/*/meta.json")), ids=lambda path: path.parent.name
+)
+def test_no_sentence_of_a_published_card_is_left_in_english(texts, path):
+    meta, networks = json.loads(path.read_text(encoding="utf-8")), nine_networks.read_networks()
+    cards = [model_tab.render_model_card(meta, "1", each, networks) for each in (ENGLISH, texts)]
+    english, other = (Said(re.sub("(?s)<pre.*?</pre>", "", card)).texts for card in cards)
+    assert len(english) == len(other)
+    same = set(english) & set(other)
+    assert [text for text in same if len(re.findall(r"\b[a-z]{2,}\b", text)) > 3] == []
 
 
 def test_rows_and_pairs_that_cannot_be_answered_say_why_in_indonesian():
