@@ -40,7 +40,7 @@ from covid_mm.commands.results_folder import Outcome, collect_results, merge_res
 from covid_mm.config import IMAGE_SIZE, MODALITY_TITLES, Modality, NetworkConfig
 from covid_mm.datasets import find_class_folders, load_images
 from covid_mm.errors import CovidMMError, DataError
-from covid_mm.evaluation.results import NetworkResult, Results, Step
+from covid_mm.evaluation.results import RESULTS_NAME, NetworkResult, Results, Step, read_results
 from covid_mm.evaluation.results_tables import summarise_results
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.network import Network, check_image_size
@@ -107,6 +107,8 @@ def reproduce(work: Reproduction) -> Results:
     """Do what is missing, write the results folder, print the table. Raises what training raises."""
     started = time.monotonic()
     size = work.plans[0].network.image_size
+    if (work.output / RESULTS_NAME).exists():
+        read_results(work.output)  # what can't be joined at the end is said before hours of training
     work.folder.write_json(REPRODUCTION, {"command": work.command})
     steps: list[Step] = []
     with record_step(steps, "images read, split and decoded"):

@@ -183,7 +183,9 @@ def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Tex
 
 
 def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
-    return f"<p>{escape(texts.sentence(comparison['text']))}</p>{_render_metrics(comparison['metrics'], texts)}"
+    return (
+        f"<p>{escape(texts.sentence(comparison['text']))}</p>{_render_metrics(comparison['metrics'], texts)}"
+    )
 
 
 def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:

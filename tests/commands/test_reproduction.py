@@ -230,3 +230,13 @@ def test_contradictions_are_one_sentence(train, phantoms, tmp_path):
         assert done.code == 2, words
         assert done.err.count("error: ") == 1
         assert "Traceback" not in done.err
+
+
+def test_a_damaged_results_folder_is_told_before_training(train, phantoms, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "results.json").write_text("{")
+    done = train(*command(phantoms, tmp_path))
+    assert done.code == 2
+    assert "holds no results.json that can be read" in done.err
+    assert not (tmp_path / "runs").exists()
+    assert (tmp_path / "results" / "results.json").read_text() == "{"
