@@ -46,7 +46,7 @@ def check_type(value: Any, expected: Any, place: str) -> None:
                 check_type(value[name], part, f"{place}.{name}")
     elif dataclasses.is_dataclass(expected):
         _require(isinstance(value, typing.cast(type, expected)), value, "an object", place)
-        hints = _read_hints(expected)
+        hints = _read_hints(typing.cast(Any, expected))
         for field in dataclasses.fields(expected):
             check_type(getattr(value, field.name), hints[field.name], f"{place}.{field.name}")
     else:
