@@ -19,6 +19,7 @@ from covid_mm.evaluation.results import Costs, InferenceCost, NetworkResult, Tra
 from covid_mm.models.network import build_network
 from covid_mm.training.run import RunFolder
 
+FEATURE_TIMES = "features.json"  # {backbone: {side of the split: seconds}}
 ROUNDS = 15  # timed rounds, the networks of a pair taking turns in each
 
 
@@ -29,8 +30,7 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
     compiled forward pass of one study on this machine, the median of ROUNDS; weights do not
     matter to it, so random ones are timed. Kept in the run folder.
     """
-    place = folder.path / "features.json"
-    features = folder.read_json(place.name) if place.exists() else {}
+    features = folder.read_json(FEATURE_TIMES) if (folder.path / FEATURE_TIMES).exists() else {}
     training: list[TrainingCost] = []
     inference: list[InferenceCost] = []
     kept = folder.read_json("inference.json") if (folder.path / "inference.json").exists() else {}
@@ -39,7 +39,7 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
         if not config.is_concatenated:
             continue
         singles = [NetworkConfig((branch,), image_size=image_size) for branch in config.branches]
-        shared = sum(features.get(backbone, 0.0) for _, backbone in config.branches)
+        shared = sum(sum(features.get(backbone, {}).values()) for _, backbone in config.branches)
         fits = sum(results[single.name].seconds for single in singles)
         training.append(
             {

@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 from covid_mm.commands import shorten_command
-from covid_mm.commands.costs import measure_costs
+from covid_mm.commands.costs import FEATURE_TIMES, measure_costs
 from covid_mm.commands.fitting import cut_branch, fit_heads, prepare_network
 from covid_mm.commands.materials import Materials, gather_materials
 from covid_mm.commands.outcome import External, measure_network
@@ -221,18 +221,27 @@ def compute_cached(
     """Both sides' outputs of a frozen part, from the shared cache where another network left them."""
     backbone = dict(plan.network.branches)[modality]
     cache = work.folder.path / "features"
-    before = set(cache.glob("*.npy"))
-    began = time.monotonic()
-    for samples, views in ((materials.training, plan.training.views), (materials.validation, 1)):
+    sides = {"train": (materials.training, plan.training.views), "validation": (materials.validation, 1)}
+    total, reused = 0.0, True
+    for side, (samples, views) in sides.items():
+        before = set(cache.glob("*.npy"))
+        began = time.monotonic()
         cut_branch(network, modality, samples[modality], plan.training, cache, views=views)
-    seconds = time.monotonic() - began
-    reused = set(cache.glob("*.npy")) == before
-    if not reused:
-        place = work.folder.path / "features.json"
-        known = work.folder.read_json(place.name) if place.exists() else {}
-        work.folder.write_json(place.name, known | {backbone: round(seconds, 1)})
+        seconds = time.monotonic() - began
+        total += seconds
+        if set(cache.glob("*.npy")) != before:
+            reused = False
+            note_seconds(
+                work.folder, backbone, side, seconds
+            )  # at once: a kill before the other side loses none
     name = f"{find_backbone(backbone).title} features"
-    return Step(name, round(seconds, 1), reused, plan.network.name, plan.data.split)
+    return Step(name, round(total, 1), reused, plan.network.name, plan.data.split)
+
+
+def note_seconds(folder: RunFolder, backbone: str, side: str, seconds: float) -> None:
+    """Keep how long one side's features took, in place of what was kept for it."""
+    known = folder.read_json(FEATURE_TIMES) if (folder.path / FEATURE_TIMES).exists() else {}
+    folder.write_json(FEATURE_TIMES, known | {backbone: known.get(backbone, {}) | {side: round(seconds, 1)}})
 
 
 @contextlib.contextmanager

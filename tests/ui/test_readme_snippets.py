@@ -69,7 +69,7 @@ def test_report(server: LiveServer, folder):
 def test_batch(server: LiveServer, folder):
     first, second, left_out = run_snippet("/batch", folder, server.url).splitlines()[-3:]
     assert first.split() == ["first", "covid19_pneumonia"]
-    assert second.startswith("second Chest X-ray:")  # its reason
+    assert second.startswith("second X-ray:")  # its reason
     assert "notes.txt" in left_out
 
 
