@@ -79,7 +79,7 @@ def open_page(browser, server) -> Iterator[Callable[..., object]]:
         context = browser.new_context(viewport=size, color_scheme=scheme, locale=locale)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)  # a busy machine draws slowly; a test that passes waits no longer
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "request",
