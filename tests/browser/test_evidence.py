@@ -85,8 +85,14 @@ def test_a_slow_method_shows_progress_and_can_be_cancelled(answered):
     page.select_option(".mm-heat-method", "score_cam")
     page.wait_for_function(r"/[1-9]\d* %/.test(document.querySelector('.mm-heat-status').textContent)")
     assert page.get_attribute(".mm-views", "aria-busy") == "true"
+    page.evaluate("""() => {
+      const refused = window.covidMM.refused;
+      window.refusals = 0;
+      window.covidMM.refused = (name) => { refused(name); window.refusals += 1; };
+    }""")
     page.click(".mm-heat-cancel")
     page.wait_for_selector(".mm-heat-cancel", state="hidden")
+    page.wait_for_function("window.refusals >= 2")  # Gradio calls a cancelled event failed, twice
     assert page.input_value(".mm-heat-method") == "grad_cam"  # what is shown, not what was wished for
     assert page.inner_text(".mm-heat-status") == ""
     assert heatmaps(page) == before

@@ -7,7 +7,7 @@
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
-  let cancelled = false; // Gradio may call what was cancelled a failure, sooner or later
+  let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 
   const choice = () => ({
     method: find(".mm-heat-method")?.value,
@@ -76,16 +76,14 @@
     }
   };
   function cancel() {
-    cancelled = working;
+    cancelled = true;
+    setTimeout(() => (cancelled = false), 3000);
     restore();
     settle();
     document.querySelector("#mm-stop-explain")?.click();
   }
   page.refused = (name) => {
-    if (name === "explain" && cancelled) {
-      cancelled = false;
-      return;
-    }
+    if (name === "explain" && (cancelled || !working)) return;
     const text = document.querySelector("#mm-result .mm-unanswered-note")?.textContent ?? "";
     if (name === "report") say(".mm-report-status", text);
     else {
