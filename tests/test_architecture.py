@@ -171,3 +171,9 @@ def project_files() -> list[Path]:
 def test_checkpoints_are_small_enough_for_git(folder):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MAX_CHECKPOINT_BYTES
+
+
+def test_no_two_test_modules_share_a_name():
+    """Pytest collects modules by their bare names: two of one name stop the whole run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
