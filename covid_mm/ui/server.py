@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from covid_mm.ui.fixed_texts import FixedTexts  # with Gradio, which is not imported before it is time
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a study begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 STYLES = ("page", "evidence", "model", "batch")
 SCRIPTS = ("page", "evidence")  # each a function, called once when the page opens
@@ -63,9 +65,10 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
                 " again, else choose another address with --host and --port."
             ) from error
         print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
-        loader = networks.choose()  # only now, so that neither delays the page
-        shelf.start()
         try:
+            time.sleep(HEAD_START)
+            loader = networks.choose()
+            shelf.start()
             loader.wait()
             loader.get()
             threading.Event().wait()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,13 @@ class StublessMeta(ComponentMeta):
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
+@cache
+def _describe_upload(model: Any) -> dict[str, Any]:
+    """The schema of what a client sends; Gradio asks for it dozens of times before the page opens."""
+    schema: dict[str, Any] = model.model_json_schema()
+    return schema
+
+
 class UploadSlot(gr.HTML, metaclass=StublessMeta):
     """What all slots for files have in common: they take uploads, never links, and are never filled."""
 
@@ -55,8 +64,7 @@ class UploadSlot(gr.HTML, metaclass=StublessMeta):
 
     def api_info(self) -> dict[str, Any]:
         """What a client sends: a file, or several."""
-        schema: dict[str, Any] = self.data_model.model_json_schema()
-        return schema
+        return deepcopy(_describe_upload(self.data_model))
 
     def example_payload(self) -> Any:
         """No example: a link to one would need the network."""

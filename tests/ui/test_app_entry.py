@@ -96,3 +96,16 @@ def test_importing_the_server_loads_no_gradio():
     code = "import sys, covid_mm.ui.server; print([m for m in ('gradio', 'keras') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_network_is_not_imported_before_the_page_is_served():
+    """TensorFlow's import takes longer than the page's own start."""
+    program = (
+        "import sys, app\n"
+        "app.serve = lambda settings, loads: print('tensorflow' in sys.modules, list(loads)) or 0\n"
+        "sys.exit(app.main([]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "False ['densenet121-mobilenet']", done.stderr
