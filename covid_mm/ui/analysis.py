@@ -18,7 +18,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
 from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.loading import StudyPredictor
+from covid_mm.ui.loading import NetworkShelf, StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.series_upload import SlotUpload, list_paths, read_slot
 from covid_mm.ui.slices import SliceChoice, choose_options
@@ -95,6 +95,25 @@ def analyse_study(
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
     return Analysis(prediction, views, thresholds, kind, predictor.meta)
+
+
+def analyse_in_turn(
+    networks: NetworkShelf,
+    network: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    limits: ImageLimits,
+    slices: Mapping[str, SliceChoice] | None = None,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
+) -> Analysis:
+    """As analyse_study, by a network of the shelf, as soon as it is loaded and free.
+
+    network: a checkpoint's name, None for the default. Raises RuntimeError too, where it can't be loaded.
+    """
+    predictor = networks.choose(network).get()
+    with networks.turns.take():
+        return analyse_study(predictor, ct, xray, limits, slices, choice, **watch)
 
 
 def read_study(

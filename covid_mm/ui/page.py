@@ -18,7 +18,7 @@ from covid_mm.errors import CovidMMError
 from covid_mm.imaging import is_dicom
 from covid_mm.ui.analysis import (
     SLOT_TITLES,
-    analyse_study,
+    analyse_in_turn,
     delete_uploads,
     describe_prediction,
     explain_error,
@@ -197,9 +197,7 @@ def answer_page(
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
         choices = read_choices(slices)
-        predictor = networks.choose(network).get()
-        with networks.turns.take():
-            analysis = analyse_study(predictor, ct, xray, limits, choices)
+        analysis = analyse_in_turn(networks, network, ct, xray, limits, choices)
         return render_analysis(analysis, texts)
     except Exception as error:
         return render_error(explain_error(error, texts), texts)
@@ -229,10 +227,7 @@ def answer_api(
         gr.Error: with the same sentence that the page would show.
     """
     try:
-        predictor = networks.choose().get()
-        with networks.turns.take():
-            analysis = analyse_study(predictor, ct, xray, limits)
-        return describe_prediction(analysis.prediction)
+        return describe_prediction(analyse_in_turn(networks, None, ct, xray, limits).prediction)
     except Exception as error:
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:

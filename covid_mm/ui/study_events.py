@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,7 @@ from covid_mm.errors import Cancelled, UsageError
 from covid_mm.ui.analysis import (
     SLOT_TITLES,
     Analysis,
-    analyse_study,
+    analyse_in_turn,
     delete_uploads,
     explain_error,
     read_pixels,
@@ -75,14 +76,9 @@ def explain_page(
     """
     try:
         choice, chosen = read_choice(wanted), read_choices(slices)
-        predictor = networks.choose(network).get()
         work = Work()
-
-        def analyse(**watch: Any) -> Analysis:
-            with networks.turns.take():  # held by the working thread, for a reader may leave at any yield
-                return analyse_study(predictor, ct, xray, limits, chosen, choice, **watch)
-
-        for share in work.run(analyse):
+        # the turn is the working thread's, for a reader may leave at any yield
+        for share in work.run(partial(analyse_in_turn, networks, network, ct, xray, limits, chosen, choice)):
             yield {"progress": round(share, 3)}
         analysis: Analysis = work.result
         if not analysis.prediction.heatmaps:
@@ -121,9 +117,7 @@ def download_page(
         choice, chosen = read_choice(wanted), read_choices(slices)
         modality, opacity = _read_download(wanted)
         path = {"ct": ct, "xray": xray}[modality]
-        predictor = networks.choose(network).get()
-        with networks.turns.take():
-            analysis = analyse_study(predictor, ct, xray, limits, chosen, choice)
+        analysis = analyse_in_turn(networks, network, ct, xray, limits, chosen, choice)
         heatmap = analysis.prediction.heatmaps.get(modality)
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
@@ -153,10 +147,8 @@ def report_page(
         asked = wanted if isinstance(wanted, Mapping) else {}
         note = clean_note(str(asked.get("note") or ""))  # refused before the network is asked
         choice, chosen = read_choice(asked), read_choices(slices)
-        predictor = networks.choose(network).get()
-        with networks.turns.take():
-            analysis = analyse_study(predictor, ct, xray, limits, chosen, choice)
-        report = make_report(analysis, predictor.meta, date=datetime.now(UTC), note=note)
+        analysis = analyse_in_turn(networks, network, ct, xray, limits, chosen, choice)
+        report = make_report(analysis, analysis.meta, date=datetime.now(UTC), note=note)
         if asked.get("format") == "json":
             text = json.dumps(describe_report(report), indent=2, allow_nan=False)
             return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
@@ -177,10 +169,8 @@ def report_api(
     """
     try:
         cleaned = clean_note(note or "")
-        predictor = networks.choose().get()
-        with networks.turns.take():
-            analysis = analyse_study(predictor, ct, xray, limits)
-        report = make_report(analysis, predictor.meta, date=datetime.now(UTC), note=cleaned)
+        analysis = analyse_in_turn(networks, None, ct, xray, limits)
+        report = make_report(analysis, analysis.meta, date=datetime.now(UTC), note=cleaned)
         from covid_mm.ui.report_pdf import render_pdf
 
         return describe_report(report) | {"pdf": base64.b64encode(render_pdf(report)).decode()}
