@@ -136,6 +136,7 @@ def _render_answer(analysis: Analysis, texts: Texts) -> str:
     used = join_modalities(prediction.modalities, texts)
     alone = len(prediction.modalities) == 1
     source = texts("from the {used} alone" if alone else "from {used} together", used=used)
+    source = f' <span class="mm-source">{escape(source)}</span>' if prediction.probabilities else ""
     figures = "".join(
         f'<div class="mm-figure" data-class="{name}"><dt>{escape(texts(CLASS_TITLES[name]))}</dt>'
         f"<dd>{format_probability(prediction.probabilities[name], count_studies(prediction))}</dd></div>"
@@ -156,7 +157,7 @@ def _render_answer(analysis: Analysis, texts: Texts) -> str:
 <section class="mm-answer" data-label="{escape(prediction.label)}" aria-label="{texts("Answer")}">
   <div class="mm-answer-head">
     <div>
-      <p class="mm-kicker">{texts("Answer")} <span class="mm-source">{escape(source)}</span></p>
+      <p class="mm-kicker">{texts("Answer")}{source}</p>
       <h2 class="mm-label">{escape(texts(CLASS_TITLES[prediction.label]))}</h2>
       {_render_agreement(prediction, texts)}
     </div>
@@ -182,9 +183,11 @@ def _render_agreement(prediction: Prediction, texts: Texts) -> str:
 
 
 def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Texts) -> str:
-    """One bar a head on the same scale, each with its own threshold as a tick."""
+    """One bar a head on the same scale, each with its own threshold as a tick; none without an answer."""
+    if not prediction.probabilities:
+        return ""
     rows, ticks = [], {}
-    if prediction.probabilities and len(prediction.modalities) > 1:
+    if len(prediction.modalities) > 1:
         fused = BranchAnswer(prediction.label, prediction.probabilities)
         studies = count_studies(prediction)
         rows.append(_render_bar(texts("Together"), FUSED, fused, thresholds[FUSED], texts, studies))
@@ -194,8 +197,7 @@ def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Te
         if answer := prediction.branches.get(modality):
             studies = count_studies(prediction, modality)
             rows.append(_render_bar(name, modality, answer, thresholds[modality], texts, studies))
-            if POSITIVE_CLASS in answer.probabilities:
-                ticks[name] = format_threshold(thresholds[modality])
+            ticks[name] = format_threshold(thresholds[modality])
         else:
             rows.append(
                 _render_missing_bar(texts.title(MODALITY_TITLES[modality]), modality, texts("not given"))
@@ -204,21 +206,17 @@ def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Te
     where = values.pop() if len(values) == 1 else ", ".join(f"{v} ({name})" for name, v in ticks.items())
     title = texts("Calibrated probability of {label}", label=texts(CLASS_TITLES[POSITIVE_CLASS]))
     line = texts("Decision threshold: called positive from {where} on.", where=where)
-    mark = '<i aria-hidden="true"></i>'  # nothing was compared with a threshold in an undetermined study
-    threshold = f'<p class="mm-threshold">{mark}{escape(line)}</p>' if ticks else ""
     return f"""
 <div class="mm-bars">
   <p class="mm-bars-title">{escape(title)}</p>
   <dl>{"".join(rows)}</dl>
-  {threshold}
+  <p class="mm-threshold"><i aria-hidden="true"></i>{escape(line)}</p>
 </div>"""
 
 
 def _render_bar(
     name: str, key: str, answer: BranchAnswer, threshold: float, texts: Texts, studies: int | None = None
 ) -> str:
-    if POSITIVE_CLASS not in answer.probabilities:
-        return _render_missing_bar(name, key, texts("undetermined"))
     value = answer.probabilities[POSITIVE_CLASS]
     near = ""
     if abs(value - threshold) < NEAR_THRESHOLD:
