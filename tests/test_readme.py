@@ -82,6 +82,16 @@ def test_server_settings_are_those_of_the_table():
         assert str(getattr(options, flag[2:].replace("-", "_"))) == value
 
 
+def test_measured_shares_are_those_of_the_card_and_the_results():
+    """No figure outlives the network that it was measured on."""
+    section = README.split("## Results")[1].split("\n## ")[0]
+    shares = re.findall(r"\d+/\d+ = [\d.]+ %(?: \([\d.]+ to [\d.]+\))?", section)
+    assert len(shares) > 30
+    pages = ("checkpoints/densenet121-mobilenet/README.md", "results/README.md")
+    sources = "".join((ROOT / page).read_text() for page in pages)
+    assert [share for share in shares if share not in sources] == []
+
+
 @pytest.mark.parametrize("folder", ["covid_mm", "."])
 def test_the_map_names_every_room(folder):
     section = README.split("## Map")[1].split("\n## ")[0]
