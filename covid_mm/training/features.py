@@ -96,8 +96,8 @@ def _chunks(count: int) -> Iterator[slice]:
 
 def _fingerprint(trunk: keras.Model, images: GreyImages, settings: str) -> str:
     digest = hashlib.sha256(f"{settings} {images.shape}".encode())
-    for layer in trunk.layers:
-        digest.update(layer.name.encode())
+    for layer in trunk.layers:  # by kind: Keras numbers the layers it names itself through a whole process
+        digest.update(type(layer).__name__.encode())
     for weight in trunk.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     digest.update(np.ascontiguousarray(images).tobytes())

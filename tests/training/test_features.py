@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy_networks import grey_images, make_network
 
+from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
 from covid_mm.training.features import compute_features, to_network_input
 
@@ -87,3 +88,18 @@ def test_another_input_is_computed_anew(tmp_path: Path, passes):
     assert runs(images, fine_tune="last-block") == 0  # what feeds it doesn't
     network.model.get_layer("logits").bias.assign([1.0, 2.0])
     assert runs(images) == 0
+
+
+def test_networks_share_what_their_backbone_puts_out_whatever_keras_calls_its_layers(tmp_path: Path, passes):
+    """Keras counts the layers it names itself through a whole process."""
+    images, names = grey_images(4, SIZE), []
+    for _ in range(2):
+        picture = keras.Input((SIZE, SIZE, 3), name="ct")
+        padded = keras.layers.ZeroPadding2D()
+        kernel = keras.layers.Conv2D(2, 3, kernel_initializer="ones", name="ct_conv")
+        pooled = keras.layers.GlobalAveragePooling2D(name="ct_features")(kernel(padded(picture)))
+        names.append(padded.name)
+        network = Network(make_network(size=SIZE).config, keras.Model(picture, pooled))
+        compute_features(network, "ct", images, fine_tune="frozen", cache=tmp_path)
+    assert names[0] != names[1]
+    assert passes == [4]
