@@ -4,9 +4,10 @@
 
 Ours: each backbone's output is computed once a view and image, then the three heads are fitted
 and validated on it. Plain: `fit` through the frozen backbones, as many steps of as many images,
-without augmentation and without validation, which favours it. Both in this one process on the same
-images. Every plain epoch is the same work, so `--measured-epochs` of them are timed (after a first
-step that traces) and their mean is multiplied; ours always runs whole.
+without augmentation (so one view by default for ours) and without validation, which favours it.
+Both in this one process on the same images. Every plain epoch is the same work, so
+`--measured-epochs` of them are timed (after a first step that traces) and their mean is
+multiplied; ours always runs whole.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ if __name__ == "__main__":
     parser.add_argument("--pair", default="densenet121-mobilenet", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=100, help="an epoch; default: %(default)s")
-    parser.add_argument("--views", type=int, default=4, help="cached variants an image; default: %(default)s")
+    parser.add_argument("--views", type=int, default=1, help="cached variants an image; default: %(default)s")
     parser.add_argument(
         "--measured-epochs", type=int, default=1, help="of the plain way; default: %(default)s"
     )
