@@ -46,15 +46,16 @@ def compute_features(
     """The boundary's values for each view of each image: (views, n, ...) float32.
 
     View 0 is the image itself, the others are augmented copies of that strength seeded by (seed, view). With
-    `cache`, a folder, the array is kept there under a hash of the frozen weights, the images and
-    the views, and read back instead of computed.
+    `cache`, a folder, the array is kept there under a hash of the backbone, its frozen weights, the images
+    and the views, and read back instead of computed.
     """
     trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
     place = None
     if cache is not None:
         if views == 1:  # no augmentation, so neither its seed nor its strength matters
             seed, strength = 0, 0.0
-        key = _fingerprint(trunk, images, f"{fine_tune} {views} {seed} {strength}")
+        name = network.backbone(modality).name  # not its layers' names: Keras numbers some through a process
+        key = _fingerprint(trunk, images, f"{name} {fine_tune} {views} {seed} {strength}")
         place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
     shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
     if place is not None and (kept := _read_kept(place, shape)) is not None:
@@ -96,8 +97,6 @@ def _chunks(count: int) -> Iterator[slice]:
 
 def _fingerprint(trunk: keras.Model, images: GreyImages, settings: str) -> str:
     digest = hashlib.sha256(f"{settings} {images.shape}".encode())
-    for layer in trunk.layers:  # by kind: Keras numbers the layers it names itself through a whole process
-        digest.update(type(layer).__name__.encode())
     for weight in trunk.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     digest.update(np.ascontiguousarray(images).tobytes())
