@@ -81,7 +81,6 @@ class Report:
 
 def make_report(
     analysis: Analysis,
-    meta: Mapping[str, Any],
     *,
     date: datetime,
     note: str | None = "",
@@ -91,8 +90,8 @@ def make_report(
     """Gather what the report of one study says.
 
     Args:
-        analysis: the study's answer with its images and thresholds.
-        meta: the checkpoint's meta.json; what it lacks is reported as not measured.
+        analysis: the study's answer with its images and thresholds; what the meta.json in it lacks is
+            reported as not measured.
         date: when the report is made, with its time zone.
         note: free text of the user, at most NOTE_LENGTH characters and NOTE_LINES lines.
         method: name of the heatmaps' method; the analysis's own without it.
@@ -103,6 +102,7 @@ def make_report(
     """
     if date.tzinfo is None:
         raise UsageError("The report's date must have a time zone, but this one has none; give one in UTC.")
+    meta = analysis.meta
     measured = meta.get("metrics", {}).get("validation", {})
     return Report(
         analysis=analysis,

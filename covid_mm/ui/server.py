@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from covid_mm.ui.fixed_texts import FixedTexts  # with Gradio, which is not imported before it is time
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a study begins it too
+HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 STYLES = ("page", "evidence", "model", "batch")
 SCRIPTS = ("page", "evidence")  # each a function, called once when the page opens

@@ -148,7 +148,7 @@ def report_page(
         note = clean_note(str(asked.get("note") or ""))  # refused before the network is asked
         choice, chosen = read_choice(asked), read_choices(slices)
         analysis = analyse_in_turn(networks, network, ct, xray, limits, chosen, choice)
-        report = make_report(analysis, analysis.meta, date=datetime.now(UTC), note=note)
+        report = make_report(analysis, date=datetime.now(UTC), note=note)
         if asked.get("format") == "json":
             text = json.dumps(describe_report(report), indent=2, allow_nan=False)
             return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
@@ -170,7 +170,7 @@ def report_api(
     try:
         cleaned = clean_note(note or "")
         analysis = analyse_in_turn(networks, None, ct, xray, limits)
-        report = make_report(analysis, analysis.meta, date=datetime.now(UTC), note=cleaned)
+        report = make_report(analysis, date=datetime.now(UTC), note=cleaned)
         from covid_mm.ui.report_pdf import render_pdf
 
         return describe_report(report) | {"pdf": base64.b64encode(render_pdf(report)).decode()}

@@ -7,10 +7,12 @@ import dataclasses
 import json
 import tempfile
 import unicodedata
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from covid_mm.ui.pictures import OPACITY
 from covid_mm.ui.report import (
     NOTE_LENGTH,
     NOTE_LINES,
+    Report,
     clean_note,
     describe_report,
     find_versions,
@@ -90,8 +93,13 @@ def change(analysis: Analysis, **changes: object) -> Analysis:
     return dataclasses.replace(analysis, prediction=dataclasses.replace(analysis.prediction, **changes))
 
 
+def report_of(analysis: Analysis, meta: Mapping[str, Any] = META, **options) -> Report:
+    """The report of a study that a checkpoint with this meta.json answered."""
+    return make_report(dataclasses.replace(analysis, meta=meta), **options)
+
+
 def open_pdf(analysis: Analysis, note: str = "", **options) -> PdfReader:
-    return PdfReader(BytesIO(render_pdf(make_report(analysis, META, note=note, date=DATE, **options))))
+    return PdfReader(BytesIO(render_pdf(report_of(analysis, note=note, date=DATE, **options))))
 
 
 def read_text(reader: PdfReader) -> str:
@@ -181,7 +189,7 @@ def test_an_undetermined_study_has_reasons_and_no_probability(analyse, bright, d
     assert "%" not in text
     assert "Grad-CAM" not in text
     assert len(reader.pages[0].images) == 2  # the images are there, maps are not
-    found = describe_report(make_report(study, META, date=DATE))
+    found = describe_report(report_of(study, date=DATE))
     assert found["answered_by"] is None
     assert found["probabilities"] == {}
     assert found["agreement"]["code"] == "undetermined"
@@ -212,7 +220,7 @@ def test_the_method_is_named(agreeing):
     "meta", [{}, {"metrics": {"validation": {"fused": measure(198) | {"threshold": 0.4}}}}]
 )
 def test_what_was_not_measured_at_the_threshold_is_not_claimed(agreeing, meta):
-    report = make_report(agreeing, meta, date=DATE)
+    report = report_of(agreeing, meta, date=DATE)
     text = read_text(PdfReader(BytesIO(render_pdf(report))))
     assert "accuracy at this threshold was not measured" in text
     assert "/200" not in text
@@ -265,7 +273,7 @@ def test_a_page_that_is_too_full_is_drawn_smaller(agreeing):
 )
 def test_a_longer_note_is_refused_in_one_sentence(agreeing, note, words):
     with pytest.raises(UsageError, match=words):
-        make_report(agreeing, META, note=note, date=DATE)
+        report_of(agreeing, note=note, date=DATE)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +297,7 @@ def test_markup_in_the_note_brings_no_link(agreeing):
 
 
 def test_what_cannot_be_printed_is_shown_and_said(agreeing):
-    report = make_report(agreeing, META, note="ok 👍🏽, 肺炎, \x00 \x1b[31m, سلام, \ud800 end", date=DATE)
+    report = report_of(agreeing, note="ok 👍🏽, 肺炎, \x00 \x1b[31m, سلام, \ud800 end", date=DATE)
     text = read_text(PdfReader(BytesIO(render_pdf(report))))
     assert f"ok {MISSING * 2}, {MISSING * 2}, " in text
     assert f"{MISSING} stands for 8 characters that this document cannot print." in text
@@ -308,7 +316,7 @@ def test_the_note_is_cleaned():
 
 def test_no_file_name_and_nothing_of_the_server(analyse, bright, dark):
     study = analyse(bright, dark)
-    report = make_report(study, META, date=DATE)
+    report = report_of(study, date=DATE)
     data = render_pdf(report)
     reader = PdfReader(BytesIO(data))
     whole = b"".join(
@@ -349,7 +357,7 @@ def test_fonts_are_embedded(agreeing):
 
 
 def test_the_same_report_is_the_same_file(agreeing):
-    report = make_report(agreeing, META, note="Zażółć", date=DATE)
+    report = report_of(agreeing, note="Zażółć", date=DATE)
     first = render_pdf(report)
     assert render_pdf(report) == first
     later = dataclasses.replace(report, date=DATE + timedelta(seconds=1))
@@ -357,14 +365,14 @@ def test_the_same_report_is_the_same_file(agreeing):
 
 
 def test_reports_made_at_once_do_not_mix(agreeing):
-    reports = [make_report(agreeing, META, note=f"Note {chr(0x100 + n)}{n}", date=DATE) for n in range(4)]
+    reports = [report_of(agreeing, note=f"Note {chr(0x100 + n)}{n}", date=DATE) for n in range(4)]
     alone = [render_pdf(report) for report in reports]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(render_pdf, reports)) == alone
 
 
 def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
-    report = make_report(agreeing, META, note="Fever", date=DATE)
+    report = report_of(agreeing, note="Fever", date=DATE)
     found = describe_report(report)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     answer = describe_prediction(agreeing.prediction)
@@ -400,9 +408,9 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
 
 def test_the_date_is_told_in_utc_and_needs_its_zone(agreeing):
     jakarta = datetime(2026, 3, 4, 12, 6, 7, 999, tzinfo=timezone(timedelta(hours=7)))
-    assert describe_report(make_report(agreeing, META, date=jakarta))["date"] == "2026-03-04T05:06:07Z"
+    assert describe_report(report_of(agreeing, date=jakarta))["date"] == "2026-03-04T05:06:07Z"
     with pytest.raises(UsageError, match="time zone"):
-        make_report(agreeing, META, date=datetime(2026, 3, 4))
+        report_of(agreeing, date=datetime(2026, 3, 4))
 
 
 def test_both_alone_may_differ_from_both_together(agreeing):
