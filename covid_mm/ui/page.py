@@ -145,7 +145,7 @@ def build_page(
             slots,
             result,
             js="() => window.covidMM.clear()",
-            concurrency_limit=None,
+            queue=False,
             **private,
         )
         cleared.then(None, js="() => window.covidMM.finished()", **private)
@@ -158,8 +158,10 @@ def build_page(
             **private,
         )
         chooser.change(None, js="() => window.covidMM.replaced()", **private)
+        # Not through the queue: Gradio ends a visitor's stream with its last event, and one that joins in that very
+        # moment is never heard of again. So nothing but the network's state travels there while the page opens.
         drawn = in_request_language(show_examples, shelf)
-        page.load(drawn, None, examples, concurrency_limit=None, **private)
+        page.load(drawn, None, examples, queue=False, **private)
 
         # The API's own event, on a button that nobody can see or press.
         answer = gr.JSON(visible=False, label="answer")

@@ -80,6 +80,8 @@ def open_page(browser, server) -> Iterator[Callable[..., object]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)  # a busy machine draws slowly; a test that passes waits no longer
+        # From the start: where a test begins to listen only as it presses, the browser's own dialog may open first.
+        page.on("filechooser", lambda chooser: None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "request",

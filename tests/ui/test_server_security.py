@@ -213,7 +213,7 @@ def test_answers_of_simultaneous_visitors_never_mix(server: LiveServer):
 def test_clearing_deletes_the_uploads(server: LiveServer, visitor: Visitor, dark):
     files = [visitor.upload(dark) for _ in range(2)]
     assert all(Path(file["path"]).exists() for file in files)
-    panel = visitor.ask("mm-clear", files)["output"]["data"][0]
+    panel = visitor.call("mm-clear", files)[0]
     assert "No study analysed yet" in panel
     assert not any(Path(file["path"]).exists() for file in files)
     assert "no longer kept" in visitor.ask("mm-analyse", [files[0], None, None, None])["output"]["data"][0]
