@@ -70,13 +70,12 @@ def fit_heads(
     folder: RunFolder,
     network: Network,
     materials: Materials,
-    cache: Path | None = None,
+    cache: Path,
 ) -> dict[str, FitResult]:
     """Fit the network, then each branch's own head on the features that came of it.
 
     cache: where features are kept; networks that share a backbone share them there.
     """
-    cache = cache or folder.path / "features"
     fits = {FUSED: fit_part(plan, folder, network, materials, cache, head=FUSED)}
     if network.config.is_concatenated:
         for modality in network.config.modalities:

@@ -50,11 +50,16 @@ def publish(
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
     place: Path,
+    cache: Path | None = None,
 ) -> None:
-    """Measure the network as it will be stored, and publish it at `place`."""
+    """Measure the network as it will be stored, and publish it at `place`.
+
+    cache: where the fitting kept its features, so that the unrounded network need not run again.
+    """
     print("measuring on the validation images", flush=True)
     seed = plan.training.seed
-    before = answer_heads(network, materials.validation, seed=seed)
+    unrounded = compute_pooled(network, materials.validation, cache)
+    before = answer_heads(network, materials.validation, seed=seed, features=unrounded)
     served = store_and_read_back(network)
     features = compute_pooled(served, materials.validation)
     outputs = answer_heads(served, materials.validation, seed=seed, features=features)

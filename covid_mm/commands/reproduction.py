@@ -197,7 +197,8 @@ def train_network(
     if config.is_concatenated and work.checkpoints is not None:
         with record_step(steps, "checkpoint published", plan):
             place = work.checkpoints / config.name
-            publish(plan, part, network, materials.choose(config.modalities), initial, fits, place)
+            own = materials.choose(config.modalities)
+            publish(plan, part, network, own, initial, fits, place, cache)
     notes = [
         f"{config.name}: its {MODALITY_TITLES[modality]} weights had seen another division of these images, so"
         " some of its validation images were training images before; its figures are flattered."

@@ -109,14 +109,15 @@ def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
         print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
         for modality, weights in initial.items():
             print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
-        fits = fit_heads(plan, folder, network, materials)
+        cache = folder.path / "features"
+        fits = fit_heads(plan, folder, network, materials, cache)
         if place is None:
             print(
                 f"done; the best weights are in {folder.path} (published are networks of"
                 f" {IMAGE_SIZE}-pixel images only)"
             )
         else:
-            publish(plan, folder, network, materials, initial, fits, place)
+            publish(plan, folder, network, materials, initial, fits, place, cache)
 
 
 def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
