@@ -181,7 +181,7 @@ def build_batch_tab(
         js="() => window.covidMM.batch.ask()",
         concurrency_limit=4,
         **private,
-    ).failure(None, js="() => window.covidMM.batch.failed()", **private)
+    ).failure(None, js="() => window.covidMM.batch.failed('pairing')", **private)
     running = run.click(
         in_request_language(run_page, networks, *context),
         [files, unsent, chooser],
@@ -193,7 +193,7 @@ def build_batch_tab(
         **private,
     )
     running.then(None, js="() => window.covidMM.batch.ended()", **private)
-    running.failure(None, js="() => window.covidMM.batch.failed()", **private)
+    running.failure(None, js="() => window.covidMM.batch.failed('running')", **private)
     cancel.click(None, js="() => window.covidMM.batch.cancelled()", cancels=[running], **private)
     gr.Button("Delete", elem_id="mm-batch-delete", elem_classes="mm-hidden").click(
         delete_page, files, None, js="() => window.covidMM.batch.leave()", concurrency_limit=None, **private

@@ -11,6 +11,7 @@ const empty = body.innerHTML;
 let shown = null; // rows in the table; null before a run's first object
 let csv = "";
 let order = null; // {column, down}
+let stopping = false; // by the visitor: Gradio may call that a failure, before or after its own event
 let told = 0; // tenths of the run that a screen reader was told of
 
 batch.message = (text = "", announce = true) => {
@@ -22,6 +23,7 @@ batch.begin = () => {
   shown = order = null;
   csv = "";
   told = 0;
+  stopping = false;
   batch.message(texts.starting);
 };
 batch.reset = () => {
@@ -39,8 +41,9 @@ batch.cancelled = () => {
   batch.close();
   batch.message(fill(shown ? texts.cancelled : texts.cancelled_early));
 };
-batch.failed = () => {
-  if (batch.phase === "empty") return;
+// phase: in which this failure matters; what failed may be long over.
+batch.failed = (phase) => {
+  if (batch.phase !== phase || stopping) return;
   batch.close();
   batch.message(texts.busy);
 };
@@ -123,4 +126,11 @@ element.addEventListener("click", (event) => {
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
 });
+document.addEventListener(
+  "click",
+  (event) => {
+    if (batch.phase === "running" && event.target.closest?.("#mm-batch-cancel")) stopping = true;
+  },
+  true, // before Gradio's own listener
+);
 watch("value", () => show(props.value));
