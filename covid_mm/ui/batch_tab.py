@@ -196,7 +196,13 @@ def build_batch_tab(
     running.failure(None, js="() => window.covidMM.batch.failed('running')", **private)
     cancel.click(None, js="() => window.covidMM.batch.cancelled()", cancels=[running], **private)
     gr.Button("Delete", elem_id="mm-batch-delete", elem_classes="mm-hidden").click(
-        delete_page, files, None, js="() => window.covidMM.batch.leave()", concurrency_limit=None, **private
+        delete_page,
+        files,
+        None,
+        js="() => window.covidMM.batch.leave()",
+        trigger_mode="multiple",  # one set's files after another's, none forgotten
+        concurrency_limit=None,
+        **private,
     )
     clear.click(None, js="() => window.covidMM.batch.clear()", cancels=[running], **private)
 

@@ -37,7 +37,7 @@ from covid_mm.ui.series_upload import SlotUpload, list_paths, read_files, stack_
 from covid_mm.ui.slices import SliceChoice, preview_stack, read_choices
 from covid_mm.ui.slot import ImageSlot
 from covid_mm.ui.static import read_asset
-from covid_mm.ui.study_events import StudyEvents, report_api
+from covid_mm.ui.study_events import StudyEvents, keep_turn, report_api
 
 TITLE = "Chest CT + X-ray"
 PURPOSE = (
@@ -115,12 +115,14 @@ def build_page(
         note = gr.Textbox("", visible=False, label="note")  # a value makes it optional to API clients
         slices = gr.JSON(visible=False)  # filled by the browser: which slice and window of DICOM files
         study = [*slots, chooser, slices]
+        # `always_last`: a press while the same event is under way comes after it; by default it would be lost.
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
             in_request_language(answer_page, networks, limits),
             study,
             result,
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
+            trigger_mode="always_last",
             concurrency_id=NETWORK,
             concurrency_limit=1,
             **private,
@@ -134,6 +136,7 @@ def build_page(
                 [slot, slices],
                 shown,
                 js=f"() => window.covidMM.slots.{modality}.ask()",
+                trigger_mode="always_last",
                 concurrency_limit=4,
                 **private,
             )
@@ -154,6 +157,7 @@ def build_page(
             in_request_language(watch_network, networks),
             chooser,
             [status, card],
+            trigger_mode="always_last",
             concurrency_limit=None,
             **private,
         )
@@ -208,16 +212,20 @@ def answer_page(
 def preview_slot(
     limits: ImageLimits, modality: str, upload: SlotUpload, slices: Any, texts: Texts = ENGLISH
 ) -> dict[str, Any]:
-    """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either."""
+    """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either.
+
+    `turn` comes back as it was sent, so that the slot knows which of its files this is of.
+    """
+    turn = keep_turn(slices)
     try:
         title = SLOT_TITLES[modality]
         contents = read_files(list_paths(upload), title, limits)
         choice = read_choices(slices).get(modality, SliceChoice())
         if len(contents) < 2 and not (contents and is_dicom(contents[0])):
             return {}
-        return preview_stack(stack_files(contents, title, limits)[0], choice)
+        return preview_stack(stack_files(contents, title, limits)[0], choice) | turn
     except Exception as error:
-        return {"error": explain_error(error, texts)}
+        return {"error": explain_error(error, texts)} | turn
 
 
 def answer_api(

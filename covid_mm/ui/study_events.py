@@ -72,22 +72,24 @@ def explain_page(
 ) -> Iterator[dict[str, Any]]:
     """The chosen heatmaps for the page: signs of life, then `maps` by modality, or an error.
 
-    Stopped where the visitor cancels or leaves.
+    Stopped where the visitor cancels or leaves. wanted: `method`, `layer` and `target`, and `turn`, which comes
+    back with each object, so that the page knows an answer from one that it no longer waits for.
     """
+    turn = keep_turn(wanted)
     try:
         choice, chosen = read_choice(wanted), read_choices(slices)
         work = Work()
         # the turn is the working thread's, for a reader may leave at any yield
         for share in work.run(partial(analyse_in_turn, networks, network, ct, xray, limits, chosen, choice)):
-            yield {"progress": round(share, 3)}
+            yield {"progress": round(share, 3)} | turn
         analysis: Analysis = work.result
         if not analysis.prediction.heatmaps:
             raise UsageError(NO_ANSWER)
-        yield {"maps": describe_maps(analysis, texts)}
+        yield {"maps": describe_maps(analysis, texts)} | turn
     except Cancelled:
-        yield {"cancelled": True}
+        yield {"cancelled": True} | turn
     except Exception as error:
-        yield {"error": explain_error(error, texts)}
+        yield {"error": explain_error(error, texts)} | turn
 
 
 def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[str, str | None]]:
@@ -178,6 +180,12 @@ def report_api(
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:
         delete_uploads(ct, xray)
+
+
+def keep_turn(asked: Any) -> dict[str, int]:
+    """`turn`, the page's own count of what it asked, to be given back with the answer; `{}` where it sent none."""
+    turn = asked.get("turn") if isinstance(asked, Mapping) else None
+    return {"turn": turn} if isinstance(turn, int) else {}
 
 
 def to_data_url(data: bytes, kind: str) -> str:

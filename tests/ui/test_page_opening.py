@@ -17,6 +17,12 @@ def test_one_event_at_most_waits_for_the_stream(server: LiveServer):
     assert [event["queue"] for event in opening].count(False) == 1
 
 
+def test_another_network_chosen_meanwhile_is_not_forgotten(server: LiveServer):
+    """Its state is asked for while that of the first is awaited; Gradio's default would drop the second."""
+    waiting = next(event for event in find_opening(Visitor(server.url)) if event["queue"] is not False)
+    assert waiting["trigger_mode"] == "always_last"
+
+
 def test_the_examples_come_without_the_stream(server: LiveServer):
     visitor = Visitor(server.url)
     number = next(event["id"] for event in find_opening(visitor) if event["queue"] is False)

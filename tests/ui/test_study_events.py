@@ -159,3 +159,10 @@ def test_an_unexpected_error_leaks_no_path(networks, study, tmp_path):
     assert SECRET not in str(caught.value)
     assert not (tmp_path / "ct").exists()  # deleted whatever the answer
     assert is_free(networks)
+
+
+def test_the_pages_count_comes_back_with_every_object(networks, study):
+    given = explain(networks, study, {"method": "grad_cam", "turn": 7})
+    assert given
+    assert {one["turn"] for one in given} == {7}
+    assert all("turn" not in one for one in explain(networks, study, {"turn": "<b>"}))

@@ -27,7 +27,7 @@ batch.setPhase = (phase) => {
   allow("#mm-batch-run", phase === "ready");
   allow("#mm-batch-cancel", phase === "running");
   if (!find("#mm-batch-run")) requestAnimationFrame(() => batch.setPhase(batch.phase)); // not drawn yet
-  input.disabled = phase === "running" || phase === "sending";
+  input.disabled = ["running", "sending", "pairing"].includes(phase);
 };
 
 function forget() {
@@ -46,7 +46,7 @@ function isArchive(file) {
 
 // files: File objects, or {file, name} where the name holds a folder.
 async function take(files) {
-  if (["running", "sending"].includes(batch.phase)) return;
+  if (["running", "sending", "pairing"].includes(batch.phase)) return;
   const added = [...files].map((item) => (item.file ? item : { file: item, name: item.webkitRelativePath || item.name }));
   if (!added.length) return;
   if (batch.phase === "ended") forget();

@@ -7,6 +7,8 @@
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
+  let turn = 0; // counts what was asked for; the server gives it back
+  let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
   let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 
   const choice = () => ({
@@ -40,14 +42,19 @@
       settle(oldText());
       return;
     }
+    if (working) {
+      waiting = true;
+      return;
+    }
     working = true;
+    turn += 1;
     say(".mm-heat-status", "…");
     find(".mm-heat-cancel").hidden = false;
     find(".mm-views").setAttribute("aria-busy", "true");
-    press("explain", choice());
+    press("explain", { ...choice(), turn });
   }
   function settle(text = "") {
-    working = false;
+    working = waiting = false;
     say(".mm-heat-status", text);
     const button = find(".mm-heat-cancel");
     if (button) button.hidden = true;
@@ -60,10 +67,13 @@
     }
   }
   page.explained = (found) => {
-    if (!working || !find(".mm-heat")) return;
+    if (!working || found.turn !== turn || !find(".mm-heat")) return;
     cancelled = false;
     if (found.progress !== undefined) {
       say(".mm-heat-status", `${Math.round(100 * found.progress)} %`);
+    } else if (waiting) {
+      settle();
+      explain();
     } else if (found.maps) {
       applied = choice();
       for (const [modality, map] of Object.entries(found.maps)) show(find(`.mm-view[data-modality=${modality}]`), map);
@@ -182,6 +192,7 @@
     }
   });
   page.answered = () => {
+    working = waiting = false; // maps of the study before are no longer wanted
     applied = choice();
     result()?.style.setProperty("--mm-opacity", opacity());
     say(".mm-report-status", "");

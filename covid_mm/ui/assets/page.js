@@ -61,6 +61,16 @@
     find("#mm-analyse").click();
   });
 
+  // Pressed twice with nothing changed in between: one analysis is enough.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const button = event.target.closest?.("#mm-analyse[aria-busy=true]");
+      if (button && page.version === analysed) event.stopImmediatePropagation();
+    },
+    true, // before Gradio's own listener
+  );
+
   document.addEventListener("paste", (event) => {
     if (page.batch?.isOpen?.()) {
       page.batch.take(event.clipboardData?.files ?? []);

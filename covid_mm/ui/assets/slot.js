@@ -113,7 +113,7 @@ function askServer() {
 }
 
 function showFound(found) {
-  if (!value || !found) return;
+  if (!value || found?.turn !== turn) return; // of a file that is no longer here
   if (found.error) {
     show("broken", found.error);
     return;
@@ -190,7 +190,7 @@ page.slots[props.modality] = {
   value: () => value,
   file: () => chosen,
   choice: () => choice,
-  ask: () => [value, { [props.modality]: choice }],
+  ask: () => [value, { [props.modality]: choice, turn }],
   show: showFound,
   isEmpty: () => slot.dataset.state === "empty",
   hasFocus: () => slot.contains(document.activeElement),
