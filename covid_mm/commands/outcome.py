@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def measure_network(
     external: External,
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
-    cache: Any,
+    cache: Path,
 ) -> NetworkResult:
     """Measure a fitted network on its validation images and the external ones.
 
@@ -110,7 +110,7 @@ def draw_roc(outputs: HeadOutputs, temperature: float) -> RocPoints:
 
 
 def measure_external(
-    network: Network, external: External, temperature: dict[str, float], seed: int, cache: Any
+    network: Network, external: External, temperature: dict[str, float], seed: int, cache: Path
 ) -> dict[str, BinaryReport]:
     """Reports on images of other sources: a single network's, or a pair's on pairs of one class."""
     modalities = [m for m in network.config.modalities if m in external.samples]

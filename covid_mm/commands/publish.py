@@ -50,7 +50,7 @@ def publish(
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
     place: Path,
-    cache: Path | None = None,
+    cache: Path,
 ) -> None:
     """Measure the network as it will be stored, and publish it at `place`.
 

@@ -181,10 +181,11 @@ def train_network(
         print(f"{config.name}: begun with other inputs, so it starts again")
         shutil.rmtree(part.path)
     part.write_json("inputs.json", {"inputs": inputs})
+    own = materials.choose(config.modalities)
     cache = work.folder.path / "features"
     steps: list[Step] = []
     with record_step(steps, "network built, initial weights", plan):
-        network, initial = prepare_network(plan, part, materials.choose(config.modalities))
+        network, initial = prepare_network(plan, part, own)
     for modality, weights in initial.items():
         print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
     if plan.training.fine_tune != "full":
@@ -197,7 +198,6 @@ def train_network(
     if config.is_concatenated and work.checkpoints is not None:
         with record_step(steps, "checkpoint published", plan):
             place = work.checkpoints / config.name
-            own = materials.choose(config.modalities)
             publish(plan, part, network, own, initial, fits, place, cache)
     notes = [
         f"{config.name}: its {MODALITY_TITLES[modality]} weights had seen another division of these images, so"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_page import analyse, put
+from test_page import analyse, put, slow_down
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
 from dicom_files import ct_slice, film, slice_hu
@@ -80,6 +80,54 @@ def test_free_levels_and_slices_render_at_once(open_page, files):
     page.wait_for_function(changed, arg=[preview, first])
     analyse(page)
     assert page.locator(".mm-answer").count() == 1
+
+
+def test_the_preview_follows_the_last_of_many_movements(open_page, files):
+    page = open_page()
+    preview = f"{slot('ct')} .mm-slot-preview"
+    window = page.get_by_label("CT slice: window", exact=True)
+    shows = "([where, image]) => document.querySelector(where).getAttribute('src') === image"
+    first = put_dicom(page, "ct", files["stack"])
+    window.select_option("mediastinum")
+    page.wait_for_function(
+        "([where, old]) => document.querySelector(where).src !== old", arg=[preview, first]
+    )
+    wanted = page.get_attribute(preview, "src")
+    window.select_option("lung")
+    page.wait_for_function(shows, arg=[preview, first])
+
+    slow_down(page, 400)
+    page.locator(f"{slot('ct')} .mm-slot-slice").fill("2")
+    page.wait_for_timeout(150)  # the server is asked, and has not answered
+    page.locator(f"{slot('ct')} .mm-slot-slice").fill("1")
+    window.select_option("mediastinum")
+    page.wait_for_function(shows, arg=[preview, wanted])
+
+
+def test_a_replaced_file_never_shows_in_its_successors_slot(open_page, files):
+    page = open_page()
+    preview = f"{slot('ct')} .mm-slot-preview"
+    wanted = put_dicom(page, "ct", files["slice"])
+    page.click(f"{slot('ct')} .mm-slot-remove")
+    page.evaluate(
+        "where => { window.seen = []; new MutationObserver(() => window.seen.push("
+        "document.querySelector(where).getAttribute('src'))).observe(document.querySelector(where),"
+        " { attributes: true, attributeFilter: ['src'] });"
+        " const slot = window.covidMM.slots.ct, ask = slot.ask; window.asked = [];"
+        " slot.ask = () => { window.asked.push(ask()[1].turn); return ask(); } }",
+        preview,
+    )
+    slow_down(page, 400)
+    put(page, "ct", files["stack"])
+    page.wait_for_function("window.asked.length === 1")  # the server is asked, and has not answered
+    assert put_dicom(page, "ct", files["slice"]) == wanted
+    page.evaluate(  # the answer to the first, as late as can be
+        "window.covidMM.slots.ct.show({ turn: window.asked[0], url: 'data:,', frames: 3, frame: 1,"
+        " windows: ['lung'], range: [0, 1] })"
+    )
+    drawn = page.evaluate("window.seen.filter(source => source && source.startsWith('data:'))")
+    assert set(drawn) == {wanted}
+    assert page.locator(f"{slot('ct')} .mm-slot-slices").is_hidden()  # it has one slice only
 
 
 def test_files_in_each_others_slot_are_swapped_by_one_click(open_page, files):

@@ -169,6 +169,10 @@ def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_
     assert len((tmp_path / "out.csv").read_text().splitlines()) == done + 1
     wait_until_gone(slow_server)
 
+    # What the cancel made of failures is over: one of the next set is told.
+    page.evaluate("window.covidMM.batch.setPhase('pairing'); window.covidMM.batch.failed('pairing')")
+    assert "did not answer" in page.inner_text(".mm-batch-message")
+
     page.set_input_files(".mm-batch-input", [str(path) for path in crowd[:2]])  # and another run goes well
     page.wait_for_selector(".mm-batch-paired")
     page.click("#mm-batch-run")

@@ -24,6 +24,14 @@ def analyse(page, key: bool = False) -> None:
     page.wait_for_selector(".mm-answer, .mm-error")
 
 
+def slow_down(page, milliseconds: int) -> None:
+    """Let each request take that much longer."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    conditions = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    session.send("Network.emulateNetworkConditions", {**conditions, "latency": milliseconds})
+
+
 def heatmaps(page) -> list[str]:
     return page.eval_on_selector_all(".mm-layer:not([hidden])", "images => images.map(image => image.src)")
 

@@ -17,6 +17,8 @@ let turn = 0; // counts beginnings, so that a slow upload never lands in a later
 const say = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const find = (selector) => document.querySelector(selector);
 
+const isBusy = () => ["sending", "pairing", "running"].includes(batch.phase); // no files are taken
+
 // empty, sending, pairing, ready, blocked, running, ended
 batch.setPhase = (phase) => {
   batch.phase = slot.dataset.state = phase;
@@ -27,7 +29,7 @@ batch.setPhase = (phase) => {
   allow("#mm-batch-run", phase === "ready");
   allow("#mm-batch-cancel", phase === "running");
   if (!find("#mm-batch-run")) requestAnimationFrame(() => batch.setPhase(batch.phase)); // not drawn yet
-  input.disabled = ["running", "sending", "pairing"].includes(phase);
+  input.disabled = isBusy();
 };
 
 function forget() {
@@ -46,7 +48,7 @@ function isArchive(file) {
 
 // files: File objects, or {file, name} where the name holds a folder.
 async function take(files) {
-  if (["running", "sending", "pairing"].includes(batch.phase)) return;
+  if (isBusy()) return;
   const added = [...files].map((item) => (item.file ? item : { file: item, name: item.webkitRelativePath || item.name }));
   if (!added.length) return;
   if (batch.phase === "ended") forget();

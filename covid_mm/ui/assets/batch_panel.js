@@ -23,7 +23,6 @@ batch.begin = () => {
   shown = order = null;
   csv = "";
   told = 0;
-  stopping = false;
   batch.message(texts.starting);
 };
 batch.reset = () => {
@@ -37,6 +36,7 @@ batch.ended = () => {
   if (shown !== null) batch.message(fill(texts.finished));
 };
 batch.cancelled = () => {
+  stopping = false;
   if (batch.phase !== "running") return;
   batch.close();
   batch.message(fill(shown ? texts.cancelled : texts.cancelled_early));
