@@ -1,4 +1,4 @@
-"""Is the fused head right about disagreement? Against the sum of calibrated branch logits, on left-out images."""
+"""Is the fused head right about disagreement? Against the sum of calibrated branch logits, left out."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def compare_fusion(
     fits = fused.shape == pairs.ct.shape and ct.ndim == 1 and xray.ndim == 1 and pairs.agreeing.size > 0
     if not fits or pairs.ct.max() >= ct.size or pairs.xray.max() >= xray.size:
         raise DataError(
-            f"Expected a fused logit for each of {pairs.ct.size} pairs and one for each image of a branch, but"
-            f" got shapes {fused.shape}, {ct.shape} and {xray.shape}."
+            f"Expected a fused logit for each of {pairs.ct.size} pairs and one for each image of a branch,"
+            f" but got shapes {fused.shape}, {ct.shape} and {xray.shape}."
         )
     logits: dict[Method, NDArray[np.float64]] = {
         "fused": fused,

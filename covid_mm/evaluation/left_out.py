@@ -31,7 +31,11 @@ from covid_mm.evaluation.patient_bootstrap import (
     percentile_interval,
 )
 from covid_mm.evaluation.platt import MIN_TEMPERATURE, Calibration, fit_calibration, leave_one_calibration
-from covid_mm.evaluation.reliability import ReliabilityBin, measure_reliability
+from covid_mm.evaluation.reliability import (
+    ReliabilityBin,
+    measure_reliability,
+    positive_calibration_error,
+)
 
 __all__ = [
     "Calibration",
@@ -57,7 +61,8 @@ class CollectionRow:
     patients: an image without a patient's name counts as one. prevalence: share of positive images.
     auc: None for one class. sensitivity, specificity: None where the class is missing; of a
     collection of normals, 1 - specificity are its false alarms. brier, ece: at the collection's own
-    prevalence; ece None for one class. over_99: normal images called positive with more than 99 %.
+    prevalence; ece of the likelier class, positive_ece of the positive one, which also sees a shift;
+    both None for one class. over_99: normal images called positive with more than 99 %.
     over_supported: images of at least the supported probability, on either side; right_over_supported:
     of these, answered rightly. coverage: images outside the zone. error_outside, error_inside: of
     those answered wrongly, both classes weighted alike. is_own_calibration: no other two-class collection was
@@ -74,6 +79,7 @@ class CollectionRow:
     specificity: Proportion | None
     brier: float
     ece: float | None
+    positive_ece: float | None
     over_99: Proportion | None
     over_supported: Proportion
     right_over_supported: Proportion | None
@@ -330,12 +336,13 @@ def _make_row(
     probabilities = calibration.probabilities(part.margins)
     truth = part.labels == 1
     counts = count_confusion(probabilities, part.labels, threshold)
-    auc, ece, reliability = None, None, None
+    auc, ece, positive_ece, reliability = None, None, None, None
     if part.is_two_class:
         auc = estimate_auc_by_patient(
             part.margins, part.labels, part.patients, resamples=resamples, seed=seed
         )
         ece = expected_calibration_error(probabilities, part.labels)
+        positive_ece = positive_calibration_error(probabilities, part.labels)
         reliability = measure_reliability(probabilities, part.labels)
     sure = np.maximum(probabilities, 1.0 - probabilities) >= supported
     right = ((probabilities >= 0.5) == truth)[sure]
@@ -352,6 +359,7 @@ def _make_row(
         specificity=_share(counts.true_negative, part.normal),
         brier=brier_score(probabilities, part.labels),
         ece=ece,
+        positive_ece=positive_ece,
         over_99=_share(int(np.sum(probabilities[~truth] > VERY_SURE)), part.normal),
         over_supported=Proportion.of(int(sure.sum()), part.images),
         right_over_supported=_share(int(right.sum()), right.size),

@@ -47,8 +47,8 @@ def render_left_out(results: dict[str, Any]) -> str:
     )
     sections.append(
         "## What the checkpoint takes from this\n\nThe calibration is fitted on all collections with both"
-        " classes, each weighted alike, as at a prevalence of one half; threshold, zone and supported probability"
-        f" on the same, each calibrated on the others.\n\n{serving_table(tables)}"
+        " classes, each weighted alike, as at a prevalence of one half; threshold, zone and supported"
+        f" probability on the same, each calibrated on the others.\n\n{serving_table(tables)}"
     )
     if rows := results.get("shortcuts"):
         table = shortcut_table([ShortcutRow.from_dict(row) for row in rows])

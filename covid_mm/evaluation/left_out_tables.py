@@ -26,6 +26,7 @@ def left_out_table(tables: Sequence[LeftOutTable]) -> str:
                 format_proportion(row.specificity),
                 f"{row.brier:.3f}",
                 percent(row.ece),
+                percent(row.positive_ece),
             ]
             for row in table.rows
         ]
@@ -40,6 +41,7 @@ def left_out_table(tables: Sequence[LeftOutTable]) -> str:
                 percent(means["specificity"]),
                 NOT_MEASURED,
                 percent(means["ece"]),
+                NOT_MEASURED,
             ]
         )
     header = [
@@ -51,6 +53,7 @@ def left_out_table(tables: Sequence[LeftOutTable]) -> str:
         "specificity",
         "Brier",
         "ECE",
+        "ECE of the positive class",
     ]
     return format_table(header, rows)
 

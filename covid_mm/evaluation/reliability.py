@@ -38,3 +38,16 @@ def measure_reliability(
         )
         for number in np.unique(index)
     )
+
+
+def positive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Mean gap between the positive class's probability and the share of positives, 0..1.
+
+    Equal bins over 0..1, weighted by their images. Unlike `expected_calibration_error`, which folds both
+    sides of 0.5 together, it sees a shift that makes one side too sure and the other too modest.
+
+    Args and errors as for `brier_score`. bins: at least 1.
+    """
+    parts = measure_reliability(probabilities, labels, bins)
+    total = sum(part.images for part in parts)
+    return sum(part.images * abs(part.probability - part.positive) for part in parts) / total

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import DataError, UsageError
-from covid_mm.evaluation import auc_interval, choose_threshold, roc_auc, wilson_interval
+from covid_mm.evaluation import (
+    auc_interval,
+    choose_threshold,
+    expected_calibration_error,
+    roc_auc,
+    wilson_interval,
+)
 from covid_mm.evaluation.abstention import choose_abstain_zone, measure_zone, supported_probability
 from covid_mm.evaluation.figures.left_out import draw_left_out_aucs, draw_reliability
 from covid_mm.evaluation.fusion import compare_fusion, draw_pairs
@@ -20,7 +26,7 @@ from covid_mm.evaluation.left_out_predictions import balanced_weights, number_pa
 from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
 from covid_mm.evaluation.patient_bootstrap import bootstrap_aucs, estimate_auc_by_patient
 from covid_mm.evaluation.platt import fit_calibration, leave_one_calibration
-from covid_mm.evaluation.reliability import measure_reliability
+from covid_mm.evaluation.reliability import measure_reliability, positive_calibration_error
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 
 LOG3 = math.log(3)
@@ -290,7 +296,7 @@ def test_one_class_collections_do_not_count():
 
 
 def test_a_row_by_hand():
-    # calibrated on b alone: offset 3, T = 2 / log 3; a's margins of 7 and 1 are then log odds of 2 log 3 and -log 3
+    # calibrated on b alone: offset 3, T = 2 / log 3; a's 7 and 1 are then log odds of 2 log 3 and -log 3
     part = predict("a", [7.0, 7.0, 1.0, 1.0, 7.0], [1, 1, 1, 0, 0])
     table = tabulate_left_out([part, quarters("b", high=5.0, low=1.0)], resamples=20)
     row = table.rows[0]
@@ -301,6 +307,8 @@ def test_a_row_by_hand():
     assert row.brier == pytest.approx((2 * 0.01 + 0.75**2 + 0.25**2 + 0.81) / 5, abs=1e-4)
     # confidence 0.9 right in 2 of 3, confidence 0.75 right in 1 of 2
     assert row.ece == pytest.approx((3 * (0.9 - 2 / 3) + 2 * 0.25) / 5, abs=1e-4)
+    # 0.9 positive in 2 of 3, 0.25 positive in 1 of 2
+    assert row.positive_ece == pytest.approx((3 * (0.9 - 2 / 3) + 2 * 0.25) / 5, abs=1e-4)
     assert row.prevalence == 0.6
     assert row.auc.value == pytest.approx((2 * 1 + 2 * 0.5 + 0.5) / 6)
     assert row.over_99.successes == 0
@@ -367,6 +375,13 @@ def test_reliability_by_hand():
     first, second = measure_reliability([0.02, 0.08, 0.95, 1.0], [0, 1, 1, 1])
     assert (first.probability, first.positive, first.images) == (pytest.approx(0.05), 0.5, 2)
     assert (second.probability, second.positive, second.images) == (pytest.approx(0.975), 1.0, 2)
+
+
+def test_a_shift_hides_from_the_folded_error_alone():
+    # 0.8 positive always, 0.2 positive in 4 of 10: too modest on one side, too sure on the other
+    scores, labels = [0.8] * 10 + [0.2] * 10, [1] * 14 + [0] * 6
+    assert expected_calibration_error(scores, labels) == pytest.approx(0.0, abs=1e-9)
+    assert positive_calibration_error(scores, labels) == pytest.approx(0.2)
 
 
 # --- tables, figures, the page
