@@ -1,4 +1,4 @@
-"""Report what flatters a split: duplicates and patients on both sides, sources that give the class away; and of collections."""
+"""Report what flatters a split or misleads training: copies and shared patients, sources that give the class away."""
 
 from __future__ import annotations
 
