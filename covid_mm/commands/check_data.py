@@ -108,9 +108,7 @@ def describe(check: DataCheck) -> str:
         count = len(check.problems)
         lines = [f"{count} {'problem' if count == 1 else 'problems'}:"]
         for file, row, column, message in check.problems:
-            where = ", ".join(
-                part for part in (file, f"row {row}" if row else "", column if row else "") if part
-            )
+            where = ", ".join(part for part in (file, f"row {row}" if row else "", column) if part)
             lines.append(f"  {where}: {message}")
         parts.append("\n".join(lines))
     else:
