@@ -90,7 +90,8 @@ class CheckpointInfo:
     """The part of meta.json that travels with each answer.
 
     sha256: of the weights file. trained_on: one line. trained_at: ISO 8601 date, UTC.
-    decision_threshold: probability of covid19_pneumonia from which the label is positive.
+    decision_threshold: probability of covid19_pneumonia from which the label is positive, in an
+    answer that of the head that gave it.
     validation_studies: head -> on how many studies its probabilities were calibrated.
     """
 

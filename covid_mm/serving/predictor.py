@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -312,7 +313,7 @@ class Predictor:
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
             warnings=tuple(find_notices(meta, head, answers[head], branches, heatmaps, shown, judged=judged)),
-            checkpoint=self.info,
+            checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
             heat_location={
                 m: measured for m in function.modalities if (measured := meta.heat_location[m]) is not None
