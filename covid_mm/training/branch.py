@@ -112,8 +112,7 @@ def fit_branch(
         TrainingError: the loss is no longer a number, or the state belongs to another training.
     """
     attends = network.config.pooling == "attention"
-    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
-    branch = keras.Model(network.image_input(modality), outputs)
+    branch = trained_model(network, modality)
     freeze_until(network, modality, config.frozen_until)
     size = network.config.image_size
     cells = tuple(int(side) for side in network.evidence(modality).shape[1:3])
@@ -181,6 +180,13 @@ def fit_branch(
             )
         )
     return history
+
+
+def trained_model(network: Network, modality: Modality) -> keras.Model:
+    """Image -> logits, and attention logits where there are any: the part whose weights a run folder keeps."""
+    attends = network.config.pooling == "attention"
+    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
+    return keras.Model(network.image_input(modality), outputs)
 
 
 def freeze_until(network: Network, modality: Modality, layer_name: str | None) -> None:

@@ -7,16 +7,18 @@ Images of a patient who occurs in the fold are left out of training too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
+from covid_mm.training.lungs import SegmenterConfig
 
 SCANNER_GROUPS = 3
 SCANNERS = "scanners"  # a fold's name: siim-covid19-scanners-1
@@ -33,12 +35,12 @@ class ServedRecipe:
     image_size: int = 150
     steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1000})
     branch: BranchConfig = field(default_factory=BranchConfig)
+    lung_steps: int = SegmenterConfig().steps
+    pooling: Pooling = "attention"
 
     def branch_config(self, modality: Modality, backbone: str, seed: int) -> BranchConfig:
         """The recipe of one branch."""
-        import dataclasses
-
-        return dataclasses.replace(
+        return replace(
             self.branch,
             steps=self.steps[modality],
             frozen_until=FROZEN_UNTIL.get(backbone),
@@ -87,9 +89,15 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
 
 
 def choose_training_rows(
-    collections: Sequence[Collection], crops: Mapping[str, LungCrops], fold: Fold | None
+    collections: Sequence[Collection],
+    crops: Mapping[str, LungCrops],
+    fold: Fold | None,
+    held_out: frozenset[Path] = frozenset(),
 ) -> dict[str, NDArray[np.bool_]]:
-    """Rows of each collection to learn from: labelled, with lungs, no image or patient of the fold."""
+    """Rows of each collection to learn from: labelled, with lungs, no image or patient of the fold.
+
+    held_out: files that no network learns from, whatever the fold: the paper's validation images.
+    """
     hidden = set()
     for collection in collections:
         rows = fold.rows.get(collection.name) if fold is not None else None
@@ -100,6 +108,7 @@ def choose_training_rows(
         part = crops[collection.name]
         keep = part.found & (part.labels != OTHER)
         keep &= np.array([image.patient not in hidden or not image.patient for image in collection.images])
+        keep &= np.array([image.path not in held_out for image in collection.images])
         if fold is not None and collection.name in fold.rows:
             keep &= ~fold.rows[collection.name]
         chosen[collection.name] = keep
