@@ -60,20 +60,32 @@ class Fold:
     rows: Mapping[str, NDArray[np.bool_]]
 
 
+def has_both_classes(collection: Collection) -> bool:
+    """Whether a collection has normal and positive images."""
+    return min(collection.counts[:2]) > 0
+
+
+def gives_hosts(collection: Collection) -> bool:
+    """Whether opacities are drawn on its normal images: CT slices, whose lungs are seen without bones."""
+    return collection.modality == "ct" and collection.counts[0] > 0
+
+
 def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
-    """Those that have both classes; one-class collections would teach that a source is negative."""
-    return tuple(collection for collection in collections if min(collection.counts[:2]) > 0)
+    """Those with both classes, real or drawn; others would teach that a source is negative."""
+    return tuple(c for c in collections if has_both_classes(c) or gives_hosts(c))
 
 
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
-    """Every collection in turn; one with several sites in groups of its sites instead."""
-    folds = []
-    for collection in trainable(collections):
+    """Every two-class collection in turn; one with several sites in groups of its sites instead.
+
+    Collections of one class that can be trained on are dealt to the folds, so that each is left out once.
+    """
+    folds: list[Fold] = []
+    for collection in filter(has_both_classes, collections):
         sites = np.array([image.site for image in collection.images])
         if len(set(sites.tolist()) - {""}) < 2 * groups:
-            folds.append(
-                Fold(collection.name, collection.modality, {collection.name: np.ones(len(sites), bool)})
-            )
+            rows = {collection.name: np.ones(len(sites), np.bool_)}
+            folds.append(Fold(collection.name, collection.modality, rows))
             continue
         group_of = site_groups(collection, groups)
         number = np.array([group_of[site] for site in sites.tolist()])
@@ -85,6 +97,11 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             )
             for group in range(groups)
         ]
+    others = [c for c in trainable(collections) if not has_both_classes(c)]
+    for number, collection in enumerate(others if folds else ()):
+        fold = folds[number % len(folds)]
+        rows = {**fold.rows, collection.name: np.ones(len(collection.images), np.bool_)}
+        folds[number % len(folds)] = replace(fold, rows=rows)
     return tuple(folds)
 
 
@@ -122,7 +139,7 @@ def gather_samples(
 ) -> BranchSamples:
     """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it."""
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("crops", "labels", "targets", "located")
+        name: [] for name in ("crops", "labels", "targets", "located", "hosts")
     }
     names: list[str] = []
     for collection in collections:
@@ -134,6 +151,7 @@ def gather_samples(
         parts["labels"].append(part.labels[keep])
         parts["targets"].append(part.targets[keep])
         parts["located"].append(part.located[keep])
+        parts["hosts"].append((part.labels[keep] == 0) & gives_hosts(collection))
         sites = np.array([image.site for image in collection.images])[keep]
         counts = dict(zip(*np.unique(sites, return_counts=True), strict=True))
         names += [
@@ -146,4 +164,5 @@ def gather_samples(
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),
         located=np.concatenate(parts["located"]).astype(np.bool_),
+        hosts=np.concatenate(parts["hosts"]).astype(np.bool_),
     )
