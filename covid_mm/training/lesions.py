@@ -62,8 +62,8 @@ def _draw_shape(centre: tuple[int, int], side: int, rng: np.random.Generator) ->
     down, right = down - centre[0], right - centre[1]
     along = (right * np.cos(angle) + down * np.sin(angle)) / long
     across = (down * np.cos(angle) - right * np.sin(angle)) / short
-    uneven = 0.45 * _waves(side, rng.uniform(0.015, 0.05), rng)
-    edge = rng.uniform(0.08, 0.5)
+    uneven = 0.55 * _waves(side, rng.uniform(0.015, 0.05), rng)
+    edge = rng.uniform(0.2, 0.9)
     return np.asarray(np.clip((1.0 - np.hypot(along, across) + uneven) / edge, 0.0, 1.0), np.float32)
 
 
