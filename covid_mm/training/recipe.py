@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import CLASSES, Modality
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError
 from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 
@@ -64,16 +65,19 @@ def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
 
 
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
-    """Every collection in turn; one with several sites in groups of its sites instead."""
+    """Every collection in turn; one with several sites in groups of its sites instead.
+
+    Where the sites' classes cannot be spread over the groups, the collection is left out as a whole.
+    """
     folds = []
     for collection in trainable(collections):
         sites = np.array([image.site for image in collection.images])
-        if len(set(sites.tolist()) - {""}) < 2 * groups:
+        group_of = _group_sites(collection, groups)
+        if group_of is None:
             folds.append(
                 Fold(collection.name, collection.modality, {collection.name: np.ones(len(sites), bool)})
             )
             continue
-        group_of = site_groups(collection, groups)
         number = np.array([group_of[site] for site in sites.tolist()])
         folds += [
             Fold(
@@ -84,6 +88,16 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             for group in range(groups)
         ]
     return tuple(folds)
+
+
+def _group_sites(collection: Collection, groups: int) -> dict[str, int] | None:
+    """Each site's group; None where there are too few sites, or too few with one of the classes."""
+    if len({image.site for image in collection.images} - {""}) < 2 * groups:
+        return None
+    try:
+        return site_groups(collection, groups)
+    except DataError:
+        return None
 
 
 def choose_training_rows(
@@ -111,7 +125,11 @@ def gather_samples(
     crops: Mapping[str, LungCrops],
     rows: Mapping[str, NDArray[np.bool_]],
 ) -> BranchSamples:
-    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it."""
+    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it.
+
+    Raises:
+        DataError: a class without a chosen row, so that nothing could be learned.
+    """
     parts: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("crops", "labels", "targets", "located")
     }
@@ -130,10 +148,17 @@ def gather_samples(
         names += [
             f"{collection.name}/{site if counts[site] >= _SMALL_SOURCE else ''}" for site in sites.tolist()
         ]
+    labels = np.concatenate([np.zeros(0, np.int64), *parts["labels"]]).astype(np.int64)
+    if len(set(labels.tolist())) < len(CLASSES):
+        raise DataError(
+            "Expected images of both classes to learn from, but too few are left"
+            f" ({int((labels == 0).sum())} normal, {int((labels == 1).sum())} positive) in"
+            f" {', '.join(c.name for c in collections)}; add a collection that has both."
+        )
     _, sources = np.unique(names, return_inverse=True)
     return BranchSamples(
         crops=np.concatenate(parts["crops"]).astype(np.uint8),
-        labels=np.concatenate(parts["labels"]).astype(np.int64),
+        labels=labels,
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),
         located=np.concatenate(parts["located"]).astype(np.bool_),
