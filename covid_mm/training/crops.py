@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -188,7 +189,10 @@ def _hash(collection: Collection, segmenter: LungSegmenter | None, size: int) ->
         for weight in segmenter.networks[collection.modality].get_weights():
             digest.update(np.ascontiguousarray(weight).tobytes())
     for image in collection.images:
-        status = os.stat(image.path)
+        try:
+            status = os.stat(image.path)
+        except OSError:  # named with all others that cannot be read
+            continue
         digest.update(
             f"{image.name}/{image.label}/{image.boxes}/{status.st_size}/{status.st_mtime_ns}\n".encode()
         )
@@ -199,7 +203,7 @@ def _read(path: Path) -> LungCrops | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return LungCrops(**{field.name: file[field.name] for field in fields(LungCrops)})
-    except (OSError, ValueError, KeyError, EOFError):  # absent or damaged: made anew
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: made anew
         return None
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality, Pooling
+from covid_mm.config import CLASSES, Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError
 from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 from covid_mm.training.lungs import SegmenterConfig
@@ -78,16 +79,17 @@ def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
     """Every two-class collection in turn; one with several sites in groups of its sites instead.
 
+    Where the sites' classes cannot be spread over the groups, the collection is left out as a whole.
     Collections of one class that can be trained on are dealt to the folds, so that each is left out once.
     """
     folds: list[Fold] = []
     for collection in filter(has_both_classes, collections):
         sites = np.array([image.site for image in collection.images])
-        if len(set(sites.tolist()) - {""}) < 2 * groups:
+        group_of = _group_sites(collection, groups)
+        if group_of is None:
             rows = {collection.name: np.ones(len(sites), np.bool_)}
             folds.append(Fold(collection.name, collection.modality, rows))
             continue
-        group_of = site_groups(collection, groups)
         number = np.array([group_of[site] for site in sites.tolist()])
         folds += [
             Fold(
@@ -103,6 +105,16 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
         rows = {**fold.rows, collection.name: np.ones(len(collection.images), np.bool_)}
         folds[number % len(folds)] = replace(fold, rows=rows)
     return tuple(folds)
+
+
+def _group_sites(collection: Collection, groups: int) -> dict[str, int] | None:
+    """Each site's group; None where there are too few sites, or too few with one of the classes."""
+    if len({image.site for image in collection.images} - {""}) < 2 * groups:
+        return None
+    try:
+        return site_groups(collection, groups)
+    except DataError:
+        return None
 
 
 def choose_training_rows(
@@ -137,7 +149,11 @@ def gather_samples(
     crops: Mapping[str, LungCrops],
     rows: Mapping[str, NDArray[np.bool_]],
 ) -> BranchSamples:
-    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it."""
+    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it.
+
+    Raises:
+        DataError: a class without a chosen row, so that nothing could be learned.
+    """
     parts: dict[str, list[NDArray[np.generic]]] = {
         name: [] for name in ("crops", "labels", "targets", "located", "hosts")
     }
@@ -157,10 +173,17 @@ def gather_samples(
         names += [
             f"{collection.name}/{site if counts[site] >= _SMALL_SOURCE else ''}" for site in sites.tolist()
         ]
+    labels = np.concatenate([np.zeros(0, np.int64), *parts["labels"]]).astype(np.int64)
+    if len(set(labels.tolist())) < len(CLASSES):
+        raise DataError(
+            "Expected images of both classes to learn from, but too few are left"
+            f" ({int((labels == 0).sum())} normal, {int((labels == 1).sum())} positive) in"
+            f" {', '.join(c.name for c in collections)}; add a collection that has both."
+        )
     _, sources = np.unique(names, return_inverse=True)
     return BranchSamples(
         crops=np.concatenate(parts["crops"]).astype(np.uint8),
-        labels=np.concatenate(parts["labels"]).astype(np.int64),
+        labels=labels,
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),
         located=np.concatenate(parts["located"]).astype(np.bool_),
