@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covid_mm.commands import load_tensorflow, shorten_command
+from covid_mm.commands import evaluate_left_out, load_tensorflow, shorten_command
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.errors import CheckpointError, DataError, UsageError
 
@@ -53,10 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --data: write operating points and the four possibilities into the checkpoint and its card",
     )
+    evaluate_left_out.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
+    if options.leave_out or options.heatmaps:
+        return evaluate_left_out.run(options)
     places: dict[str, Path] = {
         name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
     }

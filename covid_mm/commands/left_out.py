@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches
 from covid_mm.config import POSITIVE, Modality
 from covid_mm.datasets.index import Collection
+from covid_mm.datasets.phantoms import make_study
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_faithfulness import (
     compare_with_random,
@@ -58,6 +59,8 @@ HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured
 SLOW_HEAT_IMAGES = 30  # and those that take a second per image
 SHORTCUT_IMAGES = 400  # per fold
 FAITHFULNESS_IMAGES = 40
+PHANTOMS = 60
+PHANTOM_NAME = "phantoms"
 PAIRS = 250  # of each of the four combinations of labels
 _BATCH = 32
 
@@ -283,6 +286,36 @@ def measure_heatmaps(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Hea
     return rows
 
 
+def measure_phantom_heat(
+    run: ServedRun, served: Mapping[Modality, TrainedBranch], count: int = PHANTOMS
+) -> list[HeatRow]:
+    """The served branches on phantoms, whose lesions are known to the pixel and which nothing was trained on."""
+    studies = [make_study(POSITIVE, number, size=FRAME) for number in range(count)]
+    rows = []
+    for modality, branch in served.items():
+        greys = [getattr(study, modality).astype(np.float32) for study in studies]
+        images = []
+        for study, grey, region in zip(studies, greys, run.segmenter.find(greys, modality), strict=True):
+            target = getattr(study, f"{modality}_lesions")
+            if region is None or not target.any():
+                continue
+            crop = np.clip(np.rint(read_lungs(grey, region, modality, run.network.image_size)), 0, 255)
+            lungs = getattr(study, f"{modality}_lungs")
+            images.append(
+                HeatImage(to_network_input(crop[None].astype(np.uint8))[0], region.box, target, lungs)
+            )
+        if not images:
+            continue
+        network = load_branches(run, (branch,))
+        for method, layer in itertools.product(FIXED_SCALE_METHODS, LAYERS):
+            maps = make_maps(network, modality, images, method, layer)
+            measures = [_measure(image, heat) for image, heat in zip(images, maps, strict=True)]
+            rows.append(
+                summarise_heat(measures, method=method, layer=layer, collection=f"{modality} {PHANTOM_NAME}")
+            )
+    return rows
+
+
 def make_maps(
     network: Network, modality: Modality, images: Sequence[HeatImage], method: MethodName, layer: LayerChoice
 ) -> list[NDArray[np.float32]]:
@@ -306,7 +339,7 @@ def choose_heatmap(rows: Sequence[HeatRow]) -> tuple[str, LayerChoice]:
     """The method and layer that point best over all folds, each counting the same; among the fast ones."""
     means: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        if row.method in FIXED_SCALE_METHODS:
+        if row.method in FIXED_SCALE_METHODS and not row.collection.endswith(PHANTOM_NAME):
             means.setdefault((row.method, row.layer), []).append(row.hit)
     if not means:
         return "grad_cam", "coarse"

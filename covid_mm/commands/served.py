@@ -10,7 +10,8 @@ Each stage leaves its result in the run folder and is not done again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality, NetworkConfig
+from covid_mm.commands.plan import TrainingPlan
+from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality, NetworkConfig
+from covid_mm.datasets import find_datasets, split_dataset
+from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
-from covid_mm.errors import DataError, TrainingError
+from covid_mm.errors import DataError, TrainingError, UsageError
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.lung_segmenter import LUNGS_NAME, LungSegmenter, read_lung_segmenter
 from covid_mm.models.network import Network, build_network
@@ -40,10 +44,59 @@ from covid_mm.training.recipe import (
     make_folds,
 )
 from covid_mm.training.run import RunFolder, write_atomically
-from covid_mm.training.strategy import FULL_PRECISION, use_precision
+from covid_mm.training.strategy import (
+    FULL_PRECISION,
+    find_hardware,
+    find_processor_precision,
+    use_hardware,
+    use_precision,
+)
 
 NO_CHECKPOINT = Path("no-checkpoint")  # `auto` never falls back on a network that has seen the collections
 SERVED = "served"  # the branches that are served, trained on all collections
+
+
+@contextmanager
+def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) -> Iterator[ServedRun]:
+    """A run of the served recipe as its plan describes it, inside all the hardware there is.
+
+    default_checkpoint: gives its lung segmenter where the data have neither masks nor boxes of lungs.
+    """
+    if plan.data_root is None:
+        raise UsageError("The recipe served learns from several collections; name their folder with --data.")
+    hardware = find_hardware("full")
+    precision = hardware.precision if hardware.devices != ("CPU:0",) else find_processor_precision()
+    print(f"training on {', '.join(hardware.devices)}, {precision}", flush=True)
+    root, recipe = Path(plan.data_root), ServedRecipe()
+    if plan.branch_steps is not None:
+        recipe = replace(recipe, steps=dict.fromkeys(recipe.steps, plan.branch_steps))
+    if plan.lung_steps is not None:
+        recipe = replace(recipe, lung_steps=plan.lung_steps)
+    with use_hardware(replace(hardware, precision=FULL_PRECISION)):
+        yield prepare_run(
+            folder,
+            root,
+            find_collections(root),
+            served_network(plan.network, recipe),
+            recipe,
+            weights=plan.weights,
+            seed=plan.training.seed,
+            fallback_segmenter=default_checkpoint / LUNGS_NAME,
+            held_out=find_held_out(root),
+            precision=precision,
+        )
+
+
+def find_held_out(root: Path, seed: int = 0) -> frozenset[Path]:
+    """The paper's validation images, which the served network doesn't learn from, so that they can say something."""
+    config = DataConfig(split="paper", seed=seed)
+    try:
+        datasets = find_datasets(root, config)
+    except DataError:  # other collections only: nothing is held out
+        return frozenset()
+    return frozenset(
+        record.path for dataset in datasets.values() for record in split_dataset(dataset, config).validation
+    )
 
 
 @dataclass(frozen=True)
@@ -55,6 +108,7 @@ class ServedRun:
     """
 
     folder: RunFolder
+    root: Path
     network: NetworkConfig
     recipe: ServedRecipe
     weights: str
@@ -129,6 +183,7 @@ def prepare_run(
                 )
     return ServedRun(
         folder,
+        root,
         network,
         recipe,
         weights,

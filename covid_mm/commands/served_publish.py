@@ -25,6 +25,7 @@ from covid_mm.commands.left_out import (
     measure_faithfulness,
     measure_fusion,
     measure_heatmaps,
+    measure_phantom_heat,
     measure_shortcuts,
     measure_sources,
     training_features,
@@ -55,6 +56,7 @@ from covid_mm.training.answers import answer_crops
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.fusion import BranchScale, fit_fused_head
+from covid_mm.training.run import write_atomically
 
 LEFT_OUT_JSON = "left-out.json"
 LEFT_OUT_PAGE = "left-out.md"
@@ -80,7 +82,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     print("measuring the left-out networks", flush=True)
     tables: dict[str, LeftOutTable] = {str(m): t for m, t in measure_branches(run, folds, served).items()}
     fused, comparison = measure_fusion(run, folds)
-    heat = tuple(measure_heatmaps(run, folds))
+    heat = (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
     method, layer = choose_heatmap(heat)
     measured = LeftOutMeasured(
         tables={FUSED: fused, **tables},
@@ -93,7 +95,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     return measured, served
 
 
-def publish_served(run: ServedRun, root: Path, command: str, place: Path, results: Path | None) -> None:
+def publish_served(run: ServedRun, command: str, place: Path, results: Path | None) -> None:
     """Measure, fuse, and publish the checkpoint; results: the folder where the left-out page goes."""
     measured, served = measure_run(run)
     _, initial = start_network(run)
@@ -117,7 +119,7 @@ def publish_served(run: ServedRun, root: Path, command: str, place: Path, result
         head: evaluate_binary(calibrations[head].probabilities(_margins(part)), part.labels, thresholds[head])
         for head, part in after.items()
     }
-    split = describe_split(root, run)
+    split = describe_split(run)
     left_out = measured.to_dict() | {
         "command": shorten_command(command),
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -164,7 +166,7 @@ def publish_served(run: ServedRun, root: Path, command: str, place: Path, result
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
-        "external": measure_external(run, root, stored, scales),
+        "external": measure_external(run, stored, scales),
         "refusals": count_refusals(run, stored, judge),
         "left_out": left_out,
         "float16_changes": {
@@ -184,32 +186,35 @@ def publish_served(run: ServedRun, root: Path, command: str, place: Path, result
     publish_checkpoint(
         place, network, meta, render_card(meta, place.name), judge=judge, segmenter=run.segmenter
     )
-    run.folder.write_json(LEFT_OUT_JSON, left_out)
+    write_left_out(run.folder.path, left_out)
     if results is not None:
-        results.mkdir(parents=True, exist_ok=True)
-        (results / LEFT_OUT_JSON).write_text(json.dumps(left_out, indent=1) + "\n", encoding="utf-8")
-        (results / LEFT_OUT_PAGE).write_text(render_left_out(left_out), encoding="utf-8")
+        write_left_out(results, left_out)
     print(render_left_out(left_out))
     print(f"\npublished {place}: {meta['trained_on']}")
 
 
-def find_held_out(root: Path, seed: int = 0) -> frozenset[Path]:
-    """The paper's validation images, which the served network doesn't learn from, so that they can say something."""
-    config = DataConfig(split="paper", seed=seed)
-    try:
-        datasets = find_datasets(root, config)
-    except DataError:  # other collections only: nothing is held out
-        return frozenset()
-    return frozenset(
-        record.path for dataset in datasets.values() for record in split_dataset(dataset, config).validation
-    )
+def write_left_out(folder: Path, left_out: dict[str, Any]) -> None:
+    """The left-out figures as JSON, as a page, and drawn."""
+    from covid_mm.evaluation.figures.canvas import save_figure
+    from covid_mm.evaluation.figures.left_out import draw_left_out_aucs, draw_reliability
+
+    tables = [LeftOutTable.from_dict(part) for part in left_out["heads"]]
+    figures = {"left-out-auc": draw_left_out_aucs(tables)}
+    figures |= {f"reliability-{table.head}": draw_reliability(table) for table in tables}
+    titles = {"left-out-auc": "AUC on collections never seen"}
+    named = {titles.get(name, f"Calibration, {name.split('-')[-1]}"): f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_figure(figure, folder, name)
+    page = left_out | {"figures": named}
+    write_atomically(folder / LEFT_OUT_JSON, (json.dumps(page, indent=1) + "\n").encode())
+    write_atomically(folder / LEFT_OUT_PAGE, render_left_out(page).encode())
 
 
-def describe_split(root: Path, run: ServedRun) -> dict[str, Any]:
+def describe_split(run: ServedRun) -> dict[str, Any]:
     """The split whose validation images were held out, as `evaluate` finds it again."""
     config = DataConfig(split="paper", seed=0)
     try:
-        datasets = find_datasets(root, config)
+        datasets = find_datasets(run.root, config)
     except DataError:
         datasets = {}
     return {
@@ -298,12 +303,12 @@ def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[
 
 
 def measure_external(
-    run: ServedRun, root: Path, network: Network, scales: Mapping[Modality, BranchScale]
+    run: ServedRun, network: Network, scales: Mapping[Modality, BranchScale]
 ) -> list[dict[str, Any]]:
     """Folders `external-ct` and `external-xray` beside the collections: their classes come from different places."""
     rows: list[dict[str, Any]] = []
     for modality in run.network.modalities:
-        folder = root / f"external-{modality}"
+        folder = run.root / f"external-{modality}"
         if not folder.is_dir():
             continue
         records = find_class_folders(folder, modality).records

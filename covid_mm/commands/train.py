@@ -105,40 +105,13 @@ def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
 def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
     """Do, or finish, a training of the served recipe, and publish what came of it."""
     load_tensorflow()
-    from covid_mm.commands.served import prepare_run, served_network
-    from covid_mm.commands.served_publish import find_held_out, publish_served
-    from covid_mm.datasets.collections import find_collections
-    from covid_mm.serving.metadata import LUNGS_NAME
-    from covid_mm.training.recipe import ServedRecipe
-    from covid_mm.training.strategy import find_hardware, find_processor_precision, use_hardware
+    from covid_mm.commands.served import open_run
+    from covid_mm.commands.served_publish import publish_served
 
-    hardware = find_hardware("full")
-    if hardware.devices == ("CPU:0",):
-        hardware = dataclasses.replace(hardware, precision=find_processor_precision())
-    print(f"training on {hardware}", flush=True)
-    assert plan.data_root is not None
-    root = Path(plan.data_root)
     if not (folder.path / "config.json").exists():
         folder.write_json("config.json", {"plan": plan.to_dict()})
-    recipe = ServedRecipe()
-    if plan.branch_steps is not None:
-        recipe = dataclasses.replace(recipe, steps=dict.fromkeys(recipe.steps, plan.branch_steps))
-    if plan.lung_steps is not None:
-        recipe = dataclasses.replace(recipe, lung_steps=plan.lung_steps)
-    with use_hardware(dataclasses.replace(hardware, precision="float32")):
-        run = prepare_run(
-            folder,
-            root,
-            find_collections(root),
-            served_network(plan.network, recipe),
-            recipe,
-            weights=plan.weights,
-            seed=plan.training.seed,
-            fallback_segmenter=CHECKPOINTS / DEFAULT_PAIR / LUNGS_NAME,
-            held_out=find_held_out(root),
-            precision=hardware.precision,
-        )
-        publish_served(run, root, plan.command, place, RESULTS if plan.output is None else place.parent)
+    with open_run(plan, folder, CHECKPOINTS / DEFAULT_PAIR) as run:
+        publish_served(run, plan.command, place, RESULTS if plan.output is None else place.parent / "results")
 
 
 def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:

@@ -63,7 +63,7 @@ class BranchConfig:
 
     steps: int = 1200
     batch_size: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 8e-4
     weight_decay: float = 1e-3
     label_smoothing: float = 0.05
     frozen_until: str | None = None

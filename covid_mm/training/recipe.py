@@ -34,7 +34,7 @@ class ServedRecipe:
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1000})
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1400})
     branch: BranchConfig = field(default_factory=BranchConfig)
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
@@ -100,10 +100,10 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             for group in range(groups)
         ]
     others = [c for c in trainable(collections) if not has_both_classes(c)]
-    for number, collection in enumerate(others if folds else ()):
-        fold = folds[number % len(folds)]
+    for turn, collection in enumerate(others if folds else ()):
+        fold = folds[turn % len(folds)]
         rows = {**fold.rows, collection.name: np.ones(len(collection.images), np.bool_)}
-        folds[number % len(folds)] = replace(fold, rows=rows)
+        folds[turn % len(folds)] = replace(fold, rows=rows)
     return tuple(folds)
 
 
