@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covid_mm.config import CLASS_TITLES, MODALITIES, MODALITY_TITLES
 from covid_mm.serving.prediction import Notice, Prediction
+from covid_mm.ui.evidence import REASONS, UNDETERMINED, find_reasons, split_code, word_reason
 from covid_mm.ui.language import ENGLISH, Texts
 
 NOTICES = {  # by code without its modality; serving writes the English ones itself, with more detail
@@ -38,7 +39,7 @@ SHORT_NOTICES = {  # in a table, where the full sentence would be too long
 
 def word_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
     """A notice's sentence; the English one where the language does not know its code."""
-    code, modality = _split(notice.code)
+    code, modality = split_code(notice.code)
     known = NOTICES.get(code)
     if texts == ENGLISH or known is None or known not in texts.texts:
         return notice.message
@@ -59,11 +60,3 @@ def shorten_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLIS
     """A notice in a few words, or its whole sentence where there are none."""
     short = SHORT_NOTICES.get(notice.code)
     return word_notice(notice, prediction, texts) if short is None else texts(short)
-
-
-def _split(code: str) -> tuple[str, str]:
-    """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
-    for modality in MODALITIES:
-        if code.endswith(f"_{modality}"):
-            return code.removesuffix(f"_{modality}"), modality
-    return code, ""
