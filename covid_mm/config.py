@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from covid_mm.errors import UsageError
 
@@ -16,6 +16,8 @@ Modality = Literal["ct", "xray"]
 ClassName = Literal["normal", "covid19_pneumonia"]
 FineTune = Literal["frozen", "last-block", "full"]
 SplitProtocol = Literal["paper", "grouped"]
+Pooling = Literal["average", "attention"]
+OutputStride = Literal[32, 16]
 
 MODALITIES: tuple[Modality, ...] = ("ct", "xray")
 MODALITY_TITLES: dict[str, str] = {"ct": "CT", "xray": "X-ray"}
@@ -76,14 +78,18 @@ class NetworkConfig:
     """One description for all nine networks: one branch, or two whose features are concatenated.
 
     branches: (modality, backbone) in input order. head_width and dropout: the fully connected
-    ReLU layer before the two logits, not stated by the paper. image_size: pixels a side; only
-    training uses another than 150.
+    ReLU layer before the two logits, not stated by the paper. image_size: pixels a side, 150 in
+    the paper. pooling: how a feature map becomes features, its mean or an average weighted by
+    attention. output_stride: pixels of the image per cell of the last feature map; 16 gives a map
+    twice as fine as the backbones' own 32.
     """
 
     branches: tuple[tuple[Modality, str], ...]
     head_width: int = 256
     dropout: float = 0.3
     image_size: int = IMAGE_SIZE
+    pooling: Pooling = "average"
+    output_stride: OutputStride = 32
 
     def __post_init__(self) -> None:
         if not self.branches or len({m for m, _ in self.branches}) != len(self.branches):
@@ -93,6 +99,12 @@ class NetworkConfig:
                 raise UsageError(f"Modality {modality!r} is not one of {', '.join(MODALITIES)}.")
             if backbone not in BACKBONES:
                 raise UsageError(f"Backbone {backbone!r} is not one of {', '.join(BACKBONES)}.")
+        if self.pooling not in get_args(Pooling):
+            raise UsageError(f"Pooling {self.pooling!r} is not one of {', '.join(get_args(Pooling))}.")
+        if self.output_stride not in get_args(OutputStride):
+            raise UsageError(
+                f"Output stride {self.output_stride!r} is not one of {', '.join(map(str, get_args(OutputStride)))}."
+            )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -16,14 +16,17 @@ def make_meta(network: Any, **changes: Any) -> dict[str, Any]:
     modalities = network.config.modalities
     heads = ("fused", *modalities) if network.config.is_concatenated else modalities
     meta = {
-        "format_version": 1,
+        "format_version": 2,
         "pair": network.config.name,
         "network": {
             "branches": [list(branch) for branch in network.config.branches],
             "head_width": network.config.head_width,
             "dropout": network.config.dropout,
             "image_size": network.config.image_size,
+            "pooling": network.config.pooling,
+            "output_stride": network.config.output_stride,
         },
+        "preprocessing": {"name": "paper", "pixels": "made-up images"},
         "classes": ["normal", "covid19_pneumonia"],
         "temperature": dict.fromkeys(heads, 1.0),
         "decision_threshold": dict.fromkeys(heads, 0.5),

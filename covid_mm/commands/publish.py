@@ -73,6 +73,7 @@ def publish(
         "network": dataclasses.asdict(network.config),
         "classes": list(CLASSES),
         "preprocessing": {
+            "name": "paper",
             "pixels": "grey, 0..255, three equal channels, resized with antialiasing, aspect ratio not kept",
             "scaling_inside_the_network": {m: network.backbone(m).scaling for m in network.config.modalities},
         },

@@ -9,58 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITY_TITLES, Modality
-from covid_mm.errors import Cancelled, CheckpointError, UsageError
+from covid_mm.errors import Cancelled, CheckpointError
+from covid_mm.explain.method_table import LayerChoice, MethodName, check_layer
 from covid_mm.models.network import FUSED, Network
 
-MethodName = Literal["grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam"]
-LayerChoice = Literal["coarse", "fine"]
 Progress = Callable[[float], None]
 
 MASKED_CHANNELS = 48  # of Faster Score-CAM: those of the feature map that vary most
 _BATCH = 8  # masked images between two looks at `cancelled`
 
 
-@dataclass(frozen=True)
-class Method:
-    """One way to make a heatmap. slow: takes a second or more a study on a laptop. source: article."""
-
-    name: MethodName
-    title: str
-    slow: bool
-    source: str
-
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("grad_cam", "Grad-CAM", False, "Selvaraju et al., ICCV 2017"),
-        Method("grad_cam_plus_plus", "Grad-CAM++", True, "Chattopadhay et al., WACV 2018"),
-        Method("score_cam", "Faster Score-CAM", True, "Wang et al., CVPR Workshops 2020"),
-        Method("layer_cam", "Layer-CAM", True, "Jiang et al., IEEE TIP 2021"),
-    )
-}
-LAYERS: tuple[LayerChoice, ...] = ("coarse", "fine")
-
-
-def find_method(name: str) -> Method:
-    """The method of this name. Raises UsageError for any other name."""
-    if name not in METHODS:
-        raise UsageError(f"Heatmap method {name!r} is not known; choose one of {', '.join(METHODS)}.")
-    return METHODS[name]
-
-
 def find_layer(network: Network, modality: Modality, layer: str) -> str:
     """The name of the layer whose feature map a heatmap is made of. Raises UsageError."""
-    if layer not in LAYERS:
-        raise UsageError(f"Heatmap layer {layer!r} is not known; choose {' or '.join(LAYERS)}.")
+    check_layer(layer)
     backbone = network.backbone(modality)
     return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
 

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
+from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
+from covid_mm.serving.prediction import Evidence, HeatLocation
 
-FORMAT_VERSION = 1
+Preprocessing = Literal["paper", "lungs"]
+
+FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
 META_NAME = "meta.json"
 CARD_NAME = "README.md"
 JUDGE_NAME = "judge.npz"
+LUNGS_NAME = "lungs.npz"
+LARGEST_IMAGE = 512  # pixels a side; above it a network answers too slowly on a processor
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,14 @@ class Metadata:
 
     temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
     modality, the evidence in logit units that is drawn as 1. judge_sha256: of the judge of image
-    content, None in a checkpoint without one.
+    content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
+    `lungs` for the lungs found and cropped by the file whose hash is lungs_sha256.
+
+    offset, abstain_zone, supported_probability, evidence: by head, as the checkpoint's left-out
+    predictions gave them: probability = sigmoid((difference of the logits - offset) / temperature);
+    inside the zone (None: there is none) the label is undetermined; no probability above the
+    supported one is shown; evidence is None where it was not measured. heat_location: by modality,
+    of heatmap_method on heatmap_layer, with which predictions come.
     """
 
     name: str
@@ -41,6 +55,15 @@ class Metadata:
     trained_at: str
     synthetic: bool
     judge_sha256: str | None
+    preprocessing: Preprocessing
+    lungs_sha256: str | None
+    offset: dict[str, float]
+    abstain_zone: dict[str, tuple[float, float] | None]
+    supported_probability: dict[str, float]
+    evidence: dict[str, Evidence | None]
+    heat_location: dict[Modality, HeatLocation | None]
+    heatmap_method: FixedScaleMethod
+    heatmap_layer: LayerChoice
     raw: dict[str, Any]
 
     @property
@@ -68,7 +91,7 @@ def check_place(place: Path) -> None:
     """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(place):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, JUDGE_NAME}
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, JUDGE_NAME, LUNGS_NAME}
     foreign = [] if place.is_dir() else [place.name]
     if place.is_dir():
         foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
@@ -140,7 +163,9 @@ def _parse(raw: Any, name: str) -> Metadata:
         branches=tuple((modality, backbone) for modality, backbone in described["branches"]),
         head_width=_number(described["head_width"], 1, 65536, whole=True),
         dropout=float(_number(described["dropout"], 0, 1)),
-        image_size=_number(described["image_size"], IMAGE_SIZE, IMAGE_SIZE, whole=True),
+        image_size=_number(described["image_size"], IMAGE_SIZE, LARGEST_IMAGE, whole=True),
+        pooling=described["pooling"],
+        output_stride=_number(described["output_stride"], 1, 64, whole=True),
     )
     if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
         raise ValueError("branches are ordered ct, xray")
@@ -156,29 +181,120 @@ def _parse(raw: Any, name: str) -> Metadata:
     for head in heads:
         seen = network.modalities if head == "fused" else tuple(m for m in MODALITIES if m == head)
         scale[head] = {m: float(_number(raw["heatmap_scale"][head][m], 1e-9, 1e9)) for m in seen}
+    preprocessing = _choice(raw["preprocessing"]["name"], get_args(Preprocessing))
+    if (preprocessing == "lungs") != (raw.get("lungs") is not None):
+        raise CheckpointError(
+            f"Checkpoint {name} has preprocessing {preprocessing!r}"
+            f" {'without' if preprocessing == 'lungs' else 'and yet names'} a {LUNGS_NAME}; put back the published"
+            f" {META_NAME}."
+        )
+    threshold = {head: float(_number(raw["decision_threshold"][head], 1e-6, 1 - 1e-6)) for head in heads}
+    supported = _by_head(raw, "supported_probability", heads, 1.0, lambda v: float(_number(v, 0.5, 1)))
+    method = _choice(raw.get("heatmap_method", "grad_cam"), FIXED_SCALE_METHODS)
+    layer = _choice(raw.get("heatmap_layer", "coarse"), LAYERS)
+    location = _by_head(raw, "heat_location", network.modalities, None, _read_heat_location)
+    for head in heads:
+        if not 1 - supported[head] <= threshold[head] <= supported[head]:
+            raise ValueError(f"the decision_threshold of {head} is not within what is supported")
+    for measured in location.values():
+        if measured is not None and (measured.method, measured.layer) != (method, layer):
+            raise ValueError(
+                f"heat_location is of {measured.method}, {measured.layer}, not of {method}, {layer}"
+            )
     return Metadata(
         name=name,
         network=network,
         sha256=sha256,
         temperature={head: float(_number(raw["temperature"][head], 1e-3, 1e3)) for head in heads},
-        threshold={head: float(_number(raw["decision_threshold"][head], 1e-6, 1 - 1e-6)) for head in heads},
+        threshold=threshold,
         heatmap_scale=scale,
         trained_on=_typed(raw["trained_on"], str),
         trained_at=_typed(raw["trained_at"], str),
         synthetic=_typed(raw["synthetic"], bool),
-        judge_sha256=_read_judge_hash(raw.get("judge"), name),
+        judge_sha256=_read_hash(raw.get("judge"), JUDGE_NAME, name),
+        preprocessing=preprocessing,
+        lungs_sha256=_read_hash(raw.get("lungs"), LUNGS_NAME, name),
+        offset=_by_head(raw, "offset", heads, 0.0, lambda v: float(_number(v, -1e3, 1e3))),
+        abstain_zone=_read_zones(raw, threshold),
+        supported_probability=supported,
+        evidence=_by_head(raw, "evidence", heads, None, _read_evidence),
+        heat_location=location,
+        heatmap_method=method,
+        heatmap_layer=layer,
         raw=raw,
     )
 
 
-def _read_judge_hash(described: Any, name: str) -> str | None:
+def _by_head(raw: Any, field: str, heads: Iterable[Any], absent: Any, read: Callable[[Any], Any]) -> Any:
+    """One value for each head, or modality: all of them in the file, or the field not there at all."""
+    if field not in raw:
+        return dict.fromkeys(heads, absent)
+    values = _typed(raw[field], dict)
+    if set(values) != set(heads):
+        raise ValueError(f"{field} is of {_short(sorted(values))}, expected {', '.join(heads)}")
+    return {head: read(values[head]) for head in heads}
+
+
+def _read_zones(raw: Any, threshold: dict[str, float]) -> dict[str, tuple[float, float] | None]:
+    zones: dict[str, Any] = _by_head(raw, "abstain_zone", threshold, None, lambda value: value)
+    found: dict[str, tuple[float, float] | None] = {}
+    for head, zone in zones.items():
+        if zone is None:
+            found[head] = None
+            continue
+        low, high = (float(_number(bound, 0, 1)) for bound in zone)
+        if not low <= threshold[head] <= high:
+            raise ValueError(f"the abstain_zone of {head} does not hold its decision_threshold")
+        found[head] = (low, high) if low < high else None
+    return found
+
+
+def _read_evidence(described: Any) -> Evidence | None:
     if described is None:
         return None
-    if described["file"] != JUDGE_NAME or not _is_sha256(described["sha256"]):
+    ece = described.get("ece")
+    evidence = Evidence(
+        **{
+            field: float(_number(described[field], 0, 1))
+            for field in ("auc", "auc_low", "auc_high", "sensitivity", "specificity")
+        },
+        collections=tuple(_typed(name, str) for name in _typed(described["collections"], list)),
+        images=_number(described["images"], 1, 10**9, whole=True),
+        ece=None if ece is None else float(_number(ece, 0, 1)),
+    )
+    if not evidence.auc_low <= evidence.auc <= evidence.auc_high:
+        raise ValueError("the auc of evidence is outside its interval")
+    return evidence
+
+
+def _read_heat_location(described: Any) -> HeatLocation | None:
+    if described is None:
+        return None
+    return HeatLocation(
+        target=_choice(described["target"], ("opacity boxes", "lesion masks")),
+        hit=float(_number(described["hit"], 0, 1)),
+        chance=float(_number(described["chance"], 0, 1)),
+        images=_number(described["images"], 1, 10**9, whole=True),
+        method=_choice(described["method"], FIXED_SCALE_METHODS),
+        layer=_choice(described["layer"], LAYERS),
+    )
+
+
+def _read_hash(described: Any, file: str, name: str) -> str | None:
+    """The SHA-256 of a checkpoint's further file; None where meta.json describes none."""
+    if described is None:
+        return None
+    if described["file"] != file or not _is_sha256(described["sha256"]):
         raise CheckpointError(
-            f"Checkpoint {name} names no {JUDGE_NAME} with its SHA-256; put back the published {META_NAME}."
+            f"Checkpoint {name} names no {file} with its SHA-256; put back the published {META_NAME}."
         )
     return str(described["sha256"])
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{_short(value)} is not one of {', '.join(choices)}")
+    return value
 
 
 def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of the image
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -23,10 +25,61 @@ class Notice:
 
 @dataclass(frozen=True)
 class BranchAnswer:
-    """What one modality alone says. probabilities: class name -> 0..1, calibrated, sum 1."""
+    """What one modality alone says.
+
+    label: a class, or `undetermined` inside the abstain zone of the branch (probabilities are given)
+    or where the study is not answered (probabilities are empty). probabilities: class name -> 0..1,
+    calibrated, sum 1, none above supported_probability.
+    """
 
     label: str
     probabilities: dict[str, float]
+    supported_probability: float = 1.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How well one head did on collections that were left out of training.
+
+    auc (with its 95 % interval auc_low, auc_high), sensitivity and specificity (at a threshold fixed
+    on the other collections): 0..1. collections: those left out in turn. images: how many were
+    answered. ece: expected calibration error, 0..1; None where it was not measured.
+    """
+
+    auc: float
+    auc_low: float
+    auc_high: float
+    sensitivity: float
+    specificity: float
+    collections: tuple[str, ...]
+    images: int
+    ece: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `evidence` object of `predict --json`."""
+        return {
+            "auc": self.auc,
+            "sensitivity": self.sensitivity,
+            "specificity": self.specificity,
+            "collections": list(self.collections),
+            "images": self.images,
+        }
+
+
+@dataclass(frozen=True)
+class HeatLocation:
+    """How often the hottest point of a modality's heatmaps lay on a lesion that a radiologist marked.
+
+    target: `opacity boxes` or `lesion masks`. hit: share of the images, 0..1. chance: the same
+    share for a random point. images: how many were measured. method, layer: of those heatmaps.
+    """
+
+    target: str
+    hit: float
+    chance: float
+    images: int
+    method: str
+    layer: str
 
 
 @dataclass(frozen=True)
@@ -51,11 +104,23 @@ class CheckpointInfo:
 class Prediction:
     """The answer to one study.
 
-    label: `normal`, `covid19_pneumonia`, or `undetermined` (then probabilities is empty).
-    heatmaps: modality -> float32 (150, 150) in 0..1 on the checkpoint's fixed scale.
-    heatmap_class: the class whose evidence the heatmaps show.
-    images: modality -> uint8 (150, 150, 3), what the network was given, to lay a heatmap over.
+    label: `normal`, `covid19_pneumonia`, or `undetermined`; inside the abstain zone that comes with
+    probabilities and heatmaps, for every other reason probabilities is empty.
+    heatmaps: modality -> float32 (height, width) in 0..1 on the checkpoint's fixed scale, in the
+    frame of the whole image as given (aspect kept, long side at most 512), zero outside what the
+    network saw.
+    heatmap_class: the class whose evidence the heatmaps show; heatmap_method, heatmap_layer: how.
+    images: modality -> uint8 (height, width, 3), the whole image in the same frame.
     timing_ms: `decode`, `network`, `total`, in milliseconds.
+    lungs: modality -> the box (x0, y0, x1, y1 as fractions of the image) that the network read; None
+    where it read the whole image or no lungs were found.
+    outlines: modality -> closed polygons float32 (n, 2) of x, y fractions of the image, one per lung.
+    evidence: left-out figures of the head that answered; None where the checkpoint has none.
+    heat_location: modality -> how well the heatmaps point; only modalities that were measured.
+    abstain_zone: of the head that answered, lowest and highest probability of covid19_pneumonia
+    inside which the label is undetermined; None without a zone.
+    supported_probability: the highest probability that left-out predictions support; what is
+    above is shown as this ("over 97 %").
     """
 
     label: str
@@ -68,6 +133,14 @@ class Prediction:
     warnings: tuple[Notice, ...]
     checkpoint: CheckpointInfo
     timing_ms: dict[str, float] = field(default_factory=dict)
+    lungs: dict[str, Box | None] = field(default_factory=dict)
+    outlines: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    heat_location: dict[str, HeatLocation] = field(default_factory=dict)
+    heatmap_method: str = "grad_cam"
+    heatmap_layer: str = "coarse"
+    abstain_zone: tuple[float, float] | None = None
+    supported_probability: float = 1.0
 
     def has_warning(self, code: str) -> bool:
         """Whether a notice of this code is among the warnings."""
@@ -86,6 +159,8 @@ class Prediction:
             "modalities": list(self.modalities),
             "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
             "heatmaps": {modality: files.get(modality) for modality in self.heatmaps},
+            "lungs": {m: None if (box := self.lungs.get(m)) is None else list(box) for m in self.modalities},
+            "evidence": None if self.evidence is None else self.evidence.to_dict(),
             "checkpoint": {
                 "name": self.checkpoint.name,
                 "sha256": self.checkpoint.sha256,

@@ -11,7 +11,8 @@ from toy_networks import grey_images, make_network
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import Cancelled, CheckpointError, UsageError
 from covid_mm.explain.grad_cam import GradCam
-from covid_mm.explain.methods import METHODS, BranchExplainer, _stretch, find_layer, find_method
+from covid_mm.explain.method_table import METHODS, find_method
+from covid_mm.explain.methods import BranchExplainer, _stretch, find_layer
 from covid_mm.models.network import build_network
 from covid_mm.training.features import to_network_input
 

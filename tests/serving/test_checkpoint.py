@@ -22,6 +22,24 @@ from covid_mm.serving.metadata import list_checkpoints
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
+EVIDENCE = {
+    "auc": 0.9,
+    "auc_low": 0.85,
+    "auc_high": 0.94,
+    "sensitivity": 0.8,
+    "specificity": 0.85,
+    "collections": ["one hospital", "another"],
+    "images": 400,
+    "ece": 0.04,
+}
+HEAT_LOCATION = {
+    "target": "lesion masks",
+    "hit": 0.5,
+    "chance": 0.08,
+    "images": 90,
+    "method": "grad_cam",
+    "layer": "coarse",
+}
 WEIGHTS, META, CARD = "model.weights.h5", "meta.json", "README.md"
 
 
@@ -135,7 +153,7 @@ def test_oversized_weights_are_not_read(good, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"text"', "\x00", "[" * 200_000, "9" * 5000, '{"format_version": 1}']
+    "text", ["", "{", "[]", "null", "3", '"text"', "\x00", "[" * 200_000, "9" * 5000, '{"format_version": 2}']
 )
 def test_damaged_meta_is_refused(good, text):
     (good / META).write_text(text)
@@ -150,8 +168,8 @@ def test_meta_that_is_no_text_is_refused(good):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("format_version", 2),
-        ("format_version", "1"),
+        ("format_version", 1),
+        ("format_version", "2"),
         ("format_version", True),
         ("format_version", ...),
         ("classes", ["covid19_pneumonia", "normal"]),
@@ -172,7 +190,33 @@ def test_meta_that_is_no_text_is_refused(good):
         ("network/head_width", 10**400),
         ("network/head_width", 17),  # not the weights'
         ("network/dropout", 1.5),
-        ("network/image_size", 224),
+        ("network/image_size", 64),
+        ("network/image_size", 1024),
+        ("network/pooling", "maximum"),
+        ("network/pooling", ...),
+        ("network/output_stride", 8),
+        ("network/output_stride", True),
+        ("preprocessing", ...),
+        ("preprocessing/name", "crop"),
+        ("preprocessing/name", "lungs"),  # without the file
+        ("lungs", {"file": "lungs.npz", "sha256": "0" * 64}),  # with preprocessing "paper"
+        ("offset", {"fused": 0.0}),
+        ("offset", {"fused": 0.0, "ct": 0.0, "xray": float("nan")}),
+        ("abstain_zone", {"fused": [0.6, 0.7], "ct": [0.5, 0.5], "xray": [0.5, 0.5]}),
+        ("abstain_zone", {"fused": [0.4], "ct": [0.5, 0.5], "xray": [0.5, 0.5]}),
+        ("abstain_zone", [0.4, 0.6]),
+        ("supported_probability", {"fused": 0.4, "ct": 1.0, "xray": 1.0}),
+        ("supported_probability", {"fused": 1.0, "ct": 1.0}),
+        ("evidence", {"fused": {}, "ct": None, "xray": None}),
+        ("evidence", {"fused": EVIDENCE | {"auc": 1.2}, "ct": None, "xray": None}),
+        ("evidence", {"fused": EVIDENCE | {"auc_low": 0.95}, "ct": None, "xray": None}),
+        ("evidence", {"fused": EVIDENCE | {"images": 0}, "ct": None, "xray": None}),
+        ("evidence", {"fused": EVIDENCE | {"collections": "medseg"}, "ct": None, "xray": None}),
+        ("heat_location", {"ct": HEAT_LOCATION | {"target": "lungs"}, "xray": None}),
+        ("heat_location", {"ct": HEAT_LOCATION | {"method": "hires_cam"}, "xray": None}),  # not the default
+        ("heat_location", {"ct": HEAT_LOCATION}),
+        ("heatmap_method", "score_cam"),
+        ("heatmap_layer", "middle"),
         ("temperature", 1.0),
         ("temperature/ct", 0),
         ("temperature/ct", -1.0),

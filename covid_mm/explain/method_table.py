@@ -1,0 +1,62 @@
+"""The heatmap methods and layers by name: the one table that page, commands and checkpoints read.
+
+No network is loaded by importing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from covid_mm.errors import UsageError
+
+MethodName = Literal["grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam", "hires_cam"]
+FixedScaleMethod = Literal["grad_cam", "hires_cam", "layer_cam"]
+LayerChoice = Literal["coarse", "fine"]
+
+LAYERS: tuple[LayerChoice, ...] = get_args(LayerChoice)
+FIXED_SCALE_METHODS: tuple[FixedScaleMethod, ...] = get_args(FixedScaleMethod)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a heatmap. slow: takes a second or more a study on a laptop. source: article.
+
+    A checkpoint may name one of FIXED_SCALE_METHODS as its own: their values are logits, so that
+    they can be drawn on a scale which is the same for every image.
+    """
+
+    name: MethodName
+    title: str
+    slow: bool
+    source: str
+
+    @property
+    def has_fixed_scale(self) -> bool:
+        """Whether a checkpoint can show it on its fixed scale."""
+        return self.name in FIXED_SCALE_METHODS
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("grad_cam", "Grad-CAM", False, "Selvaraju et al., ICCV 2017"),
+        Method("grad_cam_plus_plus", "Grad-CAM++", True, "Chattopadhay et al., WACV 2018"),
+        Method("score_cam", "Faster Score-CAM", True, "Wang et al., CVPR Workshops 2020"),
+        Method("layer_cam", "Layer-CAM", True, "Jiang et al., IEEE TIP 2021"),
+        Method("hires_cam", "HiResCAM", False, "Draelos and Carin, arXiv 2011.08891, 2020"),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """The method of this name. Raises UsageError for any other name."""
+    if name not in METHODS:
+        raise UsageError(f"Heatmap method {name!r} is not known; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def check_layer(layer: str) -> None:
+    """Raise UsageError for a layer that is neither `coarse` nor `fine`."""
+    if layer not in LAYERS:
+        raise UsageError(f"Heatmap layer {layer!r} is not known; choose {' or '.join(LAYERS)}.")
