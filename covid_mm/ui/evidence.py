@@ -33,7 +33,8 @@ INDEPENDENT = (
     " both images invite), the combined probability is too sure."
 )
 IN_ZONE = (
-    "The probability lies between {low} and {high}, where the network was wrong too often on hospitals it never saw."
+    "The probability lies between {low} and {high}, where the network was wrong too often on hospitals that it"
+    " never saw."
 )
 REASONS = {  # why a study is undetermined, by code without its modality; the notices say what to do
     "lungs_not_found": "No lungs were found on the {modality}.",
@@ -50,7 +51,9 @@ LOCATIONS = {  # by what was marked, where the shown map is of the method and la
     "lesion masks": "{method}, {layer}. On {images} slices of hospitals it never saw the hottest point lay on a"
     " radiologist's lesion mask in {hit} (chance {chance}).",
 }
-NOT_LOCATED = "{method}, {layer}. How often the hottest point of such a map lies on a lesion was not measured."
+NOT_LOCATED = (
+    "{method}, {layer}. How often the hottest point of such a map lies on a lesion was not measured."
+)
 LAYER_TITLES = {"coarse": "coarse (last convolution)", "fine": "fine (earlier layer)"}
 
 

@@ -23,7 +23,9 @@ from covid_mm.serving.prediction import BranchAnswer, Notice, Prediction
 from covid_mm.ui import (
     batch_tab,
     batch_view,
+    evidence,
     heatmaps,
+    left_out_card,
     model_tab,
     nine_networks,
     notices,
@@ -47,9 +49,11 @@ TABLES = [  # whose entries are looked up by name
     CLASS_TITLES,
     MODALITY_TITLES,
     SLOT_TITLES,
-    heatmaps.METHOD_TITLES,
-    heatmaps.LAYER_TITLES,
+    evidence.LAYER_TITLES,
+    evidence.LOCATIONS,
+    evidence.REASONS,
     heatmaps.SCALES,
+    left_out_card.TARGET_TITLES,
     model_tab.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
     model_tab.SPLITS,
@@ -60,7 +64,12 @@ TABLES = [  # whose entries are looked up by name
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
 ]
-LISTS = [batch_view.PAIRING_HEAD, batch_view.RESULT_HEAD]
+LISTS = [
+    batch_view.PAIRING_HEAD,
+    batch_view.RESULT_HEAD,
+    tuple(set(left_out_card.LEFT_OUT_HEAD) - {"AUC"}),
+    left_out_card.HEAT_HEAD,
+]
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|truly {label}|called {label}|they are|in the slot for
