@@ -1,4 +1,4 @@
-"""Records and data sets, and finding them under a root folder."""
+"""Records, data sets and collections, and what finding them under a root folder needs."""
 
 from __future__ import annotations
 
@@ -53,6 +53,77 @@ class Dataset:
     def counts(self) -> tuple[int, int]:
         """Images a class, in the order of CLASSES."""
         return count_labels(self.records)
+
+
+@dataclass(frozen=True)
+class CollectionImage:
+    """One image of a collection; "", None and () mean not known.
+
+    name: posix path below the folder that was searched, unique there. label: index into CLASSES, None
+    for `other`: neither class. site: hospital or scanner. boxes: x0, y0, x1, y1 of opacities, fractions
+    of width and height. lesion_mask, lung_mask: files of 0 and 255 in the image's frame.
+    """
+
+    path: Path
+    name: str
+    modality: Modality
+    label: int | None
+    patient: str = ""
+    site: str = ""
+    view: str = ""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    lesion_mask: Path | None = None
+    lung_mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images of one modality from one place, which training can learn from or leave out as a whole.
+
+    source: where it comes from, in words. in_order: as in Dataset.
+    """
+
+    name: str
+    modality: Modality
+    images: tuple[CollectionImage, ...]
+    title: str
+    source: str
+    licence: str
+    in_order: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Normal, positive and other images."""
+        labels = [image.label for image in self.images]
+        return (labels.count(0), labels.count(1), labels.count(None))
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether it holds normal and positive images."""
+        return min(self.counts[:2]) > 0
+
+    def to_dataset(self) -> Dataset:
+        """The labelled images as a data set: patient as group, site as source."""
+        return Dataset(
+            name=self.title,
+            modality=self.modality,
+            records=tuple(
+                ImageRecord(
+                    image.path,
+                    self.modality,
+                    image.label,
+                    image.name,
+                    image.patient or None,
+                    image.site or self.name,
+                )
+                for image in self.images
+                if image.label is not None
+            ),
+            licence=self.licence,
+            caveats=(),
+            source=self.source,
+            in_order=self.in_order,
+        )
 
 
 def count_labels(records: Iterable[ImageRecord]) -> tuple[int, int]:

@@ -33,6 +33,8 @@ class PhantomStudy:
     xray: NDArray[np.uint8]
     ct_lesions: NDArray[np.bool_]
     xray_lesions: NDArray[np.bool_]
+    ct_lungs: NDArray[np.bool_]
+    xray_lungs: NDArray[np.bool_]
     label: int
 
 
@@ -56,13 +58,15 @@ def make_study(label: int, seed: int, *, size: int = 224, lesion_strength: float
     ct_settings, film_settings = CtSettings.draw(streams[1]), FilmSettings.draw(streams[2], anatomy)
     lesions = Lesions.draw(streams[3], anatomy, ct_settings.level, lesion_strength) if label else None
     patient, noise = Patient.draw(streams[4], anatomy, lesions), streams[5]
-    ct, ct_lesions = cut_slice(patient, ct_settings, noise)
-    xray, xray_lesions = project_film(patient, film_settings, noise)
+    ct = cut_slice(patient, ct_settings, noise)
+    xray = project_film(patient, film_settings, noise)
     return PhantomStudy(
-        ct=_fit(ct, size),
-        xray=_fit(xray, size),
-        ct_lesions=_fit(ct_lesions * np.float32(255), size) > 127,
-        xray_lesions=_fit(xray_lesions * np.float32(255), size) > 127,
+        ct=_fit(ct.image, size),
+        xray=_fit(xray.image, size),
+        ct_lesions=_fit_mask(ct.lesions, size),
+        xray_lesions=_fit_mask(xray.lesions, size),
+        ct_lungs=_fit_mask(ct.lungs, size),
+        xray_lungs=_fit_mask(xray.lungs, size),
         label=label,
     )
 
@@ -73,6 +77,11 @@ def _fit(image: NDArray[np.float32], size: int) -> NDArray[np.uint8]:
         resized = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
         image = np.asarray(resized, np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _fit_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """A mask at another size."""
+    return _fit(mask * np.float32(255), size) > 127
 
 
 def write_phantoms(

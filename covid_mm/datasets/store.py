@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import IMAGE_SIZE
+from covid_mm.config import IMAGE_SIZE, ImageLimits
 from covid_mm.datasets.index import ImageRecord
 from covid_mm.errors import DataError, ImageError
 from covid_mm.imaging import read_grey, resize_grey
 
 DECODER_VERSION = 1  # raise it with any change of pixel values, so that old caches are not used
+FILE_LIMITS = ImageLimits(max_bytes=128 * 2**20)  # the user's own files: an uncompressed film may take 40 MB
 
 
 def check_readable(records: Iterable[ImageRecord]) -> None:
@@ -68,7 +69,7 @@ def _read_all(
 ) -> None:
     def read(position: int) -> str | None:
         try:
-            take(position, read_grey(records[position].path))
+            take(position, read_grey(records[position].path, limits=FILE_LIMITS))
         except ImageError as error:
             return f"{records[position].name} ({error})"
         return None

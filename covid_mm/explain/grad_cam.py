@@ -1,8 +1,14 @@
-"""Grad-CAM for one network of one or two branches: answer and heatmaps from one compiled function.
+"""Answer and heatmaps of a network of one or two branches from one compiled function.
 
-Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization", ICCV 2017, equations (1) and (2), with the logit of the chosen class as the score.
-Each branch is looked into at its own last convolution, so two branches give two maps.
+The score is the logit of the chosen class. Each branch is looked into at its own layer, so two
+branches give two maps. The methods whose values are logits, A a feature map, g the gradient there:
+
+grad_cam   relu(sum over channels of mean(g) A): Selvaraju et al., "Grad-CAM: Visual Explanations
+           from Deep Networks via Gradient-based Localization", ICCV 2017, equations (1) and (2)
+hires_cam  relu(sum over channels of g A): Draelos and Carin, "Use HiResCAM instead of Grad-CAM for
+           faithful explanations of convolutional neural networks", arXiv 2011.08891, 2020
+layer_cam  relu(sum over channels of relu(g) A): Jiang et al., "LayerCAM: Exploring Hierarchical
+           Class Activation Maps for Localization", IEEE TIP 2021, equations (4) to (6)
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
+from covid_mm.explain.method_table import FIXED_SCALE_METHODS, FixedScaleMethod, LayerChoice, check_layer
 from covid_mm.models.judge import content_features
 from covid_mm.models.network import FUSED, Network
 
@@ -39,6 +46,23 @@ class Explained:
     contents: dict[Modality, NDArray[np.float32]]
 
 
+def find_layer(network: Network, modality: Modality, layer: str) -> str:
+    """The name of the layer whose feature map a heatmap is made of. Raises UsageError."""
+    check_layer(layer)
+    backbone = network.backbone(modality)
+    return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
+
+
+def weigh_channels(method: FixedScaleMethod, feature_map: Any, gradient: Any) -> Any:
+    """Evidence (n, h, w) >= 0 of a feature map (n, h, w, c) and the score's gradient there."""
+    if method == "grad_cam":
+        weights = tf.reduce_mean(gradient, axis=(1, 2))
+        return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))
+    if method == "layer_cam":
+        gradient = tf.nn.relu(gradient)
+    return tf.nn.relu(tf.reduce_sum(gradient * feature_map, axis=-1))
+
+
 class GradCam:
     """The compiled forward pass with heatmaps for one set of modalities.
 
@@ -53,13 +77,25 @@ class GradCam:
         *,
         positive_margin: float = 0.0,
         judging_branch: Modality | None = None,
+        judges_other_images: bool = False,
+        method: FixedScaleMethod = "grad_cam",
+        layer: LayerChoice = "coarse",
     ) -> None:
         """Build and trace the function.
 
         positive_margin: logit difference from which a study is called positive, so that
         `PREDICTED` explains the class that the decision threshold names. judging_branch: the
-        branch whose backbone reads every image for the judge of image content.
+        branch whose backbone reads every image for the judge of image content; with
+        judges_other_images it reads those that `explain` gets as `content_images`.
+        method, layer: of the heatmaps.
+
+        Raises:
+            UsageError: a modality that the network does not read, or an unknown method or layer.
         """
+        if method not in FIXED_SCALE_METHODS:
+            raise UsageError(
+                f"Heatmap method {method!r} has no fixed scale; choose one of {', '.join(FIXED_SCALE_METHODS)}."
+            )
         chosen = modalities or network.config.modalities
         unknown = set(chosen) - set(network.config.modalities)
         if unknown:
@@ -70,34 +106,43 @@ class GradCam:
         whole = self.modalities == network.config.modalities
         self.target = FUSED if whole else self.modalities[0]
         side = network.config.image_size
-        places = [network.evidence(m) for m in self.modalities]
+        evidence_maps = [network.tensor(find_layer(network, m, layer)) for m in self.modalities]
+        places = list(evidence_maps)
         reader = None
+        self._judges_other_images = judging_branch is not None and judges_other_images
         if judging_branch is not None:
             content = content_features(network, judging_branch)
             reader = keras.Model(network.image_input(judging_branch), content)
-            if judging_branch in self.modalities:
+            if judging_branch in self.modalities and not judges_other_images:
                 places.append(content)  # its own image goes through that backbone anyway
         trunk = keras.Model([network.image_input(m) for m in self.modalities], places)
         heads = {self.target: network.logits(self.target)}
         if whole and network.config.is_concatenated:
             heads |= {m: network.logits(m) for m in self.modalities}
         # from the feature maps on: the only part that gradients pass through
-        tail = keras.Model([network.evidence(m) for m in self.modalities], heads)
+        tail = keras.Model(evidence_maps, heads)
         enlarge = [
-            (_interpolation(side, feature_map.shape[1]), _interpolation(side, feature_map.shape[2]))
+            tuple(tf.constant(interpolation_matrix(side, feature_map.shape[axis])) for axis in (1, 2))
             for feature_map in trunk.outputs[: len(self.modalities)]
         ]
         image = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
-        signature = ({m: image for m in self.modalities}, tf.TensorSpec((None,), tf.int32))
+        judged = self.modalities if self._judges_other_images else ()
+        signature = (
+            {m: image for m in self.modalities},
+            {m: image for m in judged},
+            tf.TensorSpec((None,), tf.int32),
+        )
 
         @tf.function(input_signature=signature, autograph=False)
-        def explain(images: dict[str, Any], classes: Any) -> tuple[Any, Any, Any, Any]:
+        def explain(images: dict[str, Any], other: dict[str, Any], classes: Any) -> tuple[Any, Any, Any, Any]:
             found = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
             maps = found[: len(self.modalities)]
             contents = {}
             if reader is not None:
                 contents = {
-                    m: found[-1] if m == judging_branch else reader(images[m], training=False)
+                    m: found[-1]
+                    if m == judging_branch and not other
+                    else reader((other or images)[m], training=False)
                     for m in self.modalities
                 }
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -113,20 +158,30 @@ class GradCam:
             for modality, feature_map, gradient, (rows, columns) in zip(
                 self.modalities, maps, gradients, enlarge, strict=True
             ):
-                weights = tf.reduce_mean(gradient, axis=(1, 2))  # equation (1)
-                coarse = tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))  # equation (2)
-                evidence[modality] = tf.einsum("yh,nhw,xw->nyx", rows, coarse, columns)
+                cells = weigh_channels(method, feature_map, gradient)
+                evidence[modality] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
             return logits, chosen_class, evidence, contents
 
         self._explain = explain.get_concrete_function()
 
-    def explain(self, images: dict[Modality, NDArray[np.float32]], classes: NDArray[np.int32]) -> Explained:
+    def explain(
+        self,
+        images: dict[Modality, NDArray[np.float32]],
+        classes: NDArray[np.int32],
+        content_images: dict[Modality, NDArray[np.float32]] | None = None,
+    ) -> Explained:
         """Logits and evidence of n studies; any n, without tracing anew. Safe to call from any thread.
 
         images: modality -> float32 (n, side, side, 3), 0..255. classes: (n,), PREDICTED or an index.
+        content_images: as images, what the judge of image content reads where it judges others.
         """
+        other = content_images if self._judges_other_images else {}
+        if other is None:
+            raise UsageError("This function judges other images than it explains; give content_images.")
         logits, chosen, evidence, contents = self._explain(
-            {m: tf.constant(images[m], tf.float32) for m in self.modalities}, tf.constant(classes, tf.int32)
+            {m: tf.constant(images[m], tf.float32) for m in self.modalities},
+            {m: tf.constant(other[m], tf.float32) for m in self.modalities if m in other},
+            tf.constant(classes, tf.int32),
         )
         return Explained(
             logits={name: value.numpy() for name, value in logits.items()},
@@ -136,8 +191,8 @@ class GradCam:
         )
 
 
-def _interpolation(length: int, cells: int) -> Any:
-    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends, as a matrix."""
+def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
+    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells)."""
     matrix = np.zeros((length, cells), dtype=np.float32)
     position = np.linspace(0.0, cells - 1.0, length)
     below = np.minimum(np.floor(position).astype(int), max(cells - 2, 0))
@@ -146,4 +201,4 @@ def _interpolation(length: int, cells: int) -> Any:
     matrix[rows, below] += 1.0 - share
     if cells > 1:
         matrix[rows, below + 1] += share
-    return tf.constant(matrix)
+    return matrix

@@ -1,4 +1,4 @@
-"""Heatmaps by other methods than our own Grad-CAM, through tf-keras-vis, one branch at a time.
+"""Heatmaps of any method and layer, one branch at a time: most through tf-keras-vis.
 
 tf-keras-vis resizes one layer's map onto every input, so a network with two inputs would show one
 branch twice. Each branch is therefore a network of one input here; what the other image puts into
@@ -13,24 +13,19 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITY_TITLES, Modality
 from covid_mm.errors import Cancelled, CheckpointError
-from covid_mm.explain.method_table import LayerChoice, MethodName, check_layer
+from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
+from covid_mm.explain.method_table import LayerChoice, MethodName
 from covid_mm.models.network import FUSED, Network
 
 Progress = Callable[[float], None]
 
 MASKED_CHANNELS = 48  # of Faster Score-CAM: those of the feature map that vary most
 _BATCH = 8  # masked images between two looks at `cancelled`
-
-
-def find_layer(network: Network, modality: Modality, layer: str) -> str:
-    """The name of the layer whose feature map a heatmap is made of. Raises UsageError."""
-    check_layer(layer)
-    backbone = network.backbone(modality)
-    return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
 
 
 class BranchExplainer:
@@ -71,7 +66,8 @@ class BranchExplainer:
                 self._hold_others(modality, images)
                 self._models[modality].watch = watch
                 place = find_layer(self.network, modality, layer)
-                raw = _run_library(self._models[modality], images[modality], class_index, method, place)
+                run = _run_hires_cam if method == "hires_cam" else _run_library
+                raw = run(self._models[modality], images[modality], class_index, method, place)
                 maps[modality] = _stretch(raw, MODALITY_TITLES[modality])
                 watch.finish_branch()
         return maps
@@ -150,6 +146,22 @@ class WatchedModel(keras.Model):
             rows.append(self.predict_on_batch(images[start : start + _BATCH]))
         found: NDArray[np.float32] = np.concatenate(rows)
         return found
+
+
+def _run_hires_cam(
+    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, place: str
+) -> NDArray[np.float32]:
+    """HiResCAM, which the library lacks."""
+    feature_map = model.get_layer(place).output
+    value = keras.Model(model.inputs, feature_map)(image, training=False)
+    tail = keras.Model(feature_map, model.outputs[0])
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(value)
+        score = tail(value, training=False)[:, class_index]
+    cells = weigh_channels("hires_cam", value, tape.gradient(score, value)).numpy()[0]
+    rows, columns = (interpolation_matrix(image.shape[1], count) for count in cells.shape)
+    row: NDArray[np.float32] = rows @ cells @ columns.T
+    return row
 
 
 def _run_library(

@@ -13,7 +13,7 @@ resize.py   grey to the network's square
 from __future__ import annotations
 
 from covid_mm.config import ImageLimits
-from covid_mm.imaging.dicom import DicomImage, ImageHeader, read_dicom
+from covid_mm.imaging.dicom import DicomImage, FilmFrame, ImageHeader, read_dicom, read_frame
 from covid_mm.imaging.resize import resize_grey, resize_image
 from covid_mm.imaging.series import SliceStack, stack_slices
 from covid_mm.imaging.source import ImageSource, read_grey, read_header, read_image
@@ -23,6 +23,7 @@ from covid_mm.imaging.window import WINDOW_PRESETS, WindowSettings
 __all__ = [
     "WINDOW_PRESETS",
     "DicomImage",
+    "FilmFrame",
     "ImageHeader",
     "ImageLimits",
     "ImageSource",
@@ -30,6 +31,7 @@ __all__ = [
     "WindowSettings",
     "is_dicom",
     "read_dicom",
+    "read_frame",
     "read_grey",
     "read_header",
     "read_image",

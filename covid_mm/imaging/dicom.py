@@ -7,6 +7,7 @@ leaves this module but ImageHeader: no name, number, date or text, in an error o
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import math
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -54,6 +56,18 @@ class ImageHeader:
     windows: tuple[WindowSettings, ...]
     pixel_spacing: tuple[float, float] | None
     frames: int
+
+
+@dataclass(frozen=True)
+class FilmFrame:
+    """Size of a file's pixels, and a key that is equal for files of one patient, "" where unknown.
+
+    The key is a hash: the patient's number itself does not leave this module.
+    """
+
+    rows: int
+    columns: int
+    patient: str
 
 
 class DicomImage:
@@ -192,6 +206,30 @@ def read_dicom(data: bytes, what: str = "The image", limits: ImageLimits | None 
         frames = _check_layout(dataset, what, limits)
         _check_pixels(dataset, syntax, frames, what)
         return DicomImage(dataset, _read_header(dataset, frames), what)
+
+
+def read_frame(path: Path) -> FilmFrame:
+    """Size and patient key of a file on disk, without reading its pixels.
+
+    Raises:
+        ImageError: where it is absent, no DICOM file, damaged, or says no size.
+    """
+    what = path.name
+    try:
+        with _guarded(what):
+            import pydicom
+
+            tags = ["Rows", "Columns", "PatientID"]
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            rows, columns = int(dataset.Rows), int(dataset.Columns)
+    except ImageError as error:
+        if not path.is_file():
+            raise ImageError(f"{what} is not there; copy it again.") from error
+        raise
+    if rows < 1 or columns < 1:
+        raise ImageError(f"{what} says no size of its pixels; export it again.")
+    number = str(dataset.get("PatientID", "") or "").strip()
+    return FilmFrame(rows, columns, hashlib.sha256(number.encode()).hexdigest()[:12] if number else "")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import keras
@@ -37,6 +37,8 @@ class Backbone:
     feeds the last block, so that everything up to it is frozen by `--fine-tune last-block`.
     smallest: least image side, pixels.
     relative_cost: of a forward pass at 150 pixels, MobileNet's being 1 (measured on two cores).
+    finer: what changes in the settings of which layers so that the last reduction is left out and
+    the last feature map has a cell per 16 pixels instead of 32; empty where that is not offered.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Backbone:
     last_block_input: str
     relative_cost: float
     smallest: int = 32
+    finer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 _TABLE = (
@@ -60,6 +63,7 @@ _TABLE = (
         "conv4_block6_out",
         "conv4_block6_out",
         relative_cost=5.0,
+        finer={"conv5_block1_0_conv": {"strides": (1, 1)}, "conv5_block1_1_conv": {"strides": (1, 1)}},
     ),
     Backbone(
         "densenet121",
@@ -70,6 +74,7 @@ _TABLE = (
         "pool4_relu",
         "pool4_pool",
         relative_cost=4.4,
+        finer={"pool4_pool": {"pool_size": (1, 1), "strides": (1, 1)}},
     ),
     Backbone(
         "xception",
@@ -101,6 +106,7 @@ _TABLE = (
         "conv_pw_11_relu",
         "conv_pw_11_relu",
         relative_cost=1.0,
+        finer={"conv_pad_12": {"padding": ((1, 1), (1, 1))}, "conv_dw_12": {"strides": (1, 1)}},
     ),
     Backbone(
         "inceptionv3",
@@ -144,17 +150,23 @@ def scale_pixels(images: Any, scaling: Scaling, prefix: str) -> Any:
     )
 
 
-def attach_backbone(images: Any, backbone: Backbone, prefix: str) -> Any:
+def attach_backbone(images: Any, backbone: Backbone, prefix: str, output_stride: int = 32) -> tuple[Any, Any]:
     """Lay the backbone, without top and with random weights, flat onto scaled images.
 
-    Returns its last feature map (batch, rows, columns, channels). Every layer's name gets the
-    prefix, because two backbones share names and Grad-CAM needs one flat graph.
+    Returns the input that the images come from and the last feature map (batch, rows, columns,
+    channels). Every layer's name gets the prefix, because two backbones share names and Grad-CAM
+    needs one flat graph.
+
+    Raises:
+        UsageError: an output stride that this backbone does not offer.
     """
     base = backbone.build(include_top=False, weights=None, input_tensor=images)
-    before = {id(layer) for layer in keras.Model(base.inputs, images).layers}
+    before = {layer.name for layer in keras.Model(base.inputs, images).layers}
+    if output_stride != 32:
+        base = _refine(base, backbone)
     counts: Counter[str] = Counter()
     for layer in base.layers:
-        if id(layer) in before:
+        if layer.name in before:
             continue
         name = layer.name
         unnamed = _AUTOMATIC_NAME.match(name)
@@ -162,4 +174,15 @@ def attach_backbone(images: Any, backbone: Backbone, prefix: str) -> Any:
             name = f"{unnamed[1]}_{counts[unnamed[1]]}"
             counts[unnamed[1]] += 1
         layer.name = f"{prefix}{name}"
-    return base.output
+    return base.inputs[0], base.output
+
+
+def _refine(base: Any, backbone: Backbone) -> Any:
+    """The same layers with the last reduction left out; weights of the one fit the other."""
+    if not backbone.finer:
+        offered = ", ".join(other.title for other in _TABLE if other.finer)
+        raise UsageError(f"{backbone.title} has no output stride of 16; choose 32, or one of {offered}.")
+    description = base.get_config()
+    for layer in description["layers"]:
+        layer["config"].update(backbone.finer.get(layer["name"], {}))
+    return keras.Model.from_config(description)

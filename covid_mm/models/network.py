@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from covid_mm.config import CHANNELS, CLASSES, MODALITIES, FineTune, Modality, NetworkConfig
+from covid_mm.config import CHANNELS, CLASSES, MODALITIES, FineTune, Modality, NetworkConfig, Pooling
 from covid_mm.errors import UsageError
 from covid_mm.models.backbones import Backbone, attach_backbone, find_backbone, scale_pixels
 
@@ -52,6 +52,10 @@ class Network:
         """The name of the layer where Grad-CAM looks."""
         return f"{modality}_{self.backbone(modality).evidence_layer}"
 
+    def attention(self, modality: Modality) -> Any:
+        """The attention logits (batch, rows, columns, 1) of a branch; only with attention pooling."""
+        return self.tensor(f"{modality}_attention")
+
     def features(self, modality: Modality) -> Any:
         """The pooled features of a branch (batch, channels)."""
         return self.tensor(f"{modality}_features")
@@ -74,6 +78,7 @@ class Network:
     def branch_layers(self, modality: Modality) -> list[keras.layers.Layer]:
         """All layers with weights of a branch's backbone, in graph order."""
         heads = {
+            f"{modality}_attention",
             f"{modality}_logits",
             f"{modality}_probabilities",
             f"{modality}_features",
@@ -115,10 +120,12 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
         # a branch starts the same whether it is alone or one of two
         keras.utils.set_random_seed(len(MODALITIES) * seed + MODALITIES.index(modality))
         shape = (config.image_size, config.image_size, CHANNELS)
-        inputs[modality] = keras.Input(shape, name=modality, dtype="float32")
-        scaled = scale_pixels(inputs[modality], backbone.scaling, f"{modality}_")
-        feature_map = attach_backbone(scaled, backbone, f"{modality}_")
-        features.append(keras.layers.GlobalAveragePooling2D(name=f"{modality}_features")(feature_map))
+        image = keras.Input(shape, name=modality, dtype="float32")
+        scaled = scale_pixels(image, backbone.scaling, f"{modality}_")
+        inputs[modality], feature_map = attach_backbone(
+            scaled, backbone, f"{modality}_", config.output_stride
+        )
+        features.append(pool_features(feature_map, config.pooling, f"{modality}_"))
         if config.is_concatenated:
             logits = keras.layers.Dense(len(CLASSES), dtype=_OUTPUT, name=f"{modality}_logits")(features[-1])
             outputs[f"{modality}_logits"] = logits
@@ -131,6 +138,25 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
     outputs["logits"] = keras.layers.Dense(len(CLASSES), dtype=_OUTPUT, name="logits")(hidden)
     outputs["probabilities"] = keras.layers.Softmax(dtype=_OUTPUT, name="probabilities")(outputs["logits"])
     return Network(config, keras.Model(inputs, outputs, name=config.name.replace("-", "_")))
+
+
+def pool_features(feature_map: Any, pooling: Pooling, prefix: str) -> Any:
+    """A feature map (batch, rows, columns, channels) as features (batch, channels).
+
+    `average`: their mean. `attention`: their mean weighted by a softmax over the cells of one
+    logit per cell, `<modality>_attention` (batch, rows, columns, 1), so that a small lesion is not
+    averaged away (Ilse, Tomczak and Welling, "Attention-based deep multiple instance learning",
+    ICML 2018, without the gate).
+    """
+    if pooling == "average":
+        return keras.layers.GlobalAveragePooling2D(name=f"{prefix}features")(feature_map)
+    _, rows, columns, channels = feature_map.shape
+    logits = keras.layers.Conv2D(1, 1, dtype=_OUTPUT, name=f"{prefix}attention")(feature_map)
+    cells = keras.layers.Reshape((rows * columns, 1), dtype=_OUTPUT)(logits)
+    shares = keras.layers.Softmax(axis=1, dtype=_OUTPUT, name=f"{prefix}shares")(cells)
+    values = keras.layers.Reshape((rows * columns, channels), dtype=_OUTPUT)(feature_map)
+    pooled = keras.layers.Dot(axes=1, dtype=_OUTPUT)([shares, values])
+    return keras.layers.Reshape((channels,), dtype=_OUTPUT, name=f"{prefix}features")(pooled)
 
 
 def copy_weights(source: Network, target: Network) -> None:

@@ -21,9 +21,9 @@ from covid_mm.config import (
     Modality,
 )
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam
+from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
-from covid_mm.explain.methods import BranchExplainer, Progress, find_layer
+from covid_mm.explain.methods import BranchExplainer, Progress
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_header, read_image
 from covid_mm.models.judge import Judge
 from covid_mm.models.network import FUSED, Network

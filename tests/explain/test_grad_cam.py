@@ -8,11 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from toy_networks import colour_images, grey_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.explain.grad_cam import PREDICTED, GradCam, find_layer, weigh_channels
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.features import to_network_input
 
@@ -170,3 +171,67 @@ def test_a_modality_that_the_network_does_not_read_is_refused(small_backbones):
     network = build_network(NetworkConfig.single("vgg16", "ct", image_size=64))
     with pytest.raises(UsageError, match="reads ct, not xray"):
         GradCam(network, ("xray",))
+
+
+@pytest.mark.parametrize("layer", ["coarse", "fine"])
+@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+def test_other_fixed_scale_methods_follow_their_equations(small_backbones, method, layer):
+    """relu of the sum over channels of gradient x activation, the gradient rectified for Layer-CAM."""
+    network, images = make_network(size=60, seed=4), pixels(3, 60)
+    found = GradCam(network, method=method, layer=layer).explain(images, np.full(3, 1, np.int32))
+    places = [network.tensor(find_layer(network, m, layer)) for m in MODALITIES]
+    trunk = keras.Model([network.image_input(m) for m in MODALITIES], places)
+    tail = keras.Model(places, network.logits())
+    maps = [tf.constant(part) for part in trunk([images[m] for m in MODALITIES], training=False)]
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        score = tail(maps, training=False)[:, 1]
+    for modality, value, gradient in zip(MODALITIES, maps, tape.gradient(score, maps), strict=True):
+        weights = np.maximum(gradient, 0) if method == "layer_cam" else gradient.numpy()
+        expected = np.maximum((weights * value.numpy()).sum(-1), 0)
+        corners = found.evidence[modality][:, ::59, ::59]  # the grid's ends lie on the image's
+        np.testing.assert_allclose(
+            corners, expected[:, :: expected.shape[1] - 1, :: expected.shape[2] - 1], atol=1e-6
+        )
+        assert expected.max() > 0
+
+
+def test_after_average_pooling_hires_cam_is_grad_cam(small_backbones):
+    """Draelos and Carin 2020, section 3: where the gradient is the same in every cell the two agree."""
+    network, images = make_network(size=64, seed=4), pixels(3, 64)
+    classes = np.full(3, 1, np.int32)
+    maps = [GradCam(network, method=method).explain(images, classes) for method in ("grad_cam", "hires_cam")]
+    for modality in MODALITIES:
+        np.testing.assert_allclose(maps[0].evidence[modality], maps[1].evidence[modality], atol=1e-6)
+
+
+def test_hires_cam_shows_what_grad_cam_averages_away():
+    value = tf.constant(np.array([1.0, 2.0, 3.0, 4.0], np.float32).reshape(1, 2, 2, 1))
+    gradient = tf.constant(np.array([1.0, -1.0, 2.0, -2.0], np.float32).reshape(1, 2, 2, 1))
+    assert weigh_channels("hires_cam", value, gradient).numpy().tolist() == [[[1.0, 0.0], [6.0, 0.0]]]
+    assert weigh_channels("layer_cam", value, gradient).numpy().tolist() == [[[1.0, 0.0], [6.0, 0.0]]]
+    assert not weigh_channels("grad_cam", value, gradient).numpy().any()
+
+
+def test_content_is_judged_from_other_images_where_asked(small_backbones):
+    network, images, whole = make_network(size=64), pixels(2, 64), pixels(2, 64, seed=7)
+    classes = np.full(2, 1, np.int32)
+    same = GradCam(network, judging_branch="ct").explain(whole, classes)
+    function = GradCam(network, judging_branch="ct", judges_other_images=True)
+    found = function.explain(images, classes, whole)
+    for modality in MODALITIES:
+        np.testing.assert_allclose(found.contents[modality], same.contents[modality], atol=1e-5)
+        assert not np.allclose(found.evidence[modality], same.evidence[modality])
+    with pytest.raises(UsageError, match="content_images"):
+        function.explain(images, classes)
+    alone = GradCam(network, ("xray",), judging_branch="ct", judges_other_images=True)
+    only = alone.explain({"xray": images["xray"]}, classes, {"xray": whole["xray"]})
+    np.testing.assert_allclose(only.contents["xray"], same.contents["xray"], atol=1e-5)
+
+
+def test_a_method_without_a_fixed_scale_is_refused(small_backbones):
+    network = make_network(size=64)
+    with pytest.raises(UsageError, match="no fixed scale"):
+        GradCam(network, method="score_cam")
+    with pytest.raises(UsageError, match="not known"):
+        GradCam(network, layer="middle")

@@ -10,9 +10,9 @@ from toy_networks import grey_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import Cancelled, CheckpointError, UsageError
-from covid_mm.explain.grad_cam import GradCam
+from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.explain.method_table import METHODS, find_method
-from covid_mm.explain.methods import BranchExplainer, _stretch, find_layer
+from covid_mm.explain.methods import BranchExplainer, _stretch
 from covid_mm.models.network import build_network
 from covid_mm.training.features import to_network_input
 
@@ -69,6 +69,17 @@ def test_layer_cam_follows_its_equation(layer):
         shown, wanted = found[modality][corners], expected[np.ix_([0, -1], [0, -1])]
         assert wanted.max() > 0
         np.testing.assert_allclose(shown / shown.max(), wanted / wanted.max(), atol=0.02)
+
+
+@pytest.mark.parametrize("layer", ["coarse", "fine"])
+@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+def test_a_branch_at_a_time_is_the_compiled_function(method, layer):
+    network = make_network(size=64, seed=4)
+    ours = GradCam(network, method=method, layer=layer).explain(study(), np.array([1], np.int32)).evidence
+    found = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
+    for modality in BOTH:
+        highest = ours[modality][0].max()
+        np.testing.assert_allclose(found[modality], ours[modality][0] / (highest or 1), atol=1e-4)
 
 
 def gradient_of_score(network, modality, place, images) -> np.ndarray:

@@ -125,7 +125,7 @@ def test_names_do_not_depend_on_what_was_built_before(small_backbones):
     for _ in range(2):
         image = keras.Input((75, 75, 3))
         attach_backbone(image, find_backbone("inceptionv3"), "xray_")
-        network = keras.Model(image, attach_backbone(image, find_backbone("inceptionv3"), "ct_"))
+        network = keras.Model(image, attach_backbone(image, find_backbone("inceptionv3"), "ct_")[1])
         names.append([layer.name for layer in network.layers[1:]])
     assert names[0] == names[1]
     assert len(set(names[0])) == len(names[0])

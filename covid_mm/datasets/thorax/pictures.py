@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,15 @@ _MARGIN = 0.05  # of the frame, on each side, for turning it
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 _LESION_CUT = 0.35  # share of a CT pixel that counts as lesion
 _LESION_DEPTH = 7.0  # mm of water that a lesion adds to a ray before it counts on the film
+_LUNG_DEPTH = 60.0  # mm of lung that a ray crosses before the film counts as lung there
+
+
+class Picture(NamedTuple):
+    """One picture: image float32 0..255, and bool masks of lesions and lungs, all (224, 224)."""
+
+    image: Array
+    lesions: NDArray[np.bool_]
+    lungs: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -138,10 +148,8 @@ def _axis(low: float, high: float, count: int) -> Array:
     return np.linspace(low - spare, high + spare, count)
 
 
-def cut_slice(
-    patient: Patient, settings: CtSettings, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
-    """The CT slice, float32 0..255 (224, 224), and its lesion mask; the frame is fitted to the body.
+def cut_slice(patient: Patient, settings: CtSettings, rng: np.random.Generator) -> Picture:
+    """The CT slice with its masks; the frame is fitted to the body.
 
     The frame is stretched to a square as the data set's slices are when the network reads them.
     """
@@ -171,21 +179,20 @@ def cut_slice(
     low = settings.window_level - settings.window_width / 2
     image = np.clip((hu - low) / settings.window_width, 0, 1) * 255
     lesions = _frame(body.lesions[0], settings.rotation) > _LESION_CUT
-    return image.astype(np.float32), lesions
+    lungs = _frame(body.lungs[0], settings.rotation) > 0.5
+    return Picture(image.astype(np.float32), lesions, lungs)
 
 
-def project_film(
-    patient: Patient, settings: FilmSettings, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
-    """The frontal X-ray, float32 0..255 (224, 224), and the mask of rays that cross lesions.
+def project_film(patient: Patient, settings: FilmSettings, rng: np.random.Generator) -> Picture:
+    """The frontal X-ray with the masks of rays that cross lesions and lung.
 
     Beer-Lambert along parallel rays from back to front, scatter and noise in intensity, then the
     logarithm and the display curve; the patient's right is at the left.
     """
     count = 160
     x, z = _axis(settings.left, settings.right, count), _axis(settings.bottom, settings.top, count)
-    depth = float(skin_outline(patient.anatomy, z)[1].max())
-    y = np.linspace(-depth, depth, 56)
+    half = float(skin_outline(patient.anatomy, z)[1].max())
+    y = np.linspace(-half, half, 56)
     step = float(y[1] - y[0])
     grid = Grid.of(x, y, z, edge=3.0)
     body = sample_body(patient, grid)
@@ -203,8 +210,9 @@ def project_film(
     else:
         excess = np.maximum(body.hu - patient.anatomy.lung_hu, 0) * body.lesions
         added = excess.sum(axis=1) * np.float32(step * 0.001)
-    path, added = (_frame(part[::-1], settings.rotation) for part in (path, added))
-    return _develop(np.maximum(path, 0), settings, rng), added > _LESION_DEPTH
+    depth = body.lungs.sum(axis=1) * np.float32(step)
+    path, added, depth = (_frame(part[::-1], settings.rotation) for part in (path, added, depth))
+    return Picture(_develop(np.maximum(path, 0), settings, rng), added > _LESION_DEPTH, depth > _LUNG_DEPTH)
 
 
 def _develop(path: Array, settings: FilmSettings, rng: np.random.Generator) -> Array:

@@ -1,0 +1,161 @@
+"""The lungs of one image: where they are, the crop that shows them, and grey levels set by their own tissue.
+
+Hospitals differ in window, field of view, borders and burnt-in text far more than patients differ in
+their lungs; a network that is shown only the lungs, always as dark and as bright, cannot go by the
+rest. One function for training and serving. The lungs are named by a probability map
+(`models.lung_segmenter`); nothing here needs a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import Modality
+from covid_mm.errors import ImageError
+
+Box = tuple[float, float, float, float]
+
+_GRID = 256  # side of the raster in which a region is measured, and its hull kept
+_LEAST_AREA: dict[Modality, float] = {"ct": 0.006, "xray": 0.05}  # share of the image, both lungs
+_LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bowel gas, airways, text
+_MARGIN = 0.06  # of the box's sides, added all round
+_CT_HULL = 0.04  # of the image's side: how far beyond the lungs a CT crop still shows tissue
+_CT_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
+_FILM_LEVELS = (16.0, 235.0)  # grey of the darkest lung and of the brightest tissue beside it
+
+
+@dataclass(frozen=True)
+class LungRegion:
+    """Where the lungs lie in an image, as fractions of its width and height.
+
+    box: x0, y0, x1, y1 of what the network reads, margin included. outline: closed polygons
+    (n, 2) of x, y, float32, one per lung (or one where both touch). lungs: bool (256, 256) over
+    the whole image. shown: bool (256, 256), the lungs with a rim that no lesion can reach beyond.
+    """
+
+    box: Box
+    outline: tuple[NDArray[np.float32], ...]
+    lungs: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
+
+
+def find_region(probability: NDArray[np.float32], modality: Modality) -> LungRegion | None:
+    """The lungs that a probability map shows; None where it shows none.
+
+    Args:
+        probability: (rows, columns) 0..1 over the whole image.
+        modality: a CT slice may show little lung, a frontal film never does.
+    """
+    smooth = cv2.resize(
+        np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
+    )
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((smooth >= 0.5).astype(np.uint8))
+    if count < 2:
+        return None
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    chosen = 1 + np.flatnonzero(areas >= _LEAST_COMPONENT * areas.max())
+    lungs = np.isin(parts, chosen)
+    if lungs.mean() < _LEAST_AREA[modality]:
+        return None
+    contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    shown = np.zeros((_GRID, _GRID), np.uint8)
+    for contour in contours:
+        cv2.fillConvexPoly(shown, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
+    reach = 2 * round(_CT_HULL * _GRID) + 1
+    shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+    wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
+    return LungRegion(
+        box=(
+            float(max(x0 - wide, 0.0)),
+            float(max(y0 - high, 0.0)),
+            float(min(x1 + wide, 1.0)),
+            float(min(y1 + high, 1.0)),
+        ),
+        outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
+        lungs=lungs,
+        shown=shown.astype(bool),
+    )
+
+
+def read_lungs(
+    grey: NDArray[np.float32], region: LungRegion, modality: Modality, size: int
+) -> NDArray[np.float32]:
+    """The crop that the network reads: (size, size) float32, 0..255, aspect ratio not kept.
+
+    Two grey levels are fixed. CT: dark lung (5th percentile in the lungs) and soft tissue (median
+    of what is bright around them); what lies beyond the lungs and their rim becomes soft tissue.
+    Film: the 2nd percentile in the lungs and the 98th of the crop; nothing is masked.
+
+    Raises:
+        ImageError: an image that is not grey (height, width).
+    """
+    if grey.ndim != 2 or grey.size == 0:
+        raise ImageError(f"Expected a grey image (height, width), got an array of shape {grey.shape}.")
+    crop = _cut(grey, region.box, size, cv2.INTER_AREA)
+    lungs = _cut(region.lungs.astype(np.float32), region.box, size, cv2.INTER_LINEAR) >= 0.5
+    if modality == "ct":
+        shown = _cut(region.shown.astype(np.float32), region.box, size, cv2.INTER_LINEAR)
+        dark, soft = _ct_levels(crop, lungs)
+        low, high = _CT_LEVELS
+        levelled = np.clip((crop - dark) * ((high - low) / (soft - dark)) + low, 0.0, 255.0)
+        return np.asarray(levelled * shown + high * (1.0 - shown), np.float32)
+    dark = float(np.percentile(crop[lungs], 2)) if lungs.any() else float(crop.min())
+    bright = max(float(np.percentile(crop, 98)), dark + 8.0)
+    low, high = _FILM_LEVELS
+    return np.clip((crop - dark) * ((high - low) / (bright - dark)) + low, 0.0, 255.0).astype(np.float32)
+
+
+def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: int) -> NDArray[np.float32]:
+    """A map of the crop (s, s) in its place in an image: float32 (height, width), zero outside the box."""
+    image = np.zeros((height, width), np.float32)
+    x0, x1 = (round(v * width) for v in (box[0], box[2]))
+    y0, y1 = (round(v * height) for v in (box[1], box[3]))
+    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+    image[y0:y1, x0:x1] = cv2.resize(
+        np.ascontiguousarray(values, np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR
+    )[: height - y0, : width - x0]
+    return image
+
+
+def _ct_levels(crop: NDArray[np.float32], lungs: NDArray[np.bool_]) -> tuple[float, float]:
+    """Grey of dark lung and of soft tissue in a crop, at least 16 levels apart."""
+    inside, outside = crop[lungs], crop[~lungs]
+    dark = float(np.percentile(inside, 5)) if inside.size else float(crop.min())
+    top = float(np.percentile(crop, 99))
+    bright = outside[outside > dark + 0.35 * (top - dark)]  # not the air around the body
+    soft = float(np.median(bright)) if bright.size else top
+    return dark, max(soft, dark + 16.0)
+
+
+def _cut(image: NDArray[np.float32], box: Box, size: int, shrink: int) -> NDArray[np.float32]:
+    """The box of an image at (size, size), sampled where pixels fall between its edges."""
+    height, width = image.shape
+    x0, y0 = box[0] * width, box[1] * height
+    across, down = (box[2] - box[0]) * width, (box[3] - box[1]) * height
+    if shrink == cv2.INTER_AREA and max(across, down) > 2 * size:  # far larger: average, don't sample
+        rows = slice(int(y0), max(int(np.ceil(y0 + down)), int(y0) + 1))
+        columns = slice(int(x0), max(int(np.ceil(x0 + across)), int(x0) + 1))
+        part = np.ascontiguousarray(image[rows, columns], np.float32)
+        return np.asarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    matrix = np.array(
+        [
+            [across / size, 0.0, x0 + 0.5 * across / size - 0.5],
+            [0.0, down / size, y0 + 0.5 * down / size - 0.5],
+        ]
+    )
+    return np.asarray(
+        cv2.warpAffine(
+            np.ascontiguousarray(image, np.float32),
+            matrix,
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.float32,
+    )

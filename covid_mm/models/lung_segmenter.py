@@ -1,0 +1,134 @@
+"""A small U-Net that marks the lungs on a CT slice or a frontal film, one set of weights per modality.
+
+Ronneberger et al., "U-Net", MICCAI 2015, at a 20th of its width: 128 x 128 pixels in, a
+probability of lung on 64 x 64 cells out. Trained by `training.lungs`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from covid_mm.config import MODALITIES, Modality
+from covid_mm.errors import CheckpointError
+from covid_mm.imaging.lungs import LungRegion, find_region
+
+LUNGS_NAME = "lungs.npz"
+MAX_LUNGS_BYTES = 4 * 1024 * 1024
+SEGMENTER_SIDE = 128  # pixels a side in
+SEGMENTER_CELLS = 64  # cells a side out
+_WIDTHS = (12, 24, 48, 64)  # channels at 64, 32, 16 and 8 cells
+_BATCH = 32
+
+
+def build_segmenter(seed: int = 0) -> keras.Model:
+    """The network with random weights: (n, 128, 128, 1) of 0..1 -> lung logits (n, 64, 64, 1)."""
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((SEGMENTER_SIDE, SEGMENTER_SIDE, 1), name="image")
+    values = _convolve(image, _WIDTHS[0], stride=2)
+    levels = []
+    for width in _WIDTHS[1:]:
+        values = _convolve(values, int(values.shape[-1]))
+        levels.append(values)
+        values = _convolve(values, width, stride=2)
+    values = _convolve(_convolve(values, _WIDTHS[-1]), _WIDTHS[-1])
+    for level in reversed(levels):
+        width = int(level.shape[-1])
+        values = keras.layers.UpSampling2D(interpolation="bilinear")(values)
+        values = _convolve(keras.layers.Concatenate()([values, level]), width)
+        values = _convolve(values, width)
+    logits = keras.layers.Conv2D(1, 1, dtype="float32", name="lung_logits")(values)
+    return keras.Model(image, logits, name="lung_segmenter")
+
+
+def prepare_for_segmenter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A grey image (h, w) as the segmenter reads it: (128, 128) float32, its 1st to 99th percentile as 0..1."""
+    small = cv2.resize(
+        np.ascontiguousarray(grey, np.float32), (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA
+    )
+    low, high = np.percentile(small, [1, 99])
+    return np.asarray(np.clip((small - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)
+
+
+class LungSegmenter:
+    """Finds the lungs; safe to call from any thread."""
+
+    def __init__(self, networks: Mapping[Modality, keras.Model]) -> None:
+        """networks: one trained `build_segmenter` per modality."""
+        self.networks = dict(networks)
+        self._functions = {m: _compile(network) for m, network in self.networks.items()}
+
+    def find(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> list[LungRegion | None]:
+        """The lungs of whole grey images (h, w), 0..255, of any size; None where an image shows none."""
+        return [find_region(row, modality) for row in self.probabilities(images, modality)]
+
+    def probabilities(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> NDArray[np.float32]:
+        """Probability of lung, float32 (n, 64, 64), over each whole image."""
+        rows = [np.zeros((0, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)]
+        for start in range(0, len(images), _BATCH):
+            batch = np.stack([prepare_for_segmenter(grey) for grey in images[start : start + _BATCH]])
+            rows.append(self._functions[modality](tf.constant(batch[..., None])).numpy())
+        return np.concatenate(rows)
+
+    def to_bytes(self) -> bytes:
+        """All weights as .npz, in half precision."""
+        arrays: dict[str, Any] = {
+            f"{modality}_{number:03d}": np.asarray(weight, np.float16)
+            for modality, network in self.networks.items()
+            for number, weight in enumerate(network.get_weights())
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
+
+
+def read_lung_segmenter(path: Path) -> LungSegmenter:
+    """The segmenter from the file that `LungSegmenter.to_bytes` made.
+
+    Raises:
+        CheckpointError: a file that is damaged, holds other arrays, or numbers that are not finite.
+    """
+    networks: dict[Modality, keras.Model] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for modality in MODALITIES:
+                names = sorted(name for name in file.files if name.startswith(f"{modality}_"))
+                if not names:
+                    continue
+                network = build_segmenter()
+                weights = [np.asarray(file[name], np.float32) for name in names]
+                if not all(np.isfinite(weight).all() for weight in weights):
+                    raise ValueError("weights that are not finite")
+                network.set_weights(weights)
+                networks[modality] = network
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"The {path.name} of checkpoint {path.parent.name} cannot be read ({type(error).__name__}); put"
+            " back the published one, or train again."
+        ) from error
+    return LungSegmenter(networks)
+
+
+def _convolve(values: Any, width: int, stride: int = 1) -> Any:
+    values = keras.layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(values)
+    values = keras.layers.BatchNormalization(momentum=0.95)(values)
+    return keras.layers.ReLU()(values)
+
+
+def _compile(network: keras.Model) -> Any:
+    shape = (None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    def run(images: Any) -> Any:
+        return tf.sigmoid(network(images, training=False))[..., 0]
+
+    return run

@@ -1,0 +1,290 @@
+"""Training one branch on several collections, so that it reads lungs and not hospitals.
+
+Every batch is balanced by source and by class within the source. Attention logits learn from
+radiologists' boxes and lesion masks where there are any (a hint on where the evidence lies), are
+held down on normal images, and must rise somewhere on positive ones. Batch norm statistics are
+re-estimated once and then frozen; the weights that are kept are an exponential average over steps.
+Resumable after a kill at any moment, to the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS, CLASSES, POSITIVE, Modality
+from covid_mm.errors import TrainingError
+from covid_mm.models.network import Network
+from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
+from covid_mm.training.run import RunFolder, RunState
+
+_AHEAD = 6  # batches that are prepared while one is learned from
+_WARM_UP = 100  # steps until the learning rate is reached
+_STATISTICS = 40  # batches from which batch norm's statistics are re-estimated
+_SAVED_EVERY = 200  # steps between two states on disk
+
+
+@dataclass(frozen=True)
+class BranchSamples:
+    """Lung crops of one modality to learn from.
+
+    crops: uint8 (n, s, s), cut with `appearance.ROOM`. labels: int64 (n,). sources: int64 (n,),
+    which scanner or hospital. targets: uint8 (n, s, s), 255 where there is a lesion. located:
+    bool (n,), whether the targets are known (always so for normal images, where they are empty).
+    """
+
+    crops: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    targets: NDArray[np.uint8]
+    located: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """The recipe.
+
+    frozen_until: a layer of the backbone, without its prefix; it and all before it stay as they
+    started. balance: power of a source's size in its share of the batches, 0 for equal shares and
+    1 for plain sampling. hint: weight of the loss on where the evidence lies. averaging: momentum
+    of the weights' average.
+    """
+
+    steps: int = 1200
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-3
+    label_smoothing: float = 0.05
+    frozen_until: str | None = None
+    balance: float = 0.5
+    hint: float = 0.5
+    averaging: float = 0.995
+    appearance: AppearanceConfig = AppearanceConfig()
+    augmented: bool = True
+    seed: int = 0
+
+
+FROZEN_UNTIL = {
+    "mobilenet": "conv_pw_3_relu",
+    "densenet121": "pool3_pool",
+}  # the first blocks: edges, textures
+
+
+def draw_batch(samples: BranchSamples, config: BranchConfig, step: int) -> NDArray[np.int64]:
+    """Rows (batch_size,) of one step: a source, a class in it, an image; the same for seed and step."""
+    rng = np.random.default_rng([config.seed, step, 1])
+    sources, sizes = np.unique(samples.sources, return_counts=True)
+    if config.balance >= 1:
+        return rng.integers(0, len(samples.labels), config.batch_size)
+    shares = sizes.astype(np.float64) ** config.balance
+    drawn = rng.choice(sources, config.batch_size, p=shares / shares.sum())
+    wanted = rng.permutation(np.arange(config.batch_size) % len(CLASSES))
+    rows = np.empty(config.batch_size, np.int64)
+    for place, (source, label) in enumerate(zip(drawn, wanted, strict=True)):
+        pool = _members(samples, int(source), int(label))
+        if not len(pool):  # a source without this class never stands for it: another image of the class
+            pool = np.flatnonzero(samples.labels == label)
+        rows[place] = rng.choice(pool)
+    return rows
+
+
+def fit_branch(
+    network: Network,
+    modality: Modality,
+    samples: BranchSamples,
+    config: BranchConfig,
+    run: RunFolder,
+    progress: Callable[[int, float], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train a branch and its own head in place; returns the history, one row per 50 steps.
+
+    progress(step, loss) is called after every 50 steps. Goes on from the run folder's state.
+
+    Raises:
+        TrainingError: the loss is no longer a number, or the state belongs to another training.
+    """
+    attends = network.config.pooling == "attention"
+    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
+    branch = keras.Model(network.image_input(modality), outputs)
+    freeze_until(network, modality, config.frozen_until)
+    size = network.config.image_size
+    cells = tuple(int(side) for side in network.evidence(modality).shape[1:3])
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, config.steps, alpha=0.02, warmup_target=config.learning_rate, warmup_steps=_WARM_UP
+    )
+    optimizer = keras.optimizers.AdamW(
+        rate,
+        weight_decay=config.weight_decay,
+        use_ema=True,
+        ema_momentum=config.averaging,
+        global_clipnorm=1.0,
+    )
+    variables = branch.trainable_variables
+    optimizer.build(variables)
+    state = run.load_state()
+    history = list(state.history) if state else []
+    begin = state.epochs if state else 0
+    if state is None:
+        estimate_statistics(branch, samples, config, modality, size)
+    else:
+        _restore(branch, optimizer, state)
+    smoothing = config.label_smoothing
+
+    @tf.function(autograph=False)
+    def step(images: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            found = branch(tf.repeat(images[..., None], CHANNELS, axis=-1), training=False)
+            logits = found[0] if isinstance(found, (list, tuple)) else found
+            wanted = tf.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
+            if attends and config.hint:
+                loss += config.hint * _hint_loss(found[1][..., 0], labels, targets, located)
+        gradients = tape.gradient(loss, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    started, losses = time.monotonic(), []
+    batches = _prepare_batches(samples, config, modality, size, cells, begin)
+    for number, (images, labels, targets, located) in zip(range(begin, config.steps), batches, strict=False):
+        loss = step(*(tf.constant(part) for part in (images, labels, targets, located)))
+        losses.append(loss)
+        done = number + 1
+        if done % 50 == 0 or done == config.steps:
+            mean = float(np.mean([float(value) for value in losses]))
+            losses.clear()
+            if not np.isfinite(mean):
+                raise TrainingError(
+                    f"The loss became NaN or infinite before step {done}; lower the learning rate or check the"
+                    " images, and start again."
+                )
+            history.append(
+                {"step": float(done), "loss": mean, "seconds": round(time.monotonic() - started, 1)}
+            )
+            if progress is not None:
+                progress(done, mean)
+        if done % _SAVED_EVERY == 0 and done < config.steps:
+            weights = branch.get_weights()
+            run.save_state(RunState(done, weights, [np.asarray(v) for v in optimizer.variables], history))
+    if begin < config.steps:
+        optimizer.finalize_variable_values(variables)
+        run.save_state(
+            RunState(
+                config.steps, branch.get_weights(), [np.asarray(v) for v in optimizer.variables], history
+            )
+        )
+    return history
+
+
+def freeze_until(network: Network, modality: Modality, layer_name: str | None) -> None:
+    """Freeze a branch's layers up to and including this one; batch norm learns scale and shift only."""
+    frozen = layer_name is not None
+    for layer in network.model.layers:
+        if not layer.name.startswith(f"{modality}_"):
+            continue
+        layer.trainable = not frozen
+        if layer.name == f"{modality}_{layer_name}":
+            frozen = False
+
+
+def estimate_statistics(
+    branch: keras.Model, samples: BranchSamples, config: BranchConfig, modality: Modality, size: int
+) -> None:
+    """Batch norm's means and variances anew, from training batches, over the whole branch."""
+    normalising = [layer for layer in branch.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [(layer.momentum, layer.trainable) for layer in normalising]
+    for layer in normalising:
+        layer.momentum, layer.trainable = 0.9, True
+    for step in range(_STATISTICS):
+        rows = draw_batch(samples, config, 1_000_000 + step)
+        images = np.stack(
+            [_vary(samples, row, modality, size, config, (2, step, i))[0] for i, row in enumerate(rows)]
+        )
+        branch(np.repeat(images[..., None], CHANNELS, axis=-1), training=True)
+    for layer, (momentum, trainable) in zip(normalising, before, strict=True):
+        layer.momentum, layer.trainable = momentum, trainable
+
+
+def _restore(branch: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
+    expected = [tuple(v.shape) for v in (*branch.weights, *optimizer.variables)]
+    if expected != [array.shape for array in (*state.weights, *state.optimizer)]:
+        raise TrainingError(
+            "The run to resume was started with another network or other settings than these; resume it with"
+            " the options it was started with, or start a new run."
+        )
+    branch.set_weights(state.weights)
+    for variable, value in zip(optimizer.variables, state.optimizer, strict=True):
+        variable.assign(value)
+
+
+def _hint_loss(attention: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
+    """Attention logits (n, rows, columns) against lesions: cell by cell where they are known, else somewhere.
+
+    A positive image without annotation must have four cells that attend (multiple-instance learning).
+    """
+    by_cell = tf.reduce_mean(
+        tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, attention.dtype), attention), axis=(1, 2)
+    )
+    cells = tf.reshape(attention, (tf.shape(attention)[0], -1))
+    highest = tf.reduce_mean(tf.math.top_k(cells, 4).values, axis=1)
+    somewhere = tf.nn.softplus(-highest)
+    positive = tf.cast(tf.equal(labels, POSITIVE), attention.dtype)
+    known = tf.cast(located, attention.dtype)
+    return tf.reduce_mean(known * by_cell + (1.0 - known) * positive * 0.3 * somewhere)
+
+
+def _prepare_batches(
+    samples: BranchSamples,
+    config: BranchConfig,
+    modality: Modality,
+    size: int,
+    cells: tuple[int, ...],
+    begin: int,
+) -> Iterator[tuple[NDArray[np.generic], ...]]:
+    """Batches from step `begin` on, prepared in threads ahead of need, in order."""
+
+    def prepare(step: int) -> tuple[NDArray[np.generic], ...]:
+        rows = draw_batch(samples, config, step)
+        varied = [_vary(samples, row, modality, size, config, (0, step, i)) for i, row in enumerate(rows)]
+        targets = [
+            np.minimum(1.5 * cv2.resize(target, cells[::-1], interpolation=cv2.INTER_AREA), 1.0)
+            for _, target in varied
+        ]
+        return (
+            np.stack([image for image, _ in varied]),
+            samples.labels[rows],
+            np.stack(targets).astype(np.float32),
+            samples.located[rows],
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(prepare, step) for step in range(begin, min(begin + _AHEAD, config.steps))]
+        for step in range(begin, config.steps):
+            batch = waiting.pop(0).result()
+            if step + _AHEAD < config.steps:
+                waiting.append(pool.submit(prepare, step + _AHEAD))
+            yield batch
+
+
+def _vary(
+    samples: BranchSamples,
+    row: int,
+    modality: Modality,
+    size: int,
+    config: BranchConfig,
+    key: tuple[int, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng([config.seed, *key])
+    appearance = config.appearance if config.augmented else NONE
+    return vary_crop(samples.crops[row], samples.targets[row], modality, size, rng, appearance)
+
+
+def _members(samples: BranchSamples, source: int, label: int) -> NDArray[np.int64]:
+    return np.flatnonzero((samples.sources == source) & (samples.labels == label))
