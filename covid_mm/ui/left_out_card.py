@@ -50,7 +50,7 @@ def render_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
         if evidence is not None:
             sentence = escape(describe_evidence(evidence, texts))
             parts.append(
-                f"<p><b>{escape(texts(title))}.</b> {sentence} {escape(_describe_use(meta, head, texts))}</p>"
+                f"<p><strong>{escape(texts(title))}.</strong> {sentence} {escape(_describe_use(meta, head, texts))}</p>"
             )
         if table is not None:
             parts.append(_render_table(texts(title), table, texts))

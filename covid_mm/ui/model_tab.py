@@ -148,7 +148,7 @@ def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
 def _render_inside(metrics: Mapping[str, Any], texts: Texts) -> str:
     """The validation figures below the words that say what they are."""
     table = _render_metrics(metrics, texts)
-    return f"<p><b>{texts(INSIDE)}</b></p>{table}" if table else ""
+    return f'<p class="mm-card-note">{texts(INSIDE)}</p>{table}' if table else ""
 
 
 def _render_thresholds(meta: Mapping[str, Any], texts: Texts) -> str:

@@ -57,7 +57,7 @@ class Reading:
 class Report:
     """All that a report says, built by `make_report`; it holds no file name and no identifier.
 
-    note: free text, cleaned. date: when it was made, UTC. method: of the heatmaps.
+    note: free text, cleaned. date: when it was made, UTC.
     versions: package -> version.
     """
 
@@ -65,13 +65,17 @@ class Report:
     readings: tuple[Reading, ...]
     note: str
     date: datetime
-    method: str
     versions: dict[str, str]
 
     @property
     def prediction(self) -> Prediction:
         """The answer that is reported."""
         return self.analysis.prediction
+
+    @property
+    def method(self) -> str:
+        """Name of the heatmaps' method."""
+        return self.analysis.kind.title
 
     @property
     def answering(self) -> Reading | None:
@@ -84,7 +88,6 @@ def make_report(
     *,
     date: datetime,
     note: str | None = "",
-    method: str | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Report:
     """Gather what the report of one study says.
@@ -94,7 +97,6 @@ def make_report(
             reported as not measured.
         date: when the report is made, with its time zone.
         note: free text of the user, at most NOTE_LENGTH characters and NOTE_LINES lines.
-        method: name of the heatmaps' method; the analysis's own without it.
         versions: package -> version; those of this process without it.
 
     Raises:
@@ -107,7 +109,6 @@ def make_report(
         readings=tuple(_read_heads(analysis)),
         note=clean_note(note or ""),
         date=date.astimezone(UTC).replace(microsecond=0),
-        method=method or analysis.kind.title,
         versions=dict(versions) if versions is not None else find_versions(),
     )
 
