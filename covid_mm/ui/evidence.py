@@ -17,7 +17,7 @@ from covid_mm.ui.language import ENGLISH, Texts
 
 UNDETERMINED = "undetermined"
 IN_ABSTAIN_ZONE = "in_abstain_zone"
-MOST_SURE, LEAST_SURE = 99, 51  # percent: what is shown at most, whatever a checkpoint says it supports
+MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
 ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
 
 NEVER_SAW = (
@@ -63,7 +63,7 @@ def format_probability(value: float, supported: float = 1.0, texts: Texts = ENGL
     supported: the highest probability, 0.5..1, that left-out predictions support. Never more
     certain than 99 %.
     """
-    most = min(MOST_SURE, max(LEAST_SURE, math.floor(100 * supported + ALMOST)))
+    most = min(MOST_SURE, math.floor(100 * supported + ALMOST))
     cap = min(supported, MOST_SURE / 100)
     if value >= cap - ALMOST and value > 0.5:
         return texts("over {percent} %", percent=most)

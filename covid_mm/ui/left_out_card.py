@@ -32,6 +32,16 @@ LEFT_OUT_HEAD = (
     "Normal, yet over 99 %",
 )
 HEAT_HEAD = ("Marked by radiologists", "Method", "Layer", "Images", "Hottest point on it", "Chance")
+METHODS_HEAD = (
+    "Collection",
+    "Method",
+    "Layer",
+    "Images",
+    "Hottest point on it",
+    "Chance",
+    "Share of heat on it",
+    "Hottest point in the lungs",
+)
 TARGET_TITLES = {"opacity boxes": "boxes round opacities", "lesion masks": "masks of lesions"}
 HOW = (
     "Each row is scored by a network that was trained without that collection, with calibration, threshold and abstain"
@@ -63,7 +73,11 @@ def render_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
 
 
 def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
-    """How often the hottest point of a map lies on a lesion, a row a modality; empty where it was not measured."""
+    """How often the hottest point of a map lies on a lesion; empty where it was not measured.
+
+    A row a modality for the maps that answers come with, and below it every method and layer that
+    was measured: `meta["left_out"]["heat"]`, rows as `evaluation.heat_location` writes them.
+    """
     measured = meta.get("heat_location") or {}
     rows = []
     for modality in MODALITIES:
@@ -80,8 +94,10 @@ def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str
                 ]
             )
     header = ["", *(texts(name) for name in HEAT_HEAD)]
+    every = _render_methods(meta.get("left_out"), texts)
     note = texts("On positive images of hospitals and scanners that were left out of training.")
-    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
+    tables = (render_table(header, rows) if rows else "") + every
+    return f"{tables}<p>{note}</p>" if tables else ""
 
 
 def render_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
@@ -110,6 +126,24 @@ def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             and part.get("head") in HEAD_TITLES
         ):
             yield part["head"], part
+
+
+def _render_methods(left_out: Any, texts: Texts) -> str:
+    measured = left_out.get("heat") if isinstance(left_out, Mapping) else None
+    rows = [
+        [
+            row["collection"],
+            METHODS[row["method"]].title,
+            texts(LAYER_TITLES[row["layer"]]),
+            f"{row['images']:,}",
+            _format_interval({"value": row["hit"], "low": row["hit_low"], "high": row["hit_high"]}, texts),
+            format_percent(row["chance"]),
+            format_percent(row["heat_share"]),
+            _format_plain(row.get("in_lungs_hit")) or texts("none"),
+        ]
+        for row in measured or ()
+    ]
+    return render_table([texts(name) for name in METHODS_HEAD], rows) if rows else ""
 
 
 def _describe_use(meta: Mapping[str, Any], head: str, texts: Texts) -> str:

@@ -88,6 +88,22 @@ META = {
             }
             for head in ("ct", "xray")
         },
+        "heat": [
+            {
+                "method": method,
+                "layer": layer,
+                "collection": "first",
+                "images": 98,
+                "hit": 0.51,
+                "hit_low": 0.41,
+                "hit_high": 0.61,
+                "chance": 0.06,
+                "heat_share": 0.22,
+                "in_lungs_hit": None if layer == "fine" else 0.97,
+                "in_lungs_share": None,
+            }
+            for method, layer in (("grad_cam", "coarse"), ("hires_cam", "fine"))
+        ],
         "operating_points": {
             "fused": {
                 "thresholds": GRID,

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fake_predictor import INFO, FakePredictor
+from fake_predictor import EVIDENCE, INFO, LUNGS, FakePredictor
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from live_server import LiveServer, Visitor, file_data
@@ -322,11 +322,15 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
     found = client.predict(files=files, api_name="/batch")
     assert list(found) == ["studies", "left_out", "checkpoint"]
     a, b = found["studies"]
-    fields = ["study", "label", "probabilities", "branches", "modalities", "warnings", "error"]
+    fields = ["study", "label", "probabilities", "branches", "modalities", "warnings"]
+    fields += ["lungs", "evidence", "error"]
     assert [list(a), list(b)] == [fields, fields]
     assert (a["study"], a["label"], a["error"]) == ("a", "normal", None)
     assert set(a["branches"]) == {"ct", "xray"}
     assert a["warnings"][0]["code"] == "branches_disagree"
+    assert a["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
+    assert a["evidence"] == EVIDENCE["fused"].to_dict() | {"collections": ["east hospital", "west hospital"]}
+    assert (b["lungs"], b["evidence"]) == ({}, None)
     assert (b["label"], b["probabilities"]) == (None, {})
     assert b["error"].startswith("CT: the image is truncated")
     assert found["left_out"] == [{"file": "other.png", "reason": "its name does not end in _ct or _xray"}]

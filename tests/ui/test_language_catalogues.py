@@ -70,6 +70,7 @@ LISTS = [
     batch_view.RESULT_HEAD,
     tuple(set(left_out_card.LEFT_OUT_HEAD) - {"AUC"}),
     left_out_card.HEAT_HEAD,
+    left_out_card.METHODS_HEAD,
 ]
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Temperature|Brier score
