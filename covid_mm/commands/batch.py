@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" or a folder or ZIP, where {RULE.split('. ')[0]}",
     )
     parser.add_argument(
-        "--output", metavar="OUT.csv", required=True, help="the answers; appended to on a new start"
+        "--output",
+        metavar="OUT.csv",
+        required=True,
+        help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
+        " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
     parser.add_argument(

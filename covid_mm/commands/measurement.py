@@ -18,6 +18,7 @@ from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
 from covid_mm.evaluation.results import Possibility, PossibilityKind
 from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
 from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.features import compute_features, to_network_input
@@ -215,17 +216,23 @@ def compare_outputs(
 
 
 def measure_heatmap_scale(
-    network: Network, samples: dict[Modality, ModalitySamples], *, seed: int
+    network: Network,
+    samples: dict[Modality, ModalitySamples],
+    *,
+    seed: int,
+    method: FixedScaleMethod = "grad_cam",
+    layer: LayerChoice = "coarse",
 ) -> dict[str, dict[Modality, float]]:
     """The evidence drawn as 1, a head and modality: a high percentile over training images' pixels.
 
-    Evidence is for the class that the network itself names, as on the page.
+    Evidence is for the class that the network itself names, as on the page. method, layer: those
+    that meta.json names as heatmap_method and heatmap_layer.
     """
     scales: dict[str, dict[Modality, float]] = {}
     modalities = network.config.modalities
     for chosen in dict.fromkeys([modalities, *((m,) for m in modalities)]):
         studies = _draw_studies({m: samples[m] for m in chosen}, seed)
-        function = GradCam(network, chosen)
+        function = GradCam(network, chosen, method=method, layer=layer)
         collected: dict[Modality, list[NDArray[np.float32]]] = {m: [] for m in chosen}
         for start in range(0, len(next(iter(studies.values()))), _BATCH):
             part = {m: to_network_input(images[start : start + _BATCH]) for m, images in studies.items()}

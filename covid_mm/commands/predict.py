@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import CLASS_TITLES, MODALITY_TITLES, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import ImageError, UsageError
-from covid_mm.serving.prediction import Prediction
+from covid_mm.explain.method_table import LAYERS, METHODS
+from covid_mm.serving.prediction import Evidence, Prediction
 
-HEATMAP_SIDE = 600  # pixels of the overlays written to --heatmaps
+HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam"),
-        default="grad_cam",
-        help="how the heatmaps are made (default: grad_cam, on the checkpoint's fixed scale)",
+        choices=tuple(METHODS),
+        help="how the heatmaps are made (default: the checkpoint's method, on its fixed scale)",
     )
     parser.add_argument(
         "--layer",
-        choices=("coarse", "fine"),
-        default="coarse",
-        help="where: the last convolution, or an earlier one with a finer grid",
+        choices=LAYERS,
+        help="where: the last convolution, or an earlier one with a finer grid (default: the checkpoint's)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
 
@@ -75,9 +74,10 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
         ) from error
     files: dict[str, str] = {}
     for modality, heatmap in prediction.heatmaps.items():
-        side = (HEATMAP_SIDE, HEATMAP_SIDE)
-        image = cv2.resize(prediction.images[modality], side, interpolation=cv2.INTER_CUBIC)
-        overlay = blend_heatmap(image, resize_heatmap(heatmap, *side))
+        enlarged = HEATMAP_SIDE / max(heatmap.shape)
+        height, width = (max(1, round(side * enlarged)) for side in heatmap.shape)
+        image = cv2.resize(prediction.images[modality], (width, height), interpolation=cv2.INTER_CUBIC)
+        overlay = blend_heatmap(image, resize_heatmap(heatmap, height, width))
         file = folder / f"{modality}_heatmap.png"
         partial = folder / f".{modality}_heatmap.partial.png"
         cv2.imwrite(str(partial), cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
@@ -88,24 +88,44 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
 
 def describe(prediction: Prediction, files: dict[str, str]) -> str:
     """The answer in sentences."""
-    from covid_mm.config import CLASSES, POSITIVE
-
     positive = CLASSES[POSITIVE]
     first = CLASS_TITLES[prediction.label]
     if prediction.probabilities:
+        probability = format_capped(prediction.probabilities[positive], prediction.supported_probability)
         first += (
-            f": probability of {CLASS_TITLES[positive]} {prediction.probabilities[positive]:.3f},"
+            f": probability of {CLASS_TITLES[positive]} {probability},"
             f" threshold {prediction.checkpoint.decision_threshold:g}"
         )
     lines = [first]
     lines += [
-        f"  {MODALITY_TITLES[modality]} alone: {CLASS_TITLES[answer.label]} ({answer.probabilities[positive]:.3f})"
+        f"  {MODALITY_TITLES[modality]} alone: {CLASS_TITLES[answer.label]}"
+        f" ({format_capped(answer.probabilities[positive], answer.supported_probability)})"
         for modality, answer in prediction.branches.items()
         if answer.probabilities
     ]
+    if prediction.evidence is not None:
+        lines.append(f"  {describe_evidence(prediction.evidence)}")
     lines += [f"  note: {notice.message}" for notice in prediction.warnings]
     lines += [f"  heatmap: {file}" for file in files.values()]
     lines.append(
         f"{RESEARCH_USE} Checkpoint {prediction.checkpoint.name}, {prediction.checkpoint.trained_on}."
     )
     return "\n".join(lines)
+
+
+def format_capped(probability: float, supported: float) -> str:
+    """A probability with three decimals; `over` or `under` where it is the most that can be supported."""
+    if supported < 1 and probability >= supported:
+        return f"over {supported:.3f}"
+    if supported < 1 and probability <= 1 - supported:
+        return f"under {1 - supported:.3f}"
+    return f"{probability:.3f}"
+
+
+def describe_evidence(evidence: Evidence) -> str:
+    """How well such answers did on collections left out of training, in one line."""
+    return (
+        f"on {evidence.images} images of {len(evidence.collections)} collections left out of training:"
+        f" AUC {evidence.auc:.2f} ({evidence.auc_low:.2f} to {evidence.auc_high:.2f}),"
+        f" sensitivity {evidence.sensitivity:.0%}, specificity {evidence.specificity:.0%}"
+    )

@@ -153,7 +153,7 @@ def _run_hires_cam(
 ) -> NDArray[np.float32]:
     """HiResCAM, which the library lacks."""
     feature_map = model.get_layer(place).output
-    value = keras.Model(model.inputs, feature_map)(image, training=False)
+    value = keras.Model(model.inputs[0], feature_map)(image, training=False)
     tail = keras.Model(feature_map, model.outputs[0])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(value)

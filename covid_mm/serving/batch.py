@@ -34,10 +34,14 @@ except ImportError:  # Windows: two runs into one file are not noticed there
 COLUMNS = (
     "study",
     "label",
+    "reason",
     "probability_normal",
     "probability_covid19_pneumonia",
     "ct_probability",
     "xray_probability",
+    "evidence_auc",
+    "evidence_sensitivity",
+    "evidence_specificity",
     "warnings",
     "error",
     "checkpoint",
@@ -74,16 +78,25 @@ class Row:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The CSV's columns as typed values, None where a cell is empty; warnings as a list of codes."""
+        """The CSV's columns as typed values, None where a cell is empty; warnings as a list of codes.
+
+        reason: code of why a label is undetermined. evidence_auc, evidence_sensitivity and
+        evidence_specificity: 0..1, of such answers on collections left out of training.
+        """
         found = self.prediction
+        evidence = found.evidence if found else None
         fused = found.probabilities if found else {}
         alone = {m: answer.probabilities for m, answer in found.branches.items()} if found else {}
         positive = CLASSES[POSITIVE]
         return {
             "study": self.study,
             "label": found.label if found else None,
+            "reason": found.reason if found else None,
             **{f"probability_{name}": _rounded(fused.get(name)) for name in CLASSES},
             **{f"{m}_probability": _rounded(alone.get(m, {}).get(positive)) for m in MODALITIES},
+            "evidence_auc": _rounded(evidence.auc) if evidence else None,
+            "evidence_sensitivity": _rounded(evidence.sensitivity) if evidence else None,
+            "evidence_specificity": _rounded(evidence.specificity) if evidence else None,
             "warnings": [notice.code for notice in found.warnings] if found else [],
             "error": self.error or None,
             "checkpoint": self.checkpoint.name,

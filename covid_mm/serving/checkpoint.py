@@ -17,11 +17,13 @@ from typing import Any
 from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, WeightsError
 from covid_mm.models.judge import MAX_JUDGE_BYTES, Judge, read_judge
+from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
     JUDGE_NAME,
+    LUNGS_NAME,
     META_NAME,
     WEIGHTS_NAME,
     Metadata,
@@ -44,9 +46,10 @@ def publish_checkpoint(
     card: str,
     *,
     judge: Judge | None = None,
+    segmenter: LungSegmenter | None = None,
     half: bool = True,
 ) -> Metadata:
-    """Write weights, judge, model card and, last, meta.json; then swap the folder into its place.
+    """Write weights, judge, segmenter, card and, last, meta.json; then swap the folder into its place.
 
     half: kernels as float16. `meta` gets each file's name, size and SHA-256. Raises
     CheckpointError where meta is not one that the loader would take, or where the place holds
@@ -70,6 +73,8 @@ def publish_checkpoint(
         }
         if judge is not None:
             whole["judge"] = meta.get("judge", {}) | write_judge(beside, judge)
+        if segmenter is not None:
+            whole["lungs"] = meta.get("lungs", {}) | _write_part(beside, LUNGS_NAME, segmenter.to_bytes())
         checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), place.name)
         (beside / CARD_NAME).write_text(card, encoding="utf-8")
         partial = beside / f".{META_NAME}.partial"
@@ -93,11 +98,14 @@ def publish_checkpoint(
 
 def write_judge(place: Path, judge: Judge) -> dict[str, Any]:
     """Write the judge into a checkpoint folder, beside and renamed; what meta.json says of the file."""
-    data = judge.to_bytes()
-    partial = place / f".{JUDGE_NAME}.partial"
+    return _write_part(place, JUDGE_NAME, judge.to_bytes())
+
+
+def _write_part(place: Path, name: str, data: bytes) -> dict[str, Any]:
+    partial = place / f".{name}.partial"
     partial.write_bytes(data)
-    os.replace(partial, place / JUDGE_NAME)
-    return {"file": JUDGE_NAME, "bytes": len(data), "sha256": hash_file(place / JUDGE_NAME)}
+    os.replace(partial, place / name)
+    return {"file": name, "bytes": len(data), "sha256": hash_file(place / name)}
 
 
 def load_judge(place: Path, network: Network, meta: Metadata) -> Judge | None:
@@ -107,14 +115,36 @@ def load_judge(place: Path, network: Network, meta: Metadata) -> Judge | None:
     """
     if meta.judge_sha256 is None:
         return None
-    file = Path(os.path.abspath(place)) / JUDGE_NAME
-    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= MAX_JUDGE_BYTES
-    if not usable or hash_file(file) != meta.judge_sha256:
+    return read_judge(_find_part(place, JUDGE_NAME, meta.judge_sha256, MAX_JUDGE_BYTES, meta.name), network)
+
+
+def load_segmenter(place: Path, meta: Metadata) -> LungSegmenter | None:
+    """What finds the lungs for a network that reads them; None for one that reads whole images.
+
+    Raises CheckpointError where it is missing, damaged or exchanged, or lacks a modality.
+    """
+    if meta.lungs_sha256 is None:
+        return None
+    file = _find_part(place, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
+    segmenter = read_lung_segmenter(file)
+    if lacking := set(meta.network.modalities) - set(segmenter.networks):
         raise CheckpointError(
-            f"The {JUDGE_NAME} of checkpoint {meta.name} is missing or not the file that its {META_NAME}"
-            " describes (SHA-256 differs); put back the published one."
+            f"The {LUNGS_NAME} of checkpoint {meta.name} finds no lungs on {', '.join(sorted(lacking))} images; put"
+            " back the published one, or train again."
         )
-    return read_judge(file, network)
+    return segmenter
+
+
+def _find_part(place: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
+    """A checkpoint's further file, its hash checked. Raises CheckpointError."""
+    file = Path(os.path.abspath(place)) / name
+    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= most_bytes
+    if not usable or hash_file(file) != sha256:
+        raise CheckpointError(
+            f"The {name} of checkpoint {checkpoint} is missing or not the file that its {META_NAME} describes"
+            " (SHA-256 differs); put back the published one."
+        )
+    return file
 
 
 def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
@@ -138,6 +168,12 @@ def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
             " (SHA-256 differs): it is damaged or was exchanged; put back the published one."
         )
     network = build_network(meta.network)
+    scaling = {modality: network.backbone(modality).scaling for modality in meta.network.modalities}
+    if meta.raw["preprocessing"].get("scaling_inside_the_network", scaling) != scaling:
+        raise CheckpointError(
+            f"Checkpoint {place.name} was trained with another scaling of pixels than its backbones have here"
+            f" ({scaling}); use the program that wrote it, or train again."
+        )
     try:
         load_weights(network, weights)
     except WeightsError as error:

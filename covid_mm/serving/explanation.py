@@ -17,7 +17,8 @@ class Explanation:
     method, layer: as `Predictor.explain` takes them. title: the method's name for people.
     heatmap_class: whose evidence. scale: `fixed` where 1 is the checkpoint's fixed scale,
     `relative` where it is each map's own highest value, so that two maps cannot be compared.
-    heatmaps: modality -> float32 (150, 150), 0..1; all zero without positive evidence.
+    heatmaps: modality -> float32 (height, width), 0..1, in the frame of the whole image as the
+    prediction's; all zero without positive evidence.
     """
 
     method: str

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.serving.prediction import Evidence, HeatLocation
+from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 
 Preprocessing = Literal["paper", "lungs"]
 
@@ -72,6 +72,19 @@ class Metadata:
         if self.network.is_concatenated:
             return ("fused", *self.network.modalities)
         return self.network.modalities
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """What travels with each answer."""
+        return CheckpointInfo(
+            name=self.name,
+            sha256=self.sha256,
+            pair=self.network.name,
+            trained_on=self.trained_on,
+            trained_at=self.trained_at,
+            decision_threshold=self.threshold[self.heads[0]],
+            validation_studies=self.validation_studies,
+        )
 
     @property
     def validation_studies(self) -> dict[str, int]:

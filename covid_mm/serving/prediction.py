@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UNDETERMINED = "undetermined"
+ABSTAINED = "in_abstain_zone"  # the one reason of `undetermined` that comes with probabilities
+
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of the image
 
 
@@ -87,7 +90,8 @@ class CheckpointInfo:
     """The part of meta.json that travels with each answer.
 
     sha256: of the weights file. trained_on: one line. trained_at: ISO 8601 date, UTC.
-    decision_threshold: probability of covid19_pneumonia from which the label is positive.
+    decision_threshold: probability of covid19_pneumonia from which the label is positive, in an
+    answer that of the head that gave it.
     validation_studies: head -> on how many studies its probabilities were calibrated.
     """
 
@@ -141,6 +145,13 @@ class Prediction:
     heatmap_layer: str = "coarse"
     abstain_zone: tuple[float, float] | None = None
     supported_probability: float = 1.0
+
+    @property
+    def reason(self) -> str | None:
+        """The code of the notice that says why the label is undetermined; None for other labels."""
+        if self.label != UNDETERMINED:
+            return None
+        return ABSTAINED if self.probabilities else next((w.code for w in self.warnings), None)
 
     def has_warning(self, code: str) -> bool:
         """Whether a notice of this code is among the warnings."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,34 +13,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import (
-    CLASS_TITLES,
-    CLASSES,
-    MODALITY_TITLES,
-    POSITIVE,
-    Modality,
-)
+from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import BranchExplainer, Progress
-from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_header, read_image
+from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
 from covid_mm.models.judge import Judge
 from covid_mm.models.network import FUSED, Network
-from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_judge
+from covid_mm.serving.answers import (
+    answer_head,
+    describe_lungs,
+    describe_missing_lungs,
+    find_notices,
+    positive_margin,
+    refuse_study,
+)
+from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_judge, load_segmenter
 from covid_mm.serving.explanation import Explanation
-from covid_mm.serving.gate import UNJUDGED, check_contents
+from covid_mm.serving.gate import check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
-from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.metadata import LUNGS_NAME, Metadata
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
+from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 BATCH = 16  # studies a forward pass in predict_batch
+BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
-UNDETERMINED = "undetermined"
 _NONE: Mapping[Modality, Any] = MappingProxyType({})
-
-Images = dict[Modality, NDArray[np.float32]]
 
 
 def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
@@ -50,17 +51,31 @@ def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
     """
     place = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
     network, meta = load_checkpoint(place)
-    return Predictor(network, meta, load_judge(place, network, meta))
+    return Predictor(network, meta, load_judge(place, network, meta), load_segmenter(place, meta))
 
 
 class Predictor:
     """Answers from one network: the fused answer, each modality's own, and the heatmaps."""
 
-    def __init__(self, network: Network, meta: Metadata, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        meta: Metadata,
+        judge: Judge | None = None,
+        segmenter: LungFinder | None = None,
+    ) -> None:
         """Take a loaded network; the compiled functions are traced when first needed or by warm_up.
 
         judge: of image content; without one every image is answered, with a notice that says so.
+        segmenter: finds the lungs where the checkpoint's preprocessing is `lungs`; CheckpointError
+        without it there.
         """
+        if meta.preprocessing == "lungs" and segmenter is None:
+            raise CheckpointError(
+                f"The network of checkpoint {meta.name} reads the lungs only, and there is nothing to find them"
+                f" with: put back the published {LUNGS_NAME}."
+            )
+        self.segmenter = segmenter if meta.preprocessing == "lungs" else None
         self.network = network
         self.metadata = meta
         self.judge = judge
@@ -76,22 +91,13 @@ class Predictor:
     @property
     def info(self) -> CheckpointInfo:
         """What travels with each answer."""
-        meta = self.metadata
-        return CheckpointInfo(
-            name=meta.name,
-            sha256=meta.sha256,
-            pair=meta.network.name,
-            trained_on=meta.trained_on,
-            trained_at=meta.trained_at,
-            decision_threshold=meta.threshold[meta.heads[0]],
-            validation_studies=meta.validation_studies,
-        )
+        return self.metadata.info
 
     def warm_up(self) -> None:
         """Trace and run every compiled function once, so that the first study does not wait."""
         modalities = self.network.config.modalities
         for combination in dict.fromkeys([modalities, *((m,) for m in modalities)]):
-            self._answer([{m: self._blank() for m in combination}], PREDICTED)
+            self._answer(self._prepare([dict.fromkeys(combination, self._blank())]), PREDICTED)
 
     def predict(
         self,
@@ -112,13 +118,13 @@ class Predictor:
         """
         started = time.perf_counter()
         index = self._class_index(heatmap_class)
-        images = self._read(ct, xray, windows or {}, frames or {})
+        greys = self._read(ct, xray, windows or {}, frames or {})
         wrong = contradicting_slots(_read_headers(ct, xray))
         decoded = time.perf_counter()
         if wrong:
-            prediction = self._refuse(images, describe_contradictions(wrong))
+            prediction = self._refuse_unread(greys, wrong)
         else:
-            (prediction,) = self._answer([images], index)
+            (prediction,) = self._answer(self._prepare([greys]), index)
         finished = time.perf_counter()
         prediction.timing_ms.update(
             decode=_milliseconds(decoded - started),
@@ -132,43 +138,49 @@ class Predictor:
         ct: ImageSource | None = None,
         xray: ImageSource | None = None,
         *,
-        method: MethodName = "grad_cam",
-        layer: LayerChoice = "coarse",
+        method: MethodName | None = None,
+        layer: LayerChoice | None = None,
         heatmap_class: str | None = None,
         windows: Mapping[Modality, WindowSettings | str] | None = None,
         frames: Mapping[Modality, int] | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Explanation:
-        """The heatmaps of one study by a method of `explain.methods`, the study as for predict.
+        """The heatmaps of one study by a method of `explain.method_table`, the study as for predict.
 
-        layer: `coarse` for the last convolution, `fine` for an earlier one. Grad-CAM of the coarse
-        layer is predict's own, on the fixed scale; all others are relative to their highest value.
+        layer: `coarse` for the last convolution, `fine` for an earlier one. Without method and layer
+        they are predict's own, on the fixed scale; all others are relative to their highest value.
         Raises what predict raises, UsageError for a study that is not answered, and Cancelled.
         """
-        chosen = find_method(method)
+        own = (self.metadata.heatmap_method, self.metadata.heatmap_layer)
+        chosen = find_method(own[0] if method is None else method)
+        chosen_layer = own[1] if layer is None else layer
         for modality in self.network.config.modalities:
-            find_layer(self.network, modality, layer)
-        answer = self.predict(ct, xray, heatmap_class=heatmap_class, windows=windows, frames=frames)
-        if answer.label == UNDETERMINED:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            find_layer(self.network, modality, chosen_layer)
+        greys = self._read(ct, xray, windows or {}, frames or {})
+        if wrong := contradicting_slots(_read_headers(ct, xray)):
+            raise _no_heatmap(describe_contradictions(wrong))
+        (study,) = self._prepare([greys])
+        (answer,) = self._answer([study], self._class_index(heatmap_class))
+        if not answer.probabilities:
+            raise _no_heatmap(answer.warnings)
         shown = answer.heatmap_class
-        if (method, layer) == ("grad_cam", "coarse"):
-            return Explanation(method, chosen.title, layer, shown, "fixed", answer.heatmaps)
-        combination = tuple(m for m in self.network.config.modalities if m in answer.modalities)
+        if (chosen.name, chosen_layer) == own:
+            return Explanation(chosen.name, chosen.title, chosen_layer, shown, "fixed", answer.heatmaps)
+        combination = tuple(m for m in self.network.config.modalities if m in study)
         with self._tracing:
             if combination not in self._explainers:
                 self._explainers[combination] = BranchExplainer(self.network, combination)
-        images = self._read(ct, xray, windows or {}, frames or {})
         maps = self._explainers[combination].explain(
-            {m: image[None] for m, image in images.items()},
+            {m: image.pixels[None] for m, image in study.items()},
             self._class_index(shown),
-            method=method,
-            layer=layer,
+            method=chosen.name,
+            layer=chosen_layer,
             progress=progress,
             cancelled=cancelled,
         )
-        return Explanation(method, chosen.title, layer, shown, "relative", maps)
+        placed = {m: study[m].place(values) for m, values in maps.items()}
+        return Explanation(chosen.name, chosen.title, chosen_layer, shown, "relative", placed)
 
     def predict_batch(
         self,
@@ -181,24 +193,40 @@ class Predictor:
         Raises what predict raises, for the first study that cannot be answered.
         """
         index = self._class_index(heatmap_class)
-        read: list[Images] = []
-        answers: dict[int, Prediction] = {}
-        for row, (ct, xray) in enumerate(studies):
-            read.append(self._read(ct, xray))
+        predictions: list[Prediction] = []
+        for chunk in self._read_chunks(studies):
+            predictions += self._answer_chunk(chunk, index)
+        return predictions
+
+    def _read_chunks(
+        self, studies: Iterable[tuple[ImageSource | None, ImageSource | None]]
+    ) -> Iterator[list[GreyStudy | Prediction]]:
+        """Some studies at a time, read; those whose header contradicts their slot are refused already."""
+        chunk: list[GreyStudy | Prediction] = []
+        pixels = 0
+        for ct, xray in studies:
+            greys = self._read(ct, xray)
             wrong = contradicting_slots(_read_headers(ct, xray))
-            if wrong:
-                answers[row] = self._refuse(read[row], describe_contradictions(wrong))
-        for combination in dict.fromkeys(tuple(images) for images in read):
-            rows = [n for n, images in enumerate(read) if tuple(images) == combination and n not in answers]
-            for start in range(0, len(rows), BATCH):
-                chunk = rows[start : start + BATCH]
-                began = time.perf_counter()
-                predictions = self._answer([read[row] for row in chunk], index)
-                each = _milliseconds((time.perf_counter() - began) / len(chunk))
-                for row, prediction in zip(chunk, predictions, strict=True):
-                    prediction.timing_ms.update(network=each, total=each)
-                    answers[row] = prediction
-        return [answers[row] for row in range(len(read))]
+            chunk.append(self._refuse_unread(greys, wrong) if wrong else greys)
+            pixels += sum(grey.size for grey in greys.values())
+            if len(chunk) == BATCH or pixels > BATCH_PIXELS:
+                yield chunk
+                chunk, pixels = [], 0
+        yield chunk
+
+    def _answer_chunk(self, chunk: list[GreyStudy | Prediction], class_index: int) -> list[Prediction]:
+        began = time.perf_counter()
+        answers = {row: part for row, part in enumerate(chunk) if isinstance(part, Prediction)}
+        rows = {row: part for row, part in enumerate(chunk) if not isinstance(part, Prediction)}
+        read = dict(zip(rows, self._prepare(list(rows.values())), strict=True))
+        for combination in dict.fromkeys(tuple(study) for study in read.values()):
+            alike = [row for row, study in read.items() if tuple(study) == combination]
+            answered = self._answer([read[row] for row in alike], class_index)
+            answers |= dict(zip(alike, answered, strict=True))
+        each = _milliseconds((time.perf_counter() - began) / max(len(read), 1))
+        for row in read:
+            answers[row].timing_ms.update(network=each, total=each)
+        return [answers[row] for row in range(len(chunk))]
 
     def _read(
         self,
@@ -206,9 +234,8 @@ class Predictor:
         xray: ImageSource | None,
         windows: Mapping[Modality, WindowSettings | str] = _NONE,
         frames: Mapping[Modality, int] = _NONE,
-    ) -> Images:
+    ) -> GreyStudy:
         given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
-        size = self.network.config.image_size
         present = {m: source for m, source in given.items() if source is not None}
         foreign = [m for m in present if m not in self.network.config.modalities]
         if foreign:
@@ -219,31 +246,27 @@ class Predictor:
         if not present:
             raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
         return {
-            m: read_image(source, size=size, window=windows.get(m), frame=frames.get(m))
-            for m, source in present.items()
+            m: read_grey(source, window=windows.get(m), frame=frames.get(m)) for m, source in present.items()
         }
 
-    def _refuse(self, images: Images, notices: tuple[Notice, ...]) -> Prediction:
-        """No answer, and why."""
-        return Prediction(
-            label=UNDETERMINED,
-            probabilities={},
-            branches={m: BranchAnswer(UNDETERMINED, {}) for m in images},
-            modalities=tuple(images),
-            heatmaps={},
-            heatmap_class=CLASSES[POSITIVE],
-            images={m: np.rint(image).astype(np.uint8) for m, image in images.items()},
-            warnings=notices,
-            checkpoint=self.info,
-        )
+    def _prepare(self, studies: Sequence[GreyStudy]) -> list[Study]:
+        return prepare_studies(studies, self.network.config.image_size, self.segmenter)
 
-    def _answer(self, studies: Sequence[Images], class_index: int) -> list[Prediction]:
+    def _refuse_unread(self, greys: GreyStudy, wrong: tuple[Modality, ...]) -> Prediction:
+        """No answer to a study whose headers contradict their slots."""
+        previews = {m: make_preview(grey) for m, grey in greys.items()}
+        return refuse_study(self.metadata, previews, describe_contradictions(wrong))
+
+    def _answer(self, studies: Sequence[Study], class_index: int) -> list[Prediction]:
         """Run studies of one combination of modalities through their compiled function."""
         combination = tuple(studies[0])
         function = self._function(combination)
         explained = function.explain(
-            {m: np.stack([images[m] for images in studies]) for m in combination},
+            {m: np.stack([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), class_index, dtype=np.int32),
+            {m: np.stack([study[m].whole for study in studies]) for m in combination}
+            if self._judges_whole_images
+            else None,
         )
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
@@ -251,53 +274,56 @@ class Predictor:
                     f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be"
                     " used: put back the published weights, or train again."
                 )
-        return [
-            self._refuse(images, refusal)
-            if (refusal := self._find_refusal(explained, row))
-            else self._assemble(function, images, explained, row)
-            for row, images in enumerate(studies)
-        ]
+        return [self._answer_row(function, study, explained, row) for row, study in enumerate(studies)]
 
-    def _find_refusal(self, explained: Explained, row: int) -> tuple[Notice, ...]:
-        """Why a study is not answered, by what its images show."""
-        if self.judge is None:
-            return ()
-        return check_contents(
-            {m: self.judge.judge(m, part[row : row + 1])[0] for m, part in explained.contents.items()}
-        )
+    def _answer_row(self, function: GradCam, study: Study, explained: Explained, row: int) -> Prediction:
+        """One study's answer, or the first reason against it: what its images show, then their lungs."""
+        previews = {m: image.preview for m, image in study.items()}
+        if self.judge is not None:
+            contents = {
+                m: self.judge.judge(m, part[row : row + 1])[0] for m, part in explained.contents.items()
+            }
+            if refusal := check_contents(contents):
+                in_place = all(content.kind == m for m, content in contents.items())
+                return refuse_study(self.metadata, previews, refusal, study if in_place else None)
+        if refusal := describe_missing_lungs(study):
+            return refuse_study(self.metadata, previews, refusal, study)
+        return self._assemble(function, study, explained, row)
 
-    def _assemble(self, function: GradCam, images: Images, explained: Explained, row: int) -> Prediction:
-        answers: dict[str, BranchAnswer] = {
-            self._head(name): self._judge(self._head(name), logits[row])
+    def _assemble(self, function: GradCam, study: Study, explained: Explained, row: int) -> Prediction:
+        meta = self.metadata
+        answers = {
+            self._head(name): answer_head(meta, self._head(name), logits[row])
             for name, logits in explained.logits.items()
         }
         head = self._head(function.target)
-        modalities = function.modalities
-        branches: dict[str, BranchAnswer] = {m: answers[m] for m in modalities if m in answers}
+        branches: dict[str, BranchAnswer] = {m: answers[m] for m in function.modalities if m in answers}
         heatmaps: dict[str, NDArray[np.float32]] = {
-            m: self._scale_evidence(explained.evidence[m][row], self.metadata.heatmap_scale[head][m])
-            for m in modalities
+            m: study[m].place(self._scale_evidence(explained.evidence[m][row], meta.heatmap_scale[head][m]))
+            for m in function.modalities
         }
         shown = CLASSES[int(explained.classes[row])]
+        judged = self.judge is not None
         return Prediction(
             label=answers[head].label,
             probabilities=answers[head].probabilities,
             branches=branches,
-            modalities=modalities,
+            modalities=function.modalities,
             heatmaps=heatmaps,
             heatmap_class=shown,
-            images={m: np.rint(image).astype(np.uint8) for m, image in images.items()},
-            warnings=tuple(self._notices(branches, heatmaps, shown)),
-            checkpoint=self.info,
+            images={m: image.preview for m, image in study.items()},
+            warnings=tuple(find_notices(meta, head, answers[head], branches, heatmaps, shown, judged=judged)),
+            checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
+            evidence=meta.evidence[head],
+            heat_location={
+                m: measured for m in function.modalities if (measured := meta.heat_location[m]) is not None
+            },
+            heatmap_method=meta.heatmap_method,
+            heatmap_layer=meta.heatmap_layer,
+            abstain_zone=meta.abstain_zone[head],
+            supported_probability=meta.supported_probability[head],
+            **describe_lungs(study),
         )
-
-    def _judge(self, head: str, logits: NDArray[np.float32]) -> BranchAnswer:
-        """Calibrated probabilities and the label that the head's threshold gives."""
-        difference = float(logits[POSITIVE] - logits[1 - POSITIVE]) / self.metadata.temperature[head]
-        positive = _sigmoid(difference)
-        probabilities: dict[str, float] = {CLASSES[1 - POSITIVE]: 1.0 - positive, CLASSES[POSITIVE]: positive}
-        called = positive >= self.metadata.threshold[head]
-        return BranchAnswer(CLASSES[POSITIVE if called else 1 - POSITIVE], probabilities)
 
     @staticmethod
     def _scale_evidence(evidence: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
@@ -305,52 +331,19 @@ class Predictor:
         scaled = np.clip(evidence / np.float32(scale), 0.0, 1.0).astype(np.float32)
         return scaled if float(scaled.max()) >= FAINTEST else np.zeros_like(scaled)
 
-    def _notices(
-        self, branches: dict[str, BranchAnswer], heatmaps: dict[str, NDArray[np.float32]], shown: str
-    ) -> Iterable[Notice]:
-        names = {m: answer.label for m, answer in branches.items()}
-        if len(set(names.values())) > 1:
-            said = " and ".join(f"the {MODALITY_TITLES[m]} alone {CLASS_TITLES[n]}" for m, n in names.items())
-            yield Notice(
-                "branches_disagree",
-                f"The two images disagree: {said}. The network was trained on agreeing pairs only, so its"
-                " fused answer is least reliable here.",
-            )
-        if len(heatmaps) == 1 and self.network.config.is_concatenated:
-            (only,) = heatmaps
-            yield Notice(
-                "single_modality",
-                f"Answered from the {MODALITY_TITLES[only]} alone; the other image was not given.",
-            )
-        for modality, heatmap in heatmaps.items():
-            if not heatmap.any():
-                yield Notice(
-                    f"no_positive_evidence_{modality}",
-                    f"The network found no positive evidence for {CLASS_TITLES[shown]} on the"
-                    f" {MODALITY_TITLES[modality]}, so its heatmap is empty.",
-                )
-        if self.judge is None:
-            yield Notice(
-                UNJUDGED,
-                "This checkpoint has no judge of image content: whatever the images show, they are answered.",
-            )
-        if self.metadata.synthetic:
-            yield Notice(
-                "synthetic_checkpoint",
-                "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing"
-                " for a person.",
-            )
-
     def _function(self, combination: tuple[Modality, ...]) -> GradCam:
         with self._tracing:  # two threads must not trace the same function at once
             if combination not in self._functions:
                 whole = combination == self.network.config.modalities
                 head = self._head(FUSED if whole else combination[0])
-                threshold = self.metadata.threshold[head]
-                margin = self.metadata.temperature[head] * math.log(threshold / (1.0 - threshold))
-                judging = None if self.judge is None else self.judge.branch
                 self._functions[combination] = GradCam(
-                    self.network, combination, positive_margin=margin, judging_branch=judging
+                    self.network,
+                    combination,
+                    positive_margin=positive_margin(self.metadata, head),
+                    judging_branch=None if self.judge is None else self.judge.branch,
+                    judges_other_images=self._judges_whole_images,
+                    method=self.metadata.heatmap_method,
+                    layer=self.metadata.heatmap_layer,
                 )
             return self._functions[combination]
 
@@ -367,21 +360,23 @@ class Predictor:
             raise UsageError(f"Class {name!r} is not known; choose {' or '.join(CLASSES)}.")
         return [*CLASSES].index(name)
 
+    @property
+    def _judges_whole_images(self) -> bool:
+        """Whether the judge reads other images than the network: it knows whole images only."""
+        return self.judge is not None and self.segmenter is not None
+
     def _blank(self) -> NDArray[np.float32]:
         size = self.network.config.image_size
-        return np.zeros((size, size, 3), dtype=np.float32)
+        return np.zeros((size, size), dtype=np.float32)
+
+
+def _no_heatmap(notices: tuple[Notice, ...]) -> UsageError:
+    return UsageError(f"There is no heatmap without an answer. {notices[0].message}")
 
 
 def _read_headers(ct: ImageSource | None, xray: ImageSource | None) -> dict[Modality, ImageHeader | None]:
     given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
     return {m: read_header(source) for m, source in given.items() if source is not None}
-
-
-def _sigmoid(value: float) -> float:
-    """Logistic function without overflow."""
-    if value >= 0:
-        return 1.0 / (1.0 + math.exp(-value))
-    return math.exp(value) / (1.0 + math.exp(value))
 
 
 def _milliseconds(seconds: float) -> float:

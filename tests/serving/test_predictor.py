@@ -129,9 +129,13 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
         "modalities",
         "warnings",
         "heatmaps",
+        "lungs",
+        "evidence",
         "checkpoint",
         "timing_ms",
     }
+    assert found["lungs"] == {"ct": None, "xray": None}
+    assert found["evidence"] is None
     assert found["heatmaps"] == {"ct": "ct.png", "xray": None}
     assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
     assert set(found["branches"]) == {"ct", "xray"}

@@ -1,0 +1,105 @@
+"""Whole grey images to what the network reads, what the judge reads, and what is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS, Modality
+from covid_mm.imaging import resize_image
+from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
+from covid_mm.serving.prediction import Box
+
+PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+GreyStudy = Mapping[Modality, NDArray[np.float32]]  # whole images (height, width), 0..255
+
+
+class LungFinder(Protocol):
+    """What reading needs of `models.lung_segmenter.LungSegmenter`."""
+
+    def find(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> list[LungRegion | None]:
+        """The lungs of whole grey images, None where an image shows none."""
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """One image of a study, read.
+
+    pixels: float32 (side, side, 3), 0..255, what the network reads. whole: the whole image of the
+    same shape, what the judge of image content reads; the same array where the network reads the
+    whole image too. preview: uint8 (height, width, 3), the whole image with its aspect. region: the
+    lungs that were cropped to. lacks_lungs: they were looked for and not found; pixels is then the
+    whole image, and no answer may be given from it.
+    """
+
+    pixels: NDArray[np.float32]
+    whole: NDArray[np.float32]
+    preview: NDArray[np.uint8]
+    region: LungRegion | None = None
+    lacks_lungs: bool = False
+
+    @property
+    def box(self) -> Box | None:
+        """The part of the image that the network reads; None where that is all of it."""
+        return None if self.region is None else self.region.box
+
+    def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map (side, side) of what the network read, in the preview's frame; zero outside the box."""
+        height, width = self.preview.shape[:2]
+        return place_in_image(values, self.box or WHOLE, height, width)
+
+
+Study = dict[Modality, StudyImage]
+
+
+def make_preview(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A whole image to look at: uint8 (height, width, 3), aspect kept, never enlarged."""
+    height, width = grey.shape
+    share = min(1.0, PREVIEW_SIDE / max(height, width))
+    if share < 1.0:
+        size = (max(1, round(width * share)), max(1, round(height * share)))
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+    levels = np.rint(np.clip(grey, 0.0, 255.0)).astype(np.uint8)
+    return np.repeat(levels[..., np.newaxis], CHANNELS, axis=-1)
+
+
+def prepare_studies(studies: Sequence[GreyStudy], size: int, finder: LungFinder | None) -> list[Study]:
+    """Studies as the network of a checkpoint reads them.
+
+    Args:
+        studies: whole grey images by modality.
+        size: pixels a side of what the network reads.
+        finder: crops to the lungs; without one whole images are resized, as in the paper. It is
+            asked once a modality, for all studies together.
+    """
+    regions: dict[tuple[int, Modality], LungRegion | None] = {}
+    if finder is not None:
+        for modality in dict.fromkeys(m for greys in studies for m in greys):
+            rows = [row for row, greys in enumerate(studies) if modality in greys]
+            found = finder.find([studies[row][modality] for row in rows], modality)
+            regions |= {(row, modality): region for row, region in zip(rows, found, strict=True)}
+    return [
+        {
+            modality: _read_image(grey, modality, size, regions.get((row, modality)), finder is not None)
+            for modality, grey in greys.items()
+        }
+        for row, greys in enumerate(studies)
+    ]
+
+
+def _read_image(
+    grey: NDArray[np.float32], modality: Modality, size: int, region: LungRegion | None, wants_lungs: bool
+) -> StudyImage:
+    whole = resize_image(grey, size)
+    preview = make_preview(grey)
+    if region is None:
+        return StudyImage(whole, whole, preview, lacks_lungs=wants_lungs)
+    crop = read_lungs(grey, region, modality, size)
+    return StudyImage(np.repeat(crop[..., np.newaxis], CHANNELS, axis=-1), whole, preview, region)

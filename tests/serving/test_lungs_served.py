@@ -1,0 +1,235 @@
+"""A checkpoint that reads the lungs: crops, frames, studies without lungs, and what is judged first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_lungs import BOX, LUNGS_META, FakeSegmenter
+from toy_checkpoint import make_meta
+from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backbones
+
+from covid_mm import load_predictor
+from covid_mm.config import CLASSES
+from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.imaging.lungs import read_lungs
+from covid_mm.models.judge import KINDS, Content, compute_contents
+from covid_mm.models.lung_segmenter import LUNGS_NAME, LungSegmenter, build_segmenter
+from covid_mm.serving import metadata
+from covid_mm.serving.checkpoint import publish_checkpoint
+from covid_mm.serving.metadata import parse_metadata
+from covid_mm.serving.predictor import Predictor
+
+pytestmark = pytest.mark.usefixtures("small_backbones")
+LUNGS = {"preprocessing": {"name": "lungs", "pixels": "the lungs"}, "lungs": LUNGS_META}
+WEIGHTS = {"file": "model.weights.h5", "sha256": "0" * 64}
+
+
+def make_predictor(network: Any, judge: Any = None, **changes: Any) -> Predictor:
+    meta = parse_metadata(make_meta(network, weights=WEIGHTS, **LUNGS, **changes), "lungs")
+    return Predictor(network, meta, judge, FakeSegmenter())
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    with toy_backbones():
+        return make_network(PAIR, head_width=16, seed=1)
+
+
+@pytest.fixture(scope="module")
+def predictor(network) -> Predictor:
+    with toy_backbones():
+        made = make_predictor(network)
+        made.warm_up()
+    return made
+
+
+def picture(seed: int, height: int = 300, width: int = 600) -> np.ndarray:
+    return grey_images(1, 600, seed=seed)[0][:height, :width].astype(np.uint8)
+
+
+EMPTY = np.zeros((90, 120), np.uint8)
+
+
+def test_the_network_is_given_the_lungs_only(predictor, network):
+    ct, xray = picture(1), picture(2)
+    crops = {
+        m: np.repeat(
+            read_lungs(grey.astype(np.float32), predictor.segmenter.region, m, 150)[None, ..., None], 3, -1
+        )
+        for m, grey in (("ct", ct), ("xray", xray))
+    }
+    expected = network.model.predict_on_batch(crops)["probabilities"][0]
+    answer = predictor.predict(ct, xray)
+    assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-5)
+    outside = ct.copy()
+    outside[:, :140] = 255  # left of the box
+    assert predictor.predict(outside, xray).probabilities == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+def test_heatmaps_lie_where_they_belong_in_the_whole_image(predictor):
+    answer = predictor.predict(picture(1), picture(2, 600, 300), heatmap_class=CLASSES[1])
+    shapes = {"ct": (256, 512), "xray": (512, 256)}
+    for modality, (height, width) in shapes.items():
+        heatmap = answer.heatmaps[modality]
+        assert heatmap.shape == (height, width)
+        assert answer.images[modality].shape == (height, width, 3)
+        inside = np.zeros((height, width), bool)
+        inside[
+            round(BOX[1] * height) : round(BOX[3] * height), round(BOX[0] * width) : round(BOX[2] * width)
+        ] = True
+        assert not heatmap[~inside].any()
+        assert answer.lungs[modality] == BOX
+        assert [polygon.shape for polygon in answer.outlines[modality]] == [(4, 2), (4, 2)]
+    assert any(heatmap.any() for heatmap in answer.heatmaps.values())
+    found = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert found["lungs"] == {"ct": list(BOX), "xray": list(BOX)}
+
+
+def test_other_methods_lie_there_too(predictor):
+    found = predictor.explain(picture(1), method="hires_cam", layer="fine", heatmap_class=CLASSES[1])
+    assert (found.scale, found.heatmaps["ct"].shape) == ("relative", (256, 512))
+    assert not found.heatmaps["ct"][:, :120].any()
+
+
+def test_an_image_without_lungs_is_not_answered(predictor):
+    answer = predictor.predict(ct=EMPTY)
+    assert (answer.label, answer.reason) == ("undetermined", "lungs_not_found_ct")
+    assert answer.probabilities == answer.heatmaps == {}
+    assert answer.images["ct"].shape == (90, 120, 3)
+    assert answer.lungs == {"ct": None}
+    assert [w.message for w in answer.warnings] == [
+        "No lungs were found on the CT, so there is no answer. Replace it."
+    ]
+    with pytest.raises(UsageError, match="No lungs were found on the CT"):
+        predictor.explain(ct=EMPTY)
+
+
+def test_one_of_two_images_without_lungs_is_named_and_the_other(predictor):
+    answer = predictor.predict(picture(1), EMPTY)
+    (notice,) = answer.warnings
+    assert notice.code == "lungs_not_found_xray"
+    assert "the CT can be analysed alone" in notice.message
+    assert answer.label == "undetermined"
+    assert answer.probabilities == {}
+    assert answer.lungs == {"ct": BOX, "xray": None}
+    both = predictor.predict(EMPTY, EMPTY)
+    assert [w.code for w in both.warnings] == ["lungs_not_found_ct", "lungs_not_found_xray"]
+
+
+def test_a_batch_is_answered_as_one_by_one_and_segmented_together(predictor):
+    studies = [(picture(1), picture(2)), (picture(3), None), (EMPTY, picture(4)), (picture(5), picture(6))]
+    predictor.segmenter.calls.clear()
+    together = predictor.predict_batch(studies)
+    assert sorted(predictor.segmenter.calls) == [("ct", 4), ("xray", 3)]
+    for study, answer in zip(studies, together, strict=True):
+        alone = predictor.predict(*study)
+        assert (alone.label, alone.warnings, alone.lungs) == (answer.label, answer.warnings, answer.lungs)
+        assert alone.probabilities == pytest.approx(answer.probabilities, abs=1e-5)
+        for modality, heatmap in alone.heatmaps.items():
+            np.testing.assert_allclose(heatmap, answer.heatmaps[modality], atol=1e-4)
+    assert [answer.reason for answer in together] == [None, None, "lungs_not_found_ct", None]
+
+
+def test_large_images_are_held_a_few_at_a_time(predictor, monkeypatch):
+    monkeypatch.setattr("covid_mm.serving.predictor.BATCH_PIXELS", 300 * 600)
+    predictor.segmenter.calls.clear()
+    assert len(predictor.predict_batch([(picture(k), None) for k in range(3)])) == 3
+    assert predictor.segmenter.calls == [("ct", 2), ("ct", 1)]
+
+
+class FakeJudge:
+    """Says that every image shows `kind`, and remembers what it read."""
+
+    branch = "xray"
+
+    def __init__(self, kinds: dict[str, str], *, unusual: bool = False) -> None:
+        self.kinds, self.unusual = kinds, unusual
+        self.read: dict[str, np.ndarray] = {}
+
+    def judge(self, modality: str, features: np.ndarray) -> list[Content]:
+        self.read[modality] = features
+        kind = self.kinds.get(modality, modality)
+        return [Content(kind, dict.fromkeys(KINDS, 1 / 3), 2.0, self.unusual)]
+
+
+def test_the_judge_reads_whole_images(network):
+    judge = FakeJudge({})
+    ct, xray = picture(1), picture(2)
+    answer = make_predictor(network, judge).predict(ct, xray)
+    assert answer.label in CLASSES
+    from covid_mm.imaging import resize_grey
+
+    for modality, grey in (("ct", ct), ("xray", xray)):
+        expected = compute_contents(network, "xray", resize_grey(grey)[None])
+        np.testing.assert_allclose(judge.read[modality], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "codes"),
+    [
+        ({"ct": "xray", "xray": "ct"}, ["swapped_inputs"]),
+        ({"xray": "neither"}, ["not_a_chest_image_xray"]),
+    ],
+)
+def test_content_is_told_before_missing_lungs(network, kinds, codes):
+    answer = make_predictor(network, FakeJudge(kinds)).predict(picture(1), EMPTY)
+    assert [w.code for w in answer.warnings] == codes
+    assert not any(answer.lungs.values())
+
+
+def test_the_lungs_of_what_is_unlike_training_are_shown(network):
+    answer = make_predictor(network, FakeJudge({}, unusual=True)).predict(ct=picture(1))
+    assert answer.reason == "unlike_training_ct"
+    assert answer.lungs == {"ct": BOX}
+
+
+def test_a_network_of_the_lungs_needs_something_that_finds_them(network):
+    meta = parse_metadata(make_meta(network, weights=WEIGHTS, **LUNGS), "lungs")
+    with pytest.raises(CheckpointError, match=r"put back the published lungs\.npz"):
+        Predictor(network, meta)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, network) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "lungs"
+    segmenter = LungSegmenter({m: build_segmenter(seed) for seed, m in enumerate(("ct", "xray"))})
+    meta = make_meta(network, preprocessing=LUNGS["preprocessing"])
+    with toy_backbones():
+        publish_checkpoint(folder, network, meta, "# lungs\n", segmenter=segmenter)
+    return folder
+
+
+def test_the_segmenter_travels_with_the_checkpoint(place):
+    assert metadata.LUNGS_NAME == LUNGS_NAME
+    assert "lungs.npz" in read_folder(place)
+    written = json.loads((place / "meta.json").read_text())["lungs"]
+    assert written["bytes"] == (place / "lungs.npz").stat().st_size
+    loaded = load_predictor(place)
+    assert isinstance(loaded.segmenter, LungSegmenter)
+    answer = loaded.predict(ct=EMPTY)  # whatever random weights find
+    assert answer.label in {*CLASSES, "undetermined"}
+
+
+def test_an_exchanged_or_missing_segmenter_is_refused(place, tmp_path):
+    import shutil
+
+    other = tmp_path / "lungs"
+    shutil.copytree(place, other)
+    (other / "lungs.npz").write_bytes((other / "lungs.npz").read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        load_predictor(other)
+    (other / "lungs.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"lungs\.npz of checkpoint lungs is missing"):
+        load_predictor(other)
+
+
+def test_a_segmenter_of_one_modality_is_refused_for_a_pair(network, tmp_path):
+    segmenter = LungSegmenter({"ct": build_segmenter()})
+    meta = make_meta(network, preprocessing=LUNGS["preprocessing"])
+    publish_checkpoint(tmp_path / "half", network, meta, "# half\n", segmenter=segmenter)
+    with pytest.raises(CheckpointError, match="finds no lungs on xray images"):
+        load_predictor(tmp_path / "half")
