@@ -44,10 +44,9 @@ RESULT_HEAD = (
     "Probability",
     "CT alone",
     "X-ray alone",
-    "On hospitals never seen",
     "Remarks",
 )
-UNSORTED = ("Images", "On hospitals never seen", "Remarks")
+UNSORTED = ("Images", "Remarks")
 NO_ANSWER = "No answer"
 CAPTION = "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
 
@@ -144,19 +143,19 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
     most = {m: found.branches[m].supported_probability for m in alone} if found else {}
-    _, images, answer, probability, ct, xray, elsewhere, remarks = (texts.title(name) for name in RESULT_HEAD)
+    _, images, answer, probability, ct, xray, remarks = (texts.title(name) for name in RESULT_HEAD)
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
         f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found, texts)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
         _render_probability(
-            probability, fused, found.supported_probability if found else 1.0, texts, strong=True
+            probability, fused, found.supported_probability if found else 1.0, texts, strong=label in fused
         ),
         _render_probability(ct, alone.get("ct", {}), most.get("ct", 1.0), texts),
         _render_probability(xray, alone.get("xray", {}), most.get("xray", 1.0), texts),
-        f'<td role="cell" data-head="{elsewhere}" class="mm-batch-remarks">{_render_evidence(found, texts)}</td>',
-        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}</td>',
+        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}'
+        f"{_render_evidence(found, texts)}</td>",
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
 
@@ -227,15 +226,15 @@ def _render_evidence(prediction: Prediction | None, texts: Texts) -> str:
         return ""
     found = prediction.evidence
     if found is None:
-        return texts("not measured")
-    return escape(
-        texts(
-            "AUC {auc}, sensitivity {sensitivity}, specificity {specificity}",
+        words = texts("Not measured on hospitals never seen.")
+    else:
+        words = texts(
+            "On hospitals never seen: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
             auc=f"{found.auc:.2f}",
             sensitivity=f"{100 * found.sensitivity:.0f} %",
             specificity=f"{100 * found.specificity:.0f} %",
         )
-    )
+    return f'<small class="mm-batch-worth">{escape(words)}</small>'
 
 
 def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
@@ -272,7 +271,8 @@ def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
         for one in (found.warnings if found else ())
         if found and not (one.code == "single_modality" and remark)
     ]
-    first = [texts.sentence(_capital(remark))] if remark else []
+    refused = found is not None and not found.probabilities  # then the remark, "answered from", is not true
+    first = [texts.sentence(_capital(remark))] if remark and not refused else []
     return escape("; ".join(_capital(text) for text in first + shown))
 
 

@@ -12,11 +12,9 @@ from typing import Any
 
 from covid_mm.config import CLASSES, MODALITY_TITLES, POSITIVE
 from covid_mm.explain.method_table import METHODS
-from covid_mm.serving.prediction import Evidence, HeatLocation, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence, HeatLocation, Notice, Prediction
 from covid_mm.ui.language import ENGLISH, Texts
 
-UNDETERMINED = "undetermined"
-IN_ABSTAIN_ZONE = "in_abstain_zone"
 MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
 ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
 
@@ -43,7 +41,7 @@ REASONS = {  # why a study is undetermined, by code without its modality; the no
     "wrong_modality": "The {modality} slot holds an image of the other kind.",
     "modality_mismatch": "By its header the file in the {modality} slot is of the other kind.",
     "swapped_inputs": "The two images are in each other's slot.",
-    IN_ABSTAIN_ZONE: "The network abstains: its probability is too close to the threshold.",
+    ABSTAINED: "The network abstains: its probability is too close to the threshold.",
 }
 LOCATIONS = {  # by what was marked, where the shown map is of the method and layer that were measured
     "opacity boxes": "{method}, {layer}. On {images} films of scanners it never saw the hottest point lay on a"
@@ -131,7 +129,7 @@ def word_reason(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) 
     """A reason of `find_reasons` in one sentence; the abstain zone with its bounds."""
     code, modality = split_code(notice.code)
     zone = prediction.abstain_zone
-    if code == IN_ABSTAIN_ZONE and zone is not None:
+    if code == ABSTAINED and zone is not None:
         return texts(IN_ZONE, low=format_percent(zone[0]), high=format_percent(zone[1]))
     title = texts(MODALITY_TITLES[modality]) if modality else ""
     words = texts(REASONS[code], modality=title)

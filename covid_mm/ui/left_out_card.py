@@ -108,23 +108,13 @@ def render_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
 
 def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(head, its table) of `meta["left_out"]`: one table, a list of them, or a table for each head."""
-    if not isinstance(left_out, Mapping):
-        parts = left_out if isinstance(left_out, list) else []
-    elif "rows" in left_out:
-        parts = [left_out]
-    else:
-        named = left_out.get("tables", left_out)
-        parts = (
-            [{"head": h, **t} for h, t in named.items() if isinstance(t, Mapping)]
-            if isinstance(named, Mapping)
-            else named
-        )
-    for part in parts:
-        if (
-            isinstance(part, Mapping)
-            and isinstance(part.get("rows"), list)
-            and part.get("head") in HEAD_TITLES
-        ):
+    named = left_out.get("tables", left_out) if isinstance(left_out, Mapping) else left_out
+    if isinstance(named, Mapping):
+        one = "rows" in named
+        named = [named] if one else [{"head": h, **t} for h, t in named.items() if isinstance(t, Mapping)]
+    for part in named if isinstance(named, list) else ():
+        rows = part.get("rows") if isinstance(part, Mapping) else None
+        if isinstance(rows, list) and part.get("head") in HEAD_TITLES:
             yield part["head"], part
 
 
@@ -163,7 +153,7 @@ def _render_table(title: str, table: Mapping[str, Any], texts: Texts) -> str:
     rows = [_make_row(row, texts) for row in table["rows"]]
     if auc := table.get("auc"):
         evidence = table.get("evidence", {})
-        mean = [texts("mean of the collections with both classes"), "", _format_interval(auc, texts, 3)]
+        mean = [texts("mean of the two-class collections"), "", _format_interval(auc, texts, 3)]
         mean += [_format_plain(evidence.get(name)) for name in ("sensitivity", "specificity", "ece")]
         rows.append([*mean, "", "", ""])
     return render_table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)

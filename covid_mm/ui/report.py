@@ -17,10 +17,10 @@ import numpy as np
 from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.serving.prediction import Evidence, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, Evidence, Prediction
 from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
 from covid_mm.ui.card_parts import HEAD_TITLES
-from covid_mm.ui.evidence import UNDETERMINED, find_reasons, read_evidence, read_supported, read_zone
+from covid_mm.ui.evidence import find_reasons, read_evidence, read_supported, read_zone
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.result import join_modalities
 

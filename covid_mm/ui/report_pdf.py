@@ -17,11 +17,9 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import Evidence
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence
 from covid_mm.ui.evidence import (
-    IN_ABSTAIN_ZONE,
     INDEPENDENT,
-    UNDETERMINED,
     describe_evidence,
     find_reasons,
     format_percent,
@@ -232,7 +230,7 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
 
 
 def _compose_notices(report: Report, texts: Texts) -> Block:
-    notices = [n for n in report.prediction.warnings if n.code != IN_ABSTAIN_ZONE]  # said with the answer
+    notices = [n for n in report.prediction.warnings if n.code != ABSTAINED]  # said with the answer
     if not notices:
         return []
     words = [word_notice(notice, report.prediction, texts) for notice in notices]

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 from html import escape
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.ui.analysis import FUSED, Analysis
 from covid_mm.ui.evidence import (
-    IN_ABSTAIN_ZONE,
     INDEPENDENT,
-    UNDETERMINED,
     describe_evidence,
     find_reasons,
     format_percent,
@@ -266,7 +264,7 @@ def _render_missing_bar(name: str, key: str, reason: str) -> str:
 
 
 def _render_notices(prediction: Prediction, texts: Texts) -> str:
-    notices = [n for n in prediction.warnings if n.code != IN_ABSTAIN_ZONE]  # said with the answer
+    notices = [n for n in prediction.warnings if n.code != ABSTAINED]  # said with the answer
     if not notices:
         return ""
     icon = read_asset("warning.svg")

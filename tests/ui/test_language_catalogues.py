@@ -20,7 +20,7 @@ from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import BranchAnswer, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Notice, Prediction
 from covid_mm.ui import (
     batch_tab,
     batch_view,
@@ -207,10 +207,10 @@ def test_every_notice_is_worded_by_its_code(texts, code):
 
 def test_the_notices_that_serving_gives_are_known():
     codes = set()
-    for name in ("header", "gate", "predictor"):
+    for name in ("header", "gate", "answers", "prediction"):
         text = (PACKAGE / "serving" / f"{name}.py").read_text(encoding="utf-8")
         codes |= set(re.findall(r'Notice\(\s*f?"(\w+?)_?[{"]', text))
-        codes |= set(re.findall(r'^[A-Z]+ = "([a-z_]+?)_?"$', text, re.MULTILINE))
+        codes |= set(re.findall(r'^[A-Z]+ = "([a-z_]+?)_?"(?:  #.*)?$', text, re.MULTILINE))
     codes -= {"neither", "fused", "undetermined"}
     assert len(codes) >= 9
     assert codes <= set(notices.NOTICES)
@@ -324,7 +324,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     both = analyse_study(FakePredictor(), bright, dark)
     alone = analyse_study(FakePredictor(), None, dark)
     reasons = tuple(
-        Notice(code if code in ("swapped_inputs", evidence.IN_ABSTAIN_ZONE) else f"{code}_ct", "⟦1⟧")
+        Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
         for code in evidence.REASONS
     )
     refused = Prediction(

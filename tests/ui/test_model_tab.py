@@ -106,7 +106,7 @@ def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are()
         "Threshold 50 %. Abstain zone 46 % to 54 %. No probability above 95 % is shown.",
         "first 40 / 60 0.900 (0.870 to 0.920) 86 % (83 to 88) 83 % (80 to 85) 3.1 % 91 % (88 to 93) 17 % (15 to 20)",
         "second 70 / 0 none none 83 %",
-        "mean of the collections with both classes 0.887 (0.857 to 0.907) 81.2 % 80.6 % 4.2 %",
+        "mean of the two-class collections 0.887 (0.857 to 0.907) 81.2 % 80.6 % 4.2 %",
         "X-ray boxes round opacities Grad-CAM coarse (last convolution) 216 72 % 21 %",
         "first HiResCAM fine (earlier layer) 98 51 % (41 to 61) 6 % 22 % none",
         "They say how well the collections were learned, not what the answer is worth elsewhere.",
@@ -135,7 +135,9 @@ def test_the_left_out_tables_are_found_however_they_are_kept(shape):
     assert [head for head, _ in find_tables(left_out)] == (["ct"] if shape == "one" else ["ct", "xray"])
 
 
-@pytest.mark.parametrize("left_out", [None, {}, [], "x", {"tables": 3}, {"ct": {"rows": None}}, [{"rows": []}]])
+@pytest.mark.parametrize(
+    "left_out", [None, {}, [], "x", {"tables": 3}, {"ct": {"rows": None}}, [{"rows": []}]]
+)
 def test_what_is_no_left_out_table_is_none(left_out):
     assert list(find_tables(left_out)) == []
 

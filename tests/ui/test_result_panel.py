@@ -12,9 +12,9 @@ import pytest
 from fake_predictor import FakePredictor
 from made_images import make_png
 
-from covid_mm.serving.prediction import BranchAnswer, Evidence, Notice
+from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Evidence, Notice
 from covid_mm.ui.analysis import Analysis, analyse_study
-from covid_mm.ui.evidence import IN_ABSTAIN_ZONE, REASONS
+from covid_mm.ui.evidence import REASONS
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 
 VOID = {"img", "input", "br", "path", "circle"}
@@ -166,7 +166,7 @@ def test_without_left_out_figures_the_page_says_so_and_offers_no_other(analyse, 
     assert "mm-operating" not in html
 
 
-@pytest.mark.parametrize("code", [code for code in REASONS if code != IN_ABSTAIN_ZONE])
+@pytest.mark.parametrize("code", [code for code in REASONS if code != ABSTAINED])
 def test_each_reason_is_its_own_sentence(analyse, dark, code):
     analysis = analyse(dark, dark)
     prediction = dataclasses.replace(
