@@ -1,4 +1,4 @@
-"""`python -m covid_mm {predict,batch,evaluate,judge,audit,card,figures}`: see --help of each."""
+"""`python -m covid_mm {predict,batch,evaluate,judge,audit,check-data,card,figures}`: see --help of each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from covid_mm import __version__
-from covid_mm.commands import audit, batch, card, evaluate, exit_with, figures, judge, predict
+from covid_mm.commands import audit, batch, card, check_data, evaluate, exit_with, figures, judge, predict
 from covid_mm.config import RESEARCH_USE
 
-COMMANDS = (predict, batch, evaluate, judge, audit, card, figures)
+COMMANDS = (predict, batch, evaluate, judge, audit, check_data, card, figures)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
         summary = (module.__doc__ or "").splitlines()[0]
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         module.add_arguments(subparser)

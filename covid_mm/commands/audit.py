@@ -1,4 +1,4 @@
-"""Report what flatters a split: duplicates and patients on both sides, sources that give the class away."""
+"""Report what flatters a split or misleads training: copies and shared patients, sources that give the class away."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from covid_mm.commands.check_data import check_data, describe_audits
 from covid_mm.config import MODALITY_TITLES, DataConfig
 from covid_mm.datasets import SplitAudit, audit_split, find_datasets, load_images, split_dataset
+from covid_mm.datasets.collections import read_collections
 from covid_mm.errors import DataError
 
 SHOWN = 5  # examples of each finding that are printed; --json has all
@@ -22,15 +24,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Audit each modality and print. Returns the exit code."""
+    """Audit each modality's split, and the collections where there are any beside those; print.
+
+    Returns the exit code.
+    """
     root = Path(options.data)
     if not root.is_dir():
         raise DataError(
             f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
         )
     config = DataConfig(split=options.split, seed=options.seed)
+    readings = read_collections(root)
+    has_manifests = any(not one.is_layout and not one.skipped for one in readings)
+    has_layouts = any(one.is_layout for one in readings)
     audits: dict[str, SplitAudit] = {}
-    for modality, dataset in find_datasets(root, config).items():
+    datasets = find_datasets(root, config) if has_layouts or not has_manifests else {}
+    for modality, dataset in datasets.items():
         images = load_images(dataset.records)
         split = split_dataset(dataset, config, images)
         row_of = {record.name: row for row, record in enumerate(dataset.records)}
@@ -38,10 +47,18 @@ def run(options: argparse.Namespace) -> int:
             images[[row_of[record.name] for record in side]] for side in (split.train, split.validation)
         )
         audits[modality] = audit_split(split, train, validation, modality)
-    if options.json:
-        print(json.dumps({modality: audit.to_dict() for modality, audit in audits.items()}, indent=2))
-    else:
-        print("\n\n".join(describe(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()))
+    content = {modality: audit.to_dict() for modality, audit in audits.items()}
+    parts = [describe(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()]
+    if has_manifests:
+        check = check_data(readings)
+        if check.problems:
+            raise DataError(
+                f"{len(check.problems)} problems in the collections of {root}; python -m covid_mm check-data names"
+                " them: repair those first."
+            )
+        content["collections"] = check.to_dict()["audit"]
+        parts.append(describe_audits(check.audits))
+    print(json.dumps(content, indent=2) if options.json else "\n\n".join(parts))
     return 0
 
 

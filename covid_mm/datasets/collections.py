@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class CollectionReading:
     """What reading one folder gave: a collection, or the reason why there is none, and its rows' problems.
 
     file: the table that the rows are numbered in, relative to the root. skipped: no collection is
-    meant to be here, `error` says why.
+    meant to be here, `error` says why. is_layout: it is one of what `find_datasets` finds.
     """
 
     file: str
@@ -43,6 +44,7 @@ class CollectionReading:
     problems: tuple[tuple[str, RowProblem], ...] = ()
     error: str = ""
     skipped: bool = False
+    is_layout: bool = False
 
 
 def find_collections(root: Path, config: DataConfig | None = None) -> dict[Modality, tuple[Collection, ...]]:
@@ -97,7 +99,12 @@ def read_collections(root: Path, config: DataConfig | None = None) -> tuple[Coll
     readings: list[CollectionReading] = []
     taken: list[Path] = []
     for folder in _list_candidates(root):
-        if is_siim(folder):
+        if folder != root and folder.name.startswith(EVALUATION_ONLY):
+            place = folder.relative_to(root).as_posix()
+            readings.append(
+                CollectionReading(place, None, error="left out: to measure on only", skipped=True)
+            )
+        elif is_siim(folder):
             taken.append(folder)
             readings.append(_read_siim(folder, root))
         elif (folder / MANIFEST).is_file():
@@ -171,7 +178,7 @@ def _list_candidates(root: Path) -> Iterator[Path]:
         if parent.is_dir():
             folders = walk_folders(parent, depth=1)
             next(folders)
-            yield from (folder for folder in folders if not folder.name.startswith(EVALUATION_ONLY))
+            yield from folders
 
 
 def _read_manifest(folder: Path, root: Path) -> CollectionReading:
@@ -182,6 +189,8 @@ def _read_manifest(folder: Path, root: Path) -> CollectionReading:
         return CollectionReading(file, None, error=str(error), skipped=True)
     except DataError as error:
         return CollectionReading(file, None, error=str(error))
+    if not collection.images and not problems:
+        return CollectionReading(file, None, error="lists no image; add a row an image")
     return CollectionReading(file, collection, tuple((file, problem) for problem in problems))
 
 
@@ -214,14 +223,14 @@ def _read_layouts(root: Path, config: DataConfig, taken: list[Path]) -> Iterator
         try:
             datasets = find()
         except DataError as error:
-            yield CollectionReading(name, None, error=str(error))
+            yield CollectionReading(name, None, error=str(error), is_layout=True)
             continue
         for dataset in datasets:
             if any(other in dataset.records[0].path.parents for other in taken if other != root):
                 continue
             title = f"{name}-{dataset.modality}" if name == "folder" else name
             place = Path(os.path.commonpath([record.path for record in dataset.records])).relative_to(root)
-            yield CollectionReading(place.as_posix(), _from_dataset(title, dataset, root))
+            yield CollectionReading(place.as_posix(), _from_dataset(title, dataset, root), is_layout=True)
 
 
 def _from_dataset(name: str, dataset: Dataset, root: Path) -> Collection:
@@ -256,5 +265,5 @@ def _refuse_doubles(readings: list[CollectionReading]) -> Iterator[CollectionRea
                 message = (
                     f"{first} is a collection named {reading.collection.name} already; rename or remove one."
                 )
-                reading = CollectionReading(reading.file, None, reading.problems, message)
+                reading = dataclasses.replace(reading, collection=None, error=message)
         yield reading

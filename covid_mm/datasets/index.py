@@ -62,6 +62,7 @@ class CollectionImage:
     name: posix path below the folder that was searched, unique there. label: index into CLASSES, None
     for `other`: neither class. site: hospital or scanner. boxes: x0, y0, x1, y1 of opacities, fractions
     of width and height. lesion_mask, lung_mask: files of 0 and 255 in the image's frame.
+    row: of the table that lists it, as a spreadsheet numbers it; 0 without a table.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class CollectionImage:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     lesion_mask: Path | None = None
     lung_mask: Path | None = None
+    row: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -79,7 +80,7 @@ KNOWN: dict[str, KnownCollection] = {
 
 
 class NotOurManifest(DataError):
-    """A `manifest.csv` without the columns `file` and `label`: some other program's list."""
+    """A `manifest.csv` with neither a column `file` nor `label`: some other program's list."""
 
 
 def read_manifest(path: Path, root: Path | None = None) -> tuple[Collection, tuple[RowProblem, ...]]:
@@ -89,8 +90,8 @@ def read_manifest(path: Path, root: Path | None = None) -> tuple[Collection, tup
     is decoded.
 
     Raises:
-        NotOurManifest: the columns `file` and `label` are not there.
-        DataError: it can't be read as a CSV file in UTF-8, or nothing says the modality.
+        NotOurManifest: neither `file` nor `label` is a column.
+        DataError: one of them is missing, it can't be read as a CSV file in UTF-8, or nothing says the modality.
     """
     name = path.parent.resolve().name
     header, rows = _read_cells(path)
@@ -162,6 +163,7 @@ class _RowReader:
             boxes=boxes,
             lesion_mask=lesions,
             lung_mask=lungs,
+            row=number,
         )
 
     def _report(self, column: str, message: str) -> None:
@@ -280,12 +282,13 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]
         raise DataError(
             f"{title} can't be read as a CSV file in UTF-8; save it as CSV UTF-8 (comma delimited)."
         ) from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
+    header = [cell.strip().lower() for cell in lines[0]] if lines else []
     while header and not header[-1]:
         header.pop()
     absent = [column for column in REQUIRED if column not in header]
     if absent:
-        raise NotOurManifest(
+        is_ours = any(column in re.split(r"[;,\t]", ",".join(header)) for column in REQUIRED)
+        raise (DataError if is_ours else NotOurManifest)(
             f"{title} has no column {' and '.join(absent)}; expected a header of {','.join(COLUMNS[:-1])} (the first"
             " two are needed), separated by commas."
         )

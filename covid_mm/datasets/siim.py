@@ -77,6 +77,7 @@ def read_siim(folder: Path, root: Path | None = None) -> tuple[Collection, tuple
                 label=labels[study],
                 patient=frame.patient,
                 site=f"{frame.rows}x{frame.columns}",
+                row=number,
                 boxes=boxes if labels[study] != CLASSES.index("normal") else (),
             )
         )

@@ -25,6 +25,7 @@ _LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bow
 _MARGIN = 0.06  # of the box's sides, added all round
 _CT_HULL = 0.04  # of the image's side: how far beyond the lungs a CT crop still shows tissue
 _CT_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
+_MEASURED = 128  # pixels a side of the crop on which grey levels are measured
 _FILM_LEVELS = (16.0, 235.0)  # grey of the darkest lung and of the brightest tissue beside it
 
 
@@ -84,31 +85,42 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
 
 
 def read_lungs(
-    grey: NDArray[np.float32], region: LungRegion, modality: Modality, size: int
+    grey: NDArray[np.float32], region: LungRegion, modality: Modality, size: int, room: float = 0.0
 ) -> NDArray[np.float32]:
-    """The crop that the network reads: (size, size) float32, 0..255, aspect ratio not kept.
+    """The crop that the network reads: float32, 0..255, aspect ratio not kept, (size, size) without room.
 
     Two grey levels are fixed. CT: dark lung (5th percentile in the lungs) and soft tissue (median
     of what is bright around them); what lies beyond the lungs and their rim becomes soft tissue.
     Film: the 2nd percentile in the lungs and the 98th of the crop; nothing is masked.
+
+    Args:
+        room: share of the box's sides that is shown beyond it all round, at the same scale and grey
+            levels, so that training can move the frame: (size (1 + 2 room), the same) then.
 
     Raises:
         ImageError: an image that is not grey (height, width).
     """
     if grey.ndim != 2 or grey.size == 0:
         raise ImageError(f"Expected a grey image (height, width), got an array of shape {grey.shape}.")
-    crop = _cut(grey, region.box, size, cv2.INTER_AREA)
-    lungs = _cut(region.lungs.astype(np.float32), region.box, size, cv2.INTER_LINEAR) >= 0.5
+    dark, bright = _find_levels(grey, region, modality)
+    x0, y0, x1, y1 = region.box
+    wide, high = room * (x1 - x0), room * (y1 - y0)
+    frame = (x0 - wide, y0 - high, x1 + wide, y1 + high)
+    side = round(size * (1 + 2 * room))
+    crop = _cut(grey, frame, side)
+    low, top = _CT_LEVELS if modality == "ct" else _FILM_LEVELS
+    levelled = np.clip((crop - dark) * ((top - low) / (bright - dark)) + low, 0.0, 255.0)
     if modality == "ct":
-        shown = _cut(region.shown.astype(np.float32), region.box, size, cv2.INTER_LINEAR)
-        dark, soft = _ct_levels(crop, lungs)
-        low, high = _CT_LEVELS
-        levelled = np.clip((crop - dark) * ((high - low) / (soft - dark)) + low, 0.0, 255.0)
-        return np.asarray(levelled * shown + high * (1.0 - shown), np.float32)
-    dark = float(np.percentile(crop[lungs], 2)) if lungs.any() else float(crop.min())
-    bright = max(float(np.percentile(crop, 98)), dark + 8.0)
-    low, high = _FILM_LEVELS
-    return np.clip((crop - dark) * ((high - low) / (bright - dark)) + low, 0.0, 255.0).astype(np.float32)
+        shown = _cut(region.shown.astype(np.float32), frame, side)
+        levelled = levelled * shown + top * (1.0 - shown)
+    return np.asarray(levelled, np.float32)
+
+
+def cut_map(mask: NDArray[np.float32], box: Box, size: int, room: float = 0.0) -> NDArray[np.float32]:
+    """A mask or map of the whole image (height, width), 0..1, in the frame that `read_lungs` gives."""
+    wide, high = room * (box[2] - box[0]), room * (box[3] - box[1])
+    frame = (box[0] - wide, box[1] - high, box[2] + wide, box[3] + high)
+    return _cut(mask, frame, round(size * (1 + 2 * room)), border=cv2.BORDER_CONSTANT)
 
 
 def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: int) -> NDArray[np.float32]:
@@ -123,39 +135,42 @@ def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: in
     return image
 
 
-def _ct_levels(crop: NDArray[np.float32], lungs: NDArray[np.bool_]) -> tuple[float, float]:
-    """Grey of dark lung and of soft tissue in a crop, at least 16 levels apart."""
+def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modality) -> tuple[float, float]:
+    """The image's grey of dark lung and of bright tissue beside it, at least 8 levels apart."""
+    crop = _cut(grey, region.box, _MEASURED)
+    lungs = _cut(region.lungs.astype(np.float32), region.box, _MEASURED) >= 0.5
     inside, outside = crop[lungs], crop[~lungs]
+    if modality == "xray":
+        dark = float(np.percentile(inside, 2)) if inside.size else float(crop.min())
+        return dark, max(float(np.percentile(crop, 98)), dark + 8.0)
     dark = float(np.percentile(inside, 5)) if inside.size else float(crop.min())
     top = float(np.percentile(crop, 99))
     bright = outside[outside > dark + 0.35 * (top - dark)]  # not the air around the body
     soft = float(np.median(bright)) if bright.size else top
-    return dark, max(soft, dark + 16.0)
+    return dark, max(soft, dark + 8.0)
 
 
-def _cut(image: NDArray[np.float32], box: Box, size: int, shrink: int) -> NDArray[np.float32]:
-    """The box of an image at (size, size), sampled where pixels fall between its edges."""
+def _cut(
+    image: NDArray[np.float32], box: Box, side: int, border: int = cv2.BORDER_REPLICATE
+) -> NDArray[np.float32]:
+    """The box of an image, which may reach beyond it, at (side, side)."""
     height, width = image.shape
     x0, y0 = box[0] * width, box[1] * height
     across, down = (box[2] - box[0]) * width, (box[3] - box[1]) * height
-    if shrink == cv2.INTER_AREA and max(across, down) > 2 * size:  # far larger: average, don't sample
-        rows = slice(int(y0), max(int(np.ceil(y0 + down)), int(y0) + 1))
-        columns = slice(int(x0), max(int(np.ceil(x0 + across)), int(x0) + 1))
-        part = np.ascontiguousarray(image[rows, columns], np.float32)
-        return np.asarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    values = np.ascontiguousarray(image, np.float32)
+    shrink = max(across, down) / side
+    if shrink > 1.5:  # average first, so that nothing is aliased
+        factor = 1.0 / shrink
+        values = cv2.resize(values, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        sx, sy = values.shape[1] / width, values.shape[0] / height
+        x0, y0, across, down = x0 * sx, y0 * sy, across * sx, down * sy
     matrix = np.array(
         [
-            [across / size, 0.0, x0 + 0.5 * across / size - 0.5],
-            [0.0, down / size, y0 + 0.5 * down / size - 0.5],
+            [across / side, 0.0, x0 + 0.5 * across / side - 0.5],
+            [0.0, down / side, y0 + 0.5 * down / side - 0.5],
         ]
     )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(
-        cv2.warpAffine(
-            np.ascontiguousarray(image, np.float32),
-            matrix,
-            (size, size),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        np.float32,
+        cv2.warpAffine(values, matrix, (side, side), flags=flags, borderMode=border), np.float32
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import keras
@@ -28,7 +28,7 @@ from covid_mm.training.run import RunFolder, RunState
 
 _AHEAD = 6  # batches that are prepared while one is learned from
 _WARM_UP = 100  # steps until the learning rate is reached
-_STATISTICS = 40  # batches from which batch norm's statistics are re-estimated
+_STATISTICS = 25  # batches from which batch norm's statistics are re-estimated
 _SAVED_EVERY = 200  # steps between two states on disk
 
 
@@ -67,7 +67,7 @@ class BranchConfig:
     balance: float = 0.5
     hint: float = 0.5
     averaging: float = 0.995
-    appearance: AppearanceConfig = AppearanceConfig()
+    appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     augmented: bool = True
     seed: int = 0
 
@@ -112,8 +112,7 @@ def fit_branch(
         TrainingError: the loss is no longer a number, or the state belongs to another training.
     """
     attends = network.config.pooling == "attention"
-    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
-    branch = keras.Model(network.image_input(modality), outputs)
+    branch = trained_model(network, modality)
     freeze_until(network, modality, config.frozen_until)
     size = network.config.image_size
     cells = tuple(int(side) for side in network.evidence(modality).shape[1:3])
@@ -183,13 +182,20 @@ def fit_branch(
     return history
 
 
+def trained_model(network: Network, modality: Modality) -> keras.Model:
+    """Image -> logits, and attention logits where there are any: the part whose weights a run folder keeps."""
+    attends = network.config.pooling == "attention"
+    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
+    return keras.Model(network.image_input(modality), outputs)
+
+
 def freeze_until(network: Network, modality: Modality, layer_name: str | None) -> None:
-    """Freeze a branch's layers up to and including this one; batch norm learns scale and shift only."""
+    """Freeze a branch's layers up to and including this one, and all batch norm: its gradients cost most."""
     frozen = layer_name is not None
     for layer in network.model.layers:
         if not layer.name.startswith(f"{modality}_"):
             continue
-        layer.trainable = not frozen
+        layer.trainable = not frozen and not isinstance(layer, keras.layers.BatchNormalization)
         if layer.name == f"{modality}_{layer_name}":
             frozen = False
 
@@ -202,12 +208,17 @@ def estimate_statistics(
     before = [(layer.momentum, layer.trainable) for layer in normalising]
     for layer in normalising:
         layer.momentum, layer.trainable = 0.9, True
+
+    @tf.function(autograph=False)
+    def observe(images: tf.Tensor) -> None:
+        branch(tf.repeat(images[..., None], CHANNELS, axis=-1), training=True)
+
     for step in range(_STATISTICS):
         rows = draw_batch(samples, config, 1_000_000 + step)
         images = np.stack(
             [_vary(samples, row, modality, size, config, (2, step, i))[0] for i, row in enumerate(rows)]
         )
-        branch(np.repeat(images[..., None], CHANNELS, axis=-1), training=True)
+        observe(tf.constant(images))
     for layer, (momentum, trainable) in zip(normalising, before, strict=True):
         layer.momentum, layer.trainable = momentum, trainable
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from covid_mm.config import Modality
 from covid_mm.datasets import Dataset, ImageRecord
+from covid_mm.datasets.manifest import COLUMNS as MANIFEST_COLUMNS
 
 COLUMNS = (
     "",
@@ -80,3 +81,18 @@ def make_dataset(
         for number, label in enumerate(labels)
     )
     return Dataset("made-up", modality, records, "none", ("made up",), "a test")
+
+
+def write_manifest(folder: Path, rows: Sequence[dict[str, str]], absent: Sequence[str] = ()) -> Path:
+    """`manifest.csv` with `rows` and, but for `absent` and names that no image may have, their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "manifest.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, MANIFEST_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    for seed, row in enumerate(rows):
+        for column in ("file", "lesion_mask", "lung_mask"):
+            name = row.get(column, "")
+            if name and name not in absent and not name.startswith(("..", "/")):
+                write_image(folder / name, seed)
+    return folder

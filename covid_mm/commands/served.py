@@ -1,0 +1,247 @@
+"""`train.py --recipe served`, stage by stage: lungs, crops, branches, left-out branches, fused head.
+
+Each stage leaves its result in the run folder and is not done again:
+
+    lungs.npz                  the lung segmenter
+    crops/                     lung crops of every collection
+    ct-served/ xray-served/    the branches that are served: state, answers.npz
+    ct-without-<fold>/ ...     the same branch trained without a collection or a group of scanners
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality, NetworkConfig
+from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError, TrainingError
+from covid_mm.models.backbones import find_backbone
+from covid_mm.models.lung_segmenter import LUNGS_NAME, LungSegmenter, read_lung_segmenter
+from covid_mm.models.network import Network, build_network
+from covid_mm.training.answers import BranchAnswers, answer_collections
+from covid_mm.training.branch import fit_branch, trained_model
+from covid_mm.training.crops import LungCrops, make_crops
+from covid_mm.training.initial_weights import InitialWeights, initialise_network
+from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
+from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
+from covid_mm.training.progress import open_bar
+from covid_mm.training.recipe import (
+    Fold,
+    ServedRecipe,
+    choose_training_rows,
+    gather_samples,
+    make_folds,
+)
+from covid_mm.training.run import RunFolder, write_atomically
+from covid_mm.training.strategy import FULL_PRECISION, use_precision
+
+NO_CHECKPOINT = Path("no-checkpoint")  # `auto` never falls back on a network that has seen the collections
+SERVED = "served"  # the branches that are served, trained on all collections
+
+
+@dataclass(frozen=True)
+class ServedRun:
+    """What the stages share. collections and folds by modality, crops by collection.
+
+    held_out: files that the served branches never learn from (the paper's validation images).
+    precision: Keras dtype policy of training; measuring is in full precision.
+    """
+
+    folder: RunFolder
+    network: NetworkConfig
+    recipe: ServedRecipe
+    weights: str
+    seed: int
+    segmenter: LungSegmenter
+    collections: Mapping[Modality, tuple[Collection, ...]]
+    crops: Mapping[str, LungCrops]
+    folds: Mapping[Modality, tuple[Fold, ...]]
+    held_out: frozenset[Path] = frozenset()
+    precision: str = FULL_PRECISION
+
+    def training_rows(self, modality: Modality, fold: Fold | None = None) -> dict[str, NDArray[np.bool_]]:
+        """Which rows of each collection a branch learns from; without a fold the one that is served."""
+        held_out = self.held_out if fold is None else frozenset()
+        return choose_training_rows(self.collections[modality], self.crops, fold, held_out)
+
+    def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
+        """The crops of one modality's collections, by name."""
+        return {c.name: self.crops[c.name] for c in self.collections[modality]}
+
+
+@dataclass(frozen=True)
+class TrainedBranch:
+    """One branch of one network: its folder, its weights, and its answers to every collection."""
+
+    modality: Modality
+    fold: Fold | None
+    folder: RunFolder
+    answers: Mapping[str, BranchAnswers]
+
+
+def served_network(network: NetworkConfig, recipe: ServedRecipe) -> NetworkConfig:
+    """A pair as this recipe builds it: attention pooling, and a last map of 16 pixels a cell where backbones can."""
+    fine = all(find_backbone(backbone).finer for _, backbone in network.branches)
+    return replace(
+        network, image_size=recipe.image_size, pooling=recipe.pooling, output_stride=16 if fine else 32
+    )
+
+
+def prepare_run(
+    folder: RunFolder,
+    root: Path,
+    collections: Mapping[Modality, tuple[Collection, ...]],
+    network: NetworkConfig,
+    recipe: ServedRecipe,
+    *,
+    weights: str,
+    seed: int,
+    fallback_segmenter: Path | None = None,
+    held_out: frozenset[Path] = frozenset(),
+    precision: str = FULL_PRECISION,
+) -> ServedRun:
+    """Find or train the lung segmenter, and cut the lungs out of every image.
+
+    fallback_segmenter: a checkpoint's `lungs.npz`, taken where the data have neither lung masks nor boxes.
+    """
+    for modality in network.modalities:
+        if not any(min(c.counts[:2]) for c in collections.get(modality, ())):
+            raise DataError(
+                f"No collection of {MODALITY_TITLES[modality]} images has both classes; one of them must, or the"
+                " network would learn which hospital is which."
+            )
+    segmenter = provide_segmenter(
+        folder, root, collections, SegmenterConfig(steps=recipe.lung_steps, seed=seed), fallback_segmenter
+    )
+    crops = {}
+    for modality in network.modalities:
+        for collection in collections[modality]:
+            with _Bar(f"lungs of {collection.name}", len(collection.images), "image") as show:
+                crops[collection.name] = make_crops(
+                    collection, segmenter, network.image_size, folder.path / "crops", show
+                )
+    return ServedRun(
+        folder,
+        network,
+        recipe,
+        weights,
+        seed,
+        segmenter,
+        collections,
+        crops,
+        {m: make_folds(collections[m]) for m in network.modalities},
+        held_out,
+        precision,
+    )
+
+
+def provide_segmenter(
+    folder: RunFolder,
+    root: Path,
+    collections: Mapping[Modality, tuple[Collection, ...]],
+    config: SegmenterConfig,
+    fallback: Path | None,
+) -> LungSegmenter:
+    """The run's segmenter: read, or trained on masks, boxes and phantoms and written."""
+    path = folder.path / LUNGS_NAME
+    if not path.exists():
+        samples = {m: find_lung_samples(root, collections.get(m, ()), m) for m in MODALITIES}
+        if fallback is not None and fallback.exists() and not all(samples.values()):
+            write_atomically(path, fallback.read_bytes())
+        else:
+            networks: dict[Modality, keras.Model] = {}
+            for modality in MODALITIES:
+                with _Bar(f"{MODALITY_TITLES[modality]} lungs", config.steps, "step") as show:
+                    networks[modality] = fit_segmenter(
+                        [*samples[modality], *make_phantom_samples(modality)],
+                        modality,
+                        config,
+                        _ignore_loss(show, config.steps),
+                    )
+            write_atomically(path, LungSegmenter(networks).to_bytes())
+    return read_lung_segmenter(path)
+
+
+def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> TrainedBranch:
+    """Train one branch, or go on with it; without a fold it is the one that is served."""
+    folder = branch_folder(run, modality, fold)
+    with use_precision(run.precision):
+        network, _ = start_network(run)
+        load_or_fit(run, network, modality, fold)
+    branch = TrainedBranch(modality, fold, folder, {})
+    answers = answer_collections(
+        lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
+    )
+    return TrainedBranch(modality, fold, folder, answers)
+
+
+def load_branches(run: ServedRun, branches: Sequence[TrainedBranch]) -> Network:
+    """A network with the weights of one trained branch per modality given, in full precision."""
+    with use_precision(FULL_PRECISION):
+        network = build_network(run.network, seed=run.seed)
+    for branch in branches:
+        state = branch.folder.load_state()
+        if state is None:
+            raise TrainingError(
+                f"{branch.folder.path} holds no trained branch; start the same command again."
+            )
+        trained_model(network, branch.modality).set_weights(state.weights)
+    return network
+
+
+def branch_folder(run: ServedRun, modality: Modality, fold: Fold | None) -> RunFolder:
+    """Where a branch is kept."""
+    return RunFolder(run.folder.path / f"{modality}-{SERVED if fold is None else f'without-{fold.name}'}")
+
+
+def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeights]]:
+    """The network with its initial weights."""
+    network = build_network(run.network, seed=run.seed)
+    initial = initialise_network(network, run.weights, NO_CHECKPOINT)
+    if any(weights.seen for weights in initial.values()):
+        raise TrainingError(
+            "The initial weights come from a network that has seen chest images, so nothing could be said to be left"
+            " out; choose --weights imagenet, none, or files of keras.applications."
+        )
+    return network, initial
+
+
+def load_or_fit(run: ServedRun, network: Network, modality: Modality, fold: Fold | None) -> None:
+    """Put a branch's trained weights into a network; train them first where that is not done."""
+    folder = branch_folder(run, modality, fold)
+    config = run.recipe.branch_config(modality, dict(run.network.branches)[modality], run.seed)
+    samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
+    title = f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
+    with _Bar(title, config.steps, "step") as show:
+        fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
+
+
+def _ignore_loss(show: Callable[[int, int], None], total: int) -> Callable[[int, float], None]:
+    return lambda step, _: show(step, total)
+
+
+class _Bar:
+    """A progress bar that opens with the first report, so that what is cached shows none."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int, _: int) -> None:
+        if self._bar is None:
+            self._bar = open_bar(self._title, self._total, unit=self._unit)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,73 @@
+"""results/left-out.md: what the networks are worth somewhere new, rendered from its JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covid_mm.evaluation.fusion import FusionComparison, fusion_table
+from covid_mm.evaluation.heat_location import HeatRow, heat_table
+from covid_mm.evaluation.left_out import LeftOutTable
+from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
+from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow, shortcut_table, source_table
+
+_INTRODUCTION = """\
+Each collection (CT) or group of scanners (X-ray) was left out in turn: a network was trained on the others,
+its calibration, threshold and abstain zone were chosen on the others, and this one was only scored."""
+
+
+def render_left_out(results: dict[str, Any]) -> str:
+    """The page as Markdown; a part that was not measured has no section.
+
+    Args:
+        results: `heads` (a list of LeftOutTable dicts, at least one), and, where measured, `command`,
+            `created`, `machine` (str), `notes` (list of str), `figures` (dict of title and file name),
+            `shortcuts` (ShortcutRow dicts), `sources` (SourceRow dicts), `heatmaps` (HeatRow dicts),
+            `fusion` (a FusionComparison dict).
+
+    Raises:
+        KeyError, TypeError, ValueError: parts of another form.
+    """
+    tables = [LeftOutTable.from_dict(part) for part in results["heads"]]
+    sections = [f"# Left-out collections\n\n{_INTRODUCTION}"]
+    facts = [
+        f"- {name}: `{results[name]}`" for name in ("command", "created", "machine") if results.get(name)
+    ]
+    sections += ["\n".join(facts)] if facts else []
+    sections.append(f"## Accuracy on a collection never seen\n\n{left_out_table(tables)}")
+    if any(row.is_own_calibration for table in tables for row in table.rows):
+        sections[-1] += (
+            "\n\nWhere no other collection has both classes, a row is calibrated on itself, which flatters"
+            " its sensitivity, specificity, Brier score and ECE; its AUC does not depend on it."
+        )
+    if pictures := results.get("figures"):
+        sections.append("\n\n".join(f"![{title}]({name})" for title, name in pictures.items()))
+    sections.append(
+        "## How sure it sounds, and when it does not answer\n\nFalse alarms: normal images called positive;"
+        f" of these, those over 99 %.\n\n{confidence_table(tables)}"
+    )
+    sections.append(
+        "## What the checkpoint takes from this\n\nThe calibration is fitted on all collections with both"
+        " classes, each weighted alike, as at a prevalence of one half; threshold, zone and supported"
+        f" probability on the same, each calibrated on the others.\n\n{serving_table(tables)}"
+    )
+    if rows := results.get("shortcuts"):
+        table = shortcut_table([ShortcutRow.from_dict(row) for row in rows])
+        sections.append(f"## Shortcuts\n\nWithout lungs the AUC should be near 0.5.\n\n{table}")
+    if rows := results.get("sources"):
+        table = source_table([SourceRow.from_dict(row) for row in rows])
+        sections.append(f"### The source, named from the features\n\n{table}")
+    if rows := results.get("heatmaps"):
+        table = heat_table([HeatRow.from_dict(row) for row in rows])
+        sections.append(
+            "## Heat on the lesion\n\nChance is the share of the frame that the lesions cover; a map without"
+            f" heat counts as a miss.\n\n{table}"
+        )
+    if fusion := results.get("fusion"):
+        sections.append(
+            "## CT and X-ray combined\n\nPairs of left-out images. A disagreeing pair is held to positive if"
+            " either image is; the last column is the mean distance of the probability from that of two"
+            f" independent pieces of evidence.\n\n{fusion_table(FusionComparison.from_dict(fusion))}"
+        )
+    if notes := results.get("notes"):
+        sections.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(sections) + "\n"

@@ -1,0 +1,118 @@
+"""Calibration on left-out predictions: a temperature and an offset, so that 93 % holds somewhere new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from covid_mm.errors import UsageError
+from covid_mm.evaluation.calibration import MAX_TEMPERATURE
+from covid_mm.evaluation.left_out_predictions import LeftOutPredictions, balanced_weights, choose_two_class
+
+MIN_TEMPERATURE = 0.25  # sharper than four times the network's own odds is never believed
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """probability of positive = sigmoid((margin - offset) / temperature), at a prevalence of 1/2.
+
+    temperature: above 0. offset: in units of the margin. collections: those it was fitted on.
+    """
+
+    temperature: float
+    offset: float
+    collections: tuple[str, ...]
+
+    def logits(self, margins: ArrayLike) -> NDArray[np.float64]:
+        """Calibrated log odds of margins of any shape."""
+        return (np.asarray(margins, dtype=np.float64) - self.offset) / self.temperature
+
+    def probabilities(self, margins: ArrayLike) -> NDArray[np.float64]:
+        """Probability of the positive class, 0..1, of margins of any shape."""
+        from scipy.special import expit  # not needed to serve a checkpoint
+
+        shares: NDArray[np.float64] = expit(self.logits(margins))
+        return shares
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "temperature": self.temperature,
+            "offset": self.offset,
+            "collections": list(self.collections),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """What `to_dict` wrote."""
+        return cls(float(values["temperature"]), float(values["offset"]), tuple(values["collections"]))
+
+
+def fit_calibration(
+    predictions: Sequence[LeftOutPredictions], *, min_temperature: float = MIN_TEMPERATURE
+) -> Calibration:
+    """Platt's fit on all two-class collections, each of them and each class in it weighted alike.
+
+    The least weighted cross-entropy with a temperature of `min_temperature` to 20; collections
+    of one class are not used. Source: Platt, Probabilistic outputs for support vector machines, 1999.
+
+    Raises:
+        DataError: see `choose_two_class`.
+        UsageError: a least temperature outside 0..20.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    if not 0.0 < min_temperature <= MAX_TEMPERATURE:
+        raise UsageError(
+            f"The least temperature must lie above 0 and at most at {MAX_TEMPERATURE:g}, but is"
+            f" {min_temperature:g}."
+        )
+    chosen = choose_two_class(predictions)
+    margins = np.concatenate([part.margins for part in chosen])
+    labels = np.concatenate([part.labels for part in chosen])
+    names = np.concatenate([np.full(part.images, part.collection) for part in chosen])
+    weights = balanced_weights(labels, names)
+    # a shift that both the fit's conditioning and separable classes profit from
+    middle = float(np.sum(weights * margins))
+    centred = margins - middle
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, bias = parameters
+        logits = slope * centred + bias
+        value = float(np.sum(weights * (np.logaddexp(0.0, logits) - labels * logits)))
+        residual = weights * (expit(logits) - labels)
+        return value, np.array([np.sum(residual * centred), np.sum(residual)])
+
+    found = minimize(
+        loss,
+        np.array([min(1.0, 1.0 / min_temperature), 0.0]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1.0 / MAX_TEMPERATURE, 1.0 / min_temperature), (None, None)],
+        options={"ftol": 1e-15, "gtol": 1e-10},
+    )
+    slope, bias = (float(value) for value in found.x)
+    return Calibration(1.0 / slope, middle - bias / slope, tuple(part.collection for part in chosen))
+
+
+def leave_one_calibration(
+    predictions: Sequence[LeftOutPredictions], *, min_temperature: float = MIN_TEMPERATURE
+) -> dict[str, Calibration]:
+    """For each collection the calibration fitted on the other two-class collections.
+
+    What a collection would get that neither network nor calibration saw. Where no other has both
+    classes it is fitted on the collection itself: `Calibration.collections` then names it.
+
+    Args and errors as for `fit_calibration`.
+    """
+    chosen = choose_two_class(predictions)
+    fits = {}
+    for part in predictions:
+        others = [other for other in chosen if other.collection != part.collection]
+        fits[part.collection] = fit_calibration(others or [part], min_temperature=min_temperature)
+    return fits

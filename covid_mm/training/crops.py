@@ -1,0 +1,195 @@
+"""Lung crops of whole collections, made once and kept: what branches learn from and are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS
+from covid_mm.datasets.index import Collection, CollectionImage
+from covid_mm.errors import DataError, ImageError
+from covid_mm.imaging import read_grey, resize_grey
+from covid_mm.imaging.lungs import LungRegion, cut_map, read_lungs
+from covid_mm.models.lung_segmenter import LungSegmenter
+from covid_mm.training.appearance import ROOM
+
+_CHUNK = 64
+_VERSION = 3  # raise it with any change of what a crop shows
+OTHER = -1  # label of images of neither class
+
+
+@dataclass(frozen=True)
+class LungCrops:
+    """The images of one collection, row by row; rows without lungs hold zeros and `found` False.
+
+    wide: uint8 (n, s, s) with `appearance.ROOM` round the box, to be varied. exact: uint8
+    (n, size, size), what serving reads. targets: uint8 (n, s, s), 255 on lesions, in the frame of
+    `wide`. located: bool (n,), whether the lesions are known. boxes: float32 (n, 4), the crop's
+    box as fractions of the image. lungs: bool (n, 64, 64) over the whole image. labels: int64 (n,),
+    OTHER for neither class.
+    """
+
+    wide: NDArray[np.uint8]
+    exact: NDArray[np.uint8]
+    targets: NDArray[np.uint8]
+    located: NDArray[np.bool_]
+    found: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def make_crops(
+    collection: Collection,
+    segmenter: LungSegmenter | None,
+    size: int,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LungCrops:
+    """Read a collection and cut out the lungs, or, without a segmenter, resize whole images (`paper`).
+
+    cache: a folder where the result is kept under a hash of the segmenter, the files and the size.
+
+    Raises:
+        DataError: naming every image that cannot be read.
+    """
+    path = None if cache is None else cache / f"{collection.name}-{_hash(collection, segmenter, size)}.npz"
+    if path is not None and (kept := _read(path)) is not None:
+        return kept
+    count, side = len(collection.images), round(size * (1 + 2 * ROOM))
+    crops = LungCrops(
+        wide=np.zeros((count, side, side), np.uint8),
+        exact=np.zeros((count, size, size), np.uint8),
+        targets=np.zeros((count, side, side), np.uint8),
+        located=np.zeros(count, np.bool_),
+        found=np.zeros(count, np.bool_),
+        boxes=np.zeros((count, 4), np.float32),
+        labels=np.array([OTHER if i.label is None else i.label for i in collection.images], np.int64),
+    )
+    unreadable: list[str] = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, count, _CHUNK):
+            rows = range(start, min(start + _CHUNK, count))
+            greys = list(pool.map(_read_or_reason, [collection.images[row] for row in rows]))
+            unreadable += [grey for grey in greys if isinstance(grey, str)]
+            good = [(row, grey) for row, grey in zip(rows, greys, strict=True) if not isinstance(grey, str)]
+            regions: Sequence[LungRegion | None] = [None] * len(good)
+            if segmenter is not None:
+                regions = segmenter.find([grey for _, grey in good], collection.modality)
+            for (row, grey), region in zip(good, regions, strict=True):
+                _fill(crops, row, grey, region, collection, size, whole=segmenter is None)
+            if progress is not None:
+                progress(rows.stop, count)
+    if unreadable:
+        raise DataError(
+            f"{len(unreadable)} images of {collection.name} can't be read; repair or remove:\n  "
+            + "\n  ".join(unreadable)
+        )
+    if path is not None:
+        _write(path, crops)
+    return crops
+
+
+def to_network_input(exact: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Crops (n, size, size) as the three equal channels a backbone reads."""
+    return np.repeat(exact[..., None].astype(np.float32), CHANNELS, axis=-1)
+
+
+def lesion_mask(image: CollectionImage, height: int, width: int) -> NDArray[np.float32] | None:
+    """Where an image's lesions lie, 0..1 (height, width): its mask, else its boxes; None where not known."""
+    if image.lesion_mask is not None:
+        return resize_mask(read_grey(image.lesion_mask), height, width)
+    if image.boxes:
+        mask = np.zeros((height, width), np.float32)
+        for x0, y0, x1, y1 in image.boxes:
+            mask[
+                round(y0 * height) : max(round(y1 * height), round(y0 * height) + 1),
+                round(x0 * width) : max(round(x1 * width), round(x0 * width) + 1),
+            ] = 1.0
+        return mask
+    return np.zeros((height, width), np.float32) if image.label == 0 else None
+
+
+def resize_mask(grey: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """A mask of 0 and 255 as 0..1 at another size."""
+    import cv2
+
+    return np.asarray(cv2.resize(grey / 255.0, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _fill(
+    crops: LungCrops,
+    row: int,
+    grey: NDArray[np.float32],
+    region: LungRegion | None,
+    collection: Collection,
+    size: int,
+    *,
+    whole: bool,
+) -> None:
+    image = collection.images[row]
+    mask = lesion_mask(image, *grey.shape)
+    crops.located[row] = mask is not None
+    box = (0.0, 0.0, 1.0, 1.0) if region is None else region.box
+    if whole:
+        side = crops.wide.shape[1]
+        edge = (side - size) // 2
+        crops.exact[row] = _round(resize_grey(grey, size))
+        crops.wide[row] = np.pad(crops.exact[row], (edge, side - size - edge), mode="edge")
+    elif region is not None:
+        crops.exact[row] = _round(read_lungs(grey, region, collection.modality, size))
+        crops.wide[row] = _round(read_lungs(grey, region, collection.modality, size, ROOM))
+    else:
+        return
+    if mask is not None and mask.any():
+        crops.targets[row] = _round(255.0 * cut_map(mask, box, size, ROOM))
+    crops.found[row] = True
+    crops.boxes[row] = box
+
+
+def _round(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _read_or_reason(image: CollectionImage) -> NDArray[np.float32] | str:
+    try:
+        return read_grey(image.path)
+    except ImageError as error:
+        return f"{image.name} ({error})"
+
+
+def _hash(collection: Collection, segmenter: LungSegmenter | None, size: int) -> str:
+    digest = hashlib.sha256(f"{_VERSION}/{size}/{collection.modality}".encode())
+    if segmenter is not None:
+        for weight in segmenter.networks[collection.modality].get_weights():
+            digest.update(np.ascontiguousarray(weight).tobytes())
+    for image in collection.images:
+        status = os.stat(image.path)
+        digest.update(
+            f"{image.name}/{image.label}/{image.boxes}/{status.st_size}/{status.st_mtime_ns}\n".encode()
+        )
+    return digest.hexdigest()[:24]
+
+
+def _read(path: Path) -> LungCrops | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return LungCrops(**{field.name: file[field.name] for field in fields(LungCrops)})
+    except (OSError, ValueError, KeyError, EOFError):  # absent or damaged: made anew
+        return None
+
+
+def _write(path: Path, crops: LungCrops) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
+    try:
+        np.savez(partial, **{field.name: getattr(crops, field.name) for field in fields(LungCrops)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

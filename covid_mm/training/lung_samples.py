@@ -1,0 +1,77 @@
+"""What the lung segmenter learns from: lung masks of the collections, boxes of lungs on films, phantoms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from covid_mm.config import Modality
+from covid_mm.datasets.index import Collection
+from covid_mm.datasets.phantoms import make_study
+from covid_mm.errors import DataError
+from covid_mm.imaging import read_grey
+from covid_mm.training.lungs import LungSample
+
+LUNG_BOXES = "lung_boxes.json"  # {file: {name of a lung: [x0, y0, x1, y1] or null}}, beside its images
+PHANTOMS = 500
+PHANTOM_SEEDS = 5000  # the first of them: tests and examples use the numbers below
+_PHANTOM_SIZE = 192
+_MASKED_SHARE, _BOXED_SHARE, _PHANTOM_SHARE = 0.7, 0.6, 0.3  # of what is drawn, by kind
+
+
+def find_lung_samples(root: Path, collections: Sequence[Collection], modality: Modality) -> list[LungSample]:
+    """Real images with lung masks (by collection in equal shares) or lung boxes; none where there are none.
+
+    Raises:
+        DataError: a file of boxes that is not one.
+    """
+    samples: list[LungSample] = []
+    masked = [c for c in collections if any(image.lung_mask for image in c.images)]
+    for collection in masked:
+        images = [image for image in collection.images if image.lung_mask]
+        for image in images:
+            assert image.lung_mask is not None
+            grey, mask = read_grey(image.path), read_grey(image.lung_mask) > 127
+            share = _MASKED_SHARE / len(masked) / len(images)
+            samples.append(LungSample(np.rint(grey).astype(np.uint8), mask, (), share))
+    if modality == "xray":
+        for path in sorted([*root.glob(LUNG_BOXES), *root.glob(f"*/{LUNG_BOXES}")]):
+            samples += _read_boxes(path)
+    return samples
+
+
+def make_phantom_samples(
+    modality: Modality, count: int = PHANTOMS, progress: Callable[[int, int], None] | None = None
+) -> list[LungSample]:
+    """Phantoms with their masks, both classes in equal numbers."""
+    samples = []
+    for number in range(count):
+        study = make_study(number % 2, PHANTOM_SEEDS + number, size=_PHANTOM_SIZE)
+        image, mask = (study.ct, study.ct_lungs) if modality == "ct" else (study.xray, study.xray_lungs)
+        samples.append(LungSample(image, mask, (), _PHANTOM_SHARE / count))
+        if progress is not None:
+            progress(number + 1, count)
+    return samples
+
+
+def _read_boxes(path: Path) -> list[LungSample]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        boxes = {
+            name: tuple(tuple(float(v) for v in box) for box in lungs.values() if box)
+            for name, lungs in entries.items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path.name} in {path.parent.name} is not a table of lung boxes; expected"
+            ' {"file": {"left_lung": [x0, y0, x1, y1], ...}} of fractions.'
+        ) from error
+    share = _BOXED_SHARE / max(len(boxes), 1)
+    return [
+        LungSample(np.rint(read_grey(path.parent / name)).astype(np.uint8), None, lungs, share)  # type: ignore[arg-type]
+        for name, lungs in boxes.items()
+        if lungs
+    ]

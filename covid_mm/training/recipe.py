@@ -1,0 +1,149 @@
+"""The recipe of the served network: which images a branch learns from, and which are left out.
+
+A fold is what one network never sees: a CT collection, or a group of scanners of a film collection.
+Images of a patient who occurs in the fold are left out of training too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import Modality, Pooling
+from covid_mm.datasets.collections import site_groups
+from covid_mm.datasets.index import Collection
+from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
+from covid_mm.training.crops import OTHER, LungCrops
+from covid_mm.training.lungs import SegmenterConfig
+
+SCANNER_GROUPS = 3
+SCANNERS = "scanners"  # a fold's name: siim-covid19-scanners-1
+_SMALL_SOURCE = 40  # images: smaller sites of a collection are one source together
+
+
+@dataclass(frozen=True)
+class ServedRecipe:
+    """How `train.py --recipe served` trains, by modality where that differs.
+
+    steps: of the branch that is served and of each left-out one. frozen_until: see BranchConfig.
+    """
+
+    image_size: int = 150
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1000})
+    branch: BranchConfig = field(default_factory=BranchConfig)
+    lung_steps: int = SegmenterConfig().steps
+    pooling: Pooling = "attention"
+
+    def branch_config(self, modality: Modality, backbone: str, seed: int) -> BranchConfig:
+        """The recipe of one branch."""
+        return replace(
+            self.branch,
+            steps=self.steps[modality],
+            frozen_until=FROZEN_UNTIL.get(backbone),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a network is measured on and never sees.
+
+    name: `medseg-ct`, or `siim-covid19-scanners-1`. rows: by collection, bool over its images.
+    """
+
+    name: str
+    modality: Modality
+    rows: Mapping[str, NDArray[np.bool_]]
+
+
+def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
+    """Those that have both classes; one-class collections would teach that a source is negative."""
+    return tuple(collection for collection in collections if min(collection.counts[:2]) > 0)
+
+
+def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
+    """Every collection in turn; one with several sites in groups of its sites instead."""
+    folds = []
+    for collection in trainable(collections):
+        sites = np.array([image.site for image in collection.images])
+        if len(set(sites.tolist()) - {""}) < 2 * groups:
+            folds.append(
+                Fold(collection.name, collection.modality, {collection.name: np.ones(len(sites), bool)})
+            )
+            continue
+        group_of = site_groups(collection, groups)
+        number = np.array([group_of[site] for site in sites.tolist()])
+        folds += [
+            Fold(
+                f"{collection.name}-{SCANNERS}-{group + 1}",
+                collection.modality,
+                {collection.name: number == group},
+            )
+            for group in range(groups)
+        ]
+    return tuple(folds)
+
+
+def choose_training_rows(
+    collections: Sequence[Collection],
+    crops: Mapping[str, LungCrops],
+    fold: Fold | None,
+    held_out: frozenset[Path] = frozenset(),
+) -> dict[str, NDArray[np.bool_]]:
+    """Rows of each collection to learn from: labelled, with lungs, no image or patient of the fold.
+
+    held_out: files that no network learns from, whatever the fold: the paper's validation images.
+    """
+    hidden = set()
+    for collection in collections:
+        rows = fold.rows.get(collection.name) if fold is not None else None
+        if rows is not None:
+            hidden |= {i.patient for i, out in zip(collection.images, rows, strict=True) if out and i.patient}
+    chosen = {}
+    for collection in trainable(collections):
+        part = crops[collection.name]
+        keep = part.found & (part.labels != OTHER)
+        keep &= np.array([image.patient not in hidden or not image.patient for image in collection.images])
+        keep &= np.array([image.path not in held_out for image in collection.images])
+        if fold is not None and collection.name in fold.rows:
+            keep &= ~fold.rows[collection.name]
+        chosen[collection.name] = keep
+    return chosen
+
+
+def gather_samples(
+    collections: Sequence[Collection],
+    crops: Mapping[str, LungCrops],
+    rows: Mapping[str, NDArray[np.bool_]],
+) -> BranchSamples:
+    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it."""
+    parts: dict[str, list[NDArray[np.generic]]] = {
+        name: [] for name in ("crops", "labels", "targets", "located")
+    }
+    names: list[str] = []
+    for collection in collections:
+        keep = rows.get(collection.name)
+        if keep is None or not keep.any():
+            continue
+        part = crops[collection.name]
+        parts["crops"].append(part.wide[keep])
+        parts["labels"].append(part.labels[keep])
+        parts["targets"].append(part.targets[keep])
+        parts["located"].append(part.located[keep])
+        sites = np.array([image.site for image in collection.images])[keep]
+        counts = dict(zip(*np.unique(sites, return_counts=True), strict=True))
+        names += [
+            f"{collection.name}/{site if counts[site] >= _SMALL_SOURCE else ''}" for site in sites.tolist()
+        ]
+    _, sources = np.unique(names, return_inverse=True)
+    return BranchSamples(
+        crops=np.concatenate(parts["crops"]).astype(np.uint8),
+        labels=np.concatenate(parts["labels"]).astype(np.int64),
+        sources=sources.astype(np.int64),
+        targets=np.concatenate(parts["targets"]).astype(np.uint8),
+        located=np.concatenate(parts["located"]).astype(np.bool_),
+    )
