@@ -37,7 +37,8 @@ def render_images(analysis: Analysis, texts: Texts = ENGLISH) -> str:
 def _render_toggle(texts: Texts) -> str:
     key = texts("solid: the lungs as found; dashed: the part that was read")
     return (
-        '<label class="mm-outline-choice"><input type="checkbox" class="mm-outline-toggle" checked>'
+        '<label class="mm-outline-choice"><input type="checkbox" class="mm-outline-toggle" checked'
+        f' aria-label="{escape(texts(LUNGS_OUTLINE))}">'
         f"<span>{escape(texts(LUNGS_OUTLINE))}</span> <small>{escape(key)}</small></label>"
     )
 

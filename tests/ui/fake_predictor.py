@@ -36,7 +36,7 @@ INFO = CheckpointInfo(
 )
 GRID = [step / 100 for step in range(1, 100)]
 THRESHOLD = 0.5
-ZONE = {"fused": (0.49, 0.53), "ct": (0.46, 0.54), "xray": (0.46, 0.54)}
+ZONE = {"fused": (0.48, 0.51), "ct": (0.47, 0.51), "xray": (0.47, 0.51)}
 SUPPORTED = {"fused": 0.97, "ct": 0.95, "xray": 0.96}
 EVIDENCE = {
     "fused": Evidence(0.934, 0.911, 0.952, 0.871, 0.843, ("east hospital", "west hospital"), 1204, 0.031),
