@@ -51,6 +51,7 @@ from covid_mm.models.network import FUSED, Network, build_network
 from covid_mm.training.answers import answer_crops
 from covid_mm.training.crops import OTHER, LungCrops, lesion_mask, to_network_input
 from covid_mm.training.fusion import BranchScale, fit_fused_head
+from covid_mm.training.recipe import has_both_classes, trainable
 
 FRAME = 256  # pixels a side of the whole image's frame in which heat is measured
 HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured on
@@ -103,9 +104,11 @@ def gather_predictions(
         if branch.modality != modality or branch.fold is None:
             continue
         for name, rows in branch.fold.rows.items():
-            predictions.append(_predict(run, _named(run, modality, name), branch, rows, branch.fold.name))
+            collection = _named(run, modality, name)
+            title = branch.fold.name if has_both_classes(collection) else name
+            predictions.append(_predict(run, collection, branch, rows, title))
     for collection in run.collections[modality]:
-        if min(collection.counts[:2]) == 0 and modality in served:
+        if collection not in trainable(run.collections[modality]) and modality in served:
             rows = np.ones(len(collection.images), np.bool_)
             predictions.append(_predict(run, collection, served[modality], rows, collection.name))
     return predictions
@@ -384,6 +387,8 @@ def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Sh
         model = load_branches(run, (branch,))
         for name, left in branch.fold.rows.items():
             crops, collection = run.crops[name], _named(run, branch.modality, name)
+            if not has_both_classes(collection):
+                continue
             positions = np.flatnonzero(left & crops.found & (crops.labels != OTHER))
             positions = np.random.default_rng(run.seed).permutation(positions)[:SHORTCUT_IMAGES]
             greys = [read_grey(collection.images[row].path) for row in positions]

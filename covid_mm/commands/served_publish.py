@@ -117,6 +117,7 @@ def publish_served(run: ServedRun, root: Path, command: str, place: Path, result
         head: evaluate_binary(calibrations[head].probabilities(_margins(part)), part.labels, thresholds[head])
         for head, part in after.items()
     }
+    split = describe_split(root, run)
     left_out = measured.to_dict() | {
         "command": shorten_command(command),
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -150,8 +151,12 @@ def publish_served(run: ServedRun, root: Path, command: str, place: Path, result
         "synthetic": False,
         "trained_on": describe_training(run),
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
-        "data": [describe_collection(run, m, c) for m in run.network.modalities for c in run.collections[m]],
-        "split": describe_split(root, run),
+        "data": [
+            describe_collection(run, m, c, split["hashes"].get(m))
+            for m in run.network.modalities
+            for c in run.collections[m]
+        ],
+        "split": split,
         "seed": run.seed,
         "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
         "training": {
@@ -340,10 +345,13 @@ def describe_training(run: ServedRun) -> str:
     return " and ".join(parts)
 
 
-def describe_collection(run: ServedRun, modality: Modality, collection: Collection) -> dict[str, Any]:
-    """What meta.json says of one collection."""
+def describe_collection(
+    run: ServedRun, modality: Modality, collection: Collection, split_hash: str | None
+) -> dict[str, Any]:
+    """What meta.json says of one collection. split_hash: of the modality's held-out split, if there is one."""
     normal, positive, other = collection.counts
     trained = run.training_rows(modality)
+    held_out = any(image.path in run.held_out for image in collection.images)
     kinds = {
         "opacity boxes": any(image.boxes for image in collection.images),
         "lesion masks": any(image.lesion_mask for image in collection.images),
@@ -361,7 +369,7 @@ def describe_collection(run: ServedRun, modality: Modality, collection: Collecti
         "sites": len({image.site for image in collection.images} - {""}),
         "patients": len({image.patient for image in collection.images} - {""}),
         "annotations": ", ".join(name for name, there in kinds.items() if there),
-    }
+    } | ({"split_hash": split_hash} if held_out and split_hash else {})
 
 
 def describe_measuring(run: ServedRun, distance: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def _read(path: Path, crops: Mapping[str, LungCrops]) -> dict[str, BranchAnswers
             answers = {
                 name: BranchAnswers(file[f"{name}/margins"], file[f"{name}/features"]) for name in crops
             }
-    except (OSError, ValueError, KeyError, EOFError):  # absent, damaged or of other collections
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, damaged, foreign
         return None
     fits = all(len(answers[name].margins) == len(part.labels) for name, part in crops.items())
     return answers if fits else None

@@ -102,7 +102,8 @@ def vary_sample(
     height, width = sample.image.shape
     target = _extent(sample)
     matrix = _draw_frame(target, modality, rng)
-    image = _warp(sample.image, matrix, SEGMENTER_SIDE, float(rng.choice([0, 0, np.median(sample.image)])))
+    middle = float(np.median(sample.image.astype(np.float32)))
+    image = _warp(sample.image, matrix, SEGMENTER_SIDE, float(rng.choice([0.0, 0.0, middle])))
     mask = np.zeros((SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)
     boxes = np.zeros((MAX_BOXES, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)
     if sample.mask is not None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality, Pooling
+from covid_mm.config import CLASSES, Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError
 from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 from covid_mm.training.lungs import SegmenterConfig
@@ -60,22 +61,35 @@ class Fold:
     rows: Mapping[str, NDArray[np.bool_]]
 
 
+def has_both_classes(collection: Collection) -> bool:
+    """Whether a collection has normal and positive images."""
+    return min(collection.counts[:2]) > 0
+
+
+def gives_hosts(collection: Collection) -> bool:
+    """Whether opacities are drawn on its normal images: CT slices, whose lungs are seen without bones."""
+    return collection.modality == "ct" and collection.counts[0] > 0
+
+
 def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
-    """Those that have both classes; one-class collections would teach that a source is negative."""
-    return tuple(collection for collection in collections if min(collection.counts[:2]) > 0)
+    """Those with both classes, real or drawn; others would teach that a source is negative."""
+    return tuple(c for c in collections if has_both_classes(c) or gives_hosts(c))
 
 
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
-    """Every collection in turn; one with several sites in groups of its sites instead."""
-    folds = []
-    for collection in trainable(collections):
+    """Every two-class collection in turn; one with several sites in groups of its sites instead.
+
+    Where the sites' classes cannot be spread over the groups, the collection is left out as a whole.
+    Collections of one class that can be trained on are dealt to the folds, so that each is left out once.
+    """
+    folds: list[Fold] = []
+    for collection in filter(has_both_classes, collections):
         sites = np.array([image.site for image in collection.images])
-        if len(set(sites.tolist()) - {""}) < 2 * groups:
-            folds.append(
-                Fold(collection.name, collection.modality, {collection.name: np.ones(len(sites), bool)})
-            )
+        group_of = _group_sites(collection, groups)
+        if group_of is None:
+            rows = {collection.name: np.ones(len(sites), np.bool_)}
+            folds.append(Fold(collection.name, collection.modality, rows))
             continue
-        group_of = site_groups(collection, groups)
         number = np.array([group_of[site] for site in sites.tolist()])
         folds += [
             Fold(
@@ -85,7 +99,22 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             )
             for group in range(groups)
         ]
+    others = [c for c in trainable(collections) if not has_both_classes(c)]
+    for number, collection in enumerate(others if folds else ()):
+        fold = folds[number % len(folds)]
+        rows = {**fold.rows, collection.name: np.ones(len(collection.images), np.bool_)}
+        folds[number % len(folds)] = replace(fold, rows=rows)
     return tuple(folds)
+
+
+def _group_sites(collection: Collection, groups: int) -> dict[str, int] | None:
+    """Each site's group; None where there are too few sites, or too few with one of the classes."""
+    if len({image.site for image in collection.images} - {""}) < 2 * groups:
+        return None
+    try:
+        return site_groups(collection, groups)
+    except DataError:
+        return None
 
 
 def choose_training_rows(
@@ -120,9 +149,13 @@ def gather_samples(
     crops: Mapping[str, LungCrops],
     rows: Mapping[str, NDArray[np.bool_]],
 ) -> BranchSamples:
-    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it."""
+    """The crops of the chosen rows, with a number for each source: a collection, or a scanner in it.
+
+    Raises:
+        DataError: a class without a chosen row, so that nothing could be learned.
+    """
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("crops", "labels", "targets", "located")
+        name: [] for name in ("crops", "labels", "targets", "located", "hosts")
     }
     names: list[str] = []
     for collection in collections:
@@ -134,16 +167,25 @@ def gather_samples(
         parts["labels"].append(part.labels[keep])
         parts["targets"].append(part.targets[keep])
         parts["located"].append(part.located[keep])
+        parts["hosts"].append((part.labels[keep] == 0) & gives_hosts(collection))
         sites = np.array([image.site for image in collection.images])[keep]
         counts = dict(zip(*np.unique(sites, return_counts=True), strict=True))
         names += [
             f"{collection.name}/{site if counts[site] >= _SMALL_SOURCE else ''}" for site in sites.tolist()
         ]
+    labels = np.concatenate([np.zeros(0, np.int64), *parts["labels"]]).astype(np.int64)
+    if len(set(labels.tolist())) < len(CLASSES):
+        raise DataError(
+            "Expected images of both classes to learn from, but too few are left"
+            f" ({int((labels == 0).sum())} normal, {int((labels == 1).sum())} positive) in"
+            f" {', '.join(c.name for c in collections)}; add a collection that has both."
+        )
     _, sources = np.unique(names, return_inverse=True)
     return BranchSamples(
         crops=np.concatenate(parts["crops"]).astype(np.uint8),
-        labels=np.concatenate(parts["labels"]).astype(np.int64),
+        labels=labels,
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),
         located=np.concatenate(parts["located"]).astype(np.bool_),
+        hosts=np.concatenate(parts["hosts"]).astype(np.bool_),
     )

@@ -12,8 +12,9 @@ from toy_networks import colour_images
 
 from covid_mm.config import BACKBONES, CT_BACKBONES, Modality, NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.models.backbones import attach_backbone, find_backbone, scale_pixels
+from covid_mm.models.backbones import _refine, attach_backbone, find_backbone, scale_pixels
 from covid_mm.models.network import Network, build_network
+from covid_mm.models.weights_file import load_weights, save_weights
 
 PREPROCESSING = {
     "resnet50": keras.applications.resnet50,
@@ -142,3 +143,44 @@ def test_too_small_images_are_refused(name):
 def test_unknown_backbones_are_refused():
     with pytest.raises(UsageError, match="expected one of resnet50, "):
         find_backbone("lenet")
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "densenet121", "resnet50"])
+def test_an_output_stride_of_16_doubles_the_cells_and_keeps_every_weight(name, tmp_path):
+    """The same names and shapes in the same order, so that files of keras.applications and ours fit."""
+    coarse, fine = (
+        build_network(NetworkConfig.single(name, "ct", image_size=64, output_stride=stride), seed=3)
+        for stride in (32, 16)
+    )
+    assert coarse.evidence("ct").shape[1:3] == (2, 2)
+    assert fine.evidence("ct").shape[1:3] == (4, 4)
+    described = [
+        [(layer.name, [tuple(v.shape) for v in layer.weights]) for layer in network.branch_layers("ct")]
+        for network in (coarse, fine)
+    ]
+    assert described[0] == described[1]
+    save_weights(coarse, tmp_path / "weights.h5")
+    load_weights(fine, tmp_path / "weights.h5")
+    if name != "mobilenet":  # the smallest stands for the others
+        return
+    # nothing but the last reduction differs: what comes before it is the same
+    before = fine.backbone("ct").fine_layer
+    images = colour_images(1, 64)
+    first, second = (
+        run(keras.Model(network.image_input("ct"), network.tensor(f"ct_{before}")), images)
+        for network in (coarse, fine)
+    )
+    assert np.abs(first - second).max() <= 1e-4 * max(1.0, float(np.abs(first).max()))
+    assert np.isfinite(run(keras.Model(fine.image_input("ct"), fine.features("ct")), images)).all()
+
+
+@pytest.mark.parametrize("name", ["xception", "vgg16", "inceptionv3"])
+def test_backbones_without_a_finer_stride_are_named(name):
+    with pytest.raises(UsageError, match="no output stride of 16"):
+        _refine(None, find_backbone(name))
+
+
+def test_every_finer_layer_is_one_of_the_backbone(specimen):
+    finer = specimen.network.backbone(specimen.modality).finer
+    names = {layer.name for layer in specimen.network.model.layers}
+    assert {f"{specimen.modality}_{layer}" for layer in finer} <= names

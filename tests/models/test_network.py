@@ -100,3 +100,52 @@ def test_weights_move_between_image_sizes():
 def test_impossible_networks_are_refused(branches, named):
     with pytest.raises(UsageError, match=named):
         NetworkConfig(branches=branches)
+
+
+def test_attention_shares_sum_to_one_and_weigh_the_features():
+    network = make_network(size=64, pooling="attention")
+    images = colour_images(3, 64)
+    for modality in ("ct", "xray"):
+        shares = network.tensor(f"{modality}_shares")
+        outputs = [
+            network.attention(modality),
+            shares,
+            network.evidence(modality),
+            network.features(modality),
+        ]
+        parts = keras.Model(network.image_input(modality), outputs).predict_on_batch(images)
+        attention, shares, feature_map, features = (np.asarray(part, np.float64) for part in parts)
+        assert attention.shape == (*feature_map.shape[:3], 1)
+        assert shares.reshape(3, -1).sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+        expected = np.exp(attention) / np.exp(attention).sum(axis=(1, 2), keepdims=True)
+        assert shares.reshape(attention.shape) == pytest.approx(expected, abs=1e-5)
+        assert features == pytest.approx((expected * feature_map).sum(axis=(1, 2)), abs=1e-4)
+
+
+def test_even_attention_is_the_average():
+    network = make_network(size=64, pooling="attention")
+    plain = make_network(size=64)
+    network.model.get_layer("ct_attention").set_weights([np.zeros((1, 1, 8, 1)), np.zeros(1)])
+    for layer, other in zip(network.branch_layers("ct"), plain.branch_layers("ct"), strict=True):
+        layer.set_weights(other.get_weights())
+    images = colour_images(2, 64)
+    found, expected = (
+        keras.Model(n.image_input("ct"), n.features("ct")).predict_on_batch(images) for n in (network, plain)
+    )
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_attention_is_no_layer_of_the_backbone():
+    attending, plain = make_network(size=64, pooling="attention"), make_network(size=64)
+    for modality in ("ct", "xray"):
+        names = [layer.name for layer in attending.branch_layers(modality)]
+        assert names == [layer.name for layer in plain.branch_layers(modality)]
+    assert not [layer for layer in attending.model.layers if isinstance(layer, keras.layers.Lambda)]
+    large = build_network(attending.config.resized(96))
+    copy_weights(attending, large)  # the attention has no weight per cell
+
+
+@pytest.mark.parametrize("option", [{"pooling": "max"}, {"output_stride": 8}])
+def test_other_poolings_and_strides_are_refused(option):
+    with pytest.raises(UsageError, match=str(next(iter(option.values())))):
+        NetworkConfig.pair(PAIR, **option)
