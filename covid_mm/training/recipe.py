@@ -34,7 +34,7 @@ class ServedRecipe:
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1400})
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1100})
     branch: BranchConfig = field(default_factory=BranchConfig)
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
