@@ -125,6 +125,10 @@ class ServedRun:
         held_out = self.held_out if fold is None else frozenset()
         return choose_training_rows(self.collections[modality], self.crops, fold, held_out)
 
+    def training_count(self, modality: Modality) -> int:
+        """How many images the served branch learns from."""
+        return sum(int(rows.sum()) for rows in self.training_rows(modality).values())
+
     def collection(self, modality: Modality, name: str) -> Collection:
         """The collection of this name."""
         return next(c for c in self.collections[modality] if c.name == name)
@@ -275,8 +279,9 @@ def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeight
 def load_or_fit(run: ServedRun, network: Network, modality: Modality, fold: Fold | None) -> None:
     """Put a branch's trained weights into a network; train them first where that is not done."""
     folder = branch_folder(run, modality, fold)
-    config = run.recipe.branch_config(modality, dict(run.network.branches)[modality], run.seed)
     samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
+    backbone = dict(run.network.branches)[modality]
+    config = run.recipe.branch_config(modality, backbone, run.seed, len(samples.labels))
     title = f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
     with _Bar(title, config.steps, "step") as show:
         fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))

@@ -162,7 +162,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "seed": run.seed,
         "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
         "training": {
-            m: dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed))
+            m: dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},

@@ -31,21 +31,22 @@ class ServedRecipe:
     """How `train.py --recipe served` trains, by modality where that differs.
 
     steps: of the branch that is served and of each left-out one. frozen_until: by backbone, see
-    BranchConfig.
+    BranchConfig. most_draws: how often an image is drawn at most, on average: few images, fewer steps.
     """
 
     image_size: int = 150
     steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1100})
     branch: BranchConfig = field(default_factory=BranchConfig)
+    most_draws: int = 16
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
     frozen_until: Mapping[str, str] = field(default_factory=lambda: dict(FROZEN_UNTIL))
 
-    def branch_config(self, modality: Modality, backbone: str, seed: int) -> BranchConfig:
-        """The recipe of one branch."""
+    def branch_config(self, modality: Modality, backbone: str, seed: int, images: int) -> BranchConfig:
+        """The recipe of one branch that learns from so many images."""
         return replace(
             self.branch,
-            steps=self.steps[modality],
+            steps=max(1, min(self.steps[modality], self.most_draws * images // self.branch.batch_size)),
             frozen_until=self.frozen_until.get(backbone),
             seed=seed,
         )
