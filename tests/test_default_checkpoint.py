@@ -68,7 +68,7 @@ def test_meta_holds_what_the_design_lists(meta):
 
 
 def test_card_is_drawn_from_meta(meta):
-    from covid_mm.commands.model_card import render_card
+    from covid_mm.reporting.model_card import render_card
 
     assert (PLACE / "README.md").read_text() == render_card(meta, PLACE.name)
 
