@@ -89,7 +89,7 @@ def test_the_results_folder_tells_of_the_same_left_out_networks(meta):
 
 
 def test_card_is_drawn_from_meta(meta):
-    from covid_mm.commands.model_card import render_card
+    from covid_mm.reporting.model_card import render_card
 
     assert (PLACE / "README.md").read_text() == render_card(meta, PLACE.name)
 

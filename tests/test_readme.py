@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from covid_mm import __main__ as shell
 from covid_mm.commands.plan import build_parser as training_parser
+from covid_mm.config import DEFAULT_PAIR
+from covid_mm.reporting.readme_results import README_END, README_START, render_readme_results
 from covid_mm.ui.settings import build_parser as server_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +93,16 @@ def test_measured_shares_are_those_of_the_card_and_the_results():
     pages = ("checkpoints/densenet121-mobilenet/README.md", "results/README.md")
     sources = "".join((ROOT / page).read_text() for page in pages)
     assert [share for share in shares if share not in sources] == []
+
+
+def test_the_served_networks_part_is_drawn_from_its_checkpoint():
+    meta = json.loads((ROOT / "checkpoints" / DEFAULT_PAIR / "meta.json").read_text())
+    part = README[README.index(README_START) : README.index(README_END) + len(README_END)]
+    if meta.get("recipe") != "served":
+        pytest.skip("the committed checkpoint is of the paper's recipe: its part is written by hand")
+    assert part == render_readme_results(meta, DEFAULT_PAIR).rstrip(), (
+        "paste `python -m covid_mm card --readme`"
+    )
 
 
 @pytest.mark.parametrize("folder", ["covid_mm", "."])

@@ -1,4 +1,4 @@
-"""Draw a checkpoint's model card anew, with results of other runs beside its own."""
+"""Draw a checkpoint's model card anew, with results of other runs beside its own; print README's part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, UsageError
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / DEFAULT_PAIR
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
 
 GROUPED = (
     "Another network of the same description, trained and measured on this split by the commands below. It is"
@@ -21,12 +25,23 @@ EXTERNAL = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `card`."""
-    parser.add_argument("checkpoint", metavar="DIR", help="checkpoint folder whose README.md is drawn")
+    parser.add_argument(
+        "checkpoint",
+        metavar="DIR",
+        nargs="?",
+        default=str(DEFAULT_CHECKPOINT),
+        help=f"checkpoint folder whose README.md is drawn; default checkpoints/{DEFAULT_PAIR}",
+    )
     parser.add_argument(
         "--beside",
         metavar="TITLE=PLACE",
         action="append",
         help="a checkpoint folder of another split, or an evaluation.json, to show beside; repeat for more",
+    )
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="print the project README's part about this checkpoint instead; writes nothing",
     )
 
 
@@ -36,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     place = Path(options.checkpoint)
     meta = read_metadata(place).raw
+    if options.readme:
+        print_readme_results(place, meta)
+        return 0
     if options.beside is not None:
         meta["comparisons"] = [read_comparison(text) for text in options.beside]
     write_card(place, meta)
@@ -47,20 +65,38 @@ def write_card(place: Path, meta: dict[str, Any]) -> None:
 
     Raises CheckpointError where meta lacks what the card is drawn from.
     """
-    from covid_mm.commands.model_card import render_card
+    from covid_mm.reporting.model_card import render_card
     from covid_mm.serving.metadata import CARD_NAME, META_NAME
     from covid_mm.training.run import write_atomically
 
     try:
         card = render_card(meta, place.resolve().name)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
-            " back the published one."
-        ) from error
+    except DAMAGED as error:
+        raise _lacking(place, error) from error
     write_atomically(place / CARD_NAME, card.encode())
     write_atomically(place / META_NAME, (json.dumps(meta, indent=2, allow_nan=False) + "\n").encode())
     print(f"written {place / CARD_NAME}")
+
+
+def print_readme_results(place: Path, meta: dict[str, Any]) -> None:
+    """Print README's part about the checkpoint at `place`.
+
+    Raises:
+        UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.
+    """
+    from covid_mm.reporting.readme_results import render_readme_results
+
+    try:
+        print(render_readme_results(meta, place.resolve().name), end="")
+    except DAMAGED as error:
+        raise _lacking(place, error) from error
+
+
+def _lacking(place: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
+        " back the published one."
+    )
 
 
 def read_comparison(text: str) -> dict[str, Any]:

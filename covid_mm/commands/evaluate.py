@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name} {place} is not a folder; name the folder that holds the images (see README)."
             )
     load_tensorflow()
-    from covid_mm.commands.model_card import title_head
     from covid_mm.evaluation.tables import confusion_table, metrics_table
+    from covid_mm.reporting.model_card import title_head
     from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT

@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.commands.card import write_card
     from covid_mm.commands.evaluate import find_images, gather_sides
     from covid_mm.commands.judging import JudgedImages, make_judge
-    from covid_mm.commands.model_card import judge_table
     from covid_mm.datasets import find_class_folders, load_images
+    from covid_mm.reporting.model_card import judge_table
     from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, write_judge
 
     place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT

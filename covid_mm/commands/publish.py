@@ -26,12 +26,12 @@ from covid_mm.commands.measurement import (
     measure_heatmap_scale,
     report_heads,
 )
-from covid_mm.commands.model_card import render_card, title_head
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
 from covid_mm.evaluation.tables import metrics_table
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.reporting.model_card import render_card, title_head
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.fit import FitResult

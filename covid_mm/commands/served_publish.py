@@ -38,7 +38,6 @@ from covid_mm.commands.measurement import (
     answer_heads,
     measure_heatmap_scale,
 )
-from covid_mm.commands.model_card import render_card
 from covid_mm.commands.publish import PACKAGES, describe_initial, store_and_read_back
 from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches, start_network, train_branch
 from covid_mm.commands.served_content import count_refusals, fit_content_judge
@@ -51,6 +50,7 @@ from covid_mm.evaluation.left_out_page import render_left_out
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.report import evaluate_binary
 from covid_mm.models.network import FUSED, Network
+from covid_mm.reporting.model_card import render_card
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.answers import answer_crops

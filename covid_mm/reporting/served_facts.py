@@ -1,0 +1,218 @@
+"""Tables and limits of the served recipe's card, beside its left-out part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES
+from covid_mm.evaluation.intervals import Proportion
+from covid_mm.evaluation.tables import NOT_MEASURED, format_proportion, format_table
+from covid_mm.reporting.front_matter import is_non_commercial
+from covid_mm.reporting.markdown import escape_markdown, escape_strings
+
+FEW_PATIENTS = 30
+INDEPENDENCE = (
+    "The two images are taken as independent evidence; of one patient on one day they are not wholly"
+    " independent, so the combined probability is then too sure."
+)
+_REFUSALS = {
+    "lungs_not_found": "lungs not found",
+    "unlike_training": "unlike the training images",
+    "taken_for_something_else": "taken for something else",
+}
+
+
+def data_table(meta: dict[str, Any]) -> Markup:
+    """One row a collection: what it holds, what it is used for, under which licence."""
+    rows = [
+        [
+            MODALITY_TITLES[part["modality"]],
+            f"{escape_markdown(part['title'])} (`{escape_markdown(part['name']).replace('`', '')}`)"
+            if part["title"] != part["name"]
+            else escape_markdown(part["title"]),
+            _use(part),
+            *(str(part["counts"].get(name, 0)) for name in (*CLASSES, "other")),
+            str(part["patients"]) if part["patients"] else "not known",
+            str(part["sites"]) if part["sites"] else "not known",
+            escape_markdown(part["annotations"] or "none"),
+            escape_markdown(part["licence"]),
+        ]
+        for part in meta["data"]
+    ]
+    header = [
+        "",
+        "collection",
+        "used for",
+        *(CLASS_TITLES[name] for name in CLASSES),
+        "other",
+        "patients",
+        "sites",
+        "annotations",
+        "licence",
+    ]
+    return Markup(format_table(header, rows))
+
+
+def _use(part: dict[str, Any]) -> str:
+    if part["use"] != "training" or "trained" not in part:
+        return str(escape_markdown(part["use"]))
+    return f"training ({part['trained']} images)"
+
+
+def non_commercial(meta: dict[str, Any]) -> list[str]:
+    """Training collections that may not be used commercially, with their licences."""
+    return [
+        f"{part['title']} ({part['licence']})"
+        for part in meta["data"]
+        if part["use"] == "training" and is_non_commercial(part["licence"])
+    ]
+
+
+def refusal_table(rows: list[dict[str, Any]]) -> Markup:
+    """One row a collection: of how many images there is no answer, and why."""
+    kinds = [kind for kind in _REFUSALS if any(kind in row for row in rows)]
+    cells = [
+        [
+            MODALITY_TITLES[row["modality"]],
+            escape_markdown(row["collection"]),
+            str(row["images"]),
+            *(_share(row.get(kind), row["images"]) for kind in kinds),
+        ]
+        for row in rows
+    ]
+    header = ["", "collection", "images looked at", *(_REFUSALS[kind] for kind in kinds)]
+    return Markup(format_table(header, cells))
+
+
+def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence part a reason that occurs: the collection with most, and the share."""
+    found = []
+    for kind, title in _REFUSALS.items():
+        counted = [row for row in rows if row.get(kind) is not None and row["images"]]
+        if not counted:
+            continue
+        worst = max(counted, key=lambda row: row[kind] / row["images"])
+        share = _share(worst[kind], worst["images"])
+        found.append(
+            f"{title} most often in {worst['collection']}, {share}" if worst[kind] else f"{title} never"
+        )
+    return found
+
+
+def _share(count: int | None, total: int) -> str:
+    return NOT_MEASURED if count is None or not total else format_proportion(Proportion.of(count, total))
+
+
+def external_table(rows: list[dict[str, Any]]) -> Markup:
+    """One row a collection whose classes come from different places."""
+    cells = [
+        [
+            MODALITY_TITLES[row["modality"]],
+            escape_markdown(row["collection"]),
+            str(row["images"]),
+            f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})",
+            f"{100 * row['sensitivity']:.1f} %",
+            f"{100 * row['specificity']:.1f} %",
+        ]
+        for row in rows
+    ]
+    header = ["", "collection", "images", "AUC (95 % interval)", "sensitivity", "specificity"]
+    return Markup(format_table(header, cells))
+
+
+def training_table(training: dict[str, Any]) -> Markup:
+    """The recipe's values, a column a modality; a value of no modality stands in every column."""
+    columns: list[str] = [m for m in MODALITIES if isinstance(training.get(m), Mapping)]
+    shared = {key: value for key, value in training.items() if key not in columns}
+    values = {m: dict(_flatten({**shared, **training[m]})) for m in columns}
+    if not columns:
+        columns, values = ["all"], {"all": dict(_flatten(shared))}
+    names = dict.fromkeys(name for m in columns for name in values[m])
+    rows = [
+        [str(escape_markdown(name)), *(str(escape_markdown(values[m].get(name, "-"))) for m in columns)]
+        for name in names
+    ]
+    return Markup(format_table(["setting", *(MODALITY_TITLES.get(m, m) for m in columns)], rows))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def served_limits(meta: dict[str, Any]) -> list[Markup]:
+    """What to know before believing a figure, as far as the data listed make it so."""
+    listed: list[dict[str, Any]] = escape_strings(meta["data"])
+    used = [part for part in listed if part["use"] == "training"]
+    limits = [
+        "**Labels.** They are those of the collections' makers: some from a laboratory test, some from how the image"
+        " looks, and nobody has read them again here. `Normal` means no pneumonia, not a healthy person; other"
+        " lung diseases, which a clinic sees every day, are of neither class and get one of the two names all the"
+        " same, or `undetermined`.",
+    ]
+    if _has(meta, "ct"):
+        limits.append(
+            "**One slice stands for a scan.** The collections' makers chose the slices; no volume is read."
+        )
+        limits.append(_describe_ct(used))
+    for part in used:
+        if part["patients"] and part["patients"] <= FEW_PATIENTS:
+            limits.append(
+                f"**{part['title']} has only {part['patients']} patients**, so its figures rest on these few, however"
+                " many images there are."
+            )
+        elif not part["patients"]:
+            limits.append(
+                f"**{part['title']} names no patients**: an interval takes each of its images for a patient of its"
+                " own, and is too narrow where there are several of one."
+            )
+    if _has(meta, "xray"):
+        limits.append(
+            "**X-ray positives** mean what each collection calls so"
+            + (
+                ": `typical appearance` in SIIM-FISABIO-RSNA, so faint or early disease is not among them"
+                if _names(used, "siim")
+                else ""
+            )
+            + "."
+        )
+    if _names(listed, "coronahack"):
+        learned = "learned from" if _names(used, "coronahack") else "measured on"
+        limits.append(
+            f"**CoronaHack, {learned} here, shows children**, and nearly all of its positives are bacterial and viral"
+            " pneumonia, not COVID-19; the paper calls them COVID-19."
+        )
+    if len(meta["network"]["branches"]) > 1:
+        limits.append(
+            "**Pairs are not patients.** A CT slice and an X-ray were paired by their labels, never of one patient."
+            f" {INDEPENDENCE}"
+        )
+    limits.append(
+        "**Collections were left out one at a time.** The recipe was settled with their figures in view; a hospital"
+        " that nobody has looked at yet may be worse than the worst row."
+    )
+    return [Markup(limit) for limit in limits]
+
+
+def _describe_ct(used: list[dict[str, Any]]) -> str:
+    ct = [part for part in used if part["modality"] == "ct"]
+    both = [part["title"] for part in ct if min(part["counts"][name] for name in CLASSES) > 0]
+    return (
+        f"**Few CT hospitals.** {len(both)} CT {'collection has' if len(both) == 1 else 'collections have'} both"
+        f" classes ({', '.join(both) or 'none'}), so the mean over left-out CT collections is a mean of"
+        f" {len(both)}: it can say that something fails, hardly that it holds everywhere."
+    )
+
+
+def _has(meta: dict[str, Any], modality: str) -> bool:
+    return any(m == modality for m, _ in meta["network"]["branches"])
+
+
+def _names(parts: list[dict[str, Any]], word: str) -> bool:
+    return any(word in f"{part['name']} {part['title']}".lower() for part in parts)
