@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from covid_mm.commands import load_tensorflow, shorten_command
+from covid_mm.commands import evaluate_left_out, load_tensorflow, shorten_command
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
     from covid_mm.datasets import Dataset, ImageRecord, Split
     from covid_mm.evaluation.report import BinaryReport
+    from covid_mm.models.lung_segmenter import LungSegmenter
     from covid_mm.models.network import Network
     from covid_mm.serving.metadata import Metadata
     from covid_mm.training.batches import ModalitySamples
@@ -52,10 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --data: write operating points and the four possibilities into the checkpoint and its card",
     )
+    evaluate_left_out.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
+    if options.leave_out or options.heatmaps:
+        return evaluate_left_out.run(options)
     places: dict[str, Path] = {
         name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
     }
@@ -71,11 +75,12 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.commands.model_card import title_head
     from covid_mm.evaluation.tables import confusion_table, metrics_table
-    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(checkpoint)
-    evaluation = evaluate_checkpoint(network, meta, find_images(places, meta))
+    segmenter = load_segmenter(checkpoint, meta)
+    evaluation = evaluate_checkpoint(network, meta, find_images(places, meta), segmenter)
     for modality, which in evaluation.images.items():
         print(f"{MODALITY_TITLES[modality]}: {which}")
     print()
@@ -134,27 +139,37 @@ def read_data_config(meta: Metadata) -> DataConfig:
         ) from error
 
 
-def evaluate_checkpoint(network: Network, meta: Metadata, datasets: dict[Modality, Dataset]) -> Evaluation:
-    """Report every head that the images allow.
+def evaluate_checkpoint(
+    network: Network,
+    meta: Metadata,
+    datasets: dict[Modality, Dataset],
+    segmenter: LungSegmenter | None = None,
+) -> Evaluation:
+    """Report every head that the images allow; images without lungs are left out and counted.
 
     Of a data set that the checkpoint was trained on, only the validation side of its split is
-    used. Raises DataError where that cannot be told apart from the training side.
+    used. segmenter: the checkpoint's, where it reads lungs. Raises DataError where the sides of the
+    split cannot be told apart.
     """
     import numpy as np
 
     from covid_mm.commands.measurement import answer_heads, compute_pooled, describe_answers, report_heads
-    from covid_mm.datasets import load_images
     from covid_mm.training.batches import ModalitySamples
+    from covid_mm.training.crops import read_records
 
     samples: dict[Modality, ModalitySamples] = {}
     images: dict[str, str] = {}
     for modality, dataset in datasets.items():
         records, images[modality] = choose_records(meta, dataset)
         labels = np.array([record.label for record in records], dtype=np.int64)
-        samples[modality] = ModalitySamples(load_images(records, size=network.config.image_size), labels)
+        read, found = read_records(records, modality, segmenter, network.config.image_size)
+        if not found.all():
+            images[modality] += f"; {int((~found).sum())} of them left out, no lungs were found"
+        samples[modality] = ModalitySamples(read[found], labels[found])
     seed = int(meta.raw["seed"])
     features = compute_pooled(network, samples)
     outputs = answer_heads(network, samples, seed=seed, features=features)
+    outputs = {head: part.shifted(meta.offset[head]) for head, part in outputs.items()}
     answers = describe_answers(
         network, samples, features, outputs, meta.temperature, meta.threshold, seed=seed
     )
@@ -224,7 +239,11 @@ def find_split(meta: Metadata, dataset: Dataset) -> Split | None:
     """
     from covid_mm.datasets import load_images, split_dataset
 
-    known = [part for part in meta.raw["data"] if part["name"] == dataset.name]
+    known = [
+        part
+        for part in meta.raw["data"]
+        if dataset.name in (part["name"], part.get("title")) and part.get("split_hash")
+    ]
     if not known:
         return None
     config = read_data_config(meta)

@@ -46,6 +46,10 @@ class HeadOutputs:
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
 
+    def shifted(self, offset: float) -> HeadOutputs:
+        """The same with the calibration's offset taken from the positive logit."""
+        return HeadOutputs(self.logits - offset * np.eye(2, dtype=np.float32)[POSITIVE], self.labels)
+
     def positive_probability(self, temperature: float) -> NDArray[np.float64]:
         """Calibrated probability (n,) of covid19_pneumonia."""
         shares: NDArray[np.float64] = softmax_with_temperature(self.logits, temperature)[:, POSITIVE]

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from covid_mm.config import (
     DEFAULT_PAIR,
@@ -19,6 +19,22 @@ from covid_mm.config import (
 )
 from covid_mm.errors import TrainingError, UsageError
 
+Recipe = Literal["served", "paper"]
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+PAPER_OPTIONS = (  # they mean nothing to the served recipe
+    "fine_tune",
+    "epochs",
+    "steps_per_epoch",
+    "batch_size",
+    "learning_rate",
+    "final_learning_rate",
+    "image_size",
+    "views",
+    "augmentation",
+    "positives",
+    "single",
+)
+SOURCES = "sources"  # --split sources
 ALL = "all"  # --pair all
 REPRODUCTION = "reproduction.json"  # marks the run folder of --pair all
 SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
@@ -26,7 +42,12 @@ SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """One training, fully described: what config.json of the run folder holds."""
+    """One training, fully described: what config.json of the run folder holds.
+
+    recipe: `served` (lungs, several collections, left-out evaluation) or `paper` (Table II on whole
+    images). branch_steps, lung_steps: of the served recipe's branches and of its lung segmenter; None
+    for its own choice.
+    """
 
     network: NetworkConfig
     data: DataConfig
@@ -36,6 +57,9 @@ class TrainingPlan:
     synthetic_per_class: int
     output: str | None
     command: str
+    recipe: Recipe = "paper"
+    branch_steps: int | None = None
+    lung_steps: int | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -52,7 +76,7 @@ class TrainingPlan:
         try:
             network = dict(values["network"])
             network["branches"] = tuple((m, b) for m, b in network["branches"])
-            rest = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+            rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
             rest |= {
                 "network": NetworkConfig(**network),
                 "data": DataConfig(**values["data"]),
@@ -84,6 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"concatenated network, one of {', '.join(PAIRS)} (default: {DEFAULT_PAIR}), or {ALL}: the"
         " paper's nine networks, measured and tabled in results/",
+    )
+    what.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help="served: lungs found and cropped to, every collection under --data, left-out evaluation; paper: Table II"
+        " on whole images (default: served where --data has two collections or scanner groups of each modality to"
+        " leave out in turn, and no option of the paper's recipe is given)",
     )
     what.add_argument("--single", metavar="BACKBONE", help="a single network instead; needs --modality")
     what.add_argument("--modality", choices=MODALITIES, help="what the single network reads")
@@ -128,8 +159,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
 
+    served = parser.add_argument_group("how, recipe served")
+    served.add_argument(
+        "--branch-steps",
+        type=int,
+        metavar="N",
+        help="steps per branch (default: 700 for CT, 1,400 for X-ray)",
+    )
+    served.add_argument(
+        "--lung-steps", type=int, metavar="N", help="steps of the lung segmenter (default: 1,200)"
+    )
+
     data = parser.add_argument_group("data")
-    data.add_argument("--split", choices=("paper", "grouped"), default="paper", help="default: %(default)s")
+    data.add_argument(
+        "--split",
+        choices=("paper", "grouped", SOURCES),
+        default="paper",
+        help="sources: the served recipe, every collection or scanner group left out in turn; default: %(default)s",
+    )
     data.add_argument(
         "--positives",
         choices=("pneumonia", "covid-19"),
@@ -184,8 +231,16 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             )
     if options.synthetic and options.data:
         raise UsageError("--synthetic trains on phantoms and --data on images; give one of them.")
-    for name in ("epochs", "steps_per_epoch", "batch_size", "views", "phantoms"):
-        if getattr(options, name) < 1:
+    for name in (
+        "epochs",
+        "steps_per_epoch",
+        "batch_size",
+        "views",
+        "phantoms",
+        "branch_steps",
+        "lung_steps",
+    ):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}.")
     if not 0 <= options.augmentation <= 2:
         raise UsageError(f"--augmentation must be within 0 to 2, not {options.augmentation:g}.")
@@ -202,10 +257,15 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
     else:
         pair = DEFAULT_PAIR if options.pair in (None, ALL) else options.pair
         network = NetworkConfig.pair(pair, image_size=options.image_size)
+    check_recipe(options)
     final = options.final_learning_rate
     return TrainingPlan(
         network=network,
-        data=DataConfig(split=options.split, seed=options.seed, positives=options.positives),
+        data=DataConfig(
+            split="paper" if options.split == SOURCES else options.split,
+            seed=options.seed,
+            positives=options.positives,
+        ),
         training=TrainingConfig(
             learning_rate=options.learning_rate,
             final_learning_rate=options.learning_rate / 2 if final is None else final,
@@ -222,4 +282,43 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         synthetic_per_class=options.phantoms,
         output=options.output,
         command=command,
+        recipe="served" if options.recipe == "served" or options.split == SOURCES else "paper",
+        branch_steps=options.branch_steps,
+        lung_steps=options.lung_steps,
+    )
+
+
+def check_recipe(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that the recipe asked for does not have."""
+    wants_served = options.recipe == "served" or options.split == SOURCES
+    if not wants_served:
+        if options.recipe == "paper" and (options.branch_steps or options.lung_steps):
+            raise UsageError("--branch-steps and --lung-steps belong to the recipe served; leave them out.")
+        return
+    if options.recipe == "paper":
+        raise UsageError(
+            f"--split {SOURCES} belongs to the recipe served; leave out --recipe paper or the split."
+        )
+    if not options.data:
+        raise UsageError("The recipe served learns from several collections; name their folder with --data.")
+    given = paper_options(options)
+    if given or options.pair == ALL:
+        named = f"--{given[0].replace('_', '-')}" if given else f"--pair {ALL}"
+        raise UsageError(f"{named} belongs to the paper's recipe; leave it out, or choose --recipe paper.")
+
+
+def paper_options(options: argparse.Namespace) -> list[str]:
+    """Options of the paper's recipe that were given another value than their default."""
+    defaults = build_parser().parse_args([])
+    return [name for name in PAPER_OPTIONS if getattr(options, name) != getattr(defaults, name)]
+
+
+def may_be_served(options: argparse.Namespace) -> bool:
+    """Whether nothing in the options asks for the paper's recipe, so that the data may decide."""
+    return (
+        options.recipe is None
+        and bool(options.data)
+        and options.pair != ALL
+        and options.split == "paper"
+        and not paper_options(options)
     )

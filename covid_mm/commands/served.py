@@ -10,19 +10,27 @@ Each stage leaves its result in the run folder and is not done again:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality, NetworkConfig
+from covid_mm.commands.plan import TrainingPlan
+from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality, NetworkConfig
+from covid_mm.datasets import find_datasets, split_dataset
+from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
-from covid_mm.errors import DataError
+from covid_mm.errors import DataError, TrainingError, UsageError
+from covid_mm.models.backbones import find_backbone
 from covid_mm.models.lung_segmenter import LUNGS_NAME, LungSegmenter, read_lung_segmenter
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.answers import BranchAnswers, answer_collections
-from covid_mm.training.branch import fit_branch
+from covid_mm.training.branch import fit_branch, trained_model
 from covid_mm.training.crops import LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
 from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
@@ -36,15 +44,71 @@ from covid_mm.training.recipe import (
     make_folds,
 )
 from covid_mm.training.run import RunFolder, write_atomically
+from covid_mm.training.strategy import (
+    FULL_PRECISION,
+    find_hardware,
+    find_processor_precision,
+    use_hardware,
+    use_precision,
+)
 
+NO_CHECKPOINT = Path("no-checkpoint")  # `auto` never falls back on a network that has seen the collections
 SERVED = "served"  # the branches that are served, trained on all collections
+
+
+@contextmanager
+def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) -> Iterator[ServedRun]:
+    """A run of the served recipe as its plan describes it, inside all the hardware there is.
+
+    default_checkpoint: gives its lung segmenter where the data have neither masks nor boxes of lungs.
+    """
+    if plan.data_root is None:
+        raise UsageError("The recipe served learns from several collections; name their folder with --data.")
+    hardware = find_hardware("full")
+    precision = hardware.precision if hardware.devices != ("CPU:0",) else find_processor_precision()
+    print(f"training on {', '.join(hardware.devices)}, {precision}", flush=True)
+    root, recipe = Path(plan.data_root), ServedRecipe()
+    if plan.branch_steps is not None:
+        recipe = replace(recipe, steps=dict.fromkeys(recipe.steps, plan.branch_steps))
+    if plan.lung_steps is not None:
+        recipe = replace(recipe, lung_steps=plan.lung_steps)
+    with use_hardware(replace(hardware, precision=FULL_PRECISION)):
+        yield prepare_run(
+            folder,
+            root,
+            find_collections(root),
+            served_network(plan.network, recipe),
+            recipe,
+            weights=plan.weights,
+            seed=plan.training.seed,
+            fallback_segmenter=default_checkpoint / LUNGS_NAME,
+            held_out=find_held_out(root),
+            precision=precision,
+        )
+
+
+def find_held_out(root: Path, seed: int = 0) -> frozenset[Path]:
+    """The paper's validation images, which the served network doesn't learn from, so that they can say something."""
+    config = DataConfig(split="paper", seed=seed)
+    try:
+        datasets = find_datasets(root, config)
+    except DataError:  # other collections only: nothing is held out
+        return frozenset()
+    return frozenset(
+        record.path for dataset in datasets.values() for record in split_dataset(dataset, config).validation
+    )
 
 
 @dataclass(frozen=True)
 class ServedRun:
-    """What the stages share. collections and folds by modality, crops by collection."""
+    """What the stages share. collections and folds by modality, crops by collection.
+
+    held_out: files that the served branches never learn from (the paper's validation images).
+    precision: Keras dtype policy of training; measuring is in full precision.
+    """
 
     folder: RunFolder
+    root: Path
     network: NetworkConfig
     recipe: ServedRecipe
     weights: str
@@ -53,6 +117,13 @@ class ServedRun:
     collections: Mapping[Modality, tuple[Collection, ...]]
     crops: Mapping[str, LungCrops]
     folds: Mapping[Modality, tuple[Fold, ...]]
+    held_out: frozenset[Path] = frozenset()
+    precision: str = FULL_PRECISION
+
+    def training_rows(self, modality: Modality, fold: Fold | None = None) -> dict[str, NDArray[np.bool_]]:
+        """Which rows of each collection a branch learns from; without a fold the one that is served."""
+        held_out = self.held_out if fold is None else frozenset()
+        return choose_training_rows(self.collections[modality], self.crops, fold, held_out)
 
     def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
         """The crops of one modality's collections, by name."""
@@ -69,6 +140,14 @@ class TrainedBranch:
     answers: Mapping[str, BranchAnswers]
 
 
+def served_network(network: NetworkConfig, recipe: ServedRecipe) -> NetworkConfig:
+    """A pair as this recipe builds it: attention pooling, and a last map of 16 pixels a cell where backbones can."""
+    fine = all(find_backbone(backbone).finer for _, backbone in network.branches)
+    return replace(
+        network, image_size=recipe.image_size, pooling=recipe.pooling, output_stride=16 if fine else 32
+    )
+
+
 def prepare_run(
     folder: RunFolder,
     root: Path,
@@ -79,6 +158,8 @@ def prepare_run(
     weights: str,
     seed: int,
     fallback_segmenter: Path | None = None,
+    held_out: frozenset[Path] = frozenset(),
+    precision: str = FULL_PRECISION,
 ) -> ServedRun:
     """Find or train the lung segmenter, and cut the lungs out of every image.
 
@@ -90,7 +171,9 @@ def prepare_run(
                 f"No collection of {MODALITY_TITLES[modality]} images has both classes; one of them must, or the"
                 " network would learn which hospital is which."
             )
-    segmenter = provide_segmenter(folder, root, collections, seed, fallback_segmenter)
+    segmenter = provide_segmenter(
+        folder, root, collections, SegmenterConfig(steps=recipe.lung_steps, seed=seed), fallback_segmenter
+    )
     crops = {}
     for modality in network.modalities:
         for collection in collections[modality]:
@@ -100,6 +183,7 @@ def prepare_run(
                 )
     return ServedRun(
         folder,
+        root,
         network,
         recipe,
         weights,
@@ -108,6 +192,8 @@ def prepare_run(
         collections,
         crops,
         {m: make_folds(collections[m]) for m in network.modalities},
+        held_out,
+        precision,
     )
 
 
@@ -115,7 +201,7 @@ def provide_segmenter(
     folder: RunFolder,
     root: Path,
     collections: Mapping[Modality, tuple[Collection, ...]],
-    seed: int,
+    config: SegmenterConfig,
     fallback: Path | None,
 ) -> LungSegmenter:
     """The run's segmenter: read, or trained on masks, boxes and phantoms and written."""
@@ -127,13 +213,12 @@ def provide_segmenter(
         else:
             networks: dict[Modality, keras.Model] = {}
             for modality in MODALITIES:
-                config = SegmenterConfig(seed=seed)
                 with _Bar(f"{MODALITY_TITLES[modality]} lungs", config.steps, "step") as show:
                     networks[modality] = fit_segmenter(
                         [*samples[modality], *make_phantom_samples(modality)],
                         modality,
                         config,
-                        lambda step, _, show=show, total=config.steps: show(step, total),
+                        _ignore_loss(show, config.steps),
                     )
             write_atomically(path, LungSegmenter(networks).to_bytes())
     return read_lung_segmenter(path)
@@ -142,10 +227,28 @@ def provide_segmenter(
 def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> TrainedBranch:
     """Train one branch, or go on with it; without a fold it is the one that is served."""
     folder = branch_folder(run, modality, fold)
-    network, _ = start_network(run)
-    load_or_fit(run, network, modality, fold)
-    answers = answer_collections(network, modality, run.crops_of(modality), folder.path / "answers.npz")
+    with use_precision(run.precision):
+        network, _ = start_network(run)
+        load_or_fit(run, network, modality, fold)
+    branch = TrainedBranch(modality, fold, folder, {})
+    answers = answer_collections(
+        lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
+    )
     return TrainedBranch(modality, fold, folder, answers)
+
+
+def load_branches(run: ServedRun, branches: Sequence[TrainedBranch]) -> Network:
+    """A network with the weights of one trained branch per modality given, in full precision."""
+    with use_precision(FULL_PRECISION):
+        network = build_network(run.network, seed=run.seed)
+    for branch in branches:
+        state = branch.folder.load_state()
+        if state is None:
+            raise TrainingError(
+                f"{branch.folder.path} holds no trained branch; start the same command again."
+            )
+        trained_model(network, branch.modality).set_weights(state.weights)
+    return network
 
 
 def branch_folder(run: ServedRun, modality: Modality, fold: Fold | None) -> RunFolder:
@@ -156,18 +259,27 @@ def branch_folder(run: ServedRun, modality: Modality, fold: Fold | None) -> RunF
 def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeights]]:
     """The network with its initial weights."""
     network = build_network(run.network, seed=run.seed)
-    return network, initialise_network(network, run.weights, None)
+    initial = initialise_network(network, run.weights, NO_CHECKPOINT)
+    if any(weights.seen for weights in initial.values()):
+        raise TrainingError(
+            "The initial weights come from a network that has seen chest images, so nothing could be said to be left"
+            " out; choose --weights imagenet, none, or files of keras.applications."
+        )
+    return network, initial
 
 
 def load_or_fit(run: ServedRun, network: Network, modality: Modality, fold: Fold | None) -> None:
     """Put a branch's trained weights into a network; train them first where that is not done."""
     folder = branch_folder(run, modality, fold)
     config = run.recipe.branch_config(modality, dict(run.network.branches)[modality], run.seed)
-    chosen = choose_training_rows(run.collections[modality], run.crops, fold)
-    samples = gather_samples(run.collections[modality], run.crops, chosen)
+    samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
     title = f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
     with _Bar(title, config.steps, "step") as show:
         fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
+
+
+def _ignore_loss(show: Callable[[int, int], None], total: int) -> Callable[[int, float], None]:
+    return lambda step, _: show(step, total)
 
 
 class _Bar:
@@ -175,16 +287,16 @@ class _Bar:
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._bar: object | None = None
+        self._bar: Any = None
 
     def __enter__(self) -> Callable[[int, int], None]:
         return self._show
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()  # type: ignore[attr-defined]
+            self._bar.close()
 
     def _show(self, done: int, _: int) -> None:
         if self._bar is None:
             self._bar = open_bar(self._title, self._total, unit=self._unit)
-        self._bar.update(done - self._bar.n)  # type: ignore[attr-defined]
+        self._bar.update(done - self._bar.n)

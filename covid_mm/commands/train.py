@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import time
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.commands.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan
-from covid_mm.config import IMAGE_SIZE, MODALITY_TITLES
+from covid_mm.commands.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan, may_be_served
+from covid_mm.config import DEFAULT_PAIR, IMAGE_SIZE, MODALITY_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.training.run import RunFolder
 
@@ -43,10 +44,13 @@ def run(argv: Sequence[str] | None = None) -> int:
         plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
     else:
         plan = make_plan(options, shlex.join(["python", "train.py", *arguments]))
+        if may_be_served(options):
+            plan = choose_recipe(plan)
         if options.pair == ALL:
             return reproduce_paper(options, plan)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = options.run_name or f"{plan.network.name}-{plan.data.split}-{stamp}"
+        kind = plan.recipe if plan.recipe == "served" else plan.data.split
+        name = options.run_name or f"{plan.network.name}-{kind}-{stamp}"
         folder = RunFolder(Path(options.runs) / name)
         if (folder.path / "config.json").exists():
             raise UsageError(
@@ -55,7 +59,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     check_data(plan)
     place = choose_output(plan, folder)
     try:
-        train(plan, folder, place)
+        if plan.recipe == "served":
+            train_served(plan, folder, place or folder.path / "checkpoint")
+        else:
+            train(plan, folder, place)
     except KeyboardInterrupt:
         if (folder.path / "config.json").exists():
             print(f"\nInterrupted. What is done is kept; go on with: python train.py --resume {folder.path}")
@@ -73,6 +80,38 @@ def check_data(plan: TrainingPlan) -> None:
         )
     if plan.synthetic:
         print(NO_DATA, flush=True)
+
+
+def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
+    """Served where every modality has two collections or scanner groups to leave out in turn, else the paper's."""
+    from covid_mm.datasets.collections import find_collections
+    from covid_mm.training.recipe import make_folds
+
+    assert plan.data_root is not None
+    check_data(plan)
+    collections = find_collections(Path(plan.data_root))
+    folds = {m: len(make_folds(collections.get(m, ()))) for m in plan.network.modalities}
+    lacking = [MODALITY_TITLES[m] for m, count in folds.items() if count < 2]
+    if not lacking:
+        return dataclasses.replace(plan, recipe="served")
+    print(
+        f"Only one {' and one '.join(lacking)} collection with both classes: nothing can be left out, so the paper's"
+        " recipe is trained, and nothing is known of how it does on images of another hospital.",
+        flush=True,
+    )
+    return plan
+
+
+def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
+    """Do, or finish, a training of the served recipe, and publish what came of it."""
+    load_tensorflow()
+    from covid_mm.commands.served import open_run
+    from covid_mm.commands.served_publish import publish_served
+
+    if not (folder.path / "config.json").exists():
+        folder.write_json("config.json", {"plan": plan.to_dict()})
+    with open_run(plan, folder, CHECKPOINTS / DEFAULT_PAIR) as run:
+        publish_served(run, plan.command, place, RESULTS if plan.output is None else place.parent / "results")
 
 
 def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:

@@ -26,6 +26,7 @@ _MARGIN = 0.06  # of the box's sides, added all round
 _CT_HULL = 0.04  # of the image's side: how far beyond the lungs a CT crop still shows tissue
 _CT_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
 _MEASURED = 128  # pixels a side of the crop on which grey levels are measured
+_CALM = 1.5  # of these pixels: deviation of the blur before a CT's level of dark lung is measured
 _FILM_LEVELS = (16.0, 235.0)  # grey of the darkest lung and of the brightest tissue beside it
 
 
@@ -89,7 +90,7 @@ def read_lungs(
 ) -> NDArray[np.float32]:
     """The crop that the network reads: float32, 0..255, aspect ratio not kept, (size, size) without room.
 
-    Two grey levels are fixed. CT: dark lung (5th percentile in the lungs) and soft tissue (median
+    Two grey levels are fixed. CT: dark lung (10th percentile in the smoothed lungs) and soft tissue (median
     of what is bright around them); what lies beyond the lungs and their rim becomes soft tissue.
     Film: the 2nd percentile in the lungs and the 98th of the crop; nothing is masked.
 
@@ -143,7 +144,9 @@ def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modali
     if modality == "xray":
         dark = float(np.percentile(inside, 2)) if inside.size else float(crop.min())
         return dark, max(float(np.percentile(crop, 98)), dark + 8.0)
-    dark = float(np.percentile(inside, 5)) if inside.size else float(crop.min())
+    # noise and sharp kernels widen the lungs' greys, and would make their 10th percentile too dark
+    calm = cv2.GaussianBlur(crop, (0, 0), _CALM)[lungs]
+    dark = float(np.percentile(calm, 10)) if calm.size else float(crop.min())
     top = float(np.percentile(crop, 99))
     bright = outside[outside > dark + 0.35 * (top - dark)]  # not the air around the body
     soft = float(np.median(bright)) if bright.size else top

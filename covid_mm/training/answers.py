@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,15 +40,19 @@ def answer_crops(network: Network, modality: Modality, images: NDArray[np.uint8]
 
 
 def answer_collections(
-    network: Network, modality: Modality, crops: Mapping[str, LungCrops], path: Path
+    load: Callable[[], Network], modality: Modality, crops: Mapping[str, LungCrops], path: Path
 ) -> dict[str, BranchAnswers]:
-    """Answers for all images of each collection, by name; read from `path` where they were kept."""
+    """Answers for all images of each collection, by name; read from `path` where they were kept.
+
+    load: gives the network, and is called only where it must answer.
+    """
     kept = _read(path, crops)
     if kept is not None:
         return kept
+    network = load()
     answers = {name: answer_crops(network, modality, part.exact) for name, part in crops.items()}
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
-    arrays = {f"{name}/margins": part.margins for name, part in answers.items()}
+    arrays: dict[str, NDArray[Any]] = {f"{name}/margins": part.margins for name, part in answers.items()}
     arrays |= {f"{name}/features": part.features for name, part in answers.items()}
     try:
         np.savez(partial, **arrays)  # type: ignore[arg-type]

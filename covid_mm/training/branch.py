@@ -24,6 +24,7 @@ from covid_mm.config import CHANNELS, CLASSES, POSITIVE, Modality
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
+from covid_mm.training.lesions import add_opacities
 from covid_mm.training.run import RunFolder, RunState
 
 _AHEAD = 6  # batches that are prepared while one is learned from
@@ -39,6 +40,7 @@ class BranchSamples:
     crops: uint8 (n, s, s), cut with `appearance.ROOM`. labels: int64 (n,). sources: int64 (n,),
     which scanner or hospital. targets: uint8 (n, s, s), 255 where there is a lesion. located:
     bool (n,), whether the targets are known (always so for normal images, where they are empty).
+    hosts: bool (n,), normal images that opacities may be drawn on; such a copy is positive.
     """
 
     crops: NDArray[np.uint8]
@@ -46,6 +48,7 @@ class BranchSamples:
     sources: NDArray[np.int64]
     targets: NDArray[np.uint8]
     located: NDArray[np.bool_]
+    hosts: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,14 @@ class BranchConfig:
 
     steps: int = 1200
     batch_size: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 8e-4
     weight_decay: float = 1e-3
     label_smoothing: float = 0.05
     frozen_until: str | None = None
     balance: float = 0.5
     hint: float = 0.5
     averaging: float = 0.995
+    drawn: float = 0.15
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     augmented: bool = True
     seed: int = 0
@@ -78,22 +82,34 @@ FROZEN_UNTIL = {
 }  # the first blocks: edges, textures
 
 
-def draw_batch(samples: BranchSamples, config: BranchConfig, step: int) -> NDArray[np.int64]:
-    """Rows (batch_size,) of one step: a source, a class in it, an image; the same for seed and step."""
+@dataclass(frozen=True)
+class Draw:
+    """The images of one step. rows: int64 (batch,). drawn: bool (batch,), with opacities drawn on: positive."""
+
+    rows: NDArray[np.int64]
+    drawn: NDArray[np.bool_]
+
+
+def draw_batch(samples: BranchSamples, config: BranchConfig, step: int) -> Draw:
+    """A source, a class in it, an image, for each place of one step's batch; the same for seed and step."""
     rng = np.random.default_rng([config.seed, step, 1])
     sources, sizes = np.unique(samples.sources, return_counts=True)
+    drawn = np.zeros(config.batch_size, np.bool_)
     if config.balance >= 1:
-        return rng.integers(0, len(samples.labels), config.batch_size)
+        return Draw(rng.integers(0, len(samples.labels), config.batch_size), drawn)
     shares = sizes.astype(np.float64) ** config.balance
-    drawn = rng.choice(sources, config.batch_size, p=shares / shares.sum())
+    chosen = rng.choice(sources, config.batch_size, p=shares / shares.sum())
     wanted = rng.permutation(np.arange(config.batch_size) % len(CLASSES))
     rows = np.empty(config.batch_size, np.int64)
-    for place, (source, label) in enumerate(zip(drawn, wanted, strict=True)):
-        pool = _members(samples, int(source), int(label))
+    for place, (source, label) in enumerate(zip(chosen, wanted, strict=True)):
+        pool = np.flatnonzero((samples.sources == source) & (samples.labels == label))
+        hosts = np.flatnonzero((samples.sources == source) & samples.hosts)
+        if label == POSITIVE and len(hosts) and (not len(pool) or rng.random() < config.drawn):
+            pool, drawn[place] = hosts, True
         if not len(pool):  # a source without this class never stands for it: another image of the class
             pool = np.flatnonzero(samples.labels == label)
         rows[place] = rng.choice(pool)
-    return rows
+    return Draw(rows, drawn)
 
 
 def fit_branch(
@@ -112,8 +128,7 @@ def fit_branch(
         TrainingError: the loss is no longer a number, or the state belongs to another training.
     """
     attends = network.config.pooling == "attention"
-    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
-    branch = keras.Model(network.image_input(modality), outputs)
+    branch = trained_model(network, modality)
     freeze_until(network, modality, config.frozen_until)
     size = network.config.image_size
     cells = tuple(int(side) for side in network.evidence(modality).shape[1:3])
@@ -183,6 +198,13 @@ def fit_branch(
     return history
 
 
+def trained_model(network: Network, modality: Modality) -> keras.Model:
+    """Image -> logits, and attention logits where there are any: the part whose weights a run folder keeps."""
+    attends = network.config.pooling == "attention"
+    outputs = [network.logits(modality)] + ([network.attention(modality)] if attends else [])
+    return keras.Model(network.image_input(modality), outputs)
+
+
 def freeze_until(network: Network, modality: Modality, layer_name: str | None) -> None:
     """Freeze a branch's layers up to and including this one, and all batch norm: its gradients cost most."""
     frozen = layer_name is not None
@@ -208,9 +230,9 @@ def estimate_statistics(
         branch(tf.repeat(images[..., None], CHANNELS, axis=-1), training=True)
 
     for step in range(_STATISTICS):
-        rows = draw_batch(samples, config, 1_000_000 + step)
+        draw = draw_batch(samples, config, 1_000_000 + step)
         images = np.stack(
-            [_vary(samples, row, modality, size, config, (2, step, i))[0] for i, row in enumerate(rows)]
+            [image for image, _, _ in _vary_batch(samples, draw, modality, size, config, (2, step))]
         )
         observe(tf.constant(images))
     for layer, (momentum, trainable) in zip(normalising, before, strict=True):
@@ -256,17 +278,18 @@ def _prepare_batches(
     """Batches from step `begin` on, prepared in threads ahead of need, in order."""
 
     def prepare(step: int) -> tuple[NDArray[np.generic], ...]:
-        rows = draw_batch(samples, config, step)
-        varied = [_vary(samples, row, modality, size, config, (0, step, i)) for i, row in enumerate(rows)]
+        draw = draw_batch(samples, config, step)
+        varied = _vary_batch(samples, draw, modality, size, config, (0, step))
         targets = [
             np.minimum(1.5 * cv2.resize(target, cells[::-1], interpolation=cv2.INTER_AREA), 1.0)
-            for _, target in varied
+            for _, target, _ in varied
         ]
+        drawn = np.array([is_drawn for _, _, is_drawn in varied])
         return (
-            np.stack([image for image, _ in varied]),
-            samples.labels[rows],
+            np.stack([image for image, _, _ in varied]),
+            np.where(drawn, POSITIVE, samples.labels[draw.rows]),
             np.stack(targets).astype(np.float32),
-            samples.located[rows],
+            samples.located[draw.rows],
         )
 
     with ThreadPoolExecutor(2) as pool:
@@ -278,18 +301,21 @@ def _prepare_batches(
             yield batch
 
 
-def _vary(
+def _vary_batch(
     samples: BranchSamples,
-    row: int,
+    draw: Draw,
     modality: Modality,
     size: int,
     config: BranchConfig,
     key: tuple[int, ...],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    rng = np.random.default_rng([config.seed, *key])
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32], bool]]:
+    """Varied images and targets, and whether opacities were drawn on (a crop may show too little lung)."""
     appearance = config.appearance if config.augmented else NONE
-    return vary_crop(samples.crops[row], samples.targets[row], modality, size, rng, appearance)
-
-
-def _members(samples: BranchSamples, source: int, label: int) -> NDArray[np.int64]:
-    return np.flatnonzero((samples.sources == source) & (samples.labels == label))
+    varied = []
+    for place, (row, wanted) in enumerate(zip(draw.rows, draw.drawn, strict=True)):
+        rng = np.random.default_rng([config.seed, *key, place])
+        crop, target = samples.crops[row], samples.targets[row]
+        ill = add_opacities(crop, rng) if wanted else None
+        crop, target = (crop, target) if ill is None else ill
+        varied.append((*vary_crop(crop, target, modality, size, rng, appearance), ill is not None))
+    return varied

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS
-from covid_mm.datasets.index import Collection, CollectionImage
+from covid_mm.config import CHANNELS, Modality
+from covid_mm.datasets.index import Collection, CollectionImage, ImageRecord
+from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError, ImageError
 from covid_mm.imaging import read_grey, resize_grey
 from covid_mm.imaging.lungs import LungRegion, cut_map, read_lungs
@@ -22,7 +23,7 @@ from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.training.appearance import ROOM
 
 _CHUNK = 64
-_VERSION = 3  # raise it with any change of what a crop shows
+_VERSION = 4  # raise it with any change of what a crop shows
 OTHER = -1  # label of images of neither class
 
 
@@ -95,6 +96,23 @@ def make_crops(
     if path is not None:
         _write(path, crops)
     return crops
+
+
+def read_records(
+    records: Sequence[ImageRecord], modality: Modality, segmenter: LungSegmenter | None, size: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Images as the network reads them, grey float32 (n, size, size) 0..255, and which of them show lungs.
+
+    Without a segmenter whole images are resized, and all count.
+
+    Raises:
+        DataError: naming every image that cannot be read.
+    """
+    if segmenter is None:
+        return load_images(records, size=size), np.ones(len(records), np.bool_)
+    images = tuple(CollectionImage(r.path, r.name, modality, r.label) for r in records)
+    crops = make_crops(Collection("these images", modality, images, "", "", ""), segmenter, size)
+    return crops.exact.astype(np.float32), crops.found
 
 
 def to_network_input(exact: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,17 +7,19 @@ Images of a patient who occurs in the fold are left out of training too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, Modality
+from covid_mm.config import CLASSES, Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
 from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
+from covid_mm.training.lungs import SegmenterConfig
 
 SCANNER_GROUPS = 3
 SCANNERS = "scanners"  # a fold's name: siim-covid19-scanners-1
@@ -32,14 +34,14 @@ class ServedRecipe:
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1000})
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1400})
     branch: BranchConfig = field(default_factory=BranchConfig)
+    lung_steps: int = SegmenterConfig().steps
+    pooling: Pooling = "attention"
 
     def branch_config(self, modality: Modality, backbone: str, seed: int) -> BranchConfig:
         """The recipe of one branch."""
-        import dataclasses
-
-        return dataclasses.replace(
+        return replace(
             self.branch,
             steps=self.steps[modality],
             frozen_until=FROZEN_UNTIL.get(backbone),
@@ -59,24 +61,34 @@ class Fold:
     rows: Mapping[str, NDArray[np.bool_]]
 
 
+def has_both_classes(collection: Collection) -> bool:
+    """Whether a collection has normal and positive images."""
+    return min(collection.counts[:2]) > 0
+
+
+def gives_hosts(collection: Collection) -> bool:
+    """Whether opacities are drawn on its normal images: CT slices, whose lungs are seen without bones."""
+    return collection.modality == "ct" and collection.counts[0] > 0
+
+
 def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
-    """Those that have both classes; one-class collections would teach that a source is negative."""
-    return tuple(collection for collection in collections if min(collection.counts[:2]) > 0)
+    """Those with both classes, real or drawn; others would teach that a source is negative."""
+    return tuple(c for c in collections if has_both_classes(c) or gives_hosts(c))
 
 
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
-    """Every collection in turn; one with several sites in groups of its sites instead.
+    """Every two-class collection in turn; one with several sites in groups of its sites instead.
 
     Where the sites' classes cannot be spread over the groups, the collection is left out as a whole.
+    Collections of one class that can be trained on are dealt to the folds, so that each is left out once.
     """
-    folds = []
-    for collection in trainable(collections):
+    folds: list[Fold] = []
+    for collection in filter(has_both_classes, collections):
         sites = np.array([image.site for image in collection.images])
         group_of = _group_sites(collection, groups)
         if group_of is None:
-            folds.append(
-                Fold(collection.name, collection.modality, {collection.name: np.ones(len(sites), bool)})
-            )
+            rows = {collection.name: np.ones(len(sites), np.bool_)}
+            folds.append(Fold(collection.name, collection.modality, rows))
             continue
         number = np.array([group_of[site] for site in sites.tolist()])
         folds += [
@@ -87,6 +99,11 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             )
             for group in range(groups)
         ]
+    others = [c for c in trainable(collections) if not has_both_classes(c)]
+    for turn, collection in enumerate(others if folds else ()):
+        fold = folds[turn % len(folds)]
+        rows = {**fold.rows, collection.name: np.ones(len(collection.images), np.bool_)}
+        folds[turn % len(folds)] = replace(fold, rows=rows)
     return tuple(folds)
 
 
@@ -101,9 +118,15 @@ def _group_sites(collection: Collection, groups: int) -> dict[str, int] | None:
 
 
 def choose_training_rows(
-    collections: Sequence[Collection], crops: Mapping[str, LungCrops], fold: Fold | None
+    collections: Sequence[Collection],
+    crops: Mapping[str, LungCrops],
+    fold: Fold | None,
+    held_out: frozenset[Path] = frozenset(),
 ) -> dict[str, NDArray[np.bool_]]:
-    """Rows of each collection to learn from: labelled, with lungs, no image or patient of the fold."""
+    """Rows of each collection to learn from: labelled, with lungs, no image or patient of the fold.
+
+    held_out: files that no network learns from, whatever the fold: the paper's validation images.
+    """
     hidden = set()
     for collection in collections:
         rows = fold.rows.get(collection.name) if fold is not None else None
@@ -114,6 +137,7 @@ def choose_training_rows(
         part = crops[collection.name]
         keep = part.found & (part.labels != OTHER)
         keep &= np.array([image.patient not in hidden or not image.patient for image in collection.images])
+        keep &= np.array([image.path not in held_out for image in collection.images])
         if fold is not None and collection.name in fold.rows:
             keep &= ~fold.rows[collection.name]
         chosen[collection.name] = keep
@@ -131,7 +155,7 @@ def gather_samples(
         DataError: a class without a chosen row, so that nothing could be learned.
     """
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("crops", "labels", "targets", "located")
+        name: [] for name in ("crops", "labels", "targets", "located", "hosts")
     }
     names: list[str] = []
     for collection in collections:
@@ -143,6 +167,7 @@ def gather_samples(
         parts["labels"].append(part.labels[keep])
         parts["targets"].append(part.targets[keep])
         parts["located"].append(part.located[keep])
+        parts["hosts"].append((part.labels[keep] == 0) & gives_hosts(collection))
         sites = np.array([image.site for image in collection.images])[keep]
         counts = dict(zip(*np.unique(sites, return_counts=True), strict=True))
         names += [
@@ -162,4 +187,5 @@ def gather_samples(
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),
         located=np.concatenate(parts["located"]).astype(np.bool_),
+        hosts=np.concatenate(parts["hosts"]).astype(np.bool_),
     )

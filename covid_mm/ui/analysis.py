@@ -80,18 +80,18 @@ def analyse_study(
     if choice.target is not None:
         options["heatmap_class"] = choice.target
     prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
-    kind = HeatmapKind()
-    if prediction.probabilities and not choice.is_plain:
+    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer)
+    if prediction.probabilities and not choice.is_own(prediction):
         explanation = predictor.explain(
             ct=contents.get("ct"),
             xray=contents.get("xray"),
-            method=choice.method,
-            layer=choice.layer,
+            method=choice.method or kind.method,
+            layer=choice.layer or kind.layer,
             **options,
             **watch,
         )
         prediction = with_explanation(prediction, explanation)
-        kind = HeatmapKind(explanation.title, explanation.scale)
+        kind = HeatmapKind(explanation.method, explanation.layer, explanation.scale)
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
     return Analysis(prediction, views, thresholds, kind, predictor.meta)

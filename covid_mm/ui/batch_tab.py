@@ -46,7 +46,7 @@ TITLE = "Many studies"
 API_DESCRIPTION = (
     "Answer many studies: one ZIP, or images named <study>_ct.* and <study>_xray.*, or any names with a CSV"
     " manifest (columns study, ct, xray). Gives `studies` (study, label, probabilities, branches, modalities,"
-    " warnings, error), `left_out` (file, reason) and `checkpoint`."
+    " warnings, lungs, evidence, error), `left_out` (file, reason) and `checkpoint`."
 )
 KINDS = "One ZIP archive, or many files: PNG, JPEG, DICOM, and a CSV manifest if you have one"
 EMPTY = (

@@ -6,18 +6,21 @@ from html import escape
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.ui.evidence import format_probability
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.notices import shorten_notice
+from covid_mm.ui.outlines import draw_outlines
 from covid_mm.ui.pictures import encode_png
-from covid_mm.ui.result import count_studies, format_probability
 from covid_mm.ui.static import read_asset
 
-THUMBNAIL = 56  # pixels a side; a row's two pictures take about 8 kB
+THUMBNAIL = 56  # pixels of the longer side; a row's two pictures take about 8 kB
 LEFT_OUT_SHOWN = 50  # files; more are counted
 
 RULE = (
@@ -34,7 +37,15 @@ PRIVACY = (
     " File names are shown to you only."
 )
 PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
-RESULT_HEAD = ("Study", "Images", "Answer", "Probability", "CT alone", "X-ray alone", "Remarks")
+RESULT_HEAD = (
+    "Study",
+    "Images",
+    "Answer",
+    "Probability",
+    "CT alone",
+    "X-ray alone",
+    "Remarks",
+)
 UNSORTED = ("Images", "Remarks")
 NO_ANSWER = "No answer"
 CAPTION = "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
@@ -131,19 +142,20 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     title = texts(CLASS_TITLES[label] if found else NO_ANSWER)
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
+    most = {m: found.branches[m].supported_probability for m in alone} if found else {}
     _, images, answer, probability, ct, xray, remarks = (texts.title(name) for name in RESULT_HEAD)
-    none = texts("none")
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
         f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found, texts)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
-        _render_probability(probability, fused, count_studies(found) if found else None, none, strong=True),
-        _render_probability(ct, alone.get("ct", {}), count_studies(found, "ct") if found else None, none),
         _render_probability(
-            xray, alone.get("xray", {}), count_studies(found, "xray") if found else None, none
+            probability, fused, found.supported_probability if found else 1.0, texts, strong=label in fused
         ),
-        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}</td>',
+        _render_probability(ct, alone.get("ct", {}), most.get("ct", 1.0), texts),
+        _render_probability(xray, alone.get("xray", {}), most.get("xray", 1.0), texts),
+        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}'
+        f"{_render_evidence(found, texts)}</td>",
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
 
@@ -195,32 +207,58 @@ def _render_column(name: str, texts: Texts) -> str:
 
 
 def _render_probability(
-    head: str, probabilities: dict[str, float], studies: int | None, none: str, *, strong: bool = False
+    head: str, probabilities: dict[str, float], supported: float, texts: Texts, *, strong: bool = False
 ) -> str:
     value = probabilities.get(CLASSES[POSITIVE])
     if value is None:
         return (
             f'<td role="cell" data-head="{head}" data-sort="" class="mm-batch-number">'
-            f'<span aria-hidden="true">–</span><span class="mm-sr">{none}</span></td>'  # noqa: RUF001 (a dash)
+            f'<span aria-hidden="true">–</span><span class="mm-sr">{texts("none")}</span></td>'  # noqa: RUF001 (a dash)
         )
-    text = format_probability(value, studies)
+    text = format_probability(value, supported, texts)
     shown = f"<b>{escape(text)}</b>" if strong else escape(text)
     return f'<td role="cell" data-head="{head}" data-sort="{value:.6f}" class="mm-batch-number">{shown}</td>'
 
 
+def _render_evidence(prediction: Prediction | None, texts: Texts) -> str:
+    """What the row's probability is worth on left-out images, in short; nothing without a probability."""
+    if prediction is None or not prediction.probabilities:
+        return ""
+    found = prediction.evidence
+    if found is None:
+        words = texts("Not measured on hospitals never seen.")
+    else:
+        words = texts(
+            "On hospitals never seen: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
+            auc=f"{found.auc:.2f}",
+            sensitivity=f"{100 * found.sensitivity:.0f} %",
+            specificity=f"{100 * found.specificity:.0f} %",
+        )
+    return f'<small class="mm-batch-worth">{escape(words)}</small>'
+
+
 def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
-    """The images that the network was given, drawn in memory; nothing where there was no answer."""
+    """The study's images with what was read in them, drawn in memory; nothing where there was no answer."""
     if prediction is None:
         return ""
     pictures = []
     for modality in MODALITIES:
         if modality in prediction.images:
-            pixels = cv2.resize(
-                prediction.images[modality][..., 0], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
-            )
+            url, width, height = _shrink(prediction.images[modality][..., 0])
             title = texts.title(MODALITY_TITLES[modality])
-            pictures.append(f'<img src="{encode_png(pixels)}" alt="{title}" width="44" height="44"/>')
+            pictures.append(
+                f'<span class="mm-batch-thumb" style="--ratio:{width}/{height}">'
+                f'<img src="{url}" alt="{title}"/>{draw_outlines(prediction, modality)}</span>'
+            )
     return "".join(pictures)
+
+
+def _shrink(grey: NDArray[np.uint8]) -> tuple[str, int, int]:
+    """A picture of THUMBNAIL pixels on its longer side, in its own proportions: data URL, width, height."""
+    scale = THUMBNAIL / max(grey.shape)
+    height, width = (max(1, round(side * scale)) for side in grey.shape)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height
 
 
 def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
@@ -233,7 +271,8 @@ def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
         for one in (found.warnings if found else ())
         if found and not (one.code == "single_modality" and remark)
     ]
-    first = [texts.sentence(_capital(remark))] if remark else []
+    refused = found is not None and not found.probabilities  # then the remark, "answered from", is not true
+    first = [texts.sentence(_capital(remark))] if remark and not refused else []
     return escape("; ".join(_capital(text) for text in first + shown))
 
 
@@ -255,5 +294,7 @@ def describe_study(row: Row) -> dict[str, Any]:
         "branches": found.get("branches", {}),
         "modalities": found.get("modalities", []),
         "warnings": found.get("warnings", []),
+        "lungs": found.get("lungs", {}),
+        "evidence": found.get("evidence"),
         "error": row.error or None,
     }

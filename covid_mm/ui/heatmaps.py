@@ -16,17 +16,13 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.explain.method_table import METHODS
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.serving.prediction import HeatLocation, Prediction
+from covid_mm.ui.evidence import LAYER_TITLES, describe_heat_location
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.pictures import encode_png, make_heat_layer
 
-METHOD_TITLES = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam_plus_plus": "Grad-CAM++ (slower)",
-    "score_cam": "Faster Score-CAM (slow)",
-    "layer_cam": "Layer-CAM (slower)",
-}
-LAYER_TITLES = {"coarse": "coarse (last convolution)", "fine": "fine (earlier layer)"}
 FIXED, RELATIVE = "fixed", "relative"
 SCALES = {
     FIXED: "positive evidence for {target}, fixed scale",
@@ -39,70 +35,86 @@ LEFT = 1.5  # seconds without a reader after which work is given up: Gradio does
 
 @dataclass(frozen=True)
 class HeatmapChoice:
-    """Which heatmap is wanted. target: a class, None for the answer's own."""
+    """Which heatmap is wanted. None stands for the checkpoint's own method and layer, and the answer's class."""
 
-    method: str = "grad_cam"
-    layer: str = "coarse"
+    method: str | None = None
+    layer: str | None = None
     target: str | None = None
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it comes with every answer: our Grad-CAM of the last convolution."""
-        return (self.method, self.layer) == ("grad_cam", "coarse")
+    def is_own(self, prediction: Prediction) -> bool:
+        """Whether it comes with the answer anyway: the checkpoint's own method and layer."""
+        own = (prediction.heatmap_method, prediction.heatmap_layer)
+        return (self.method or own[0], self.layer or own[1]) == own
 
 
 @dataclass(frozen=True)
 class HeatmapKind:
-    """What a shown heatmap is. scale: `fixed` or `relative`."""
+    """What a shown heatmap is. method, layer: of `explain.method_table`. scale: `fixed` or `relative`."""
 
-    title: str = "Grad-CAM"
+    method: str = "grad_cam"
+    layer: str = "coarse"
     scale: str = FIXED
+
+    @property
+    def title(self) -> str:
+        """The method's name for people."""
+        return METHODS[self.method].title
 
 
 def read_choice(values: Any) -> HeatmapChoice:
     """What the page's choosers say; nothing in it is believed. Raises UsageError."""
     found = values if isinstance(values, Mapping) else {}
-    method, layer = found.get("method") or "grad_cam", found.get("layer") or "coarse"
-    target = found.get("target") or None
-    if method not in METHOD_TITLES or layer not in LAYER_TITLES or target not in (None, *CLASSES):
+    method, layer, target = (found.get(name) or None for name in ("method", "layer", "target"))
+    wanted = ((method, METHODS), (layer, LAYER_TITLES), (target, CLASSES))
+    if not all(value is None or (isinstance(value, str) and value in offered) for value, offered in wanted):
         raise UsageError("This heatmap is not one of those offered; choose method, layer and class again.")
-    return HeatmapChoice(str(method), str(layer), target)
+    return HeatmapChoice(method, layer, target)
 
 
 def describe_map(
-    heatmap: NDArray[np.float32] | None, slot: str, target: str, kind: HeatmapKind, texts: Texts = ENGLISH
+    heatmap: NDArray[np.float32] | None,
+    slot: str,
+    target: str,
+    kind: HeatmapKind,
+    texts: Texts = ENGLISH,
+    location: HeatLocation | None = None,
 ) -> dict[str, str | None]:
-    """What the page shows of one heatmap. slot: its name, in the language of texts.
+    """What the page shows of one heatmap (height, width), 0..1. slot: its name, in the language of texts.
 
     layer: data URL to lay over the image, None where there is none; then `none` says why.
-    alt, caption, legend: words.
+    alt, caption, legend: words. location: how well such a map points, in words.
     """
     named = texts(CLASS_TITLES[target])
-    legend = texts(SCALES[kind.scale], target=named)
-    if heatmap is None:
-        return {"layer": None, "none": texts("No map"), "alt": "", "caption": kind.title, "legend": legend}
-    if not heatmap.any():
-        none = texts(NO_EVIDENCE, target=named)
-        return {"layer": None, "none": none, "alt": "", "caption": kind.title, "legend": legend}
+    words: dict[str, str | None] = {
+        "caption": kind.title,
+        "legend": texts(SCALES[kind.scale], target=named),
+        "location": describe_heat_location(location, kind.method, kind.layer, target, texts),
+    }
+    if heatmap is None or not heatmap.any():
+        none = texts("No map") if heatmap is None else texts(NO_EVIDENCE, target=named)
+        return words | {"layer": None, "none": none, "alt": ""}
     alt, highest = texts("Evidence for {target} on the {slot}", target=named, slot=slot), ""
     if kind.scale == FIXED:
         value = f"{float(heatmap.max()):.2f}"
         highest = texts(", highest {value}", value=value)
         alt += texts(", highest {value} of 1", value=value)
     layer = make_heat_layer(heatmap, 1.0)
-    return {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}", "legend": legend}
+    return words | {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}"}
 
 
-def render_choosers(shown: str, texts: Texts = ENGLISH) -> str:
-    """The controls above the images. shown: the class whose evidence is drawn at first."""
+def render_choosers(shown: str, kind: HeatmapKind, texts: Texts = ENGLISH) -> str:
+    """The controls above the images. shown: the class whose evidence is drawn at first; kind: the maps' own."""
     classes: dict[str, str] = {name: texts(CLASS_TITLES[name]) for name in CLASSES}
-    methods = {name: texts(title) for name, title in METHOD_TITLES.items()}
+    methods = {
+        name: f"{method.title} ({texts('slower')})" if method.slow else method.title
+        for name, method in METHODS.items()
+    }
     layers = {name: texts(title) for name, title in LAYER_TITLES.items()}
     return f"""
 <div class="mm-heat">
   {_select("mm-heat-target", texts("Evidence for"), classes, shown)}
-  {_select("mm-heat-method", texts("Method"), methods, "grad_cam")}
-  {_select("mm-heat-layer", texts("Layer"), layers, "coarse")}
+  {_select("mm-heat-method", texts("Method"), methods, kind.method)}
+  {_select("mm-heat-layer", texts("Layer"), layers, kind.layer)}
   <label class="mm-heat-opacity"><span>{texts("Opacity")} <output>60 %</output></span>
     <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60"
       aria-label="{texts("Opacity of the heatmaps")}"></label>
@@ -114,7 +126,8 @@ def render_choosers(shown: str, texts: Texts = ENGLISH) -> str:
 def draw_overlay(grey: NDArray[np.float32], heatmap: NDArray[np.float32], opacity: float) -> str:
     """The heatmap over its image at the image's own resolution: data URL of an RGB PNG.
 
-    grey: (height, width), 0..255, as the file holds it. opacity: 0..1.
+    grey: (height, width), 0..255, as the file holds it. heatmap: (h, w), 0..1, of the same whole
+    image, whatever its size. opacity: 0..1.
     """
     levels = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     pixels = np.repeat(levels[..., None], 3, axis=-1)

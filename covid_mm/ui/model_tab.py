@@ -11,8 +11,10 @@ from covid_mm.errors import CovidMMError
 from covid_mm.ui.card_parts import HEAD_TITLES, format_share, render_section, render_table
 from covid_mm.ui.judge_card import render_judge
 from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.left_out_card import render_heat_location, render_independence, render_left_out
 from covid_mm.ui.loading import PredictorLoader
 from covid_mm.ui.nine_networks import read_networks, render_networks
+from covid_mm.ui.operating import find_operating, render_operating
 from covid_mm.ui.roc_chart import draw_roc
 
 POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
@@ -26,6 +28,10 @@ SPLITS = {
     "paper": "Random split, as in the paper: images of one patient lie on both sides, which flatters every figure.",
     "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
 }
+INSIDE = (
+    "The figures from here to the four possibilities are of validation images of the training collections, split off"
+    " as said under Data. They say how well the collections were learned, not what the answer is worth elsewhere."
+)
 TOGETHER, BY_CT, BY_XRAY = "Called {label} together", "by the CT alone", "by the X-ray alone"
 
 
@@ -62,9 +68,16 @@ def render_model_card(
     metrics = meta.get("metrics", {}).get("validation", {})
     sections = [
         _render_intro(meta, name, texts),
+        render_section(
+            texts("On hospitals and scanners that it never saw"),
+            "" if not meta else render_left_out(meta, texts),
+        ),
+        render_section(texts("Where its heatmaps point"), render_heat_location(meta, texts)),
+        render_section(texts("Two images as independent evidence"), render_independence(meta, texts)),
         render_section(texts("Data"), _render_data(meta.get("data", ()), meta.get("split", {}), texts)),
-        render_section(texts("Measured on the validation images"), _render_metrics(metrics, texts)),
+        render_section(texts("Measured inside the training collections"), _render_inside(metrics, texts)),
         render_section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
+        render_section(texts("Other thresholds"), _render_thresholds(meta, texts)),
         render_section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
         render_section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
         render_section(
@@ -130,6 +143,21 @@ def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
     header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
     note = f"<p>{texts('In brackets: 95 % intervals.')}</p>"
     return render_table(header, rows) + note if rows else ""
+
+
+def _render_inside(metrics: Mapping[str, Any], texts: Texts) -> str:
+    """The validation figures below the words that say what they are."""
+    table = _render_metrics(metrics, texts)
+    return f'<p class="mm-card-note">{texts(INSIDE)}</p>{table}' if table else ""
+
+
+def _render_thresholds(meta: Mapping[str, Any], texts: Texts) -> str:
+    """A slider a head over the operating points of the validation images."""
+    known = meta.get("decision_threshold", {})
+    return "".join(
+        render_operating(find_operating(meta, head), known.get(head, 0.5), texts, title=texts(title))
+        for head, title in HEAD_TITLES.items()
+    )
 
 
 def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from covid_mm.config import CLASS_TITLES, MODALITIES, MODALITY_TITLES
 from covid_mm.serving.prediction import Notice, Prediction
+from covid_mm.ui.evidence import find_reasons, split_code, word_reason
 from covid_mm.ui.language import ENGLISH, Texts
 
 NOTICES = {  # by code without its modality; serving writes the English ones itself, with more detail
@@ -24,6 +25,10 @@ NOTICES = {  # by code without its modality; serving writes the English ones its
     " slot; until then there is no answer.",
     "not_a_chest_image": "The image in the {modality} slot does not look like a chest image of its kind, so there is"
     " no answer. Replace or remove it.",
+    "lungs_not_found": "No lungs were found on the {modality}, and this network reads lungs only, so there is no"
+    " answer. Give an image that shows both lungs, or remove it.",
+    "in_abstain_zone": "The probability lies in the abstain zone, where the network was wrong too often on hospitals"
+    " it never saw, so neither class is named.",
     "unlike_training": "The image in the {modality} slot is too unlike the images that the network was trained on, so"
     " there is no answer. Replace or remove it.",
 }
@@ -38,7 +43,7 @@ SHORT_NOTICES = {  # in a table, where the full sentence would be too long
 
 def word_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
     """A notice's sentence; the English one where the language does not know its code."""
-    code, modality = _split(notice.code)
+    code, modality = split_code(notice.code)
     known = NOTICES.get(code)
     if texts == ENGLISH or known is None or known not in texts.texts:
         return notice.message
@@ -57,13 +62,7 @@ def word_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) 
 
 def shorten_notice(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
     """A notice in a few words, or its whole sentence where there are none."""
+    if notice in find_reasons(prediction):
+        return word_reason(notice, prediction, texts)
     short = SHORT_NOTICES.get(notice.code)
     return word_notice(notice, prediction, texts) if short is None else texts(short)
-
-
-def _split(code: str) -> tuple[str, str]:
-    """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
-    for modality in MODALITIES:
-        if code.endswith(f"_{modality}"):
-            return code.removesuffix(f"_{modality}"), modality
-    return code, ""

@@ -1,4 +1,8 @@
-"""The decision threshold on the page: what it was measured to be worth, and what another would have meant."""
+"""What other decision thresholds were measured to be worth: a slider over the kept operating points.
+
+On the result it is drawn from left-out images only; the points of the training collections' own
+validation images are drawn on the Model tab.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,25 @@ from html import escape
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
-from covid_mm.ui.card_parts import format_share
 from covid_mm.ui.language import ENGLISH, Texts
 
 POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
 
-
-ANOTHER = (  # filled in by the page's script
-    "With a threshold of {threshold}, on the same studies: sensitivity {sensitivity}, specificity"
-    " {specificity}. This study would be called {called}."
+# filled in by the page's script
+ANOTHER = "With a threshold of {threshold}: sensitivity {sensitivity}, specificity {specificity}."
+THIS_STUDY = "This study would be called {called}."
+SUMMARY = "What another threshold would have meant on {total} images that were left out of training"
+INSIDE_SUMMARY = (
+    "{title}: another threshold on {total} validation images or pairs, inside the training collections"
 )
-MEASURED = "Measured on {total} validation images or pairs at this threshold (95 % intervals):"
 
 
 @dataclass(frozen=True)
 class Operating:
-    """One head on the validation studies.
+    """One head on measured images.
 
-    thresholds: ascending, 0..1; true_positive, false_positive: studies called positive at each, of
-    `positive` and `negative` studies. measured: accuracy, sensitivity and specificity at the
-    decision threshold, as meta.json keeps a share; empty where they were not measured there.
+    thresholds: ascending, 0..1; true_positive, false_positive: images called positive at each, of
+    `positive` and `negative` images.
     """
 
     thresholds: tuple[float, ...]
@@ -36,32 +39,35 @@ class Operating:
     false_positive: tuple[int, ...]
     positive: int
     negative: int
-    measured: Mapping[str, Mapping[str, Any] | None]
+
+    @property
+    def total(self) -> int:
+        """Images measured."""
+        return self.positive + self.negative
 
 
-def find_operating(meta: Mapping[str, Any], head: str, threshold: float) -> Operating | None:
-    """What meta.json says of a head's operating points; None where it says nothing usable."""
-    try:
-        points = meta["operating_points"][head]
-        thresholds, true, false = (
-            tuple(points[k]) for k in ("thresholds", "true_positive", "false_positive")
-        )
-        if not thresholds or not len(thresholds) == len(true) == len(false):
-            return None
-        report = meta.get("metrics", {}).get("validation", {}).get(head, {})
-        same = report.get("threshold") == threshold
-        shares = {key: report.get(key) for key in ("accuracy", "sensitivity", "specificity")} if same else {}
-        return Operating(thresholds, true, false, int(points["positive"]), int(points["negative"]), shares)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+def find_operating(meta: Mapping[str, Any], head: str) -> Operating | None:
+    """A head's operating points on the validation images; None where meta.json has none that can be used."""
+    return _read_points(meta.get("operating_points"), head)
+
+
+def find_left_out(meta: Mapping[str, Any], head: str) -> Operating | None:
+    """The same on images of collections that were left out of training."""
+    left_out = meta.get("left_out")
+    return _read_points(left_out.get("operating_points") if isinstance(left_out, Mapping) else None, head)
 
 
 def render_operating(
-    operating: Operating | None, threshold: float, probability: float, texts: Texts = ENGLISH
+    operating: Operating | None,
+    threshold: float,
+    texts: Texts = ENGLISH,
+    probability: float | None = None,
+    title: str = "",
 ) -> str:
-    """The threshold's measured worth in words, and a slider over the other thresholds.
+    """A slider over other thresholds, and the sensitivity and specificity there; nothing where nothing was measured.
 
-    probability: of covid19_pneumonia in this study. Nothing where nothing was measured.
+    probability: of covid19_pneumonia in the study on the page. title: of the head, on the Model tab,
+    where there is no study and the points are those of the validation images.
     """
     if operating is None:
         return ""
@@ -71,32 +77,36 @@ def render_operating(
         "falsePositive": operating.false_positive,
         "positive": operating.positive,
         "negative": operating.negative,
-        "probability": round(probability, 4),
+        "probability": None if probability is None else round(probability, 4),
     }
-    total = operating.positive + operating.negative
-    shares = [
-        f"<div><dt>{texts(name)}</dt><dd>{escape(format_share(share, texts))}</dd></div>"
-        for name, share in (
-            ("Accuracy", operating.measured.get("accuracy")),
-            ("Sensitivity", operating.measured.get("sensitivity")),
-            ("Specificity", operating.measured.get("specificity")),
-        )
-        if share is not None
-    ]
-    measured = (
-        f"<dl>{''.join(shares)}</dl>" if shares else f"<p>{texts('Not measured at this threshold.')}</p>"
-    )
+    summary = texts(SUMMARY, total=f"{operating.total:,}")
+    said = texts(ANOTHER)
+    if title:
+        summary = texts(INSIDE_SUMMARY, title=title, total=f"{operating.total:,}")
+    if probability is not None:
+        said = f"{said} {texts(THIS_STUDY)}"
     return f"""
 <div class="mm-operating">
-  <p>{texts(MEASURED, total=total)}</p>
-  {measured}
-  <details><summary>{texts("What another threshold would have meant")}</summary>
+  <details><summary>{escape(summary)}</summary>
     <label><span>{texts("Threshold")} <output></output></span>
       <input type="range" class="mm-operating-slider" min="1" max="99" step="1" value="{round(100 * threshold)}"
         aria-label="{texts("Another decision threshold, in percent")}" data-points="{escape(json.dumps(points))}"
-        data-text="{escape(texts(ANOTHER))}"
-        data-positive="{escape(texts(POSITIVE_TITLE))}" data-negative="{escape(texts(NORMAL_TITLE))}">
+        data-text="{escape(said)}"
+        data-positive="{escape(texts(POSITIVE_TITLE))}" data-negative="{escape(texts(NORMAL_TITLE))}"/>
     </label>
     <p class="mm-operating-text" role="status"></p>
   </details>
 </div>"""
+
+
+def _read_points(by_head: Any, head: str) -> Operating | None:
+    try:
+        points = by_head[head]
+        thresholds, true, false = (
+            tuple(points[k]) for k in ("thresholds", "true_positive", "false_positive")
+        )
+        if not thresholds or not len(thresholds) == len(true) == len(false):
+            return None
+        return Operating(thresholds, true, false, int(points["positive"]), int(points["negative"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colour_bar
+from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colour_bar, resize_heatmap
 
 VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
 OPACITY = 0.6  # largest share of the heatmap's colour
@@ -45,8 +45,12 @@ def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY
     """The heatmap as a layer to lay over the image: data URL of an RGBA PNG.
 
     Laid over, it gives what `explain.overlay.blend_heatmap` gives: clear without evidence, and
-    from half of the scale on `opacity` opaque. The browser brings it to the image's size.
+    from half of the scale on `opacity` opaque. It is no larger than the view that it lies on; the
+    browser brings it to the image's size.
     """
+    height, width = heatmap.shape
+    if (scale := VIEW_SIZE / max(height, width)) < 1.0:
+        heatmap = resize_heatmap(heatmap, max(1, round(height * scale)), max(1, round(width * scale)))
     share = opacity * np.minimum(heatmap / FULL_OPACITY_AT, 1.0)
     alpha = np.rint(share * 255.0).astype(np.uint8)
     return encode_png(np.dstack([colour_heatmap(heatmap), alpha]))

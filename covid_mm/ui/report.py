@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import re
 import unicodedata
@@ -11,34 +12,34 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.serving.prediction import Prediction
+from covid_mm.serving.prediction import UNDETERMINED, Evidence, Prediction
 from covid_mm.ui.analysis import FUSED, Analysis, describe_prediction
 from covid_mm.ui.card_parts import HEAD_TITLES
+from covid_mm.ui.evidence import find_reasons, read_evidence, read_supported, read_zone
 from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.model_tab import SPLITS
-from covid_mm.ui.result import count_studies, join_modalities
+from covid_mm.ui.result import join_modalities
 
 NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long
 NOTE_LINES = 20  # lines as typed, before the report breaks long ones
 PACKAGES = ("tensorflow", "keras")  # named in the report beside covid_mm and Python
-MEASURES = ("accuracy", "sensitivity", "specificity")
-UNDETERMINED = "undetermined"
 LINE_ENDS = re.compile("\r\n|[\r\n\v\f\x85\u2028\u2029]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one head says of the study, and what it was measured to be worth.
+    """What one head says of the study, and what it was measured to be worth on left-out images.
 
     head: `fused`, `ct` or `xray`. answers: whether the study's answer is this head's.
-    label: a class, or `undetermined`; then probability is None.
-    probability: of covid19_pneumonia, 0..1, calibrated on that many studies. threshold: from where on it is positive.
-    measured: accuracy, sensitivity, specificity -> the share as meta.json keeps it (successes,
-    total, value, low, high), None where it was not measured at this threshold.
+    label: a class, or `undetermined`; outside the abstain zone probability is None then.
+    probability: of covid19_pneumonia, 0..1, calibrated; supported: the highest that is shown.
+    threshold: from where on it is positive. zone: lowest and highest probability inside which the
+    head abstains. evidence: None where it was not measured on left-out images.
     """
 
     head: str
@@ -46,17 +47,17 @@ class Reading:
     answers: bool
     label: str
     probability: float | None
-    studies: int | None
+    supported: float
     threshold: float
-    measured: dict[str, dict[str, Any] | None]
+    zone: tuple[float, float] | None
+    evidence: Evidence | None
 
 
 @dataclass(frozen=True)
 class Report:
     """All that a report says, built by `make_report`; it holds no file name and no identifier.
 
-    note: free text, cleaned. date: when it was made, UTC. method: of the heatmaps.
-    protocol: how the validation images were split off, a sentence or empty.
+    note: free text, cleaned. date: when it was made, UTC.
     versions: package -> version.
     """
 
@@ -64,14 +65,17 @@ class Report:
     readings: tuple[Reading, ...]
     note: str
     date: datetime
-    method: str
-    protocol: str
     versions: dict[str, str]
 
     @property
     def prediction(self) -> Prediction:
         """The answer that is reported."""
         return self.analysis.prediction
+
+    @property
+    def method(self) -> str:
+        """Name of the heatmaps' method."""
+        return self.analysis.kind.title
 
     @property
     def answering(self) -> Reading | None:
@@ -84,7 +88,6 @@ def make_report(
     *,
     date: datetime,
     note: str | None = "",
-    method: str | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Report:
     """Gather what the report of one study says.
@@ -94,7 +97,6 @@ def make_report(
             reported as not measured.
         date: when the report is made, with its time zone.
         note: free text of the user, at most NOTE_LENGTH characters and NOTE_LINES lines.
-        method: name of the heatmaps' method; the analysis's own without it.
         versions: package -> version; those of this process without it.
 
     Raises:
@@ -102,15 +104,11 @@ def make_report(
     """
     if date.tzinfo is None:
         raise UsageError("The report's date must have a time zone, but this one has none; give one in UTC.")
-    meta = analysis.meta
-    measured = meta.get("metrics", {}).get("validation", {})
     return Report(
         analysis=analysis,
-        readings=tuple(_read_heads(analysis, measured)),
+        readings=tuple(_read_heads(analysis)),
         note=clean_note(note or ""),
         date=date.astimezone(UTC).replace(microsecond=0),
-        method=method or analysis.kind.title,
-        protocol=SPLITS.get(meta.get("split", {}).get("protocol", ""), "") if measured else "",
         versions=dict(versions) if versions is not None else find_versions(),
     )
 
@@ -118,8 +116,9 @@ def make_report(
 def describe_report(report: Report) -> dict[str, Any]:
     """The report as a JSON object: that of `diagnose`, and what the PDF says beyond it.
 
-    images: modality -> data URL of the image as shown. thresholds: head -> its threshold and the
-    shares measured there on validation, null where not measured. date: ISO 8601, UTC.
+    images: modality -> data URL of the image as shown. thresholds: head -> its threshold, abstain
+    zone and left-out evidence, null where there is none. reasons: codes of the warnings for which it
+    is undetermined. outlines: modality -> the lungs' closed polygons. date: ISO 8601, UTC.
     """
     prediction = report.prediction
     described = describe_prediction(prediction)
@@ -129,9 +128,21 @@ def describe_report(report: Report) -> dict[str, Any]:
         "checkpoint": described["checkpoint"] | {"trained_at": prediction.checkpoint.trained_at},
         "answered_by": answering.head if answering else None,
         "agreement": {"code": code, "message": message},
-        "thresholds": {r.head: {"threshold": r.threshold, **r.measured} for r in report.readings},
+        "reasons": [notice.code for notice in find_reasons(prediction)],
+        "thresholds": {
+            r.head: {
+                "threshold": r.threshold,
+                "abstain_zone": None if r.zone is None else list(r.zone),
+                "evidence": None if r.evidence is None else _describe_figures(r.evidence),
+            }
+            for r in report.readings
+        },
+        "supported_probability": prediction.supported_probability,
         "heatmap_class": prediction.heatmap_class,
         "heatmap_method": report.method,
+        "heatmap_layer": report.analysis.kind.layer,
+        "heat_location": {m: dataclasses.asdict(part) for m, part in prediction.heat_location.items()},
+        "outlines": {m: [np.round(o, 4).tolist() for o in part] for m, part in prediction.outlines.items()},
         "images": {m: view.url for m, view in report.analysis.views.items()},
         "note": report.note,
         "date": report.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -143,13 +154,14 @@ def describe_report(report: Report) -> dict[str, Any]:
 def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
     """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
-    if prediction.label == UNDETERMINED or UNDETERMINED in labels.values():
+    if not prediction.probabilities:
         return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")
     if len(labels) < 2:
         used = join_modalities(prediction.modalities, texts)
         only = "Only the {used} was given; there is no second image to compare it with."
         return "single", texts(only, used=used)
-    if len(set(labels.values())) > 1:
+    differ = len(set(labels.values())) > 1
+    if differ or UNDETERMINED in labels.values():
         said = ", ".join(
             texts(
                 "the {modality} alone says {label}",
@@ -158,6 +170,8 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
             )
             for m, n in labels.items()
         )
+        if UNDETERMINED in labels.values():
+            return UNDETERMINED, texts("CT and X-ray can't be compared: {said}.", said=said)
         return "disagree", texts("CT and X-ray disagree: {said}.", said=said)
     shared = next(iter(labels.values()))
     sentence = texts("CT and X-ray agree: each alone says {label}", label=texts(CLASS_TITLES[shared]))
@@ -202,38 +216,35 @@ def _clean_character(sign: str) -> str:
     return REPLACEMENT if category in ("Cc", "Cs") and sign != "\n" else sign
 
 
-def _read_heads(analysis: Analysis, measured: Mapping[str, Any]) -> list[Reading]:
+def _describe_figures(evidence: Evidence) -> dict[str, Any]:
+    interval = {"auc_low": evidence.auc_low, "auc_high": evidence.auc_high}
+    return evidence.to_dict() | interval | {"ece": evidence.ece}
+
+
+def _read_heads(analysis: Analysis) -> list[Reading]:
     """The heads of this study: together where it has two images, then each image alone."""
-    prediction = analysis.prediction
+    prediction, meta = analysis.prediction, analysis.meta
     together = len(prediction.modalities) > 1
-    answering = FUSED if together else prediction.modalities[0]
     readings = []
     for head in ((FUSED,) if together else ()) + prediction.modalities:
         branch = prediction.branches.get(head)
-        if head == answering:
+        answers = head == analysis.head
+        label, probabilities = UNDETERMINED, {}
+        if answers:
             label, probabilities = prediction.label, prediction.probabilities
         elif branch is not None:
             label, probabilities = branch.label, branch.probabilities
-        else:
-            label, probabilities = UNDETERMINED, {}
-        threshold = analysis.thresholds[head]
         readings.append(
             Reading(
                 head=head,
                 title=HEAD_TITLES[head],
-                answers=head == answering and label != UNDETERMINED,
+                answers=answers and bool(probabilities),
                 label=label,
                 probability=probabilities.get(CLASSES[POSITIVE]),
-                studies=count_studies(prediction, head),
-                threshold=threshold,
-                measured=_measure(measured.get(head, {}), threshold),
+                supported=prediction.supported_probability if answers else read_supported(meta, head),
+                threshold=analysis.thresholds[head],
+                zone=prediction.abstain_zone if answers else read_zone(meta, head),
+                evidence=prediction.evidence if answers else read_evidence(meta, head),
             )
         )
     return readings
-
-
-def _measure(figures: Mapping[str, Any], threshold: float) -> dict[str, dict[str, Any] | None]:
-    """A head's shares, where they were measured at this very threshold."""
-    if abs(figures.get("threshold", threshold) - threshold) > 1e-9:
-        return dict.fromkeys(MEASURES)
-    return {measure: figures.get(measure) for measure in MEASURES}

@@ -1,4 +1,4 @@
-"""The report's images, each beside its overlay, with the colour scale below."""
+"""The report's images, each beside its overlay with the lungs' outline, and the colour scale below."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from reportlab.platypus import Flowable, Table
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.ui.analysis import SLOT_TITLES
+from covid_mm.ui.evidence import describe_heat_location
 from covid_mm.ui.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
 from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.outlines import LUNGS_OUTLINE, find_outlines
 from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import Report
 from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
@@ -32,12 +34,18 @@ def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Blo
     width = (INNER - 8) / 2
     titles = {m: texts("{title}: image", title=texts(SLOT_TITLES[m])) for m in pictures}
     if not prediction.heatmaps:
-        frames = [(ImageFrame(picture, width, height), titles[m]) for m, picture in pictures.items()]
-        return [write_heading(texts("Images")), _set_frames(frames, width)]
+        frames = [
+            (ImageFrame(picture, width, height, "", *find_outlines(prediction, m)), titles[m])
+            for m, picture in pictures.items()
+        ]
+        return [write_heading(texts("Images")), _set_frames(frames, width), *_explain_outlines(report, texts)]
     block: list[Flowable] = [write_heading(texts("Images and evidence"))]
     for modality, picture in pictures.items():
         evidence = _compose_evidence(report, modality, picture, width, height, texts)
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))
+        kind, location = report.analysis.kind, prediction.heat_location.get(modality)
+        said = describe_heat_location(location, kind.method, kind.layer, prediction.heatmap_class, texts)
+        block.append(write(said, size=7.8, colour="soft"))
     legend_text = LEGENDS[report.analysis.kind.scale]
     words = texts(legend_text, method=report.method, target=texts(CLASS_TITLES[prediction.heatmap_class]))
     legend = arrange(
@@ -45,7 +53,15 @@ def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Blo
         [136, INNER - 136],
         ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
     )
-    return [*block, legend]
+    return [*block, legend, *_explain_outlines(report, texts)]
+
+
+def _explain_outlines(report: Report, texts: Texts) -> list[Flowable]:
+    """What the lines over the images are; nothing where there are none."""
+    if not any(any(find_outlines(report.prediction, m)) for m in report.analysis.views):
+        return []
+    key = texts("solid: the lungs as found; dashed: the part that was read")
+    return [write(f"{texts(LUNGS_OUTLINE)}: {key}.", size=7.8, colour="soft")]
 
 
 def _compose_evidence(
@@ -59,12 +75,14 @@ def _compose_evidence(
         return ImageFrame(None, width, height, texts("No map")), texts("{title}: no map", title=title)
     if not heatmap.any() or prediction.has_warning(f"no_positive_evidence_{modality}"):
         remark = texts(NO_EVIDENCE, target=texts(CLASS_TITLES[prediction.heatmap_class]))
-        return ImageFrame(picture, width, height, remark), f"{title}: {report.method}"
+        frame = ImageFrame(picture, width, height, remark, *find_outlines(prediction, modality))
+        return frame, f"{title}: {report.method}"
     highest = ""
     if report.analysis.kind.scale == FIXED:
         highest = texts(", highest {value}", value=f"{float(heatmap.max()):.2f}")
     caption = f"{title}: {report.method}{highest}"
-    return ImageFrame(_lay_over(picture, heatmap), width, height), caption
+    overlay = _lay_over(picture, heatmap)
+    return ImageFrame(overlay, width, height, "", *find_outlines(prediction, modality)), caption
 
 
 def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:

@@ -17,10 +17,18 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
-from covid_mm.ui.card_parts import format_share
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence
+from covid_mm.ui.evidence import (
+    INDEPENDENT,
+    describe_evidence,
+    find_reasons,
+    format_percent,
+    format_probability,
+    word_reason,
+)
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.notices import word_notice
-from covid_mm.ui.report import UNDETERMINED, Reading, Report, describe_agreement
+from covid_mm.ui.report import Reading, Report, describe_agreement
 from covid_mm.ui.report_images import compose_images
 from covid_mm.ui.report_parts import (
     BODY,
@@ -38,13 +46,7 @@ from covid_mm.ui.report_parts import (
     write,
     write_heading,
 )
-from covid_mm.ui.result import (
-    NEAR_THRESHOLD,
-    count_studies,
-    format_probability,
-    format_threshold,
-    join_modalities,
-)
+from covid_mm.ui.result import NEAR_THRESHOLD, join_modalities
 
 TITLE = "Chest CT and X-ray: study report"
 WIDTH, HEIGHT = A4  # points
@@ -178,7 +180,7 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     used = join_modalities(prediction.modalities, texts)
     several = len(prediction.modalities) > 1
     source = texts("Answer from {used} together" if several else "Answer from the {used} alone", used=used)
-    if prediction.label == UNDETERMINED:
+    if not prediction.probabilities:
         source = texts("No answer")
     tone = TONES[prediction.label]
     words: list[Flowable] = [
@@ -186,21 +188,25 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
         write(texts(CLASS_TITLES[prediction.label]), size=17, colour=tone, bold=True),
         Spacer(0, 3),
     ]
+    words += [write(word_reason(notice, prediction, texts)) for notice in find_reasons(prediction)]
     code, agreement = describe_agreement(prediction, texts)
     words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
     figures: list[Flowable] = [write(texts("No probability: see the reasons below."), colour="warn")]
     if prediction.probabilities:
+        names = CLASSES if prediction.label in CLASSES else CLASSES[POSITIVE:]  # small where it abstains
+        size = 13.0 if prediction.label in CLASSES else BODY
+        supported = prediction.supported_probability
         rows = [
             [
                 write(texts(CLASS_TITLES[name])),
                 write(
-                    format_probability(prediction.probabilities[name], count_studies(prediction)),
-                    size=13,
-                    colour=TONES[name],
+                    format_probability(prediction.probabilities[name], supported, texts),
+                    size=size,
+                    colour=TONES[name] if prediction.label in CLASSES else "ink",
                     bold=True,
                 ),
             ]
-            for name in CLASSES
+            for name in names
         ]
         table = arrange(rows, [92, 58], ("VALIGN", (0, 0), (-1, -1), "MIDDLE"))
         figures = [write(texts("Calibrated probability"), size=8, colour="soft"), Spacer(0, 2), table]
@@ -215,17 +221,22 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
         ("TOPPADDING", (0, 0), (-1, -1), 6),
         ("BOTTOMPADDING", (0, 0), (-1, -1), 7),
     )
-    return [panel]
+    if not prediction.probabilities:
+        return [panel]
+    worth = [write(describe_evidence(prediction.evidence, texts), bold=prediction.evidence is None)]
+    if several:
+        worth.append(write(texts(INDEPENDENT), size=8, colour="soft"))
+    return [panel, Spacer(0, 5), *worth]
 
 
 def _compose_notices(report: Report, texts: Texts) -> Block:
-    notices = report.prediction.warnings
+    notices = [n for n in report.prediction.warnings if n.code != ABSTAINED]  # said with the answer
     if not notices:
         return []
     words = [word_notice(notice, report.prediction, texts) for notice in notices]
     rows = [[write("!", bold=True, colour="warn"), write(sentence)] for sentence in words]
     table = arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
-    title = "Reasons" if report.prediction.label == UNDETERMINED else "Notices"
+    title = "Notices" if report.prediction.probabilities else "Reasons"
     return [write_heading(texts(title)), table]
 
 
@@ -233,12 +244,14 @@ def _compose_readings(report: Report, texts: Texts) -> Block:
     if all(reading.probability is None for reading in report.readings):
         return []
     probability = texts("Probability of {label}", label=texts(CLASS_TITLES[CLASSES[POSITIVE]]))
-    widths = [INNER - 98 - 88 - 46 - 86 - 86, 98, 88, 46, 86, 86]
+    widths = [INNER - 98 - 88 - 52 - 84 - 48 - 48, 98, 88, 52, 84, 48, 48]
     titles = [
         "",
         texts("Says"),
         probability,
-        *(texts(t) for t in ("Threshold", "Sensitivity", "Specificity")),
+        texts("Threshold"),
+        "AUC",
+        *(texts(t) for t in ("Sensitivity", "Specificity")),
     ]
     rows: list[list[Any]] = [[write(title, size=7.6, colour="soft") for title in titles]]
     for reading in report.readings:
@@ -252,9 +265,8 @@ def _compose_readings(report: Report, texts: Texts) -> Block:
                     colour=TONES[reading.label],
                 ),
                 _draw_probability(reading, widths[2] - 10, texts),
-                write(format_threshold(reading.threshold), size=8.4),
-                _write_share(reading.measured["sensitivity"], texts),
-                _write_share(reading.measured["specificity"], texts),
+                _write_threshold(reading, texts),
+                *_write_evidence(reading.evidence, texts),
             ]
         )
     table = arrange(
@@ -269,7 +281,9 @@ def _compose_readings(report: Report, texts: Texts) -> Block:
         ("LINEBELOW", (0, 0), (-1, -1), 0.5, COLOURS["line"]),
     )
     return [
-        write_heading(texts("What each reading says, and how well it read the validation images")),
+        write_heading(
+            texts("What each reading says, and how well it read images that were left out of training")
+        ),
         table,
         Spacer(0, 3),
         write(_explain_threshold(report, texts), size=8, colour="soft"),
@@ -279,27 +293,18 @@ def _compose_readings(report: Report, texts: Texts) -> Block:
 def _explain_threshold(report: Report, texts: Texts) -> str:
     answering = report.answering
     if answering is None:
-        words = [texts("No threshold was applied: there is no answer.")]
-    else:
-        words = [
-            texts(
-                "Answered by {title}: called {label} from a probability of {threshold} on.",
-                title=texts(answering.title),
-                label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
-                threshold=format_threshold(answering.threshold),
-            )
-        ]
-        accuracy = answering.measured["accuracy"]
-        words.append(
-            texts(
-                "Accuracy on validation: {share}.", share=format_share(accuracy, texts).replace(" ", NO_BREAK)
-            )
-            if accuracy
-            else texts("Its accuracy at this threshold was not measured.")
+        return texts("No threshold was applied: there is no answer.")
+    words = [
+        texts(
+            "Answered by {title}: called {label} from a probability of {threshold} on.",
+            title=texts(answering.title),
+            label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
+            threshold=format_percent(answering.threshold),
         )
-    if any(share for reading in report.readings for share in reading.measured.values()):
-        words.append(texts("In brackets: 95 % intervals."))
-    return " ".join([*words, texts(report.protocol)]).strip()
+    ]
+    if any(reading.zone for reading in report.readings):
+        words.append(texts("Framed on the bar and in brackets: the zone in which it names neither class."))
+    return " ".join(words)
 
 
 def _compose_note(report: Report, texts: Texts) -> Block:
@@ -337,7 +342,9 @@ def _compose_origin(report: Report, texts: Texts) -> Block:
 
 def _describe_label(reading: Reading, texts: Texts) -> str:
     text = texts(CLASS_TITLES[reading.label])
-    if reading.probability is None or abs(reading.probability - reading.threshold) >= NEAR_THRESHOLD:
+    if reading.probability is None or reading.label == UNDETERMINED:
+        return text
+    if abs(reading.probability - reading.threshold) >= NEAR_THRESHOLD:
         return text
     below = reading.probability < reading.threshold
     return text + texts(", just below the threshold" if below else ", just above the threshold")
@@ -346,13 +353,24 @@ def _describe_label(reading: Reading, texts: Texts) -> str:
 def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flowable] | Flowable:
     if reading.probability is None:
         return write(texts("none"), size=8.4)
-    bar = ProbabilityBar(reading.probability, reading.threshold, TONES[reading.label], width)
-    return [
-        write(format_probability(reading.probability, reading.studies), size=8.4, bold=reading.answers),
-        bar,
-    ]
+    tone = TONES[reading.label]
+    bar = ProbabilityBar(reading.probability, reading.threshold, tone, width, zone=reading.zone)
+    shown = format_probability(reading.probability, reading.supported, texts)
+    return [write(shown, size=8.4, bold=reading.answers), bar]
 
 
-def _write_share(share: dict[str, Any] | None, texts: Texts) -> Flowable:
-    first, bracket, rest = format_share(share, texts).partition(" (")
-    return write(f"{first}\n({rest}" if bracket else first, size=7.8)
+def _write_threshold(reading: Reading, texts: Texts) -> Flowable:
+    text = format_percent(reading.threshold)
+    if reading.zone is not None:
+        low, high = (f"{100 * bound:.0f}" for bound in reading.zone)
+        text += f"\n({texts('{low} to {high}', low=low, high=high)})"
+    return write(text, size=7.8)
+
+
+def _write_evidence(evidence: Evidence | None, texts: Texts) -> list[Flowable]:
+    """AUC with its interval, sensitivity, specificity of a head on left-out images."""
+    if evidence is None:
+        return [write(texts("not measured"), size=7.8), write("", size=7.8), write("", size=7.8)]
+    interval = texts("{low} to {high}", low=f"{evidence.auc_low:.2f}", high=f"{evidence.auc_high:.2f}")
+    shares = (f"{100 * share:.0f} %" for share in (evidence.sensitivity, evidence.specificity))
+    return [write(f"{evidence.auc:.2f}\n({interval})", size=7.8), *(write(s, size=7.8) for s in shares)]

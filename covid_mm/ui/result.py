@@ -10,13 +10,21 @@ from collections.abc import Iterable
 from html import escape
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
-from covid_mm.ui.analysis import FUSED, SLOT_TITLES, Analysis
-from covid_mm.ui.heatmaps import describe_map, render_choosers
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.ui.analysis import FUSED, Analysis
+from covid_mm.ui.evidence import (
+    INDEPENDENT,
+    describe_evidence,
+    find_reasons,
+    format_percent,
+    format_probability,
+    read_zone,
+    word_reason,
+)
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.notices import word_notice
-from covid_mm.ui.operating import find_operating, render_operating
-from covid_mm.ui.pictures import View, make_colour_bar
+from covid_mm.ui.operating import find_left_out, render_operating
+from covid_mm.ui.result_images import render_images
 from covid_mm.ui.static import read_asset
 
 POSITIVE_CLASS = CLASSES[POSITIVE]
@@ -56,61 +64,22 @@ def render_error(sentence: str, texts: Texts = ENGLISH) -> str:
 
 
 def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
-    """The whole answer: class, probabilities, notices, images with their evidence, checkpoint."""
+    """The whole answer: class, probabilities, left-out evidence, notices, images with maps, checkpoint."""
     prediction = analysis.prediction
-    views = "".join(
-        _render_modality(analysis, modality, analysis.views[modality], texts)
-        for modality in MODALITIES
-        if modality in analysis.views
-    )
-    choosers = render_choosers(prediction.heatmap_class, texts) if prediction.heatmaps else ""
     return _panel(
         texts("Answer: {answer}.", answer=_describe_answer(prediction, texts)),
         texts,
         f"""
 {_render_answer(analysis, texts)}
 {_render_notices(prediction, texts)}
-<div class="mm-views">
-  <div class="mm-views-head"><h2>{texts("Images and evidence")}</h2>
-    <button type="button" class="mm-enlarge"><span>{texts("Enlarge")}</span>
-      <span>{texts("Make smaller")}</span></button></div>
-  {choosers}
-  {views}
-</div>
+{render_images(analysis, texts)}
 {_render_checkpoint(prediction.checkpoint, prediction.timing_ms, texts)}""",
     )
-
-
-def format_probability(value: float, studies: int | None = None) -> str:
-    """A probability in percent, no more exact and no more certain than its calibration supports.
-
-    studies: how many it was calibrated on. From 400 on whole percents are shown, from 60 on steps
-    of 5, below steps of 10; and never 0 % or 100 %, but less or more than the last step. Without
-    `studies` whole percents.
-    """
-    step = 1 if studies is None or studies >= 400 else 5 if studies >= 60 else 10
-    if value * 100 > 100 - step:
-        return f"> {100 - step} %"
-    if value * 100 < step:
-        return f"< {step} %"
-    return f"{step * round(value * 100 / step)} %"
-
-
-def format_threshold(value: float) -> str:
-    """The decision threshold in percent, with one decimal where it has one."""
-    percent = f"{value * 100:.1f}"
-    return f"{percent.removesuffix('.0')} %"
 
 
 def join_modalities(modalities: Iterable[str], texts: Texts = ENGLISH) -> str:
     """`CT and X-ray`, or the one there is."""
     return texts(" and ").join(texts(MODALITY_TITLES[modality]) for modality in modalities)
-
-
-def count_studies(prediction: Prediction, head: str | None = None) -> int | None:
-    """On how many studies a head was calibrated, the answering one without a name; None if unknown."""
-    alone = prediction.modalities[0] if len(prediction.modalities) == 1 else FUSED
-    return prediction.checkpoint.validation_studies.get(head or alone)
 
 
 def _panel(status: str, texts: Texts, body: str) -> str:
@@ -125,108 +94,165 @@ def _panel(status: str, texts: Texts, body: str) -> str:
 
 def _describe_answer(prediction: Prediction, texts: Texts) -> str:
     text = texts(CLASS_TITLES[prediction.label])
-    if prediction.probabilities:
-        shown = format_probability(prediction.probabilities[prediction.label], count_studies(prediction))
+    if prediction.label in prediction.probabilities:
+        value = prediction.probabilities[prediction.label]
+        shown = format_probability(value, prediction.supported_probability, texts)
         text += texts(", probability {shown}", shown=shown)
     return text
 
 
 def _render_answer(analysis: Analysis, texts: Texts) -> str:
-    prediction, thresholds = analysis.prediction, analysis.thresholds
+    prediction = analysis.prediction
     used = join_modalities(prediction.modalities, texts)
     alone = len(prediction.modalities) == 1
     source = texts("from the {used} alone" if alone else "from {used} together", used=used)
     source = f' <span class="mm-source">{escape(source)}</span>' if prediction.probabilities else ""
-    figures = "".join(
-        f'<div class="mm-figure" data-class="{name}"><dt>{escape(texts(CLASS_TITLES[name]))}</dt>'
-        f"<dd>{format_probability(prediction.probabilities[name], count_studies(prediction))}</dd></div>"
-        for name in CLASSES
-        if name in prediction.probabilities
-    )
-    figures = f'<dl class="mm-figures">{figures}</dl>' if figures else ""
-    operating = ""
-    if prediction.probabilities:
-        threshold = thresholds[analysis.head]
-        operating = render_operating(
-            find_operating(analysis.meta, analysis.head, threshold),
-            threshold,
-            prediction.probabilities[POSITIVE_CLASS],
-            texts,
-        )
+    kind = ' data-abstains="true"' if prediction.probabilities and prediction.label == UNDETERMINED else ""
     return f"""
-<section class="mm-answer" data-label="{escape(prediction.label)}" aria-label="{texts("Answer")}">
+<section class="mm-answer" data-label="{escape(prediction.label)}"{kind} aria-label="{texts("Answer")}">
   <div class="mm-answer-head">
     <div>
       <p class="mm-kicker">{texts("Answer")}{source}</p>
       <h2 class="mm-label">{escape(texts(CLASS_TITLES[prediction.label]))}</h2>
+      {_render_reasons(prediction, texts)}
       {_render_agreement(prediction, texts)}
     </div>
-    {figures}
+    {_render_figures(prediction, texts)}
   </div>
-  {_render_bars(prediction, thresholds, texts)}
-  {operating}
+  {_render_evidence(prediction, texts)}
+  {_render_bars(analysis, texts)}
+  {_render_operating(analysis, texts)}
 </section>"""
+
+
+def _render_figures(prediction: Prediction, texts: Texts) -> str:
+    """The probabilities in large figures; none where neither class is named."""
+    if prediction.label not in prediction.probabilities:
+        return ""
+    supported = prediction.supported_probability
+    figures = "".join(
+        f'<div class="mm-figure" data-class="{name}"><dt>{escape(texts(CLASS_TITLES[name]))}</dt>'
+        f"<dd>{format_probability(prediction.probabilities[name], supported, texts)}</dd></div>"
+        for name in CLASSES
+    )
+    return f'<dl class="mm-figures">{figures}</dl>'
+
+
+def _render_reasons(prediction: Prediction, texts: Texts) -> str:
+    """Why the study is undetermined, a sentence for each reason."""
+    return "".join(
+        f'<p class="mm-reason" data-reason="{escape(notice.code)}">{escape(word_reason(notice, prediction, texts))}</p>'
+        for notice in find_reasons(prediction)
+    )
+
+
+def _render_evidence(prediction: Prediction, texts: Texts) -> str:
+    """What the probability is worth where the network was never trained; nothing without a probability."""
+    if not prediction.probabilities:
+        return ""
+    known = "true" if prediction.evidence else "false"
+    sentence = escape(describe_evidence(prediction.evidence, texts))
+    apart = ""
+    if len(prediction.modalities) > 1:
+        apart = f'<p class="mm-independent">{escape(texts(INDEPENDENT))}</p>'
+    return f'<div class="mm-evidence" data-measured="{known}"><p>{sentence}</p>{apart}</div>'
+
+
+def _render_operating(analysis: Analysis, texts: Texts) -> str:
+    """Other thresholds on left-out images; nothing where those were not kept."""
+    probabilities = analysis.prediction.probabilities
+    if not probabilities or analysis.prediction.evidence is None:
+        return ""
+    threshold = analysis.thresholds[analysis.head]
+    operating = find_left_out(analysis.meta, analysis.head)
+    return render_operating(operating, threshold, texts, probabilities[POSITIVE_CLASS])
 
 
 def _render_agreement(prediction: Prediction, texts: Texts) -> str:
     """Whether the two images agree, in words."""
     if len(prediction.modalities) < 2 or not prediction.probabilities:
         return ""
+    labels = {answer.label for answer in prediction.branches.values()}
     if prediction.has_warning("branches_disagree"):
         text = f"{read_asset('warning.svg')}<span>{texts('CT and X-ray disagree')}</span>"
         return f'<p class="mm-flag" data-flag="disagree">{text}</p>'
-    labels = {answer.label for answer in prediction.branches.values()}
+    if len(labels) > 1 or UNDETERMINED in labels:
+        return ""  # one of them abstains, as its bar says
     if labels == {prediction.label}:
         return f'<p class="mm-agree">{texts("CT and X-ray agree")}</p>'
     said = texts("CT and X-ray agree, but each alone says {label}", label=texts(CLASS_TITLES[labels.pop()]))
     return f'<p class="mm-agree">{escape(said)}</p>'
 
 
-def _render_bars(prediction: Prediction, thresholds: dict[str, float], texts: Texts) -> str:
-    """One bar a head on the same scale, each with its own threshold as a tick; none without an answer."""
+def _render_bars(analysis: Analysis, texts: Texts) -> str:
+    """One bar a head on the same scale, each with its own threshold and abstain zone; none without an answer."""
+    prediction, thresholds = analysis.prediction, analysis.thresholds
     if not prediction.probabilities:
         return ""
-    rows, ticks = [], {}
-    if len(prediction.modalities) > 1:
-        fused = BranchAnswer(prediction.label, prediction.probabilities)
-        studies = count_studies(prediction)
-        rows.append(_render_bar(texts("Together"), FUSED, fused, thresholds[FUSED], texts, studies))
-        ticks[texts("together")] = format_threshold(thresholds[FUSED])
-    for modality in MODALITIES:
-        name = texts(f"{MODALITY_TITLES[modality]} alone")
-        if answer := prediction.branches.get(modality):
-            studies = count_studies(prediction, modality)
-            rows.append(_render_bar(name, modality, answer, thresholds[modality], texts, studies))
-            ticks[name] = format_threshold(thresholds[modality])
-        else:
-            rows.append(
-                _render_missing_bar(texts.title(MODALITY_TITLES[modality]), modality, texts("not given"))
-            )
-    values = set(ticks.values())
-    where = values.pop() if len(values) == 1 else ", ".join(f"{v} ({name})" for name, v in ticks.items())
+    rows, ticks, zones = [], {}, {}
+    for head, name, answer in _list_bars(prediction, texts):
+        if answer is None:
+            rows.append(_render_missing_bar(name, head, texts("not given")))
+            continue
+        zone = prediction.abstain_zone if head == analysis.head else read_zone(analysis.meta, head)
+        rows.append(_render_bar(name, head, answer, thresholds[head], zone, texts))
+        said = texts("together") if head == FUSED else name
+        ticks[said] = format_percent(thresholds[head])
+        if zone is not None:
+            zones[said] = texts("{low} to {high}", low=format_percent(zone[0]), high=format_percent(zone[1]))
     title = texts("Calibrated probability of {label}", label=texts(CLASS_TITLES[POSITIVE_CLASS]))
-    line = texts("Decision threshold: called positive from {where} on.", where=where)
+    line = texts("Decision threshold: called positive from {where} on.", where=_join_values(ticks))
+    if zones:
+        line += " " + texts("Hatched, undetermined: {where}.", where=_join_values(zones))
     return f"""
 <div class="mm-bars">
   <p class="mm-bars-title">{escape(title)}</p>
   <dl>{"".join(rows)}</dl>
-  <p class="mm-threshold"><i aria-hidden="true"></i>{escape(line)}</p>
+  <p class="mm-threshold"><i aria-hidden="true"></i><span>{escape(line)}</span></p>
 </div>"""
 
 
+def _list_bars(prediction: Prediction, texts: Texts) -> Iterable[tuple[str, str, BranchAnswer | None]]:
+    """(head, its name, what it says) from top to bottom; None for an image that was not given."""
+    supported = prediction.supported_probability
+    if len(prediction.modalities) > 1:
+        yield FUSED, texts("Together"), BranchAnswer(prediction.label, prediction.probabilities, supported)
+    for modality in MODALITIES:
+        if answer := prediction.branches.get(modality):
+            yield modality, texts(f"{MODALITY_TITLES[modality]} alone"), answer
+        else:
+            yield modality, texts.title(MODALITY_TITLES[modality]), None
+
+
+def _join_values(values: dict[str, str]) -> str:
+    """`50 %` where all are the same, else `50 % (together), 44 % (CT alone)`."""
+    different = set(values.values())
+    if len(different) == 1:
+        return different.pop()
+    return ", ".join(f"{value} ({name})" for name, value in values.items())
+
+
 def _render_bar(
-    name: str, key: str, answer: BranchAnswer, threshold: float, texts: Texts, studies: int | None = None
+    name: str,
+    key: str,
+    answer: BranchAnswer,
+    threshold: float,
+    zone: tuple[float, float] | None,
+    texts: Texts,
 ) -> str:
     value = answer.probabilities[POSITIVE_CLASS]
-    near = ""
-    if abs(value - threshold) < NEAR_THRESHOLD:
+    near, hatched = "", ""
+    if answer.label != UNDETERMINED and abs(value - threshold) < NEAR_THRESHOLD:
         near = texts(", just below the threshold" if value < threshold else ", just above the threshold")
+    if zone is not None:
+        low, high = (100 * bound for bound in zone)
+        hatched = f'<span class="mm-zone" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>'
     return f"""
 <div class="mm-bar" data-branch="{key}" data-label="{escape(answer.label)}">
   <dt>{escape(name)}</dt>
-  <dd class="mm-track" aria-hidden="true"><span class="mm-fill" style="width:{value * 100:.1f}%"></span>
+  <dd class="mm-track" aria-hidden="true"><span class="mm-fill" style="width:{value * 100:.1f}%"></span>{hatched}
     <i style="left:{threshold * 100:.1f}%"></i></dd>
-  <dd class="mm-value"><b>{format_probability(value, studies)}</b>
+  <dd class="mm-value"><b>{format_probability(value, answer.supported_probability, texts)}</b>
     <span>{escape(texts(CLASS_TITLES[answer.label]))}{near}</span></dd>
 </div>"""
 
@@ -238,7 +264,7 @@ def _render_missing_bar(name: str, key: str, reason: str) -> str:
 
 
 def _render_notices(prediction: Prediction, texts: Texts) -> str:
-    notices = prediction.warnings
+    notices = [n for n in prediction.warnings if n.code != ABSTAINED]  # said with the answer
     if not notices:
         return ""
     icon = read_asset("warning.svg")
@@ -251,44 +277,6 @@ def _render_notices(prediction: Prediction, texts: Texts) -> str:
     if any(notice.code.startswith(SWAPPED_CODES) for notice in notices):
         swap = f'<button type="button" class="mm-swap">{texts("Swap and analyse again")}</button>'
     return f'<ul class="mm-notices" aria-label="{texts("Notices")}">{items}</ul>{swap}'
-
-
-def _render_modality(analysis: Analysis, modality: str, view: View, texts: Texts) -> str:
-    prediction, title = analysis.prediction, texts(SLOT_TITLES[modality])
-    shape = f'style="--ratio:{view.width}/{view.height}"'
-    size = f'width="{view.width}" height="{view.height}"'
-    image = f'<img src="{view.url}" {size} alt="{escape(texts("{title}, as given", title=title))}">'
-    if not prediction.heatmaps:
-        return f"""
-<section class="mm-view" data-modality="{modality}" aria-label="{escape(title)}">
-  <h3>{escape(title)}</h3>
-  <figure><div class="mm-frame"><div class="mm-stack" {shape}>{image}</div></div></figure>
-</section>"""
-    below = f'<img src="{view.url}" {size} alt="{escape(texts("{title}, below its map", title=title))}">'
-    shown = describe_map(
-        prediction.heatmaps.get(modality), title, prediction.heatmap_class, analysis.kind, texts
-    )
-    whole = texts("of the {title}, at the image's own resolution", title=title)
-    source = f'src="{shown["layer"]}"' if shown["layer"] else "hidden"
-    return f"""
-<section class="mm-view" data-modality="{modality}" aria-label="{escape(title)}">
-  <h3>{escape(title)}</h3>
-  <div class="mm-pair">
-    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{image}</div></div>
-      <figcaption>{texts("Image")}</figcaption></figure>
-    <figure><div class="mm-frame"><div class="mm-stack" {shape}>{below}
-      <img class="mm-layer" {source} alt="{escape(shown["alt"] or "")}">
-      <p class="mm-none"{" hidden" if not shown["none"] else ""}>{escape(shown["none"] or "")}</p></div></div>
-      <figcaption class="mm-map-caption">{escape(shown["caption"] or "")}</figcaption></figure>
-  </div>
-  <div class="mm-scale">
-    <span>0</span><img src="{make_colour_bar()}" alt="{texts("Colour scale, from 0 dark to 1 bright")}"><span>1</span>
-    <small>{escape(shown["legend"] or "")}</small>
-  </div>
-  <button type="button" class="mm-download" data-modality="{modality}"
-    {"" if shown["layer"] else "hidden"}>{texts("Download this map")}<span
-    class="mm-sr"> {escape(whole)}</span></button>
-</section>"""
 
 
 def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float], texts: Texts) -> str:

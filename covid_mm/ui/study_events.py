@@ -96,7 +96,14 @@ def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[
     """What the page shows of each heatmap, by modality."""
     target = analysis.prediction.heatmap_class
     return {
-        modality: describe_map(heatmap, texts(SLOT_TITLES[modality]), target, analysis.kind, texts)
+        modality: describe_map(
+            heatmap,
+            texts(SLOT_TITLES[modality]),
+            target,
+            analysis.kind,
+            texts,
+            analysis.prediction.heat_location.get(modality),
+        )
         for modality, heatmap in analysis.prediction.heatmaps.items()
     }
 
@@ -126,7 +133,7 @@ def download_page(
         slice_ = chosen.get(modality, SliceChoice())
         data, slice_ = read_slot(path, SLOT_TITLES[modality], limits, slice_)
         grey = read_pixels(data, modality, limits, slice_)
-        return {"name": f"{modality}-{choice.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
+        return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
     except Exception as error:
         return {"error": explain_error(error, texts)}
 

@@ -1,4 +1,4 @@
-"""What can be done with an answer: opacity, class, method, layer, a map as a file, another threshold."""
+"""What can be done with an answer: opacity, class, method, layer, outline, a map as a file, another threshold."""
 
 from __future__ import annotations
 
@@ -135,14 +135,16 @@ def test_a_map_is_downloaded_at_the_images_own_size(answered, studies, tmp_path,
 def test_the_slider_shows_what_another_threshold_was_worth(answered, width):
     page = answered(width)
     text = ".mm-operating-text"
-    assert "388/389" in page.inner_text(".mm-operating dl")  # measured at the threshold in use
+    worth = page.inner_text(".mm-evidence")  # measured where the network was never trained
+    assert "sensitivity 87 %" in worth
+    assert "388/389" not in page.inner_text("#mm-result")  # the validation images' figures
     assert not page.locator(text).is_visible()
     urls = record_requests(page)
     page.click(".mm-operating summary")
     page.fill(".mm-operating-slider", "90")
     shown = page.inner_text(text)
-    assert "386/389" in shown
-    assert "351/355" in shown
+    assert "519/602" in shown
+    assert "572/602" in shown
     called = []
     for value in ("1", "99"):
         page.fill(".mm-operating-slider", value)
@@ -150,7 +152,50 @@ def test_the_slider_shows_what_another_threshold_was_worth(answered, width):
     assert called[0] != called[1]  # this study, called positive and called normal
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert urls == []
-    assert "388/389" in page.inner_text(".mm-operating dl")  # the answer's own threshold stays
+    assert page.inner_text(".mm-evidence") == worth  # the answer's own threshold stays
+
+
+def test_the_validation_figures_and_their_slider_are_on_the_model_tab(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Model").click()
+    page.wait_for_selector(".mm-card")
+    assert "388/389" in page.inner_text(".mm-card")
+    page.click(".mm-card .mm-operating summary >> nth=0")
+    page.fill(".mm-card .mm-operating-slider >> nth=0", "90")
+    shown = page.inner_text(".mm-card .mm-operating-text >> nth=0")
+    assert "386/389" in shown
+    assert "351/355" in shown
+    assert "called" not in shown
+
+
+@WIDTHS
+def test_the_lungs_outline_lies_on_image_and_map_and_can_be_put_away(answered, width):
+    page = answered(width)
+    look = """() => [...document.querySelectorAll('.mm-stack')].map((stack) => {
+      const [image, lines] = ['img', '.mm-outline'].map((part) => stack.querySelector(part).getBoundingClientRect());
+      return [image.x - lines.x, image.y - lines.y, image.width - lines.width, image.height - lines.height];
+    })"""
+    gaps = page.evaluate(look)
+    assert len(gaps) == 4
+    assert all(abs(gap) < 0.6 for four in gaps for gap in four)
+    urls = record_requests(page)
+    assert page.locator(".mm-outline:visible").count() == 4
+    page.uncheck(".mm-outline-toggle")
+    assert page.locator(".mm-outline:visible").count() == 0
+    page.check(".mm-outline-toggle")
+    assert page.locator(".mm-outline:visible").count() == 4
+    assert urls == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_another_map_says_anew_how_well_it_points(answered):
+    page = answered()
+    assert "lay on a radiologist's box in 72 %" in page.inner_text(".mm-location >> nth=1")
+    choose(page, "method", "hires_cam")
+    assert "HiResCAM" in page.inner_text(".mm-location >> nth=1")
+    assert "was not measured" in page.inner_text(".mm-location >> nth=1")
+    choose(page, "method", "grad_cam")
+    assert "72 %" in page.inner_text(".mm-location >> nth=1")
 
 
 def test_new_images_never_lend_their_map_to_the_old_answer(answered, studies):

@@ -9,7 +9,7 @@ import pytest
 from live_server import ROOT
 from test_page import analyse, put
 
-from covid_mm.ui.card_parts import format_share
+from covid_mm.ui.evidence import describe_evidence, read_evidence
 
 pytestmark = pytest.mark.browser
 
@@ -94,15 +94,14 @@ def test_a_holiday_photo_is_refused_with_the_reason(open_real, studies, width):
 
 
 @pytest.mark.parametrize("modality", ["ct", "xray"])
-def test_one_slot_empty_gives_that_modes_own_accuracy(open_real, studies, modality):
+def test_one_slot_empty_gives_that_modes_own_figures(open_real, studies, modality):
     page = open_real()
     put(page, modality, studies[f"{modality}0"])
     analyse(page)
     assert codes(page) >= {"single_modality"}
-    shares = json.loads(META.read_text())["metrics"]["validation"]
-    text = page.inner_text(".mm-operating")
-    assert format_share(shares[modality]["accuracy"]) in text
-    assert format_share(shares["fused"]["accuracy"]) not in text
+    meta = json.loads(META.read_text())
+    assert page.inner_text(".mm-evidence p >> nth=0") == describe_evidence(read_evidence(meta, modality))
+    assert page.locator(".mm-independent").count() == 0
     assert page.locator(".mm-bar[data-branch=fused]").count() == 0
     assert page.locator(".mm-bar-none").count() == 1
 

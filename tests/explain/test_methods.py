@@ -82,6 +82,19 @@ def test_a_branch_at_a_time_is_the_compiled_function(method, layer):
         np.testing.assert_allclose(found[modality], ours[modality][0] / (highest or 1), atol=1e-4)
 
 
+def test_attention_over_the_cells_is_explained_alike():
+    network = make_network(size=64, seed=4, pooling="attention")
+    expected = network.model.predict_on_batch(study())["logits"]
+    for layer in ("coarse", "fine"):
+        function = GradCam(network, method="hires_cam", layer=layer)
+        explained = function.explain(study(), np.array([1], np.int32))
+        np.testing.assert_allclose(explained.logits["fused"], expected, atol=1e-5)
+        found = BranchExplainer(network, BOTH).explain(study(), 1, method="hires_cam", layer=layer)
+        for modality in BOTH:
+            ours = explained.evidence[modality][0]
+            np.testing.assert_allclose(found[modality], ours / (ours.max() or 1), atol=1e-4)
+
+
 def gradient_of_score(network, modality, place, images) -> np.ndarray:
     """The positive logit's gradient at a layer, both images in their places."""
     model = keras.Model([network.image_input(m) for m in BOTH], [network.tensor(place), network.logits()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from fake_predictor import FakePredictor
 from made_images import make_png
 
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.serving.batch import COLUMNS, ResultFile, answer_studies, format_line, neutralise_cell
+from covid_mm.serving.batch import COLUMNS, ResultFile, Row, answer_studies, format_line, neutralise_cell
 from covid_mm.serving.pairing import ImageFile, Study
+from covid_mm.serving.prediction import Evidence, Notice
 
 
 def study(name: str, **images: bytes) -> Study:
@@ -64,6 +66,28 @@ def test_one_bad_file_is_one_row_with_its_reason(tmp_path, studies):
     assert {row["checkpoint"] for row in rows} == {"fake-for-tests"}
 
 
+def test_an_undetermined_row_says_why_and_each_answer_what_it_is_worth(tmp_path):
+    evidence = Evidence(0.91234, 0.85, 0.94, 0.8, 0.85, ("one hospital",), 400)
+    plain = FakePredictor().predict(ct=make_png(0.5))
+    zone = dataclasses.replace(plain, label="undetermined", evidence=evidence)
+    lungless = dataclasses.replace(
+        zone,
+        probabilities={},
+        warnings=(Notice("lungs_not_found_ct", "No lungs."),),
+        evidence=None,
+    )
+    place = tmp_path / "out.csv"
+    with ResultFile(place, FakePredictor.info) as file:
+        for name, found in (("plain", plain), ("zone", zone), ("lungless", lungless)):
+            file.append(Row(name, found, "", FakePredictor.info, 0.1))
+        file.append(Row("failed", None, "It cannot be read.", FakePredictor.info, 0.1))
+    rows = read_rows(place)
+    assert [row["reason"] for row in rows] == ["", "in_abstain_zone", "lungs_not_found_ct", ""]
+    assert [row["evidence_auc"] for row in rows] == ["", "0.9123", "", ""]
+    assert [rows[1][f"evidence_{name}"] for name in ("sensitivity", "specificity")] == ["0.8", "0.85"]
+    assert rows[1]["probability_covid19_pneumonia"]
+
+
 def test_rows_come_one_by_one(studies):
     predictor = FakePredictor()
     rows = answer_studies(predictor, iter(studies))
@@ -101,8 +125,6 @@ def test_files_of_others_are_never_touched(tmp_path, studies):
 
 
 def test_another_checkpoints_file_is_refused(tmp_path, studies):
-    import dataclasses
-
     place = tmp_path / "out.csv"
     write_all(place, studies)
     with (

@@ -353,3 +353,27 @@ def test_weights_of_another_network_are_refused(good):
     save_weights(other, good / WEIGHTS)
     fit_hash(good)
     assert "should have shape" in refuse(good)
+
+
+def test_another_scaling_of_pixels_is_refused(good):
+    right = {"ct": "torch", "xray": "tf"}  # of DenseNet121 and MobileNet
+    edit_meta(good, "preprocessing/scaling_inside_the_network", right)
+    load_checkpoint(good)
+    edit_meta(good, "preprocessing/scaling_inside_the_network", right | {"ct": "caffe"})
+    assert "another scaling of pixels" in refuse(good)
+
+
+def test_left_out_figures_are_read_and_absent_ones_are_none(good):
+    meta = load_checkpoint(good)[1]
+    assert (meta.preprocessing, meta.lungs_sha256) == ("paper", None)
+    assert meta.offset == dict.fromkeys(meta.heads, 0.0)
+    assert meta.evidence == meta.abstain_zone == dict.fromkeys(meta.heads)
+    assert meta.supported_probability == dict.fromkeys(meta.heads, 1.0)
+    assert (meta.heatmap_method, meta.heatmap_layer) == ("grad_cam", "coarse")
+    edit_meta(good, "evidence", {"fused": EVIDENCE, "ct": None, "xray": None})
+    edit_meta(good, "heat_location", {"ct": HEAT_LOCATION, "xray": None})
+    edit_meta(good, "abstain_zone", {"fused": [0.4, 0.6], "ct": [0.5, 0.5], "xray": [0.2, 0.5]})
+    meta = load_checkpoint(good)[1]
+    assert meta.evidence["fused"].collections == ("one hospital", "another")
+    assert (meta.heat_location["ct"].hit, meta.heat_location["xray"]) == (0.5, None)
+    assert meta.abstain_zone == {"fused": (0.4, 0.6), "ct": None, "xray": (0.2, 0.5)}

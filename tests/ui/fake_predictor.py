@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from covid_mm.config import CLASSES
+from covid_mm.config import CLASSES, MODALITY_TITLES
 from covid_mm.errors import Cancelled, UsageError
-from covid_mm.imaging import read_header, read_image
+from covid_mm.explain.method_table import METHODS
+from covid_mm.imaging import read_grey, read_header
 from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
+from covid_mm.serving.prediction import (
+    BranchAnswer,
+    CheckpointInfo,
+    Evidence,
+    HeatLocation,
+    Notice,
+    Prediction,
+)
 
 INFO = CheckpointInfo(
     name="fake-for-tests",
@@ -26,8 +35,85 @@ INFO = CheckpointInfo(
     validation_studies={"fused": 744, "ct": 744, "xray": 750},
 )
 GRID = [step / 100 for step in range(1, 100)]
+THRESHOLD = 0.5
+ZONE = {"fused": (0.48, 0.51), "ct": (0.47, 0.51), "xray": (0.47, 0.51)}
+SUPPORTED = {"fused": 0.97, "ct": 0.95, "xray": 0.96}
+EVIDENCE = {
+    "fused": Evidence(0.934, 0.911, 0.952, 0.871, 0.843, ("east hospital", "west hospital"), 1204, 0.031),
+    "ct": Evidence(0.887, 0.85, 0.918, 0.812, 0.806, ("east hospital",), 512, 0.042),
+    "xray": Evidence(0.921, 0.902, 0.938, 0.854, 0.829, ("scanner A", "scanner B"), 692, 0.027),
+}
+LOCATION = {
+    "ct": HeatLocation("lesion masks", 0.51, 0.06, 98, "grad_cam", "coarse"),
+    "xray": HeatLocation("opacity boxes", 0.72, 0.21, 216, "grad_cam", "coarse"),
+}
+
+
+def estimate(value: float, **counts: int) -> dict[str, float]:
+    """A measured value as meta.json keeps it."""
+    return {"value": value, "low": value - 0.03, "high": value + 0.02, "confidence": 0.95, **counts}
+
+
+def left_out_row(collection: str, normal: int, positive: int) -> dict[str, Any]:
+    """A row of the left-out table, as far as the card reads it; one class where the other has no image."""
+    both = bool(normal and positive)
+    return {
+        "collection": collection,
+        "normal": normal,
+        "positive": positive,
+        "auc": estimate(0.9) if both else None,
+        "sensitivity": estimate(0.86) if positive else None,
+        "specificity": estimate(0.83) if normal else None,
+        "ece": 0.031 if both else None,
+        "over_99": estimate(0.03) if normal else None,
+        "coverage": estimate(0.91),
+        "is_own_calibration": False,
+    }
+
+
 META = {
-    "decision_threshold": {"fused": 0.5, "ct": 0.5, "xray": 0.5},
+    "network": {"branches": [["ct", "densenet121"], ["xray", "mobilenet"]]},
+    "decision_threshold": dict.fromkeys(("fused", "ct", "xray"), THRESHOLD),
+    "abstain_zone": {head: list(zone) for head, zone in ZONE.items()},
+    "supported_probability": SUPPORTED,
+    "evidence": {head: dataclasses.asdict(one) for head, one in EVIDENCE.items()},
+    "heat_location": {modality: dataclasses.asdict(one) for modality, one in LOCATION.items()},
+    "left_out": {
+        "tables": {
+            head: {
+                "head": head,
+                "auc": estimate(EVIDENCE[head].auc),
+                "evidence": dataclasses.asdict(EVIDENCE[head]),
+                "rows": [left_out_row("first", 40, 60), left_out_row("second", 70, 0)],
+            }
+            for head in ("ct", "xray")
+        },
+        "heat": [
+            {
+                "method": method,
+                "layer": layer,
+                "collection": "first",
+                "images": 98,
+                "hit": 0.51,
+                "hit_low": 0.41,
+                "hit_high": 0.61,
+                "chance": 0.06,
+                "heat_share": 0.22,
+                "in_lungs_hit": None if layer == "fine" else 0.97,
+                "in_lungs_share": None,
+            }
+            for method, layer in (("grad_cam", "coarse"), ("hires_cam", "fine"))
+        ],
+        "operating_points": {
+            "fused": {
+                "thresholds": GRID,
+                "true_positive": [round(600 - 90 * value) for value in GRID],
+                "false_positive": [round(300 * (1 - value)) for value in GRID],
+                "positive": 602,
+                "negative": 602,
+            }
+        },
+    },
     "operating_points": {
         head: {
             "thresholds": GRID,
@@ -70,20 +156,15 @@ META = {
         }
     },
 }
-METHODS = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam_plus_plus": "Grad-CAM++",
-    "score_cam": "Faster Score-CAM",
-    "layer_cam": "Layer-CAM",
-}
 SECRET = "/planted/secret/path"
+LUNGS = (0.1, 0.12, 0.9, 0.88)  # the box that was read
 
 
 class FakePredictor:
     """Bright images are positive, dark ones normal; the map is where the image is brightest.
 
     An image that is all one grey above 250 raises an unexpected error with a planted path; one all
-    black has no positive evidence.
+    black has no positive evidence; on one that is nearly black no lungs are found.
     """
 
     info = INFO
@@ -117,7 +198,7 @@ class FakePredictor:
                 progress(step / 20)
             threading.Event().wait(0.15 if method == "score_cam" else 0.0)
         maps = {name: np.flip(heatmap, axis=0) for name, heatmap in answer.heatmaps.items()}
-        return Explanation(method, METHODS[method], layer, answer.heatmap_class, "relative", maps)
+        return Explanation(method, METHODS[method].title, layer, answer.heatmap_class, "relative", maps)
 
     def predict(
         self,
@@ -132,65 +213,125 @@ class FakePredictor:
             self.calls += 1
         sources = {name: data for name, data in (("ct", ct), ("xray", xray)) if data is not None}
         given = {
-            name: read_image(data, window=(windows or {}).get(name), frame=(frames or {}).get(name))
+            name: _shrink(read_grey(data, window=(windows or {}).get(name), frame=(frames or {}).get(name)))
             for name, data in sources.items()
         }
         wrong = contradicting_slots({name: read_header(data) for name, data in sources.items()})
         if wrong:
-            return Prediction(
-                label="undetermined",
-                probabilities={},
-                branches={name: BranchAnswer("undetermined", {}) for name in given},
-                modalities=tuple(given),
-                heatmaps={},
-                heatmap_class=CLASSES[1],
-                images={name: image.astype(np.uint8) for name, image in given.items()},
-                warnings=describe_contradictions(wrong),
-                checkpoint=INFO,
-                timing_ms={"total": 1.0},
-            )
+            return _refuse(given, describe_contradictions(wrong))
         if not given:
             raise UsageError("A study needs a CT slice, an X-ray, or both.")
         if any(float(image.min()) > 250 for image in given.values()):
             raise OSError(f"cannot open {SECRET}")
-        values = {name: float(np.clip(image.mean() / 255.0, 0.001, 0.999)) for name, image in given.items()}
-        fused = float(np.mean(list(values.values())))
+        if lost := [name for name, image in given.items() if 0 < float(image.max()) < 4]:
+            return _refuse(given, tuple(_miss_lungs(name) for name in lost))
+        head = "fused" if len(given) > 1 else next(iter(given))
+        values = {name: _clip(float(image.mean() / 255.0), name) for name, image in given.items()}
+        fused = _clip(float(np.mean(list(values.values()))), head)
+        label = _label(fused, head)
+        branches = {
+            name: BranchAnswer(_label(value, name), _both(value), SUPPORTED[name])
+            for name, value in values.items()
+        }
+        labels = {branch.label for branch in branches.values()} - {"undetermined"}
         warnings = []
+        if label == "undetermined":
+            warnings.append(Notice("in_abstain_zone", "The probability lies in the abstain zone."))
         if len(given) == 1:
             title = "CT" if "ct" in given else "X-ray"
             warnings.append(Notice("single_modality", f"Answered from the {title} alone."))
-        elif (values["ct"] >= 0.5) != (values["xray"] >= 0.5):
+        elif len(labels) > 1:
             warnings.append(
                 Notice("branches_disagree", "CT alone and X-ray alone give different answers; read both.")
             )
         heatmaps = {}
         for name, image in given.items():
-            grey = cv2.GaussianBlur(image[..., 0], (0, 0), 12)
-            span = float(grey.max() - grey.min())
-            heat = (grey - grey.min()) / span if span > 0 else np.zeros_like(grey)
-            if heatmap_class == CLASSES[0]:
-                heat = 1.0 - heat
-            heatmaps[name] = np.clip(heat**2 * values[name] * 1.5, 0, 1).astype(np.float32)
+            heatmaps[name] = _draw_map(image, values[name], heatmap_class)
             if not heatmaps[name].any():
                 warnings.append(
                     Notice(f"no_positive_evidence_{name}", "The network found nothing for it in one image.")
                 )
         return Prediction(
-            label=_label(fused),
+            label=label,
             probabilities=_both(fused),
-            branches={name: BranchAnswer(_label(value), _both(value)) for name, value in values.items()},
+            branches=branches,
             modalities=tuple(given),
             heatmaps=heatmaps,
             heatmap_class=heatmap_class or CLASSES[1],
-            images={name: image.astype(np.uint8) for name, image in given.items()},
+            images={name: _to_pixels(image) for name, image in given.items()},
             warnings=tuple(warnings),
             checkpoint=INFO,
             timing_ms={"decode": 1.0, "network": 2.0, "total": 3.0},
+            lungs=dict.fromkeys(given, LUNGS),
+            outlines={name: (_ellipse(0.32), _ellipse(0.68)) for name in given},
+            evidence=EVIDENCE[head],
+            heat_location={name: LOCATION[name] for name in given},
+            abstain_zone=ZONE[head],
+            supported_probability=SUPPORTED[head],
         )
 
 
-def _label(value: float) -> str:
-    return CLASSES[int(value >= INFO.decision_threshold)]
+def _shrink(grey: np.ndarray) -> np.ndarray:
+    """The whole image, its longer side at most 512, as the real predictor frames its maps."""
+    scale = min(1.0, 512 / max(grey.shape))
+    height, width = (max(1, round(side * scale)) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _to_pixels(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _ellipse(middle: float) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    points = np.column_stack([middle + 0.14 * np.cos(turn), 0.5 + 0.33 * np.sin(turn)])
+    return points.astype(np.float32)
+
+
+def _draw_map(grey: np.ndarray, value: float, heatmap_class: str | None) -> np.ndarray:
+    """The brightest place of what was read; nothing outside the box."""
+    blurred = cv2.GaussianBlur(grey, (0, 0), max(grey.shape) / 12)
+    x0, y0, x1, y1 = LUNGS
+    height, width = grey.shape
+    inside = np.zeros(grey.shape, bool)
+    inside[round(y0 * height) : round(y1 * height), round(x0 * width) : round(x1 * width)] = True
+    span = float(blurred.max() - blurred.min())
+    heat = (blurred - blurred.min()) / span if span > 0 else np.zeros_like(blurred)
+    if heatmap_class == CLASSES[0]:
+        heat = 1.0 - heat
+    return np.where(inside, np.clip(heat**2 * value * 1.5, 0, 1), 0).astype(np.float32)
+
+
+def _refuse(given: dict[str, np.ndarray], warnings: tuple[Notice, ...]) -> Prediction:
+    return Prediction(
+        label="undetermined",
+        probabilities={},
+        branches={name: BranchAnswer("undetermined", {}) for name in given},
+        modalities=tuple(given),
+        heatmaps={},
+        heatmap_class=CLASSES[1],
+        images={name: _to_pixels(image) for name, image in given.items()},
+        warnings=warnings,
+        checkpoint=INFO,
+        timing_ms={"total": 1.0},
+        lungs=dict.fromkeys(given),
+    )
+
+
+def _miss_lungs(modality: str) -> Notice:
+    title = MODALITY_TITLES[modality]
+    return Notice(
+        f"lungs_not_found_{modality}", f"No lungs were found on the {title}, so there is no answer."
+    )
+
+
+def _clip(value: float, head: str) -> float:
+    return float(np.clip(value, 1 - SUPPORTED[head], SUPPORTED[head]))
+
+
+def _label(value: float, head: str) -> str:
+    low, high = ZONE[head]
+    return "undetermined" if low <= value <= high else CLASSES[int(value >= THRESHOLD)]
 
 
 def _both(value: float) -> dict[str, float]:

@@ -18,3 +18,10 @@ def make_png(level: float, *, size: tuple[int, int] = (96, 96), seed: int = 0) -
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def make_flat(level: int, size: tuple[int, int] = (60, 80)) -> bytes:
+    """A PNG that is all one grey, 0..255."""
+    buffer = BytesIO()
+    Image.fromarray(np.full(size, level, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()

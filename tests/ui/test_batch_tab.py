@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -13,11 +14,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fake_predictor import INFO, FakePredictor
+from fake_predictor import EVIDENCE, INFO, LUNGS, FakePredictor
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from live_server import LiveServer, Visitor, file_data
-from made_images import make_png
+from made_images import make_flat, make_png
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import CheckpointError, CovidMMError
@@ -133,6 +134,28 @@ def test_what_cannot_be_run_is_one_sentence(archive, put, tmp_path):
         assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_row_carries_evidence_reason_and_what_was_read(put):
+    between = make_png(0.53, seed=1, size=(60, 120))
+    files = [put("a_ct.png", between), put("a_xray.png", between), put("b_ct.png", make_flat(2))]
+    abstaining, lungless = list(answer_studies(FakePredictor(), pair_uploads(files).studies))
+    row = render_row(abstaining)
+    assert "On hospitals never seen: AUC 0.93, sensitivity 87 %, specificity 84 %." in row
+    assert "The probability lies between 48 % and 51 %, where the network was wrong too often" in row
+    assert 'data-label="undetermined"' in row
+    assert ">50 %<" in row
+    assert "<b>50 %" not in row  # no class is named, so nothing is stressed
+    assert row.count('style="--ratio:56/28"') == 2  # in the image's own proportions
+    assert row.count('<svg class="mm-outline"') == 2
+    row = render_row(lungless, "no X-ray: answered from the CT alone")
+    assert "No lungs were found on the CT." in row
+    assert "answered from" not in row
+    assert "On hospitals never seen" not in row
+    bare = dataclasses.replace(abstaining.prediction, evidence=None)
+    assert "Not measured on hospitals never seen." in render_row(
+        dataclasses.replace(abstaining, prediction=bare)
+    )
+
+
 def test_an_image_too_large_to_be_sent_is_its_studys_reason(put, dark):
     found = pair_uploads([put("a_xray.png", dark)], too_large=["a_ct.png"], image_limits=ImageLimits())
     (row,) = answer_studies(FakePredictor(), found.studies)
@@ -173,8 +196,6 @@ def test_rows_are_escaped_well_formed_and_small(rows):
 
 
 def test_a_name_cannot_become_a_formula(rows):
-    import dataclasses
-
     line = describe_row(dataclasses.replace(rows[2], study='=HYPERLINK("x")', error="+1"))["line"]
     cells = next(csv.reader([line]))
     assert cells[0].startswith("'=")
@@ -322,11 +343,15 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
     found = client.predict(files=files, api_name="/batch")
     assert list(found) == ["studies", "left_out", "checkpoint"]
     a, b = found["studies"]
-    fields = ["study", "label", "probabilities", "branches", "modalities", "warnings", "error"]
+    fields = ["study", "label", "probabilities", "branches", "modalities", "warnings"]
+    fields += ["lungs", "evidence", "error"]
     assert [list(a), list(b)] == [fields, fields]
     assert (a["study"], a["label"], a["error"]) == ("a", "normal", None)
     assert set(a["branches"]) == {"ct", "xray"}
     assert a["warnings"][0]["code"] == "branches_disagree"
+    assert a["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
+    assert a["evidence"] == EVIDENCE["fused"].to_dict() | {"collections": ["east hospital", "west hospital"]}
+    assert (b["lungs"], b["evidence"]) == ({}, None)
     assert (b["label"], b["probabilities"]) == (None, {})
     assert b["error"].startswith("CT: the image is truncated")
     assert found["left_out"] == [{"file": "other.png", "reason": "its name does not end in _ct or _xray"}]

@@ -31,12 +31,17 @@ def test_the_object_is_that_of_the_command(client, files):
         "modalities",
         "warnings",
         "heatmaps",
+        "lungs",
+        "evidence",
         "checkpoint",
         "timing_ms",
     ]
     assert found["branches"]["ct"]["probabilities"]["covid19_pneumonia"] > 0.5
     assert found["branches"]["xray"]["probabilities"]["covid19_pneumonia"] < 0.5
     assert [notice["code"] for notice in found["warnings"]] == ["branches_disagree"]
+    assert set(found["lungs"]) == {"ct", "xray"}
+    assert all(0 <= side <= 1 for box in found["lungs"].values() for side in box)
+    assert set(found["evidence"]) == {"auc", "sensitivity", "specificity", "collections", "images"}
     assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
     assert all(picture.startswith("data:image/png;base64,") for picture in found["heatmaps"].values())
     json.dumps(found)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import threading
 from io import BytesIO
 
 import numpy as np
 import pytest
+from fake_predictor import INFO
 from PIL import Image
 
 from covid_mm.config import CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.explain.method_table import LAYERS, METHODS
+from covid_mm.serving.prediction import HeatLocation, Prediction
 from covid_mm.ui.heatmaps import (
-    LAYER_TITLES,
-    METHOD_TITLES,
     RELATIVE,
     HeatmapChoice,
     HeatmapKind,
@@ -26,19 +28,28 @@ from covid_mm.ui.heatmaps import (
 )
 
 
+def make_prediction() -> Prediction:
+    """What `is_own` reads of a prediction: the checkpoint's own method and layer, as by default."""
+    return Prediction("normal", {}, {}, ("ct",), {}, "normal", {}, (), INFO)
+
+
 @pytest.mark.parametrize("values", [None, {}, [], "x", {"method": None, "layer": "", "target": ""}])
 def test_without_a_wish_it_is_the_map_of_the_answer(values):
     assert read_choice(values) == HeatmapChoice()
-    assert read_choice(values).is_plain
+    assert read_choice(values).is_own(make_prediction())
+    assert not HeatmapChoice("hires_cam").is_own(make_prediction())
+    fine = dataclasses.replace(make_prediction(), heatmap_method="hires_cam", heatmap_layer="fine")
+    assert HeatmapChoice("hires_cam").is_own(fine)  # the layer not named is the checkpoint's own
+    assert not HeatmapChoice("hires_cam", "coarse").is_own(fine)
 
 
 def test_every_offer_is_understood():
-    for method in METHOD_TITLES:
-        for layer in LAYER_TITLES:
+    for method in METHODS:
+        for layer in LAYERS:
             for target in CLASSES:
                 choice = read_choice({"method": method, "layer": layer, "target": target, "more": 1})
                 assert choice == HeatmapChoice(method, layer, target)
-                assert choice.is_plain == ((method, layer) == ("grad_cam", "coarse"))
+                assert choice.is_own(make_prediction()) == ((method, layer) == ("grad_cam", "coarse"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +69,7 @@ def test_a_map_is_a_layer_with_its_highest_value_on_the_fixed_scale_only():
     assert not fixed["none"]
     assert "0.42" in fixed["caption"]
     assert "0.42" in fixed["alt"]
-    relative = describe_map(heatmap, "CT slice", "normal", HeatmapKind("Layer-CAM", RELATIVE))
+    relative = describe_map(heatmap, "CT slice", "normal", HeatmapKind("layer_cam", "fine", RELATIVE))
     assert relative["caption"] == "Layer-CAM"
     assert "0.42" not in relative["alt"]
     assert relative["legend"] != fixed["legend"]
@@ -72,11 +83,49 @@ def test_without_evidence_there_is_no_layer_but_a_reason(heatmap):
     assert found["alt"] == ""
 
 
+def test_how_well_a_map_points_is_said_of_the_measured_method_layer_and_class_only():
+    location = HeatLocation("opacity boxes", 0.72, 0.21, 1216, "hires_cam", "fine")
+    heatmap = np.full((8, 8), 0.5, np.float32)
+
+    def say(
+        method: str, layer: str, target: str = CLASSES[1], measured: HeatLocation | None = location
+    ) -> str:
+        kind = HeatmapKind(method, layer)
+        return describe_map(heatmap, "X-ray", target, kind, location=measured)["location"] or ""
+
+    measured = say("hires_cam", "fine")
+    for words in ("HiResCAM, fine", "1,216 films", "a radiologist's box in 72 %", "(chance 21 %)"):
+        assert words in measured
+    for other in (
+        say("hires_cam", "coarse"),
+        say("layer_cam", "fine"),
+        say("hires_cam", "fine", CLASSES[0]),
+        say("hires_cam", "fine", measured=None),
+    ):
+        assert "was not measured" in other
+        assert "72 %" not in other
+
+
+def test_a_map_that_is_not_square_keeps_its_proportions():
+    heatmap = np.zeros((512, 300), np.float32)
+    heatmap[:256] = 0.8
+    layer = describe_map(heatmap, "X-ray", "normal", HeatmapKind())["layer"]
+    with Image.open(BytesIO(base64.b64decode(layer.split(",")[1]))) as picture:
+        assert picture.size == (225, 384)  # no larger than the view that it lies on
+        assert np.asarray(picture)[380, 100, 3] == 0
+    grey = np.full((1000, 586), 100, np.float32)
+    drawn = np.asarray(Image.open(BytesIO(base64.b64decode(draw_overlay(grey, heatmap, 1.0).split(",")[1]))))
+    assert drawn.shape == (1000, 586, 3)
+    assert (drawn[520:] == 100).all()
+    assert (drawn[:480] != 100).any(axis=-1).all()
+
+
 def test_the_choosers_offer_everything_and_start_at_what_is_shown():
-    panel = render_choosers("normal")
-    for value in (*METHOD_TITLES, *LAYER_TITLES, *CLASSES):
+    panel = render_choosers("normal", HeatmapKind("hires_cam", "fine"))
+    for value in (*METHODS, *LAYERS, *CLASSES):
         assert f'value="{value}"' in panel
-    assert '<option value="normal" selected>' in panel
+    for value in ("normal", "hires_cam", "fine"):
+        assert f'<option value="{value}" selected>' in panel
     assert panel.count(" selected>") == 3
 
 

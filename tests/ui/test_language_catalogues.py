@@ -16,14 +16,17 @@ from fake_predictor import INFO, META, FakePredictor
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, ImageLimits
 from covid_mm.errors import ImageError
+from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import BranchAnswer, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Notice, Prediction
 from covid_mm.ui import (
     batch_tab,
     batch_view,
+    evidence,
     heatmaps,
+    left_out_card,
     model_tab,
     nine_networks,
     notices,
@@ -47,9 +50,11 @@ TABLES = [  # whose entries are looked up by name
     CLASS_TITLES,
     MODALITY_TITLES,
     SLOT_TITLES,
-    heatmaps.METHOD_TITLES,
-    heatmaps.LAYER_TITLES,
+    evidence.LAYER_TITLES,
+    evidence.LOCATIONS,
+    evidence.REASONS,
     heatmaps.SCALES,
+    left_out_card.TARGET_TITLES,
     model_tab.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
     model_tab.SPLITS,
@@ -60,7 +65,13 @@ TABLES = [  # whose entries are looked up by name
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
 ]
-LISTS = [batch_view.PAIRING_HEAD, batch_view.RESULT_HEAD]
+LISTS = [
+    batch_view.PAIRING_HEAD,
+    batch_view.RESULT_HEAD,
+    tuple(set(left_out_card.LEFT_OUT_HEAD) - {"AUC"}),
+    left_out_card.HEAT_HEAD,
+    left_out_card.METHODS_HEAD,
+]
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|truly {label}|called {label}|they are|in the slot for
@@ -173,8 +184,8 @@ def test_every_refusal_that_a_visitor_can_read_is_translated(texts):
 @BY_CODE
 @pytest.mark.parametrize("code", sorted(notices.NOTICES))
 def test_every_notice_is_worded_by_its_code(texts, code):
-    modal = code in ("no_positive_evidence", "modality_mismatch", "wrong_modality", "not_a_chest_image")
-    notice = Notice(f"{code}_ct" if modal or code == "unlike_training" else code, "An English sentence.")
+    modal = "{modality}" in notices.NOTICES[code]
+    notice = Notice(f"{code}_ct" if modal else code, "An English sentence.")
     prediction = Prediction(
         label="normal",
         probabilities={},
@@ -196,10 +207,10 @@ def test_every_notice_is_worded_by_its_code(texts, code):
 
 def test_the_notices_that_serving_gives_are_known():
     codes = set()
-    for name in ("header", "gate", "predictor"):
+    for name in ("header", "gate", "answers", "prediction"):
         text = (PACKAGE / "serving" / f"{name}.py").read_text(encoding="utf-8")
         codes |= set(re.findall(r'Notice\(\s*f?"(\w+?)_?[{"]', text))
-        codes |= set(re.findall(r'^[A-Z]+ = "([a-z_]+?)_?"$', text, re.MULTILINE))
+        codes |= set(re.findall(r'^[A-Z]+ = "([a-z_]+?)_?"(?:  #.*)?$', text, re.MULTILINE))
     codes -= {"neither", "fused", "undetermined"}
     assert len(codes) >= 9
     assert codes <= set(notices.NOTICES)
@@ -303,19 +314,31 @@ def outside(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def analyses(tmp_path_factory) -> list[Analysis]:
-    """Both images disagreeing, one image, and no answer."""
+    """Both images disagreeing, one image, no answer, and an answer in the abstain zone."""
     from made_images import make_png
 
     folder = tmp_path_factory.mktemp("images")
-    for name, level in (("bright", 0.8), ("dark", 0.2)):
+    for name, level in (("bright", 0.8), ("dark", 0.2), ("between", 0.53)):
         (folder / name).write_bytes(make_png(level, seed=3))
-    bright, dark = str(folder / "bright"), str(folder / "dark")
+    bright, dark, between = (str(folder / name) for name in ("bright", "dark", "between"))
     both = analyse_study(FakePredictor(), bright, dark)
     alone = analyse_study(FakePredictor(), None, dark)
-    refused = Prediction(
-        **{**vars(both.prediction), "label": "undetermined", "probabilities": {}, "heatmaps": {}}
+    reasons = tuple(
+        Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
+        for code in evidence.REASONS
     )
-    return [both, alone, Analysis(refused, both.views, both.thresholds)]
+    refused = Prediction(
+        **{
+            **vars(both.prediction),
+            "label": "undetermined",
+            "probabilities": {},
+            "heatmaps": {},
+            "warnings": reasons,
+        }
+    )
+    abstaining = analyse_study(FakePredictor(), between, between)
+    assert abstaining.prediction.label == "undetermined"
+    return [both, alone, Analysis(refused, both.views, both.thresholds), abstaining]
 
 
 def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str, str]]:
@@ -349,7 +372,9 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
 
 
 def test_no_state_of_the_page_says_anything_that_was_not_looked_up(analyses):
-    names = (INFO.name, INFO.pair, INFO.trained_on, INFO.sha256[:12], "Grad-CAM", "AUC", "SHA-256")
+    names = (INFO.name, INFO.pair, INFO.trained_on, INFO.sha256[:12], "AUC", "SHA-256")
+    names += tuple(sorted((method.title for method in METHODS.values()), key=len, reverse=True))
+    names += tuple(row["collection"] for row in META["left_out"]["tables"]["ct"]["rows"])
     data = re.compile("|".join([*map(re.escape, names), r"\d+ ms", r"\w+_ct", "python -m covid_mm batch"]))
     marked = Texts("xx", Marked())
     for name, html in render_states(analyses, marked):

@@ -9,8 +9,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from fake_predictor import META as FAKE
 
 from covid_mm.errors import CheckpointError
+from covid_mm.ui.left_out_card import find_tables
 from covid_mm.ui.loading import PredictorLoader
 from covid_mm.ui.model_tab import render_loaded, render_model_card
 from covid_mm.ui.nine_networks import read_networks
@@ -86,6 +88,66 @@ def test_the_curve_goes_through_the_counts():
     html = draw_roc({"ct": POINTS}, {"ct": "CT alone"})
     assert "sensitivity 80.0 %, specificity 90.0 %" in html
     assert draw_roc({}, {}) == ""
+
+
+def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are():
+    text = text_of(render_model_card(FAKE, "x"))
+    titles = (
+        "On hospitals and scanners that it never saw",
+        "Where its heatmaps point",
+        "Two images as independent evidence",
+        "Measured inside the training collections",
+        "Other thresholds",
+    )
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    for words in (
+        "CT and X-ray together. On hospitals and scanners it never saw: sensitivity 87 %",
+        "Threshold 50 %. Abstain zone 47 % to 51 %. No probability above 95 % is shown.",
+        "first 40 / 60 0.900 (0.870 to 0.920) 86 % (83 to 88) 83 % (80 to 85) 3.1 % 91 % (88 to 93) 17 % (15 to 20)",
+        "second 70 / 0 none none 83 %",
+        "mean of the two-class collections 0.887 (0.857 to 0.907) 81.2 % 80.6 % 4.2 %",
+        "X-ray boxes round opacities Grad-CAM coarse (last convolution) 216 72 % 21 %",
+        "first HiResCAM fine (earlier layer) 98 51 % (41 to 61) 6 % 22 % none",
+        "They say how well the collections were learned, not what the answer is worth elsewhere.",
+        "CT alone: another threshold on 744 validation images or pairs, inside the training collections",
+    ):
+        assert words in text
+    assert "calibrated on itself" not in text
+
+
+def test_a_card_without_left_out_figures_says_so(meta):
+    bare = {key: value for key, value in meta.items() if key not in ("left_out", "evidence", "heat_location")}
+    text = text_of(render_model_card(bare, "x"))
+    assert "was not measured: do not trust its probability" in text
+    assert "Where its heatmaps point" not in text
+
+
+@pytest.mark.parametrize("shape", ["tables", "by head", "list", "one"])
+def test_the_left_out_tables_are_found_however_they_are_kept(shape):
+    tables = FAKE["left_out"]["tables"]
+    left_out = {
+        "tables": {"tables": tables},
+        "by head": {head: {k: v for k, v in table.items() if k != "head"} for head, table in tables.items()},
+        "list": list(tables.values()),
+        "one": tables["ct"],
+    }[shape]
+    assert [head for head, _ in find_tables(left_out)] == (["ct"] if shape == "one" else ["ct", "xray"])
+
+
+@pytest.mark.parametrize(
+    "left_out", [None, {}, [], "x", {"tables": 3}, {"ct": {"rows": None}}, [{"rows": []}]]
+)
+def test_what_is_no_left_out_table_is_none(left_out):
+    assert list(find_tables(left_out)) == []
+
+
+def test_a_row_that_was_calibrated_on_itself_is_marked():
+    changed = copy.deepcopy(FAKE)
+    changed["left_out"]["tables"]["ct"]["rows"][0]["is_own_calibration"] = True
+    text = text_of(render_model_card(changed, "x"))
+    assert "first * 40 / 60" in text
+    assert "calibrated on itself" in text
 
 
 def test_a_network_that_failed_is_one_sentence():

@@ -48,7 +48,8 @@ def test_the_object_is_that_of_diagnose_and_more(client, files):
     assert found["agreement"]["code"] == "disagree"
     assert found["answered_by"] == "fused"
     assert set(found["thresholds"]) == {"fused", "ct", "xray"}
-    assert found["thresholds"]["fused"]["sensitivity"]["successes"] == 388
+    assert found["thresholds"]["fused"]["evidence"]["images"] == 1204
+    assert found["evidence"] == answered["evidence"]
     assert set(found["images"]) == {"ct", "xray"}
     assert datetime.fromisoformat(found["date"]).utcoffset() is not None
     assert {"covid_mm", "python", "keras"} <= set(found["versions"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,15 +12,10 @@ import pytest
 from fake_predictor import FakePredictor
 from made_images import make_png
 
-from covid_mm.serving.prediction import BranchAnswer, Notice
+from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Evidence, Notice
 from covid_mm.ui.analysis import Analysis, analyse_study
-from covid_mm.ui.result import (
-    format_probability,
-    format_threshold,
-    render_analysis,
-    render_empty,
-    render_error,
-)
+from covid_mm.ui.evidence import REASONS
+from covid_mm.ui.result import render_analysis, render_empty, render_error
 
 VOID = {"img", "input", "br", "path", "circle"}
 
@@ -40,6 +37,10 @@ class WellFormed(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
+
+
+def text_of(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
 
 def parse(html: str) -> WellFormed:
@@ -83,6 +84,7 @@ def test_an_answer_names_class_probabilities_branches_and_checkpoint(analyse, br
     assert len(parser.images) == 2 * (2 + 1 + 1)  # image, image below its map, map, colour bar
     assert all(image["alt"] for image in parser.images)
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in parser.images)
+    assert html.count('<svg class="mm-outline"') == 4
 
 
 def test_disagreement_is_flagged_and_explained(analyse, bright, dark):
@@ -137,37 +139,95 @@ def test_each_head_is_shown_against_its_own_threshold(analyse, bright):
     assert 'style="left:43.7%"' in html
 
 
+def test_the_left_out_evidence_stands_beside_the_probability_and_the_validation_figures_do_not(
+    analyse, bright
+):
+    html = text_of(render_analysis(analyse(bright, bright)))
+    assert (
+        "On hospitals and scanners it never saw: sensitivity 87 %, specificity 84 %, AUC 0.93 (0.91 to 0.95), 1,204"
+        " images of east hospital, west hospital." in html
+    )
+    assert "taken as independent evidence" in html
+    assert "388/389" not in html
+    assert "validation" not in html
+    alone = text_of(render_analysis(analyse(bright, None)))
+    assert "512 images of east hospital." in alone  # the figures of the head that answered
+    assert "independent evidence" not in alone
+    assert "mm-operating" not in render_analysis(analyse(bright, None))  # this head has no left-out points
+
+
+def test_without_left_out_figures_the_page_says_so_and_offers_no_other(analyse, bright):
+    analysis = analyse(bright, bright)
+    bare = {key: value for key, value in analysis.meta.items() if key != "left_out"}
+    prediction = dataclasses.replace(analysis.prediction, evidence=None)
+    html = render_analysis(dataclasses.replace(analysis, prediction=prediction, meta=bare))
+    assert "was not measured: do not trust its probability" in html
+    assert 'data-measured="false"' in html
+    assert "mm-operating" not in html
+
+
+@pytest.mark.parametrize("code", [code for code in REASONS if code != ABSTAINED])
+def test_each_reason_is_its_own_sentence(analyse, dark, code):
+    analysis = analyse(dark, dark)
+    prediction = dataclasses.replace(
+        analysis.prediction,
+        label="undetermined",
+        probabilities={},
+        heatmaps={},
+        branches={"ct": BranchAnswer("undetermined", {})},
+        warnings=(Notice(code if code == "swapped_inputs" else f"{code}_ct", "What to do."),),
+    )
+    html = render_analysis(dataclasses.replace(analysis, prediction=prediction))
+    parse(html)
+    said = re.findall(r'<p class="mm-reason"[^>]*>([^<]*)</p>', html)
+    assert [unescape(one) for one in said] == [REASONS[code].format(modality="CT")]
+    assert "What to do." in html
+
+
+def test_in_the_abstain_zone_the_bar_is_small_with_the_zone_on_it(analyse):
+    image = make_png(0.53, seed=1)
+    html = render_analysis(analyse(image, image))
+    parse(html)
+    assert 'data-label="undetermined" data-abstains="true"' in html
+    assert "The probability lies between 48 % and 51 %, where the network was wrong too often" in html
+    assert "mm-figures" not in html  # no large percentage
+    assert '<span class="mm-zone" style="left:48.0%;width:3.0%"></span>' in html
+    assert html.count("mm-zone") == 3
+    assert "Hatched, undetermined: 48 % to 51 % (together), 47 % to 51 % (CT alone)" in html
+    assert 'data-code="in_abstain_zone"' not in html  # said once
+    assert html.count('class="mm-layer" src=') == 2
+
+
+def test_outlines_are_drawn_over_image_and_map_with_a_toggle(analyse, bright):
+    analysis = analyse(bright, bright)
+    html = render_analysis(analysis)
+    assert html.count('class="mm-outline-box"') == 2 * 4  # a dark line below each bright one
+    assert '<input type="checkbox" class="mm-outline-toggle" checked aria-label=' in html
+    assert "0.1000,0.1200 0.9000,0.1200" in html
+    prediction = dataclasses.replace(analysis.prediction, lungs={}, outlines={})
+    assert "mm-outline" not in render_analysis(dataclasses.replace(analysis, prediction=prediction))
+
+
+def test_a_branch_that_abstains_is_neither_agreement_nor_disagreement(analyse, bright):
+    html = render_analysis(analyse(bright, make_png(0.53, seed=1)))
+    assert 'data-branch="xray" data-label="undetermined"' in html
+    assert "disagree" not in html
+    assert "mm-agree" not in html
+
+
 def test_nothing_from_a_checkpoint_or_notice_is_trusted(analyse, bright):
     analysis = analyse(bright, bright)
     evil = '<script>alert("x")</script>'
     info = dataclasses.replace(analysis.prediction.checkpoint, name=evil, trained_on=evil, pair=evil)
     prediction = dataclasses.replace(
-        analysis.prediction, checkpoint=info, warnings=(Notice('"><script>', evil),)
+        analysis.prediction,
+        checkpoint=info,
+        warnings=(Notice('"><script>', evil),),
+        evidence=Evidence(0.9, 0.8, 0.95, 0.9, 0.9, (evil,), 12),
     )
     html = render_analysis(dataclasses.replace(analysis, prediction=prediction))
     parse(html)
     assert "<script" not in html
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.0, "> 99 %"),
-        (0.99999, "> 99 %"),
-        (0.9901, "> 99 %"),
-        (0.99, "99 %"),
-        (0.5, "50 %"),
-        (0.01, "1 %"),
-        (0.0099, "< 1 %"),
-        (0.0, "< 1 %"),
-    ],
-)
-def test_no_probability_looks_certain(value, text):
-    assert format_probability(value) == text
-
-
-def test_thresholds_keep_one_decimal():
-    assert [format_threshold(value) for value in (0.5, 0.437, 0.05)] == ["50 %", "43.7 %", "5 %"]
 
 
 def test_a_value_that_rounds_to_the_threshold_says_on_which_side_it_is(analyse, bright):

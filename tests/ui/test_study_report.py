@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_predictor import INFO, FakePredictor
+from fake_predictor import EVIDENCE, INFO, LOCATION, LUNGS, META, ZONE, FakePredictor
 from made_images import make_png
 from PIL import Image
 from pypdf import PdfReader
@@ -26,6 +26,7 @@ from covid_mm.errors import UsageError
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.serving.prediction import BranchAnswer, Notice
 from covid_mm.ui.analysis import Analysis, analyse_study, describe_prediction
+from covid_mm.ui.heatmaps import HeatmapKind
 from covid_mm.ui.pictures import OPACITY
 from covid_mm.ui.report import (
     NOTE_LENGTH,
@@ -41,33 +42,6 @@ from covid_mm.ui.report_pdf import TITLE, render_pdf
 
 DATE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SECRET = "ZZPHI-Siti-1975"  # in the uploads' names
-
-
-def share(successes: int, total: int) -> dict[str, float]:
-    value = successes / total
-    return {
-        "successes": successes,
-        "total": total,
-        "value": value,
-        "low": value - 0.01,
-        "high": value + 0.005,
-        "confidence": 0.95,
-    }
-
-
-def measure(right: int) -> dict[str, object]:
-    return {
-        "threshold": 0.5,
-        "accuracy": share(2 * right, 400),
-        "sensitivity": share(right, 200),
-        "specificity": share(right - 1, 200),
-    }
-
-
-META = {
-    "split": {"protocol": "paper"},
-    "metrics": {"validation": {"fused": measure(198), "ct": measure(190), "xray": measure(194)}},
-}
 
 
 @pytest.fixture
@@ -93,7 +67,7 @@ def change(analysis: Analysis, **changes: object) -> Analysis:
     return dataclasses.replace(analysis, prediction=dataclasses.replace(analysis.prediction, **changes))
 
 
-def report_of(analysis: Analysis, meta: Mapping[str, Any] = META, **options) -> Report:
+def report_of(analysis: Analysis, meta: Mapping[str, Any] = META, **options: Any) -> Report:
     """The report of a study that a checkpoint with this meta.json answered."""
     return make_report(dataclasses.replace(analysis, meta=meta), **options)
 
@@ -125,12 +99,30 @@ def test_two_images_that_agree(agreeing):
         *(answer.probabilities["covid19_pneumonia"] for answer in prediction.branches.values()),
     ):
         assert f"{value * 100:.0f} %" in text
-    assert "198/200 = 99.00 % (98.00 to 99.50) 197/200 = 98.50 % (97.50 to 99.00)" in text
+    assert (
+        "On hospitals and scanners it never saw: sensitivity 87 %, specificity 84 %, AUC 0.93 (0.91 to 0.95), 1,204"
+        " images of east hospital, west hospital." in text
+    )
+    assert "CT and X-ray are taken as independent evidence." in text
+    for head in ("fused", "ct", "xray"):  # each reading with its own
+        one = EVIDENCE[head]
+        assert (
+            f"{one.auc:.2f} ({one.auc_low:.2f} to {one.auc_high:.2f}) {one.sensitivity:.0%}".replace(
+                "%", " %"
+            )
+            in text
+        )
     assert (
         "Answered by CT and X-ray together: called COVID-19 pneumonia from a probability of 50 % on." in text
     )
-    assert "Accuracy on validation: 396/400 = 99.00 % (98.00 to 99.50). In brackets: 95 % intervals." in text
-    assert "images of one patient lie on both sides" in text
+    assert "validation" not in text  # figures of the training collections are not the answer's worth
+    assert (
+        "On 98 slices of hospitals it never saw the hottest point lay on a radiologist's lesion mask" in text
+    )
+    assert (
+        "On 216 films of scanners it never saw the hottest point lay on a radiologist's box in 72 %" in text
+    )
+    assert "Lungs' outline: solid" in text
     assert "Grad-CAM: positive evidence for COVID-19 pneumonia, on a fixed scale" in text
     assert f"CT slice: Grad-CAM, highest {prediction.heatmaps['ct'].max():.2f}" in text
     assert "Note Fever & cough for five days." in text
@@ -159,10 +151,11 @@ def test_one_image_is_reported_with_its_own_figures(analyse, dark):
     assert "Answer from the X-ray alone Normal" in text
     assert "Only the X-ray was given; there is no second image to compare it with." in text
     assert "Answered from the X-ray alone." in text  # the notice
-    assert "194/200 = 97.00 %" in text
-    assert "198/200" not in text
-    assert "190/200" not in text
+    assert "692 images of scanner A, scanner B." in text
+    assert "1,204" not in text
+    assert "512" not in text
     assert "CT alone" not in text
+    assert "independent evidence" not in text
     assert len(reader.pages) == 1
 
 
@@ -202,34 +195,53 @@ def test_a_map_without_evidence_says_so(agreeing):
 
 
 def test_certainty_is_not_overstated(agreeing):
-    sure = {"normal": 0.0001, "covid19_pneumonia": 0.9999}
+    sure = {"normal": 0.03, "covid19_pneumonia": 0.97}
     text = read_text(open_pdf(change(agreeing, probabilities=sure)))
-    assert "> 99 %" in text
-    assert "< 1 %" in text
-    assert "99.99" not in text
+    assert "over 97 %" in text
+    assert "under 3 %" in text
     assert "100 %" not in text
 
 
+def test_in_the_abstain_zone_the_probability_is_small_and_the_reason_first(analyse):
+    study = analyse(make_png(0.53, seed=1), make_png(0.53, seed=2))
+    assert study.prediction.label == "undetermined"
+    reader = open_pdf(study)
+    text = read_text(reader)
+    low, high = ZONE["fused"]
+    assert "Answer from CT and X-ray together Undetermined" in text
+    assert f"between {low * 100:.0f} % and {high * 100:.0f} %, where the network was wrong too often" in text
+    assert "50 %" in text
+    assert "Grad-CAM: positive evidence" in text  # maps are given
+    assert "On hospitals and scanners it never saw" in text
+    assert "Reasons" not in text
+    found = describe_report(report_of(study, date=DATE))
+    assert found["reasons"] == ["in_abstain_zone"]
+    assert found["answered_by"] == "fused"
+    assert found["agreement"]["code"] == "undetermined"
+    assert found["probabilities"] != {}
+
+
 def test_the_method_is_named(agreeing):
-    text = read_text(open_pdf(agreeing, method="Score-CAM"))
+    study = dataclasses.replace(agreeing, kind=HeatmapKind("score_cam", "fine", "relative"))
+    text = read_text(open_pdf(study))
     assert "Score-CAM: positive evidence" in text
     assert "Grad-CAM" not in text
+    assert "How often the hottest point of such a map lies on a lesion was not measured." in text
 
 
-@pytest.mark.parametrize(
-    "meta", [{}, {"metrics": {"validation": {"fused": measure(198) | {"threshold": 0.4}}}}]
-)
-def test_what_was_not_measured_at_the_threshold_is_not_claimed(agreeing, meta):
-    report = report_of(agreeing, meta, date=DATE)
+def test_what_was_not_measured_on_left_out_images_is_not_claimed(agreeing):
+    inside = {"metrics": META["metrics"]}
+    report = report_of(change(agreeing, evidence=None), inside, date=DATE)
     text = read_text(PdfReader(BytesIO(render_pdf(report))))
-    assert "accuracy at this threshold was not measured" in text
-    assert "/200" not in text
-    assert describe_report(report)["thresholds"]["fused"] == {
+    assert "was not measured: do not trust its probability" in text
+    assert "388/389" not in text
+    assert "99.74" not in text
+    assert describe_report(report)["thresholds"]["ct"] == {
         "threshold": 0.5,
-        "accuracy": None,
-        "sensitivity": None,
-        "specificity": None,
+        "abstain_zone": None,
+        "evidence": None,
     }
+    assert describe_report(report)["evidence"] is None
 
 
 @pytest.mark.parametrize(
@@ -380,6 +392,8 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
     assert {name: found[name] for name in answer} == answer
     assert found["checkpoint"] == checkpoint | {"trained_at": INFO.trained_at}
     assert found["heatmaps"]["ct"].startswith("data:image/png;base64,")
+    assert found["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
+    assert found["evidence"]["auc"] == EVIDENCE["fused"].auc
     assert {name: found[name] for name in found if name not in answer and name != "checkpoint"} == {
         "answered_by": "fused",
         "agreement": {
@@ -389,15 +403,22 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
         "thresholds": {
             head: {
                 "threshold": 0.5,
-                **{
-                    m: META["metrics"]["validation"][head][m]
-                    for m in ("accuracy", "sensitivity", "specificity")
-                },
+                "abstain_zone": list(ZONE[head]),
+                "evidence": dataclasses.asdict(EVIDENCE[head])
+                | {"collections": list(EVIDENCE[head].collections)},
             }
             for head in ("fused", "ct", "xray")
         },
+        "reasons": [],
+        "supported_probability": 0.97,
         "heatmap_class": "covid19_pneumonia",
         "heatmap_method": "Grad-CAM",
+        "heatmap_layer": "coarse",
+        "heat_location": {m: dataclasses.asdict(one) for m, one in LOCATION.items()},
+        "outlines": {
+            m: [np.round(outline, 4).tolist() for outline in outlines]
+            for m, outlines in agreeing.prediction.outlines.items()
+        },
         "images": {m: view.url for m, view in agreeing.views.items()},
         "note": "Fever",
         "date": "2026-03-04T05:06:07Z",

@@ -113,6 +113,7 @@
     none.textContent = map.none;
     view.querySelector(".mm-map-caption").textContent = map.caption;
     view.querySelector(".mm-scale small").textContent = map.legend;
+    view.querySelector(".mm-location").textContent = map.location;
     view.querySelector(".mm-download").hidden = !map.layer;
   }
 

@@ -1,0 +1,401 @@
+"""The last stages of `train.py --recipe served`: calibrate, fuse, measure, publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm import __version__
+from covid_mm.commands import shorten_command
+from covid_mm.commands.judging import make_judge, name_outcome
+from covid_mm.commands.left_out import (
+    LeftOutMeasured,
+    choose_heatmap,
+    locate_heat,
+    measure_branches,
+    measure_faithfulness,
+    measure_fusion,
+    measure_heatmaps,
+    measure_phantom_heat,
+    measure_shortcuts,
+    measure_sources,
+    training_features,
+)
+from covid_mm.commands.measurement import (
+    SCALE_PERCENTILE,
+    SCALE_STUDIES,
+    HeadOutputs,
+    answer_heads,
+    measure_heatmap_scale,
+)
+from covid_mm.commands.model_card import render_card
+from covid_mm.commands.publish import PACKAGES, describe_initial, store_and_read_back
+from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches, start_network, train_branch
+from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.datasets import find_class_folders, find_datasets, split_dataset
+from covid_mm.datasets.index import Collection, CollectionImage
+from covid_mm.errors import DataError
+from covid_mm.evaluation.left_out import LeftOutTable
+from covid_mm.evaluation.left_out_page import render_left_out
+from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
+from covid_mm.evaluation.report import evaluate_binary
+from covid_mm.models.judge import Judge, compute_contents
+from covid_mm.models.network import FUSED, Network
+from covid_mm.serving.checkpoint import publish_checkpoint
+from covid_mm.serving.metadata import FORMAT_VERSION
+from covid_mm.training.answers import answer_crops
+from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.crops import OTHER, LungCrops, make_crops
+from covid_mm.training.fusion import BranchScale, fit_fused_head
+from covid_mm.training.run import write_atomically
+
+LEFT_OUT_JSON = "left-out.json"
+LEFT_OUT_PAGE = "left-out.md"
+CHECKED_IMAGES = 300  # images per collection that the content check is counted on
+JUDGE_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
+
+
+def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, TrainedBranch]]:
+    """Train what is not trained yet, then measure the left-out branches; kept in the run folder.
+
+    Raises:
+        DataError: a modality has fewer than two collections or scanner groups to leave out.
+    """
+    for modality, parts in run.folds.items():
+        if len(parts) < 2:
+            raise DataError(
+                f"Only {len(parts)} collection or group of scanners of {MODALITY_TITLES[modality]} images can be left"
+                " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
+                " or train with --recipe paper."
+            )
+    served = {m: train_branch(run, m, None) for m in run.network.modalities}
+    folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
+    print("measuring the left-out networks", flush=True)
+    tables: dict[str, LeftOutTable] = {str(m): t for m, t in measure_branches(run, folds, served).items()}
+    fused, comparison = measure_fusion(run, folds)
+    heat = (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
+    method, layer = choose_heatmap(heat)
+    measured = LeftOutMeasured(
+        tables={FUSED: fused, **tables},
+        fusion=comparison,
+        heat=heat,
+        shortcuts=tuple(measure_shortcuts(run, folds)),
+        sources=tuple(measure_sources(run, served)),
+        faithfulness=tuple(measure_faithfulness(run, folds, method, layer)),  # type: ignore[arg-type]
+    )
+    return measured, served
+
+
+def publish_served(run: ServedRun, command: str, place: Path, results: Path | None) -> None:
+    """Measure, fuse, and publish the checkpoint; results: the folder where the left-out page goes."""
+    measured, served = measure_run(run)
+    _, initial = start_network(run)
+    network = load_branches(run, tuple(served.values()))
+    scales = {
+        m: BranchScale(measured.tables[m].calibration.temperature, measured.tables[m].calibration.offset)
+        for m in run.network.modalities
+    }
+    distance = fit_fused_head(
+        network, {m: training_features(run, b) for m, b in served.items()}, scales, seed=run.seed
+    )
+    stored = store_and_read_back(network)
+    method, layer = choose_heatmap(measured.heat)
+    own = gather_own(run, validation=False)
+    held = gather_own(run, validation=True)
+    before, after = (answer_heads(n, held, seed=run.seed) for n in (network, stored))
+    judge, described = fit_content_judge(run, stored)
+    calibrations = {head: table.calibration for head, table in measured.tables.items()}
+    thresholds = {head: table.threshold for head, table in measured.tables.items()}
+    reports = {
+        head: evaluate_binary(calibrations[head].probabilities(_margins(part)), part.labels, thresholds[head])
+        for head, part in after.items()
+    }
+    split = describe_split(run)
+    left_out = measured.to_dict() | {
+        "command": shorten_command(command),
+        "created": time.strftime("%Y-%m-%d", time.gmtime()),
+        "notes": describe_measuring(run, distance),
+    }
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "project_version": __version__,
+        "recipe": "served",
+        "pair": run.network.name,
+        "network": dataclasses.asdict(run.network),
+        "classes": list(CLASSES),
+        "preprocessing": {
+            "name": "lungs",
+            "pixels": "grey, 0..255, three equal channels; lungs found, cropped to with a margin, grey levels set by"
+            " lung and soft tissue, aspect ratio not kept",
+            "scaling_inside_the_network": {m: network.backbone(m).scaling for m in run.network.modalities},
+        },
+        "temperature": {head: fit.temperature for head, fit in calibrations.items()},
+        "offset": {head: fit.offset for head, fit in calibrations.items()},
+        "decision_threshold": thresholds,
+        "abstain_zone": {head: list(table.zone) for head, table in measured.tables.items()},
+        "supported_probability": {head: t.supported_probability for head, t in measured.tables.items()},
+        "evidence": {head: table.evidence() for head, table in measured.tables.items()},
+        "heat_location": locate_heat(measured.heat, run, method, layer),
+        "heatmap_method": method,
+        "heatmap_layer": layer,
+        "heatmap_scale": measure_heatmap_scale(stored, own, seed=run.seed, method=method, layer=layer),  # type: ignore[arg-type]
+        "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
+        f" {SCALE_STUDIES} training studies, in logits",
+        "synthetic": False,
+        "trained_on": describe_training(run),
+        "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
+        "data": [
+            describe_collection(run, m, c, split["hashes"].get(m))
+            for m in run.network.modalities
+            for c in run.collections[m]
+        ],
+        "split": split,
+        "seed": run.seed,
+        "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
+        "training": {
+            m: dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed))
+            for m, backbone in run.network.branches
+        },
+        "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
+        "external": measure_external(run, stored, scales),
+        "refusals": count_refusals(run, stored, judge),
+        "left_out": left_out,
+        "float16_changes": {
+            head: _compare(
+                calibrations[head].probabilities(_margins(before[head])),
+                calibrations[head].probabilities(_margins(after[head])),
+                thresholds[head],
+            )
+            for head in after
+        },
+        "judge": described,
+        "command": shorten_command(command),
+        "packages": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "comparisons": [],
+    }
+    publish_checkpoint(
+        place, network, meta, render_card(meta, place.name), judge=judge, segmenter=run.segmenter
+    )
+    write_left_out(run.folder.path, left_out)
+    if results is not None:
+        write_left_out(results, left_out)
+    print(render_left_out(left_out))
+    print(f"\npublished {place}: {meta['trained_on']}")
+
+
+def write_left_out(folder: Path, left_out: dict[str, Any]) -> None:
+    """The left-out figures as JSON, as a page, and drawn."""
+    from covid_mm.evaluation.figures.canvas import save_figure
+    from covid_mm.evaluation.figures.left_out import draw_left_out_aucs, draw_reliability
+
+    tables = [LeftOutTable.from_dict(part) for part in left_out["heads"]]
+    figures = {"left-out-auc": draw_left_out_aucs(tables)}
+    figures |= {f"reliability-{table.head}": draw_reliability(table) for table in tables}
+    titles = {"left-out-auc": "AUC on collections never seen"}
+    named = {titles.get(name, f"Calibration, {name.split('-')[-1]}"): f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_figure(figure, folder, name)
+    page = left_out | {"figures": named}
+    write_atomically(folder / LEFT_OUT_JSON, (json.dumps(page, indent=1) + "\n").encode())
+    write_atomically(folder / LEFT_OUT_PAGE, render_left_out(page).encode())
+
+
+def describe_split(run: ServedRun) -> dict[str, Any]:
+    """The split whose validation images were held out, as `evaluate` finds it again."""
+    config = DataConfig(split="paper", seed=0)
+    try:
+        datasets = find_datasets(run.root, config)
+    except DataError:
+        datasets = {}
+    return {
+        "protocol": "paper",
+        "seed": config.seed,
+        "positives": config.positives,
+        "hashes": {
+            m: split_dataset(d, config).hash for m, d in datasets.items() if m in run.network.modalities
+        },
+    }
+
+
+def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySamples]:
+    """Crops as serving reads them: of the held-out images, or of a balanced draw of the training images."""
+    samples: dict[Modality, ModalitySamples] = {}
+    for modality in run.network.modalities:
+        images, labels = [], []
+        trained = run.training_rows(modality)
+        for collection in run.collections[modality]:
+            part = run.crops[collection.name]
+            rows = trained.get(collection.name, np.zeros(len(part.labels), np.bool_))
+            if validation:
+                held = np.array([image.path in run.held_out for image in collection.images])
+                rows = held & part.found & (part.labels != OTHER)
+            positions = np.flatnonzero(rows)
+            if not validation:
+                positions = np.random.default_rng(run.seed).permutation(positions)[:JUDGE_IMAGES]
+            images.append(part.exact[positions].astype(np.float32))
+            labels.append(part.labels[positions])
+        samples[modality] = ModalitySamples(np.concatenate(images), np.concatenate(labels))
+    return {m: part for m, part in samples.items() if len(part.labels)}
+
+
+def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str, Any]]:
+    """The content check, fitted on whole images of the training collections."""
+    sides: dict[str, dict[Modality, ModalitySamples]] = {"training": {}, "validation": {}}
+    for modality in run.network.modalities:
+        trained = run.training_rows(modality)
+        chosen: list[CollectionImage] = []
+        used = [c for c in run.collections[modality] if c.name in trained]
+        for collection in used:
+            positions = np.random.default_rng([run.seed, 3]).permutation(
+                np.flatnonzero(trained[collection.name])
+            )
+            chosen += [collection.images[row] for row in positions[: JUDGE_IMAGES // len(used)]]
+        whole = read_whole(chosen, modality, run.network.image_size)
+        labels = np.array([image.label for image in chosen], np.int64)
+        third = np.arange(len(chosen)) % 3 == 0
+        sides["validation"][modality] = ModalitySamples(whole[third], labels[third])
+        sides["training"][modality] = ModalitySamples(whole[~third], labels[~third])
+    names = {m: "the training collections" for m in run.network.modalities}
+    return make_judge(network, sides["training"], sides["validation"], names, seed=run.seed, others=())
+
+
+def read_whole(images: Sequence[CollectionImage], modality: Modality, size: int) -> NDArray[np.float32]:
+    """Whole images as the content check reads them: float32 (n, size, size)."""
+    collection = Collection("whole", modality, tuple(images), "", "", "")
+    return make_crops(collection, None, size).exact.astype(np.float32)
+
+
+def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[str, Any]]:
+    """How many images of each collection get no answer, and why; at most CHECKED_IMAGES of each are looked at."""
+    rows = []
+    for modality in run.network.modalities:
+        for collection in run.collections[modality]:
+            part: LungCrops = run.crops[collection.name]
+            step = max(1, len(collection.images) // CHECKED_IMAGES)
+            some = collection.images[::step][:CHECKED_IMAGES]
+            found = part.found[::step][:CHECKED_IMAGES]
+            features = compute_contents(
+                network, judge.branch, read_whole(some, modality, run.network.image_size)
+            )
+            outcomes = [name_outcome(modality, content) for content in judge.judge(modality, features)]
+            rows.append(
+                {
+                    "collection": collection.name,
+                    "modality": modality,
+                    "images": len(some),
+                    "lungs_not_found": int((~found).sum()),
+                    "unlike_training": outcomes.count("unlike_training"),
+                    "taken_for_something_else": outcomes.count("other_modality")
+                    + outcomes.count("not_a_chest_image"),
+                }
+            )
+    return rows
+
+
+def measure_external(
+    run: ServedRun, network: Network, scales: Mapping[Modality, BranchScale]
+) -> list[dict[str, Any]]:
+    """Folders `external-ct` and `external-xray` beside the collections: their classes come from different places."""
+    rows: list[dict[str, Any]] = []
+    for modality in run.network.modalities:
+        folder = run.root / f"external-{modality}"
+        if not folder.is_dir():
+            continue
+        records = find_class_folders(folder, modality).records
+        images = tuple(CollectionImage(r.path, r.name, modality, r.label) for r in records)
+        crops = make_crops(
+            Collection(folder.name, modality, images, "", "", ""),
+            run.segmenter,
+            run.network.image_size,
+            run.folder.path / "crops",
+        )
+        margins = answer_crops(network, modality, crops.exact[crops.found]).margins
+        labels = crops.labels[crops.found]
+        auc = estimate_auc_by_patient(margins, labels)
+        called = scales[modality].logit(margins) >= 0
+        rows.append(
+            {
+                "collection": folder.name,
+                "modality": modality,
+                "auc": auc.value,
+                "auc_low": auc.low,
+                "auc_high": auc.high,
+                "sensitivity": float(np.mean(called[labels == 1])),
+                "specificity": float(np.mean(~called[labels == 0])),
+                "images": len(labels),
+            }
+        )
+    return rows
+
+
+def describe_training(run: ServedRun) -> str:
+    """One line: what the network was trained on."""
+    parts = []
+    for modality in run.network.modalities:
+        rows = run.training_rows(modality)
+        names = ", ".join(rows)
+        parts.append(
+            f"{sum(int(v.sum()) for v in rows.values())} {MODALITY_TITLES[modality]} images ({names})"
+        )
+    return " and ".join(parts)
+
+
+def describe_collection(
+    run: ServedRun, modality: Modality, collection: Collection, split_hash: str | None
+) -> dict[str, Any]:
+    """What meta.json says of one collection. split_hash: of the modality's held-out split, if there is one."""
+    normal, positive, other = collection.counts
+    trained = run.training_rows(modality)
+    held_out = any(image.path in run.held_out for image in collection.images)
+    kinds = {
+        "opacity boxes": any(image.boxes for image in collection.images),
+        "lesion masks": any(image.lesion_mask for image in collection.images),
+        "lung masks": any(image.lung_mask for image in collection.images),
+    }
+    return {
+        "modality": modality,
+        "name": collection.name,
+        "title": collection.title,
+        "source": collection.source,
+        "licence": collection.licence,
+        "counts": {CLASSES[0]: normal, CLASSES[1]: positive, "other": other},
+        "use": "training" if collection.name in trained else "evaluation only",
+        "trained": int(trained[collection.name].sum()) if collection.name in trained else 0,
+        "sites": len({image.site for image in collection.images} - {""}),
+        "patients": len({image.patient for image in collection.images} - {""}),
+        "annotations": ", ".join(name for name, there in kinds.items() if there),
+    } | ({"split_hash": split_hash} if held_out and split_hash else {})
+
+
+def describe_measuring(run: ServedRun, distance: float) -> list[str]:
+    """What a reader of the left-out page must know of how it came about."""
+    return [
+        "One-class collections are never trained on; their rows are the served branches' own answers.",
+        "The lung segmenter learned from lung masks and lung boxes of all collections that have them, also of those"
+        " left out; it never sees a label.",
+        f"The served concatenated head differs from the sum of the calibrated branch logits by {distance:.2f} in the"
+        " mean.",
+        "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label.",
+    ]
+
+
+def _margins(part: HeadOutputs) -> NDArray[np.float64]:
+    return np.asarray(part.logits[:, 1] - part.logits[:, 0], np.float64)
+
+
+def _compare(before: NDArray[np.float64], after: NDArray[np.float64], threshold: float) -> dict[str, Any]:
+    return {
+        "studies": len(before),
+        "greatest_probability_change": float(np.abs(before - after).max()),
+        "labels_changed": int(((before >= threshold) != (after >= threshold)).sum()),
+    }
