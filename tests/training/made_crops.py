@@ -70,4 +70,5 @@ def make_samples(count: int = 12, seed: int = 0) -> BranchSamples:
         sources=(np.arange(count) // 2 % 2).astype(np.int64),
         targets=(255 * (targets & located[:, None, None])).astype(np.uint8),
         located=located,
+        hosts=np.zeros(count, bool),
     )

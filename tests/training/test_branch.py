@@ -26,18 +26,19 @@ def quick(small_backbones, monkeypatch):
     monkeypatch.setattr(branch, "_WARM_UP", 2)
 
 
-def uneven_samples(counts):
-    """Rows of {(source, label): how many}."""
+def uneven_samples(counts, hosts_of=()):
+    """Rows of {(source, label): how many}; normal images of the sources `hosts_of` are hosts."""
     sources, labels = (
         np.repeat([key[part] for key in counts], list(counts.values())).astype(np.int64) for part in (0, 1)
     )
     empty = np.zeros((len(labels), 1, 1), np.uint8)
-    return branch.BranchSamples(empty, labels, sources, empty, labels == 0)
+    hosts = (labels == 0) & np.isin(sources, list(hosts_of))
+    return branch.BranchSamples(empty, labels, sources, empty, labels == 0, hosts)
 
 
 def draw_many(samples, **options):
     config = BranchConfig(batch_size=20, **options)
-    return np.stack([draw_batch(samples, config, step) for step in range(100)])
+    return np.stack([draw_batch(samples, config, step).rows for step in range(100)])
 
 
 def test_batches_are_balanced_by_class_and_by_source():
@@ -63,11 +64,48 @@ def test_a_source_without_a_class_never_stands_for_it():
 
 def test_a_batch_is_the_same_for_seed_and_step():
     samples = uneven_samples({(0, 0): 50, (0, 1): 50})
-    first, second = (draw_batch(samples, CONFIG, 3) for _ in range(2))
-    assert np.array_equal(first, second)
     config = BranchConfig(batch_size=20)
+    first, second = (draw_batch(samples, config, 3) for _ in range(2))
+    assert np.array_equal(first.rows, second.rows)
     others = [draw_batch(samples, config, 4), draw_batch(samples, dataclasses.replace(config, seed=1), 3)]
-    assert all(not np.array_equal(draw_batch(samples, config, 3), other) for other in others)
+    assert all(not np.array_equal(first.rows, other.rows) for other in others)
+
+
+def test_opacities_are_drawn_on_hosts_for_positive_places_only():
+    """Always in a source without positive images, else for the share `drawn`."""
+    samples = uneven_samples({(0, 0): 30, (0, 1): 30, (1, 0): 30}, hosts_of=(0, 1))
+    config = BranchConfig(batch_size=20, balance=0.0, drawn=0.2)
+    draws = [draw_batch(samples, config, step) for step in range(100)]
+    rows, drawn = (np.stack([getattr(draw, name) for draw in draws]) for name in ("rows", "drawn"))
+    assert samples.hosts[rows[drawn]].all()
+    positive = drawn | (samples.labels[rows] == 1)
+    assert (positive.sum(axis=1) == 10).all()
+    for source in (0, 1):
+        assert positive[samples.sources[rows] == source].mean() == pytest.approx(0.5, abs=0.05)
+    both = (samples.sources[rows] == 0) & positive
+    assert drawn[both].mean() == pytest.approx(0.2, abs=0.06)
+    assert not draw_batch(uneven_samples({(0, 0): 9, (0, 1): 9}), config, 0).drawn.any()
+
+
+def test_drawn_images_are_positive_and_located():
+    """What a batch says of an image with drawn opacities; the crop itself is not changed."""
+    made = make_samples()
+    lungs = np.full_like(made.crops, 45)
+    samples = dataclasses.replace(
+        made,
+        crops=lungs,
+        labels=0 * made.labels,
+        hosts=np.ones(12, bool),
+        located=np.ones(12, bool),
+        targets=np.zeros_like(made.targets),
+    )
+    config = BranchConfig(steps=1, batch_size=8, balance=0.0, augmented=False)
+    images, labels, targets, located = next(branch._prepare_batches(samples, config, "ct", SIZE, (4, 4), 0))
+    assert labels.tolist().count(1) == 4
+    assert located.all()
+    assert (targets.reshape(8, -1).max(axis=1) > 0).tolist() == (labels == 1).tolist()
+    assert (images.reshape(8, -1).max(axis=1) > 46).tolist() == (labels == 1).tolist()
+    assert (samples.crops == 45).all()
 
 
 def hint(attention, label, target, located):
