@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             " no --ct, --xray or --checkpoint."
         )
     load_tensorflow()
-    from covid_mm.commands.left_out import measure_heatmaps, measure_phantom_heat
+    from covid_mm.commands.left_out_heat import measure_heatmaps, measure_phantom_heat
     from covid_mm.commands.served import open_run, train_branch
     from covid_mm.commands.served_publish import measure_run, write_left_out
     from covid_mm.evaluation.heat_location import heat_table

@@ -125,6 +125,10 @@ class ServedRun:
         held_out = self.held_out if fold is None else frozenset()
         return choose_training_rows(self.collections[modality], self.crops, fold, held_out)
 
+    def collection(self, modality: Modality, name: str) -> Collection:
+        """The collection of this name."""
+        return next(c for c in self.collections[modality] if c.name == name)
+
     def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
         """The crops of one modality's collections, by name."""
         return {c.name: self.crops[c.name] for c in self.collections[modality]}

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 
 from covid_mm import __version__
 from covid_mm.commands import shorten_command
-from covid_mm.commands.judging import make_judge, name_outcome
 from covid_mm.commands.left_out import (
     LeftOutMeasured,
-    choose_heatmap,
-    locate_heat,
     measure_branches,
-    measure_faithfulness,
     measure_fusion,
-    measure_heatmaps,
-    measure_phantom_heat,
     measure_shortcuts,
     measure_sources,
     training_features,
+)
+from covid_mm.commands.left_out_heat import (
+    choose_heatmap,
+    locate_heat,
+    measure_faithfulness,
+    measure_heatmaps,
+    measure_phantom_heat,
 )
 from covid_mm.commands.measurement import (
     SCALE_PERCENTILE,
@@ -40,6 +41,7 @@ from covid_mm.commands.measurement import (
 from covid_mm.commands.model_card import render_card
 from covid_mm.commands.publish import PACKAGES, describe_initial, store_and_read_back
 from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches, start_network, train_branch
+from covid_mm.commands.served_content import count_refusals, fit_content_judge
 from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.datasets import find_class_folders, find_datasets, split_dataset
 from covid_mm.datasets.index import Collection, CollectionImage
@@ -48,20 +50,18 @@ from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.left_out_page import render_left_out
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.report import evaluate_binary
-from covid_mm.models.judge import Judge, compute_contents
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.answers import answer_crops
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.crops import OTHER, LungCrops, make_crops
+from covid_mm.training.crops import OTHER, make_crops
 from covid_mm.training.fusion import BranchScale, fit_fused_head
 from covid_mm.training.run import write_atomically
 
 LEFT_OUT_JSON = "left-out.json"
 LEFT_OUT_PAGE = "left-out.md"
-CHECKED_IMAGES = 300  # images per collection that the content check is counted on
-JUDGE_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
+SCALE_IMAGES = 1500  # training images per collection that the heatmap scale is drawn from
 
 
 def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, TrainedBranch]]:
@@ -241,65 +241,11 @@ def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySa
                 rows = held & part.found & (part.labels != OTHER)
             positions = np.flatnonzero(rows)
             if not validation:
-                positions = np.random.default_rng(run.seed).permutation(positions)[:JUDGE_IMAGES]
+                positions = np.random.default_rng(run.seed).permutation(positions)[:SCALE_IMAGES]
             images.append(part.exact[positions].astype(np.float32))
             labels.append(part.labels[positions])
         samples[modality] = ModalitySamples(np.concatenate(images), np.concatenate(labels))
     return {m: part for m, part in samples.items() if len(part.labels)}
-
-
-def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str, Any]]:
-    """The content check, fitted on whole images of the training collections."""
-    sides: dict[str, dict[Modality, ModalitySamples]] = {"training": {}, "validation": {}}
-    for modality in run.network.modalities:
-        trained = run.training_rows(modality)
-        chosen: list[CollectionImage] = []
-        used = [c for c in run.collections[modality] if c.name in trained]
-        for collection in used:
-            positions = np.random.default_rng([run.seed, 3]).permutation(
-                np.flatnonzero(trained[collection.name])
-            )
-            chosen += [collection.images[row] for row in positions[: JUDGE_IMAGES // len(used)]]
-        whole = read_whole(chosen, modality, run.network.image_size)
-        labels = np.array([image.label for image in chosen], np.int64)
-        third = np.arange(len(chosen)) % 3 == 0
-        sides["validation"][modality] = ModalitySamples(whole[third], labels[third])
-        sides["training"][modality] = ModalitySamples(whole[~third], labels[~third])
-    names = {m: "the training collections" for m in run.network.modalities}
-    return make_judge(network, sides["training"], sides["validation"], names, seed=run.seed, others=())
-
-
-def read_whole(images: Sequence[CollectionImage], modality: Modality, size: int) -> NDArray[np.float32]:
-    """Whole images as the content check reads them: float32 (n, size, size)."""
-    collection = Collection("whole", modality, tuple(images), "", "", "")
-    return make_crops(collection, None, size).exact.astype(np.float32)
-
-
-def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[str, Any]]:
-    """How many images of each collection get no answer, and why; at most CHECKED_IMAGES of each are looked at."""
-    rows = []
-    for modality in run.network.modalities:
-        for collection in run.collections[modality]:
-            part: LungCrops = run.crops[collection.name]
-            step = max(1, len(collection.images) // CHECKED_IMAGES)
-            some = collection.images[::step][:CHECKED_IMAGES]
-            found = part.found[::step][:CHECKED_IMAGES]
-            features = compute_contents(
-                network, judge.branch, read_whole(some, modality, run.network.image_size)
-            )
-            outcomes = [name_outcome(modality, content) for content in judge.judge(modality, features)]
-            rows.append(
-                {
-                    "collection": collection.name,
-                    "modality": modality,
-                    "images": len(some),
-                    "lungs_not_found": int((~found).sum()),
-                    "unlike_training": outcomes.count("unlike_training"),
-                    "taken_for_something_else": outcomes.count("other_modality")
-                    + outcomes.count("not_a_chest_image"),
-                }
-            )
-    return rows
 
 
 def measure_external(

@@ -30,21 +30,23 @@ _SMALL_SOURCE = 40  # images: smaller sites of a collection are one source toget
 class ServedRecipe:
     """How `train.py --recipe served` trains, by modality where that differs.
 
-    steps: of the branch that is served and of each left-out one. frozen_until: see BranchConfig.
+    steps: of the branch that is served and of each left-out one. frozen_until: by backbone, see
+    BranchConfig.
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1400})
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1100})
     branch: BranchConfig = field(default_factory=BranchConfig)
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
+    frozen_until: Mapping[str, str] = field(default_factory=lambda: dict(FROZEN_UNTIL))
 
     def branch_config(self, modality: Modality, backbone: str, seed: int) -> BranchConfig:
         """The recipe of one branch."""
         return replace(
             self.branch,
             steps=self.steps[modality],
-            frozen_until=FROZEN_UNTIL.get(backbone),
+            frozen_until=self.frozen_until.get(backbone),
             seed=seed,
         )
 
