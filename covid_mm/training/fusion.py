@@ -90,7 +90,8 @@ def fit_fused_head(
 
     @tf.function(autograph=False)
     def step(values: list[tf.Tensor], wanted: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])  # Keras's own kind is not known to it
             difference = margin(values) - wanted
             loss = tf.reduce_mean(tf.minimum(tf.square(difference), 2.0 * tf.abs(difference)))
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))

@@ -39,7 +39,7 @@ def find_lung_samples(root: Path, collections: Sequence[Collection], modality: M
             samples.append(LungSample(np.rint(grey).astype(np.uint8), mask, (), share))
     if modality == "xray":
         for path in sorted([*root.glob(LUNG_BOXES), *root.glob(f"*/{LUNG_BOXES}")]):
-            samples += _read_boxes(path)
+            samples += read_lung_boxes(path)
     return samples
 
 
@@ -57,7 +57,12 @@ def make_phantom_samples(
     return samples
 
 
-def _read_boxes(path: Path) -> list[LungSample]:
+def read_lung_boxes(path: Path) -> list[LungSample]:
+    """The films of one file of lung boxes, but for those without a box, in its order.
+
+    Raises:
+        DataError: a file that is not one.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         boxes = {

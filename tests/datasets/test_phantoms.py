@@ -21,7 +21,7 @@ def twins():
 
 
 def same(one, other):
-    fields = ("ct", "xray", "ct_lesions", "xray_lesions")
+    fields = ("ct", "xray", "ct_lesions", "xray_lesions", "ct_lungs", "xray_lungs")
     return [np.array_equal(getattr(one, name), getattr(other, name)) for name in fields]
 
 
@@ -175,3 +175,26 @@ def test_writing_says_what_is_wrong(tmp_path):
     with pytest.raises(DataError, match="could not be written") as caught:
         write_phantoms(tmp_path, per_class=1, size=32)
     assert isinstance(caught.value, CovidMMError)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_lung_masks_name_the_lungs_in_health_and_disease(twins, modality):
+    """Two dark regions, the same whatever the label, with the lesions in them."""
+    for healthy, diseased in twins:
+        image, lungs = getattr(healthy, modality).astype(float), getattr(healthy, f"{modality}_lungs")
+        assert lungs.shape == image.shape
+        assert lungs.dtype == np.bool_
+        assert 0.08 < lungs.mean() < 0.65
+        assert np.median(image[lungs]) + 40 < np.percentile(image[~lungs], 75)
+        left, right = lungs[:, : lungs.shape[1] // 2], lungs[:, lungs.shape[1] // 2 :]
+        assert min(left.mean(), right.mean()) > 0.03
+        same_lungs = getattr(diseased, f"{modality}_lungs") == lungs
+        assert same_lungs.mean() > 0.995
+        lesions = getattr(diseased, f"{modality}_lesions")
+        assert lungs[lesions].mean() > 0.8
+
+
+@pytest.mark.parametrize("size", [32, 150])
+def test_lung_masks_have_the_images_size(size):
+    study = make_study(1, 7, size=size)
+    assert study.ct_lungs.shape == study.xray_lungs.shape == (size, size)
