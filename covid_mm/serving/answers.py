@@ -90,8 +90,8 @@ def find_notices(
         said = " and ".join(f"the {MODALITY_TITLES[m]} alone {CLASS_TITLES[n]}" for m, n in names.items())
         yield Notice(
             "branches_disagree",
-            f"The two images disagree: {said}. The network was trained on agreeing pairs only, so its"
-            " fused answer is least reliable here.",
+            f"The two images disagree: {said}. No patient with two such images was in training, so"
+            " go by each image rather than by the combined answer.",
         )
     if len(heatmaps) == 1 and meta.network.is_concatenated:
         (only,) = heatmaps

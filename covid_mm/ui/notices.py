@@ -8,8 +8,8 @@ from covid_mm.ui.evidence import find_reasons, split_code, word_reason
 from covid_mm.ui.language import ENGLISH, Texts
 
 NOTICES = {  # by code without its modality; serving writes the English ones itself, with more detail
-    "branches_disagree": "The two images disagree: the CT alone {ct}, the X-ray alone {xray}. The network was trained"
-    " on agreeing pairs only, so its fused answer is least reliable here.",
+    "branches_disagree": "The two images disagree: the CT alone {ct}, the X-ray alone {xray}. No patient with two"
+    " such images was in training, so go by each image rather than by the combined answer.",
     "single_modality": "Answered from the {used} alone; the other image was not given.",
     "no_positive_evidence": "The network found no positive evidence for {target} on the {modality}, so its heatmap"
     " is empty.",
