@@ -164,7 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--branch-steps",
         type=int,
         metavar="N",
-        help="steps per branch (default: 700 for CT, 1,100 for X-ray)",
+        help="steps per branch (default: 700 for CT, 1,000 for X-ray)",
     )
     served.add_argument(
         "--lung-steps", type=int, metavar="N", help="steps of the lung segmenter (default: 1,200)"
