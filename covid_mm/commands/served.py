@@ -235,9 +235,17 @@ def provide_segmenter(
 def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> TrainedBranch:
     """Train one branch, or go on with it; without a fold it is the one that is served."""
     folder = branch_folder(run, modality, fold)
-    with use_precision(run.precision):
-        network, _ = start_network(run)
-        load_or_fit(run, network, modality, fold)
+    samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
+    backbone = dict(run.network.branches)[modality]
+    config = run.recipe.branch_config(modality, backbone, run.seed, len(samples.labels))
+    state = folder.load_state()
+    if state is None or state.epochs < config.steps:
+        title = (
+            f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
+        )
+        with use_precision(run.precision), _Bar(title, config.steps, "step") as show:
+            network, _ = start_network(run)
+            fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
     branch = TrainedBranch(modality, fold, folder, {})
     answers = answer_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
@@ -274,17 +282,6 @@ def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeight
             " out; choose --weights imagenet, none, or files of keras.applications."
         )
     return network, initial
-
-
-def load_or_fit(run: ServedRun, network: Network, modality: Modality, fold: Fold | None) -> None:
-    """Put a branch's trained weights into a network; train them first where that is not done."""
-    folder = branch_folder(run, modality, fold)
-    samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
-    backbone = dict(run.network.branches)[modality]
-    config = run.recipe.branch_config(modality, backbone, run.seed, len(samples.labels))
-    title = f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
-    with _Bar(title, config.steps, "step") as show:
-        fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
 
 
 def _ignore_loss(show: Callable[[int, int], None], total: int) -> Callable[[int, float], None]:

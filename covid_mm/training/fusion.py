@@ -34,15 +34,19 @@ class BranchScale:
         return np.asarray((margins - self.offset) / self.temperature, np.float32)
 
 
+def branch_direction(network: Network, modality: Modality) -> tuple[NDArray[np.float32], float]:
+    """A branch's own head as one linear function: margin = features @ direction (channels,) + constant."""
+    kernel, bias = (np.asarray(v, np.float32) for v in network.model.get_layer(f"{modality}_logits").weights)
+    normal = 1 - POSITIVE
+    return kernel[:, POSITIVE] - kernel[:, normal], float(bias[POSITIVE] - bias[normal])
+
+
 def branch_margins(
     network: Network, modality: Modality, features: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Margins (n,) of a branch's own head for pooled features (n, channels)."""
-    kernel, bias = (np.asarray(v) for v in network.model.get_layer(f"{modality}_logits").weights)
-    normal = 1 - POSITIVE
-    return np.asarray(
-        features @ (kernel[:, POSITIVE] - kernel[:, normal]) + bias[POSITIVE] - bias[normal], np.float32
-    )
+    direction, constant = branch_direction(network, modality)
+    return np.asarray(features @ direction + constant, np.float32)
 
 
 def fit_fused_head(
@@ -50,7 +54,7 @@ def fit_fused_head(
     features: Mapping[Modality, NDArray[np.float32]],
     scales: Mapping[Modality, BranchScale],
     *,
-    steps: int = 3000,
+    steps: int = 2000,
     learning_rate: float = 2e-3,
     seed: int = 0,
 ) -> float:
@@ -76,13 +80,15 @@ def fit_fused_head(
     optimizer.build(variables)
     rng = np.random.default_rng([seed, 11])
 
+    directions = {m: branch_direction(network, m) for m in modalities}
+
     def draw() -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
         mixed = [_mix(features[m], rng) for m in modalities]
-        total = sum(
-            scales[m].logit(branch_margins(network, m, part))
-            for m, part in zip(modalities, mixed, strict=True)
-        )
-        return mixed, np.clip(np.asarray(total, np.float32), -_WIDEST, _WIDEST)
+        total = np.zeros(_BATCH, np.float32)
+        for modality, part in zip(modalities, mixed, strict=True):
+            direction, constant = directions[modality]
+            total += scales[modality].logit(part @ direction + constant)
+        return mixed, np.clip(total, -_WIDEST, _WIDEST)
 
     def margin(values: list[tf.Tensor]) -> tf.Tensor:
         logits = head(values, training=False)
