@@ -84,11 +84,12 @@ def check_data(plan: TrainingPlan) -> None:
 
 def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
     """Served where every modality has two collections or scanner groups to leave out in turn, else the paper's."""
+    assert plan.data_root is not None
+    check_data(plan)
+    load_tensorflow()
     from covid_mm.datasets.collections import find_collections
     from covid_mm.training.recipe import make_folds
 
-    assert plan.data_root is not None
-    check_data(plan)
     collections = find_collections(Path(plan.data_root))
     folds = {m: len(make_folds(collections.get(m, ()))) for m in plan.network.modalities}
     lacking = [MODALITY_TITLES[m] for m, count in folds.items() if count < 2]
