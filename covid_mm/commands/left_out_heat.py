@@ -32,7 +32,7 @@ from covid_mm.training.crops import lesion_mask, to_network_input
 
 FRAME = 256  # pixels a side of the whole image's frame in which heat is measured
 HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured on
-SLOW_HEAT_IMAGES = 30  # and those that take a second per image
+SLOW_HEAT_IMAGES = 10  # and those that take a second per image
 FAITHFULNESS_IMAGES = 40
 PHANTOMS = 60
 PHANTOM_NAME = "phantoms"
