@@ -23,7 +23,14 @@ from covid_mm.evaluation.heat_faithfulness import (
 )
 from covid_mm.evaluation.heat_location import HeatMeasure, HeatRow, measure_heat, summarise_heat
 from covid_mm.explain.grad_cam import GradCam
-from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, METHODS, LayerChoice, MethodName
+from covid_mm.explain.method_table import (
+    FIXED_SCALE_METHODS,
+    LAYERS,
+    METHODS,
+    FixedScaleMethod,
+    LayerChoice,
+    MethodName,
+)
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import place_in_image, read_lungs
@@ -148,7 +155,7 @@ def make_maps(
     return maps
 
 
-def choose_heatmap(rows: Sequence[HeatRow]) -> tuple[str, LayerChoice]:
+def choose_heatmap(rows: Sequence[HeatRow]) -> tuple[FixedScaleMethod, LayerChoice]:
     """The method and layer that point best over all folds, each counting the same; among the fast ones."""
     means: dict[tuple[str, str], list[float]] = {}
     for row in rows:

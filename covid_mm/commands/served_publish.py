@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.datasets import find_class_folders, find_datasets, split_dataset
 from covid_mm.datasets.index import Collection, CollectionImage
 from covid_mm.errors import DataError
+from covid_mm.evaluation.fusion import FusionComparison
+from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.left_out_page import render_left_out
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.report import evaluate_binary
+from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.models.network import FUSED, Network
+from covid_mm.models.weights_file import hash_file
 from covid_mm.reporting.model_card import render_card
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
@@ -80,19 +85,58 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     served = {m: train_branch(run, m, None) for m in run.network.modalities}
     folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
     print("measuring the left-out networks", flush=True)
-    tables: dict[str, LeftOutTable] = {str(m): t for m, t in measure_branches(run, folds, served).items()}
-    fused, comparison = measure_fusion(run, folds)
-    heat = (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
+    stages = _Stages(run, [*served.values(), *folds])
+    tables = {str(m): table for m, table in measure_branches(run, folds, served).items()}
+
+    def fuse() -> dict[str, Any]:
+        table, comparison = measure_fusion(run, folds)
+        return {"table": table.to_dict(), "comparison": comparison.to_dict()}
+
+    fusion = stages.keep("fusion", fuse)
+    heat = tuple(
+        HeatRow.from_dict(row)
+        for row in stages.keep(
+            "heat",
+            lambda: [
+                r.to_dict() for r in (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
+            ],
+        )
+    )
     method, layer = choose_heatmap(heat)
+    shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
+    sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
+    faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
     measured = LeftOutMeasured(
-        tables={FUSED: fused, **tables},
-        fusion=comparison,
+        tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
+        fusion=FusionComparison.from_dict(fusion["comparison"]),
         heat=heat,
-        shortcuts=tuple(measure_shortcuts(run, folds)),
-        sources=tuple(measure_sources(run, served)),
-        faithfulness=tuple(measure_faithfulness(run, folds, method, layer)),  # type: ignore[arg-type]
+        shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
+        sources=tuple(SourceRow.from_dict(row) for row in sources),
+        faithfulness=tuple(faithful),
     )
     return measured, served
+
+
+class _Stages:
+    """What was measured of these very branches, kept as JSON in the run folder."""
+
+    def __init__(self, run: ServedRun, branches: Sequence[TrainedBranch]) -> None:
+        digest = hashlib.sha256()
+        for branch in branches:
+            digest.update(hash_file(branch.folder.path / "last.npz").encode())
+        self._key, self._folder = digest.hexdigest(), run.folder
+
+    def keep(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The kept values of a stage, or those measured now."""
+        file = f"measured-{name}.json"
+        if (self._folder.path / file).exists():
+            kept = self._folder.read_json(file)
+            if kept.get("branches") == self._key:
+                return kept["values"]
+        print(f"  {name}", flush=True)
+        values = measure()
+        self._folder.write_json(file, {"branches": self._key, "values": values})
+        return values
 
 
 def publish_served(run: ServedRun, command: str, place: Path, results: Path | None) -> None:
@@ -147,7 +191,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "heat_location": locate_heat(measured.heat, run, method, layer),
         "heatmap_method": method,
         "heatmap_layer": layer,
-        "heatmap_scale": measure_heatmap_scale(stored, own, seed=run.seed, method=method, layer=layer),  # type: ignore[arg-type]
+        "heatmap_scale": measure_heatmap_scale(stored, own, seed=run.seed, method=method, layer=layer),
         "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": False,
