@@ -370,11 +370,15 @@ def describe_collection(
 def describe_measuring(run: ServedRun, distance: float) -> list[str]:
     """What a reader of the left-out page must know of how it came about."""
     return [
-        "One-class collections are never trained on; their rows are the served branches' own answers.",
+        "Normal CT collections without patients are trained on with opacities drawn on half of their images, and left"
+        " out together with another collection; films of one class are never trained on, and their rows are the served"
+        " branch's own answers.",
         "The lung segmenter learned from lung masks and lung boxes of all collections that have them, also of those"
         " left out; it never sees a label.",
         f"The served concatenated head differs from the sum of the calibrated branch logits by {distance:.2f} in the"
         " mean.",
+        "The recipe was settled with the figures of some of these rows in view (CT without one collection, films without"
+        " one group of scanners); the other rows were looked at once.",
         "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label.",
     ]
 
