@@ -83,8 +83,9 @@ def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:
 
 
 def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) -> tuple[Fold, ...]:
-    """Every two-class collection in turn; one with several sites in groups of its sites instead.
+    """Every two-class collection in turn; where one has several sites, groups of its sites instead of all that.
 
+    Scanners of one population ask the same question; a collection of other patients (children) another.
     Where the sites' classes cannot be spread over the groups, the collection is left out as a whole.
     Collections of one class that can be trained on are dealt to the folds, so that each is left out once.
     """
@@ -105,6 +106,8 @@ def make_folds(collections: Sequence[Collection], groups: int = SCANNER_GROUPS) 
             )
             for group in range(groups)
         ]
+    scanners = [fold for fold in folds if f"-{SCANNERS}-" in fold.name]
+    folds = scanners or folds
     others = [c for c in trainable(collections) if not has_both_classes(c)]
     for turn, collection in enumerate(others if folds else ()):
         fold = folds[turn % len(folds)]
