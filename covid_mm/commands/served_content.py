@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.commands.judging import make_judge, name_outcome
+from covid_mm.commands.judging import draw_phantoms, make_judge, name_outcome
 from covid_mm.commands.served import ServedRun
 from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection, CollectionImage
@@ -19,10 +19,12 @@ from covid_mm.training.crops import LungCrops, make_crops
 
 CHECKED_IMAGES = 300  # images per collection that the content check is counted on
 JUDGE_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
+JUDGE_PHANTOMS = 180  # the same of phantoms, which are the page's examples and answered like any chest image
+_PHANTOM_NUMBERS = 20_000  # the first of them: no example, test or lung training uses these
 
 
 def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str, Any]]:
-    """The content check, fitted on whole images of the training collections."""
+    """The content check, fitted on whole images of the training collections and on phantoms."""
     sides: dict[str, dict[Modality, ModalitySamples]] = {"training": {}, "validation": {}}
     for modality in run.network.modalities:
         trained = run.training_rows(modality)
@@ -33,13 +35,16 @@ def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str
                 np.flatnonzero(trained[collection.name])
             )
             chosen += [collection.images[row] for row in positions[: JUDGE_IMAGES // len(used)]]
-        whole = read_whole(chosen, modality, run.network.image_size)
-        labels = np.array([image.label for image in chosen], np.int64)
-        third = np.arange(len(chosen)) % 3 == 0
+        numbers = range(_PHANTOM_NUMBERS, _PHANTOM_NUMBERS + JUDGE_PHANTOMS)
+        whole = np.concatenate(
+            [read_whole(chosen, modality, run.network.image_size), draw_phantoms(modality, numbers)]
+        )
+        labels = np.array([image.label for image in chosen] + [number % 2 for number in numbers], np.int64)
+        third = np.arange(len(whole)) % 3 == 0
         sides["validation"][modality] = ModalitySamples(whole[third], labels[third])
         sides["training"][modality] = ModalitySamples(whole[~third], labels[~third])
-    names = {m: "the training collections" for m in run.network.modalities}
-    return make_judge(network, sides["training"], sides["validation"], names, seed=run.seed, others=())
+    names = {m: "the training collections, and phantoms" for m in run.network.modalities}
+    return make_judge(network, sides["training"], sides["validation"], names, seed=run.seed)
 
 
 def read_whole(images: Sequence[CollectionImage], modality: Modality, size: int) -> NDArray[np.float32]:
