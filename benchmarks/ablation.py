@@ -29,6 +29,7 @@ TITLES = {
     "plain-sampling": "plain sampling instead of by source and class",
     "no-augmentation": "no augmentation",
     "no-hint": "no hint on where the evidence lies",
+    "no-exchange": "lungs only in their own bodies",
     "average-pooling": "average pooling instead of attention",
     "no-averaging": "last weights instead of their average",
     "larger": "192 pixels instead of 150",
@@ -112,6 +113,8 @@ def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
         branch = replace(branch, augmented=False)
     elif name == "no-hint":
         branch = replace(branch, hint=0.0)
+    elif name == "no-exchange":
+        branch = replace(branch, exchanged=0.0)
     elif name == "no-averaging":
         branch = replace(branch, averaging=0.0)
     elif name == "random-start":

@@ -16,7 +16,7 @@ from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT
 from covid_mm.training.batches import BoundarySamples, ModalitySamples, prepare_boundary
 from covid_mm.training.fit import FitResult, fit_network
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
-from covid_mm.training.progress import ProgressBar, open_bar
+from covid_mm.training.progress import LazyBar, ProgressBar
 from covid_mm.training.run import RunFolder
 
 
@@ -131,24 +131,15 @@ def cut_branch(
 ) -> BoundarySamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
     total = views * len(samples.images)
-    bar = None
-
-    def show(done: int, _: int) -> None:
-        nonlocal bar
-        bar = bar or open_bar(f"{MODALITY_TITLES[modality]} features", total, unit="image")
-        bar.update(done - bar.n)
-
-    boundary = prepare_boundary(
-        network,
-        modality,
-        samples,
-        fine_tune=training.fine_tune,
-        views=views,
-        seed=training.seed,
-        strength=training.augmentation,
-        cache=cache,
-        progress=show,
-    )
-    if bar is not None:
-        bar.close()
-    return boundary
+    with LazyBar(f"{MODALITY_TITLES[modality]} features", total, unit="image") as show:
+        return prepare_boundary(
+            network,
+            modality,
+            samples,
+            fine_tune=training.fine_tune,
+            views=views,
+            seed=training.seed,
+            strength=training.augmentation,
+            cache=cache,
+            progress=show,
+        )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches
-from covid_mm.config import POSITIVE, Modality
+from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatRow
@@ -38,10 +38,10 @@ from covid_mm.evaluation.shortcuts import (
 )
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import LungRegion, read_lungs
-from covid_mm.models.network import FUSED
+from covid_mm.models.network import FUSED, find_margins
 from covid_mm.training.answers import answer_crops
-from covid_mm.training.crops import OTHER, LungCrops
-from covid_mm.training.fusion import BranchScale, fit_fused_head
+from covid_mm.training.crops import LungCrops, round_pixels
+from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes, trainable
 
 SHORTCUT_IMAGES = 400  # per fold
@@ -103,14 +103,21 @@ def gather_predictions(
 def _predict(
     run: ServedRun, collection: Collection, branch: TrainedBranch, rows: NDArray[np.bool_], name: str
 ) -> LeftOutPredictions:
-    part = run.crops[collection.name]
-    keep = rows & part.found & (part.labels != OTHER)
-    images = [image for image, chosen in zip(collection.images, keep, strict=True) if chosen]
+    positions = run.labelled_rows(collection, rows)
+    answers = branch.answers[collection.name]
+    return make_predictions(run, collection, positions, name, answers.margins[positions])
+
+
+def make_predictions(
+    run: ServedRun, collection: Collection, positions: NDArray[np.int64], name: str, margins: NDArray[Any]
+) -> LeftOutPredictions:
+    """Predictions for images of one collection, with the margins given."""
+    images = [collection.images[row] for row in positions]
     return LeftOutPredictions(
         collection=name,
-        head=branch.modality,
-        margins=branch.answers[collection.name].margins[keep].astype(np.float64),
-        labels=part.labels[keep],
+        head=collection.modality,
+        margins=margins.astype(np.float64),
+        labels=run.crops[collection.name].labels[positions],
         patients=np.array([image.patient for image in images], dtype=np.str_),
         names=tuple(image.name for image in images),
     )
@@ -134,23 +141,21 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
         assert ct.fold is not None
         assert xray.fold is not None
         network = load_branches(run, (ct, xray))
-        scales = {
-            b.modality: BranchScale(
-                fits[b.modality][b.fold.name].temperature, fits[b.modality][b.fold.name].offset
-            )
-            for b in (ct, xray)
-            if b.fold is not None
+        logits_of = {
+            b.modality: fits[b.modality][b.fold.name].logits for b in (ct, xray) if b.fold is not None
         }
-        fit_fused_head(
-            network, {b.modality: training_features(run, b) for b in (ct, xray)}, scales, seed=run.seed
+        features = {b.modality: training_features(run, b) for b in (ct, xray)}
+        fit_fused_head(network, features, logits_of, seed=run.seed)
+        left = {b.modality: gather_left_out(run, b) for b in (ct, xray)}
+        pairs = draw_pairs(
+            left["ct"].predictions.labels,
+            left["xray"].predictions.labels,
+            per_kind=PAIRS,
+            seed=run.seed + number,
         )
-        left = {b.modality: _left_out_rows(run, b) for b in (ct, xray)}
-        pairs = draw_pairs(left["ct"].labels, left["xray"].labels, per_kind=PAIRS, seed=run.seed + number)
         head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
-        logits = head.predict(
-            [left["ct"].features[pairs.ct], left["xray"].features[pairs.xray]], batch_size=256, verbose=0
-        )
-        fused = (logits[:, POSITIVE] - logits[:, 1 - POSITIVE]).astype(np.float64)
+        paired = [left["ct"].features[pairs.ct], left["xray"].features[pairs.xray]]
+        fused = find_margins(head.predict(paired, batch_size=256, verbose=0)).astype(np.float64)
         agreeing = pairs.agreeing
         rows.append(
             LeftOutPredictions(
@@ -158,12 +163,12 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
                 head=FUSED,
                 margins=fused[agreeing],
                 labels=pairs.labels[agreeing],
-                patients=left["xray"].patients[pairs.xray[agreeing]],
+                patients=left["xray"].predictions.patients[pairs.xray[agreeing]],
             )
         )
         everything["fused"].append(fused)
-        everything["ct"].append(scales["ct"].logit(left["ct"].margins)[pairs.ct].astype(np.float64))
-        everything["xray"].append(scales["xray"].logit(left["xray"].margins)[pairs.xray].astype(np.float64))
+        everything["ct"].append(logits_of["ct"](left["ct"].predictions.margins)[pairs.ct])
+        everything["xray"].append(logits_of["xray"](left["xray"].predictions.margins)[pairs.xray])
         everything["truth"].append(np.stack([pairs.labels, agreeing.astype(np.int64)]).astype(np.float64))
     joined = {name: np.concatenate(parts, axis=-1) for name, parts in everything.items()}
     order = np.arange(len(joined["fused"]), dtype=np.int64)
@@ -178,31 +183,23 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
 
 
 @dataclass(frozen=True)
-class _LeftOutRows:
-    margins: NDArray[np.float32]
+class LeftOutImages:
+    """Predictions of a fold's two-class collection, and the pooled features (n, channels) they come from."""
+
+    predictions: LeftOutPredictions
     features: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    patients: NDArray[np.str_]
 
 
-def _left_out_rows(run: ServedRun, branch: TrainedBranch) -> _LeftOutRows:
+def gather_left_out(run: ServedRun, branch: TrainedBranch) -> LeftOutImages:
+    """The images of a fold that pairs are formed of; collections of one class that it holds too are left away."""
     assert branch.fold is not None
-    parts = []
-    for name, rows in branch.fold.rows.items():
-        crops, answers = run.crops[name], branch.answers[name]
-        keep = rows & crops.found & (crops.labels != OTHER)
-        images = run.collection(branch.modality, name).images
-        parts.append(
-            (
-                answers.margins[keep],
-                answers.features[keep].astype(np.float32),
-                crops.labels[keep],
-                np.array(
-                    [i.patient for i, chosen in zip(images, keep, strict=True) if chosen], dtype=np.str_
-                ),
-            )
-        )
-    return _LeftOutRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    (collection,) = (
+        c for c in run.collections[branch.modality] if c.name in branch.fold.rows and has_both_classes(c)
+    )
+    positions = run.labelled_rows(collection, branch.fold.rows[collection.name])
+    answers = branch.answers[collection.name]
+    predictions = make_predictions(run, collection, positions, branch.fold.name, answers.margins[positions])
+    return LeftOutImages(predictions, answers.features[positions].astype(np.float32))
 
 
 def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[ShortcutRow]:
@@ -212,10 +209,10 @@ def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Sh
         assert branch.fold is not None
         model = load_branches(run, (branch,))
         for name, left in branch.fold.rows.items():
-            crops, collection = run.crops[name], run.collection(branch.modality, name)
+            collection = run.collection(branch.modality, name)
             if not has_both_classes(collection):
                 continue
-            positions = np.flatnonzero(left & crops.found & (crops.labels != OTHER))
+            positions = run.labelled_rows(collection, left)
             positions = np.random.default_rng(run.seed).permutation(positions)[:SHORTCUT_IMAGES]
             greys = [read_grey(collection.images[row].path) for row in positions]
             regions = run.segmenter.find(greys, branch.modality)
@@ -225,17 +222,11 @@ def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Sh
                     continue
                 for test, image in _alter(grey, region, np.random.default_rng([run.seed, number])).items():
                     crop = read_lungs(image, region, branch.modality, run.network.image_size)
-                    altered.setdefault(test, []).append(np.clip(np.rint(crop), 0, 255).astype(np.uint8))
+                    altered.setdefault(test, []).append(round_pixels(crop))
             kept = positions[[region is not None for region in regions]]
             for test, images in altered.items():
                 margins = answer_crops(model, branch.modality, np.stack(images)).margins
-                predictions = LeftOutPredictions(
-                    collection=branch.fold.name,
-                    head=branch.modality,
-                    margins=margins.astype(np.float64),
-                    labels=crops.labels[kept],
-                    patients=np.array([collection.images[row].patient for row in kept], dtype=np.str_),
-                )
+                predictions = make_predictions(run, collection, kept, branch.fold.name, margins)
                 rows.append(measure_shortcut(test, predictions))
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches
 from covid_mm.config import POSITIVE, Modality
@@ -34,8 +35,9 @@ from covid_mm.explain.method_table import (
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import place_in_image, read_lungs
-from covid_mm.models.network import Network, build_network
-from covid_mm.training.crops import lesion_mask, to_network_input
+from covid_mm.models.network import Network, build_network, find_margins
+from covid_mm.training.crops import lesion_mask, round_pixels
+from covid_mm.training.features import to_network_input
 
 FRAME = 256  # pixels a side of the whole image's frame in which heat is measured
 HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured on
@@ -63,7 +65,7 @@ def find_heat_images(run: ServedRun, branch: TrainedBranch, count: int) -> list[
     for name, rows in branch.fold.rows.items():
         crops, collection = run.crops[name], run.collection(branch.modality, name)
         marked = np.array([bool(i.boxes) or i.lesion_mask is not None for i in collection.images])
-        positions = np.flatnonzero(rows & crops.found & (crops.labels == POSITIVE) & marked)
+        positions = run.labelled_rows(collection, rows & (crops.labels == POSITIVE) & marked)
         step = max(1, len(positions) // count)
         chosen = positions[::step][:count]
         greys = [read_grey(collection.images[row].path) for row in chosen]
@@ -93,16 +95,7 @@ def measure_heatmaps(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Hea
         images = find_heat_images(run, branch, HEAT_IMAGES)
         if not images:
             continue
-        network = load_branches(run, (branch,))
-        for method, layer in itertools.product(METHODS, LAYERS):
-            some = (
-                images
-                if method in FIXED_SCALE_METHODS
-                else images[:: max(1, len(images) // SLOW_HEAT_IMAGES)]
-            )
-            maps = make_maps(network, branch.modality, some, method, layer)  # type: ignore[arg-type]
-            measures = [_measure(image, heat) for image, heat in zip(some, maps, strict=True)]
-            rows.append(summarise_heat(measures, method=method, layer=layer, collection=branch.fold.name))
+        rows += measure_methods(run, branch, images, [m.name for m in METHODS.values()], branch.fold.name)
     return rows
 
 
@@ -119,20 +112,31 @@ def measure_phantom_heat(
             target = getattr(study, f"{modality}_lesions")
             if region is None or not target.any():
                 continue
-            crop = np.clip(np.rint(read_lungs(grey, region, modality, run.network.image_size)), 0, 255)
+            crop = round_pixels(read_lungs(grey, region, modality, run.network.image_size))
             lungs = getattr(study, f"{modality}_lungs")
-            images.append(
-                HeatImage(to_network_input(crop[None].astype(np.uint8))[0], region.box, target, lungs)
-            )
+            images.append(HeatImage(to_network_input(crop[None])[0], region.box, target, lungs))
         if not images:
             continue
-        network = load_branches(run, (branch,))
-        for method, layer in itertools.product(FIXED_SCALE_METHODS, LAYERS):
-            maps = make_maps(network, modality, images, method, layer)
-            measures = [_measure(image, heat) for image, heat in zip(images, maps, strict=True)]
-            rows.append(
-                summarise_heat(measures, method=method, layer=layer, collection=f"{modality} {PHANTOM_NAME}")
-            )
+        title = f"{modality} {PHANTOM_NAME}"
+        rows += measure_methods(run, branch, images, FIXED_SCALE_METHODS, title)
+    return rows
+
+
+def measure_methods(
+    run: ServedRun,
+    branch: TrainedBranch,
+    images: Sequence[HeatImage],
+    methods: Iterable[MethodName],
+    collection: str,
+) -> list[HeatRow]:
+    """A row for each method and layer, by one branch; the slow methods on SLOW_HEAT_IMAGES of the images."""
+    network, rows = load_branches(run, (branch,)), []
+    for method, layer in itertools.product(methods, LAYERS):
+        step = 1 if method in FIXED_SCALE_METHODS else max(1, len(images) // SLOW_HEAT_IMAGES)
+        some = images[::step]
+        maps = make_maps(network, branch.modality, some, method, layer)
+        measures = [_measure(image, heat) for image, heat in zip(some, maps, strict=True)]
+        rows.append(summarise_heat(measures, method=method, layer=layer, collection=collection))
     return rows
 
 
@@ -206,8 +210,8 @@ def measure_faithfulness(
         model = keras.Model(network.image_input(branch.modality), network.logits(branch.modality))
 
         def score(batch: NDArray[np.float32], model: keras.Model = model) -> NDArray[np.float64]:
-            logits = model.predict(batch, batch_size=_BATCH, verbose=0)
-            return np.asarray(1.0 / (1.0 + np.exp(logits[:, 1 - POSITIVE] - logits[:, POSITIVE])), np.float64)
+            margins = find_margins(model.predict(batch, batch_size=_BATCH, verbose=0))
+            return np.asarray(expit(margins), np.float64)
 
         deletions, insertions = [], []
         for image, heat in zip(images, maps, strict=True):

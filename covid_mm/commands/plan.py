@@ -282,16 +282,20 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         synthetic_per_class=options.phantoms,
         output=options.output,
         command=command,
-        recipe="served" if options.recipe == "served" or options.split == SOURCES else "paper",
+        recipe="served" if wants_served(options) else "paper",
         branch_steps=options.branch_steps,
         lung_steps=options.lung_steps,
     )
 
 
+def wants_served(options: argparse.Namespace) -> bool:
+    """Whether the recipe served is asked for by name."""
+    return bool(options.recipe == "served" or options.split == SOURCES)
+
+
 def check_recipe(options: argparse.Namespace) -> None:
     """Raise UsageError for options that the recipe asked for does not have."""
-    wants_served = options.recipe == "served" or options.split == SOURCES
-    if not wants_served:
+    if not wants_served(options):
         if options.recipe == "paper" and (options.branch_steps or options.lung_steps):
             raise UsageError("--branch-steps and --lung-steps belong to the recipe served; leave them out.")
         return

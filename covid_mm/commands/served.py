@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,20 +22,21 @@ from numpy.typing import NDArray
 
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality, NetworkConfig
-from covid_mm.datasets import find_datasets, split_dataset
+from covid_mm.datasets import Split, find_datasets, split_dataset
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError, TrainingError, UsageError
 from covid_mm.models.backbones import find_backbone
-from covid_mm.models.lung_segmenter import LUNGS_NAME, LungSegmenter, read_lung_segmenter
+from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
 from covid_mm.models.network import Network, build_network
+from covid_mm.serving.metadata import LUNGS_NAME
 from covid_mm.training.answers import BranchAnswers, answer_collections
 from covid_mm.training.branch import fit_branch, trained_model
-from covid_mm.training.crops import LungCrops, make_crops
+from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
 from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
 from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
-from covid_mm.training.progress import open_bar
+from covid_mm.training.progress import LazyBar
 from covid_mm.training.recipe import (
     Fold,
     ServedRecipe,
@@ -53,6 +54,7 @@ from covid_mm.training.strategy import (
 )
 
 NO_CHECKPOINT = Path("no-checkpoint")  # `auto` never falls back on a network that has seen the collections
+PAPER_SPLIT = DataConfig(split="paper", seed=0)  # its validation images are held out of the served branches
 SERVED = "served"  # the branches that are served, trained on all collections
 
 
@@ -82,28 +84,25 @@ def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) ->
             weights=plan.weights,
             seed=plan.training.seed,
             fallback_segmenter=default_checkpoint / LUNGS_NAME,
-            held_out=find_held_out(root),
+            paper_splits=find_paper_splits(root),
             precision=precision,
         )
 
 
-def find_held_out(root: Path, seed: int = 0) -> frozenset[Path]:
-    """The paper's validation images, which the served network doesn't learn from, so that they can say something."""
-    config = DataConfig(split="paper", seed=seed)
+def find_paper_splits(root: Path) -> dict[Modality, Split]:
+    """The paper's split of the two Kaggle sets, by modality; none where only other collections are."""
     try:
-        datasets = find_datasets(root, config)
-    except DataError:  # other collections only: nothing is held out
-        return frozenset()
-    return frozenset(
-        record.path for dataset in datasets.values() for record in split_dataset(dataset, config).validation
-    )
+        datasets = find_datasets(root, PAPER_SPLIT)
+    except DataError:
+        return {}
+    return {modality: split_dataset(dataset, PAPER_SPLIT) for modality, dataset in datasets.items()}
 
 
 @dataclass(frozen=True)
 class ServedRun:
     """What the stages share. collections and folds by modality, crops by collection.
 
-    held_out: files that the served branches never learn from (the paper's validation images).
+    paper_splits: whose validation images the served branches never learn from.
     precision: Keras dtype policy of training; measuring is in full precision.
     """
 
@@ -117,8 +116,13 @@ class ServedRun:
     collections: Mapping[Modality, tuple[Collection, ...]]
     crops: Mapping[str, LungCrops]
     folds: Mapping[Modality, tuple[Fold, ...]]
-    held_out: frozenset[Path] = frozenset()
+    paper_splits: Mapping[Modality, Split] = field(default_factory=dict)
     precision: str = FULL_PRECISION
+
+    @cached_property
+    def held_out(self) -> frozenset[Path]:
+        """Files that the served branches never learn from, so that they can say something of them."""
+        return frozenset(r.path for split in self.paper_splits.values() for r in split.validation)
 
     def training_rows(self, modality: Modality, fold: Fold | None = None) -> dict[str, NDArray[np.bool_]]:
         """Which rows of each collection a branch learns from; without a fold the one that is served."""
@@ -132,6 +136,11 @@ class ServedRun:
     def collection(self, modality: Modality, name: str) -> Collection:
         """The collection of this name."""
         return next(c for c in self.collections[modality] if c.name == name)
+
+    def labelled_rows(self, collection: Collection, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Positions of the chosen images that have lungs and one of the two labels."""
+        part = self.crops[collection.name]
+        return np.flatnonzero(rows & part.found & (part.labels != OTHER))
 
     def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
         """The crops of one modality's collections, by name."""
@@ -166,7 +175,7 @@ def prepare_run(
     weights: str,
     seed: int,
     fallback_segmenter: Path | None = None,
-    held_out: frozenset[Path] = frozenset(),
+    paper_splits: Mapping[Modality, Split] | None = None,
     precision: str = FULL_PRECISION,
 ) -> ServedRun:
     """Find or train the lung segmenter, and cut the lungs out of every image.
@@ -185,7 +194,7 @@ def prepare_run(
     crops = {}
     for modality in network.modalities:
         for collection in collections[modality]:
-            with _Bar(f"lungs of {collection.name}", len(collection.images), "image") as show:
+            with LazyBar(f"lungs of {collection.name}", len(collection.images), "image") as show:
                 crops[collection.name] = make_crops(
                     collection, segmenter, network.image_size, folder.path / "crops", show
                 )
@@ -200,7 +209,7 @@ def prepare_run(
         collections,
         crops,
         {m: make_folds(collections[m]) for m in network.modalities},
-        held_out,
+        paper_splits or {},
         precision,
     )
 
@@ -221,7 +230,7 @@ def provide_segmenter(
         else:
             networks: dict[Modality, keras.Model] = {}
             for modality in MODALITIES:
-                with _Bar(f"{MODALITY_TITLES[modality]} lungs", config.steps, "step") as show:
+                with LazyBar(f"{MODALITY_TITLES[modality]} lungs", config.steps, "step") as show:
                     networks[modality] = fit_segmenter(
                         [*samples[modality], *make_phantom_samples(modality)],
                         modality,
@@ -243,7 +252,7 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
         title = (
             f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
         )
-        with use_precision(run.precision), _Bar(title, config.steps, "step") as show:
+        with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
             network, _ = start_network(run)
             fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
     branch = TrainedBranch(modality, fold, folder, {})
@@ -286,23 +295,3 @@ def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeight
 
 def _ignore_loss(show: Callable[[int, int], None], total: int) -> Callable[[int, float], None]:
     return lambda step, _: show(step, total)
-
-
-class _Bar:
-    """A progress bar that opens with the first report, so that what is cached shows none."""
-
-    def __init__(self, title: str, total: int, unit: str) -> None:
-        self._title, self._total, self._unit = title, total, unit
-        self._bar: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _show(self, done: int, _: int) -> None:
-        if self._bar is None:
-            self._bar = open_bar(self._title, self._total, unit=self._unit)
-        self._bar.update(done - self._bar.n)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from covid_mm.commands.judging import draw_phantoms, make_judge, name_outcome
 from covid_mm.commands.served import ServedRun
 from covid_mm.config import Modality
-from covid_mm.datasets.index import Collection, CollectionImage
+from covid_mm.datasets.index import CollectionImage
+from covid_mm.datasets.store import load_images
 from covid_mm.models.judge import Judge, compute_contents
 from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.crops import LungCrops, make_crops
+from covid_mm.training.crops import LungCrops
 
 CHECKED_IMAGES = 300  # images per collection that the content check is counted on
 JUDGE_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
@@ -37,7 +36,7 @@ def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str
             chosen += [collection.images[row] for row in positions[: JUDGE_IMAGES // len(used)]]
         numbers = range(_PHANTOM_NUMBERS, _PHANTOM_NUMBERS + JUDGE_PHANTOMS)
         whole = np.concatenate(
-            [read_whole(chosen, modality, run.network.image_size), draw_phantoms(modality, numbers)]
+            [load_images(chosen, size=run.network.image_size), draw_phantoms(modality, numbers)]
         )
         labels = np.array([image.label for image in chosen] + [number % 2 for number in numbers], np.int64)
         third = np.arange(len(whole)) % 3 == 0
@@ -45,12 +44,6 @@ def fit_content_judge(run: ServedRun, network: Network) -> tuple[Judge, dict[str
         sides["training"][modality] = ModalitySamples(whole[~third], labels[~third])
     names = {m: "the training collections, and phantoms" for m in run.network.modalities}
     return make_judge(network, sides["training"], sides["validation"], names, seed=run.seed)
-
-
-def read_whole(images: Sequence[CollectionImage], modality: Modality, size: int) -> NDArray[np.float32]:
-    """Whole images as the content check reads them: float32 (n, size, size)."""
-    collection = Collection("whole", modality, tuple(images), "", "", "")
-    return make_crops(collection, None, size).exact.astype(np.float32)
 
 
 def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[str, Any]]:
@@ -62,9 +55,7 @@ def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[
             step = max(1, len(collection.images) // CHECKED_IMAGES)
             some = collection.images[::step][:CHECKED_IMAGES]
             found = part.found[::step][:CHECKED_IMAGES]
-            features = compute_contents(
-                network, judge.branch, read_whole(some, modality, run.network.image_size)
-            )
+            features = compute_contents(network, judge.branch, load_images(some, size=run.network.image_size))
             outcomes = [name_outcome(modality, content) for content in judge.judge(modality, features)]
             rows.append(
                 {

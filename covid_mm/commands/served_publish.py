@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from covid_mm import __version__
 from covid_mm.commands import shorten_command
@@ -35,23 +34,31 @@ from covid_mm.commands.left_out_heat import (
 from covid_mm.commands.measurement import (
     SCALE_PERCENTILE,
     SCALE_STUDIES,
-    HeadOutputs,
     answer_heads,
+    compare_outputs,
     measure_heatmap_scale,
+    report_heads,
 )
 from covid_mm.commands.publish import PACKAGES, describe_initial, store_and_read_back
-from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches, start_network, train_branch
+from covid_mm.commands.served import (
+    PAPER_SPLIT,
+    ServedRun,
+    TrainedBranch,
+    load_branches,
+    start_network,
+    train_branch,
+)
 from covid_mm.commands.served_content import count_refusals, fit_content_judge
-from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
-from covid_mm.datasets import find_class_folders, find_datasets, split_dataset
-from covid_mm.datasets.index import Collection, CollectionImage
+from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.datasets import find_class_folders
+from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
 from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.left_out_page import render_left_out
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
-from covid_mm.evaluation.report import evaluate_binary
+from covid_mm.evaluation.platt import Calibration
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.models.network import FUSED, Network
 from covid_mm.models.weights_file import hash_file
@@ -60,8 +67,8 @@ from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.answers import answer_crops
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.crops import OTHER, make_crops
-from covid_mm.training.fusion import BranchScale, fit_fused_head
+from covid_mm.training.crops import read_records
+from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.run import write_atomically
 
 LEFT_OUT_JSON = "left-out.json"
@@ -144,25 +151,24 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     measured, served = measure_run(run)
     _, initial = start_network(run)
     network = load_branches(run, tuple(served.values()))
-    scales = {
-        m: BranchScale(measured.tables[m].calibration.temperature, measured.tables[m].calibration.offset)
-        for m in run.network.modalities
-    }
+    calibrations = {head: table.calibration for head, table in measured.tables.items()}
+    logits_of = {m: calibrations[m].logits for m in run.network.modalities}
     distance = fit_fused_head(
-        network, {m: training_features(run, b) for m, b in served.items()}, scales, seed=run.seed
+        network, {m: training_features(run, b) for m, b in served.items()}, logits_of, seed=run.seed
     )
     stored = store_and_read_back(network)
     method, layer = choose_heatmap(measured.heat)
     own = gather_own(run, validation=False)
     held = gather_own(run, validation=True)
-    before, after = (answer_heads(n, held, seed=run.seed) for n in (network, stored))
+    offset = {head: fit.offset for head, fit in calibrations.items()}
+    temperature = {head: fit.temperature for head, fit in calibrations.items()}
+    threshold = {head: table.threshold for head, table in measured.tables.items()}
+    before, after = (
+        {head: part.shifted(offset[head]) for head, part in answer_heads(n, held, seed=run.seed).items()}
+        for n in (network, stored)
+    )
     judge, described = fit_content_judge(run, stored)
-    calibrations = {head: table.calibration for head, table in measured.tables.items()}
-    thresholds = {head: table.threshold for head, table in measured.tables.items()}
-    reports = {
-        head: evaluate_binary(calibrations[head].probabilities(_margins(part)), part.labels, thresholds[head])
-        for head, part in after.items()
-    }
+    reports = report_heads(after, temperature, threshold)
     split = describe_split(run)
     left_out = measured.to_dict() | {
         "command": shorten_command(command),
@@ -182,9 +188,9 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
             " lung and soft tissue, aspect ratio not kept",
             "scaling_inside_the_network": {m: network.backbone(m).scaling for m in run.network.modalities},
         },
-        "temperature": {head: fit.temperature for head, fit in calibrations.items()},
-        "offset": {head: fit.offset for head, fit in calibrations.items()},
-        "decision_threshold": thresholds,
+        "temperature": temperature,
+        "offset": offset,
+        "decision_threshold": threshold,
         "abstain_zone": {head: list(table.zone) for head, table in measured.tables.items()},
         "supported_probability": {head: t.supported_probability for head, t in measured.tables.items()},
         "evidence": {head: table.evidence() for head, table in measured.tables.items()},
@@ -210,17 +216,10 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
-        "external": measure_external(run, stored, scales),
+        "external": measure_external(run, stored, calibrations),
         "refusals": count_refusals(run, stored, judge),
         "left_out": left_out,
-        "float16_changes": {
-            head: _compare(
-                calibrations[head].probabilities(_margins(before[head])),
-                calibrations[head].probabilities(_margins(after[head])),
-                thresholds[head],
-            )
-            for head in after
-        },
+        "float16_changes": compare_outputs(before, after, temperature),
         "judge": described,
         "command": shorten_command(command),
         "packages": {"python": platform.python_version()}
@@ -256,18 +255,11 @@ def write_left_out(folder: Path, left_out: dict[str, Any]) -> None:
 
 def describe_split(run: ServedRun) -> dict[str, Any]:
     """The split whose validation images were held out, as `evaluate` finds it again."""
-    config = DataConfig(split="paper", seed=0)
-    try:
-        datasets = find_datasets(run.root, config)
-    except DataError:
-        datasets = {}
     return {
-        "protocol": "paper",
-        "seed": config.seed,
-        "positives": config.positives,
-        "hashes": {
-            m: split_dataset(d, config).hash for m, d in datasets.items() if m in run.network.modalities
-        },
+        "protocol": PAPER_SPLIT.split,
+        "seed": PAPER_SPLIT.seed,
+        "positives": PAPER_SPLIT.positives,
+        "hashes": {m: split.hash for m, split in run.paper_splits.items() if m in run.network.modalities},
     }
 
 
@@ -282,8 +274,8 @@ def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySa
             rows = trained.get(collection.name, np.zeros(len(part.labels), np.bool_))
             if validation:
                 held = np.array([image.path in run.held_out for image in collection.images])
-                rows = held & part.found & (part.labels != OTHER)
-            positions = np.flatnonzero(rows)
+                rows = held
+            positions = run.labelled_rows(collection, rows)
             if not validation:
                 positions = np.random.default_rng(run.seed).permutation(positions)[:SCALE_IMAGES]
             images.append(part.exact[positions].astype(np.float32))
@@ -293,7 +285,7 @@ def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySa
 
 
 def measure_external(
-    run: ServedRun, network: Network, scales: Mapping[Modality, BranchScale]
+    run: ServedRun, network: Network, calibrations: Mapping[str, Calibration]
 ) -> list[dict[str, Any]]:
     """Folders `external-ct` and `external-xray` beside the collections: their classes come from different places."""
     rows: list[dict[str, Any]] = []
@@ -302,17 +294,11 @@ def measure_external(
         if not folder.is_dir():
             continue
         records = find_class_folders(folder, modality).records
-        images = tuple(CollectionImage(r.path, r.name, modality, r.label) for r in records)
-        crops = make_crops(
-            Collection(folder.name, modality, images, "", "", ""),
-            run.segmenter,
-            run.network.image_size,
-            run.folder.path / "crops",
-        )
-        margins = answer_crops(network, modality, crops.exact[crops.found]).margins
-        labels = crops.labels[crops.found]
+        read, found = read_records(records, modality, run.segmenter, run.network.image_size)
+        margins = answer_crops(network, modality, read[found]).margins
+        labels = np.array([record.label for record in records], np.int64)[found]
         auc = estimate_auc_by_patient(margins, labels)
-        called = scales[modality].logit(margins) >= 0
+        called = calibrations[modality].logits(margins) >= 0
         rows.append(
             {
                 "collection": folder.name,
@@ -381,15 +367,3 @@ def describe_measuring(run: ServedRun, distance: float) -> list[str]:
         " without one group of scanners); the other rows were looked at once.",
         "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label.",
     ]
-
-
-def _margins(part: HeadOutputs) -> NDArray[np.float64]:
-    return np.asarray(part.logits[:, 1] - part.logits[:, 0], np.float64)
-
-
-def _compare(before: NDArray[np.float64], after: NDArray[np.float64], threshold: float) -> dict[str, Any]:
-    return {
-        "studies": len(before),
-        "greatest_probability_change": float(np.abs(before - after).max()),
-        "labels_changed": int(((before >= threshold) != (after >= threshold)).sum()),
-    }

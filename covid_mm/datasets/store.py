@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import IMAGE_SIZE, ImageLimits
-from covid_mm.datasets.index import ImageRecord
+from covid_mm.datasets.index import CollectionImage, ImageRecord
 from covid_mm.errors import DataError, ImageError
 from covid_mm.imaging import read_grey, resize_grey
 
@@ -30,7 +30,7 @@ def check_readable(records: Iterable[ImageRecord]) -> None:
 
 
 def load_images(
-    records: Sequence[ImageRecord],
+    records: Sequence[ImageRecord | CollectionImage],
     *,
     size: int = IMAGE_SIZE,
     cache: Path | None = None,
@@ -62,7 +62,7 @@ def load_images(
 
 
 def _read_all(
-    records: Sequence[ImageRecord],
+    records: Sequence[ImageRecord | CollectionImage],
     take: Callable[[int, NDArray[np.float32]], None],
     *,
     progress: bool,
@@ -90,7 +90,7 @@ def _read_all(
         )
 
 
-def _hash_files(records: Sequence[ImageRecord], size: int) -> str:
+def _hash_files(records: Sequence[ImageRecord | CollectionImage], size: int) -> str:
     digest = hashlib.sha256(f"{DECODER_VERSION}/{size}".encode())
     for record in records:
         try:

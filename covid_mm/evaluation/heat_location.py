@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,44 +59,6 @@ class HeatRow:
     def from_dict(cls, values: dict[str, Any]) -> HeatRow:
         """What `to_dict` wrote. Raises TypeError for other fields."""
         return cls(**values)
-
-
-def boxes_mask(
-    boxes: Iterable[tuple[float, float, float, float]], height: int, width: int
-) -> NDArray[np.bool_]:
-    """Boxes x0, y0, x1, y1 (fractions of width and height) as a mask (height, width).
-
-    A pixel belongs to a box that holds its centre; a box between pixel centres marks the pixel round its own.
-
-    Raises:
-        DataError: a box that is outside 0..1, turned round, or empty.
-    """
-    mask = np.zeros((height, width), dtype=np.bool_)
-    for x0, y0, x1, y1 in boxes:
-        if not (0.0 <= x0 < x1 <= 1.0 and 0.0 <= y0 < y1 <= 1.0):
-            raise DataError(
-                "Expected a box x0, y0, x1, y1 as fractions with x0 < x1 and y0 < y1, but got"
-                f" {x0:g}, {y0:g}, {x1:g}, {y1:g}."
-            )
-        columns = _pixels_between(x0, x1, width)
-        rows = _pixels_between(y0, y1, height)
-        mask[rows, columns] = True
-    return mask
-
-
-def read_boxes(text: str) -> tuple[tuple[float, float, float, float], ...]:
-    """A manifest's `boxes` cell: a JSON list of [x0, y0, x1, y1]; none for an empty cell.
-
-    Raises:
-        DataError: anything else.
-    """
-    if not text.strip():
-        return ()
-    try:
-        boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"Expected a JSON list of [x0, y0, x1, y1], but got {text[:60]!r}.") from error
-    return boxes
 
 
 def find_hottest(heatmap: ArrayLike) -> tuple[int, int] | None:
@@ -202,13 +163,6 @@ def heat_table(rows: Sequence[HeatRow]) -> str:
     return format_table(header, cells)
 
 
-def best_row(rows: Sequence[HeatRow]) -> HeatRow:
-    """The row that points best: most hits, then most heat on the target, then the first given."""
-    if not rows:
-        raise DataError("Expected at least one measured method, but there is none.")
-    return max(rows, key=lambda row: (row.hit, row.heat_share))
-
-
 def check_heatmap(heatmap: ArrayLike) -> NDArray[np.float64]:
     """The map as float64 (h, w).
 
@@ -241,15 +195,6 @@ def _widen(mask: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:
 
     near: NDArray[np.bool_] = distance_transform_edt(~mask) <= tolerance
     return near
-
-
-def _pixels_between(start: float, end: float, count: int) -> slice:
-    """Pixels whose centres (i + 0.5) / count lie in start..end, at least one."""
-    first = int(np.ceil(start * count - 0.5 - 1e-9))
-    last = int(np.floor(end * count - 0.5 + 1e-9))
-    if last < first:
-        first = last = min(int((start + end) / 2 * count), count - 1)
-    return slice(first, last + 1)
 
 
 def _percent(value: float | None) -> str:

@@ -80,7 +80,7 @@ def blank_lungs(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
 
     Args:
         grey: (h, w) 0..255; not changed.
-        mask: (h, w), true on the lungs (`boxes_mask` makes one of boxes).
+        mask: (h, w), true on the lungs.
 
     Raises:
         DataError: other shapes, or a mask that is empty or full.

@@ -31,11 +31,6 @@ class Method:
     slow: bool
     source: str
 
-    @property
-    def has_fixed_scale(self) -> bool:
-        """Whether a checkpoint can show it on its fixed scale."""
-        return self.name in FIXED_SCALE_METHODS
-
 
 METHODS: dict[str, Method] = {
     method.name: method

@@ -21,7 +21,6 @@ from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import CheckpointError
 from covid_mm.imaging.lungs import LungRegion, find_region
 
-LUNGS_NAME = "lungs.npz"
 MAX_LUNGS_BYTES = 4 * 1024 * 1024
 SEGMENTER_SIDE = 128  # pixels a side in
 SEGMENTER_CELLS = 64  # cells a side out

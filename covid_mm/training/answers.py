@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import POSITIVE, Modality
-from covid_mm.models.network import Network
-from covid_mm.training.crops import LungCrops, to_network_input
+from covid_mm.config import Modality
+from covid_mm.models.network import Network, find_margins
+from covid_mm.training.crops import LungCrops
+from covid_mm.training.features import to_network_input
+from covid_mm.training.run import write_arrays
 
 _BATCH = 64
 
@@ -28,13 +29,15 @@ class BranchAnswers:
     features: NDArray[np.float16]
 
 
-def answer_crops(network: Network, modality: Modality, images: NDArray[np.uint8]) -> BranchAnswers:
+def answer_crops(
+    network: Network, modality: Modality, images: NDArray[np.uint8] | NDArray[np.float32]
+) -> BranchAnswers:
     """Answers for crops (n, size, size) as serving reads them."""
     model = keras.Model(network.image_input(modality), [network.logits(modality), network.features(modality)])
     margins, features = [], []
     for start in range(0, len(images), _BATCH):
         logits, pooled = model.predict_on_batch(to_network_input(images[start : start + _BATCH]))
-        margins.append(logits[:, POSITIVE] - logits[:, 1 - POSITIVE])
+        margins.append(find_margins(logits))
         features.append(np.asarray(pooled, np.float16))
     return BranchAnswers(np.concatenate(margins).astype(np.float32), np.concatenate(features))
 
@@ -51,14 +54,9 @@ def answer_collections(
         return kept
     network = load()
     answers = {name: answer_crops(network, modality, part.exact) for name, part in crops.items()}
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
     arrays: dict[str, NDArray[Any]] = {f"{name}/margins": part.margins for name, part in answers.items()}
     arrays |= {f"{name}/features": part.features for name, part in answers.items()}
-    try:
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_arrays(path, arrays)
     return answers
 
 

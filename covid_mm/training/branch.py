@@ -24,6 +24,8 @@ from covid_mm.config import CHANNELS, CLASSES, POSITIVE, Modality
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
+from covid_mm.training.bodies import place_in_body
+from covid_mm.training.fit import restore_state
 from covid_mm.training.lesions import add_opacities
 from covid_mm.training.run import RunFolder, RunState
 
@@ -37,13 +39,15 @@ _SAVED_EVERY = 200  # steps between two states on disk
 class BranchSamples:
     """Lung crops of one modality to learn from.
 
-    crops: uint8 (n, s, s), cut with `appearance.ROOM`. labels: int64 (n,). sources: int64 (n,),
-    which scanner or hospital. targets: uint8 (n, s, s), 255 where there is a lesion. located:
+    crops: uint8 (n, s, s), cut with `appearance.ROOM`. lungs: uint8 (n, s, s), 255 on the lungs, all 0
+    where not known. labels: int64 (n,). sources: int64 (n,), which scanner or hospital. targets:
+    uint8 (n, s, s), 255 where there is a lesion. located:
     bool (n,), whether the targets are known (always so for normal images, where they are empty).
     hosts: bool (n,), normal images that opacities may be drawn on; such a copy is positive.
     """
 
     crops: NDArray[np.uint8]
+    lungs: NDArray[np.uint8]
     labels: NDArray[np.int64]
     sources: NDArray[np.int64]
     targets: NDArray[np.uint8]
@@ -58,7 +62,8 @@ class BranchConfig:
     frozen_until: a layer of the backbone, without its prefix; it and all before it stay as they
     started. balance: power of a source's size in its share of the batches, 0 for equal shares and
     1 for plain sampling. hint: weight of the loss on where the evidence lies. averaging: momentum
-    of the weights' average.
+    of the weights' average. drawn: share of opacities drawn on normal lungs among a source's positive
+    images. exchanged: share of images whose lungs are shown in the body of another image.
     """
 
     steps: int = 1200
@@ -71,6 +76,7 @@ class BranchConfig:
     hint: float = 0.5
     averaging: float = 0.995
     drawn: float = 0.15
+    exchanged: float = 0.3
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     augmented: bool = True
     seed: int = 0
@@ -150,7 +156,7 @@ def fit_branch(
     if state is None:
         estimate_statistics(branch, samples, config, modality, size)
     else:
-        _restore(branch, optimizer, state)
+        restore_state(branch, optimizer, state)
     smoothing = config.label_smoothing
 
     @tf.function(autograph=False)
@@ -239,18 +245,6 @@ def estimate_statistics(
         layer.momentum, layer.trainable = momentum, trainable
 
 
-def _restore(branch: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
-    expected = [tuple(v.shape) for v in (*branch.weights, *optimizer.variables)]
-    if expected != [array.shape for array in (*state.weights, *state.optimizer)]:
-        raise TrainingError(
-            "The run to resume was started with another network or other settings than these; resume it with"
-            " the options it was started with, or start a new run."
-        )
-    branch.set_weights(state.weights)
-    for variable, value in zip(optimizer.variables, state.optimizer, strict=True):
-        variable.assign(value)
-
-
 def _hint_loss(attention: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
     """Attention logits (n, rows, columns) against lesions: cell by cell where they are known, else somewhere.
 
@@ -317,5 +311,8 @@ def _vary_batch(
         crop, target = samples.crops[row], samples.targets[row]
         ill = add_opacities(crop, rng) if wanted else None
         crop, target = (crop, target) if ill is None else ill
+        if rng.random() < config.exchanged:
+            body = rng.integers(len(samples.crops))
+            crop = place_in_body(crop, samples.lungs[row], samples.crops[body], samples.lungs[body])
         varied.append((*vary_crop(crop, target, modality, size, rng, appearance), ill is not None))
     return varied

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, Modality
+from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection, CollectionImage, ImageRecord
 from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError, ImageError
@@ -21,9 +21,10 @@ from covid_mm.imaging import read_grey, resize_grey
 from covid_mm.imaging.lungs import LungRegion, cut_map, read_lungs
 from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.training.appearance import ROOM
+from covid_mm.training.run import write_arrays
 
 _CHUNK = 64
-_VERSION = 4  # raise it with any change of what a crop shows
+_VERSION = 5  # raise it with any change of what a crop shows
 OTHER = -1  # label of images of neither class
 
 
@@ -32,14 +33,15 @@ class LungCrops:
     """The images of one collection, row by row; rows without lungs hold zeros and `found` False.
 
     wide: uint8 (n, s, s) with `appearance.ROOM` round the box, to be varied. exact: uint8
-    (n, size, size), what serving reads. targets: uint8 (n, s, s), 255 on lesions, in the frame of
-    `wide`. located: bool (n,), whether the lesions are known. boxes: float32 (n, 4), the crop's
-    box as fractions of the image. lungs: bool (n, 64, 64) over the whole image. labels: int64 (n,),
-    OTHER for neither class.
+    (n, size, size), what serving reads. lungs and targets: uint8 (n, s, s), 255 on the lungs and on
+    lesions, in the frame of `wide`. located: bool (n,), whether the lesions are known. boxes:
+    float32 (n, 4), the crop's box as fractions of the image. labels: int64 (n,), OTHER for neither
+    class.
     """
 
     wide: NDArray[np.uint8]
     exact: NDArray[np.uint8]
+    lungs: NDArray[np.uint8]
     targets: NDArray[np.uint8]
     located: NDArray[np.bool_]
     found: NDArray[np.bool_]
@@ -68,6 +70,7 @@ def make_crops(
     crops = LungCrops(
         wide=np.zeros((count, side, side), np.uint8),
         exact=np.zeros((count, size, size), np.uint8),
+        lungs=np.zeros((count, side, side), np.uint8),
         targets=np.zeros((count, side, side), np.uint8),
         located=np.zeros(count, np.bool_),
         found=np.zeros(count, np.bool_),
@@ -94,7 +97,7 @@ def make_crops(
             + "\n  ".join(unreadable)
         )
     if path is not None:
-        _write(path, crops)
+        write_arrays(path, {field.name: getattr(crops, field.name) for field in fields(LungCrops)})
     return crops
 
 
@@ -113,11 +116,6 @@ def read_records(
     images = tuple(CollectionImage(r.path, r.name, modality, r.label) for r in records)
     crops = make_crops(Collection("these images", modality, images, "", "", ""), segmenter, size)
     return crops.exact.astype(np.float32), crops.found
-
-
-def to_network_input(exact: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Crops (n, size, size) as the three equal channels a backbone reads."""
-    return np.repeat(exact[..., None].astype(np.float32), CHANNELS, axis=-1)
 
 
 def lesion_mask(image: CollectionImage, height: int, width: int) -> NDArray[np.float32] | None:
@@ -159,20 +157,22 @@ def _fill(
     if whole:
         side = crops.wide.shape[1]
         edge = (side - size) // 2
-        crops.exact[row] = _round(resize_grey(grey, size))
+        crops.exact[row] = round_pixels(resize_grey(grey, size))
         crops.wide[row] = np.pad(crops.exact[row], (edge, side - size - edge), mode="edge")
     elif region is not None:
-        crops.exact[row] = _round(read_lungs(grey, region, collection.modality, size))
-        crops.wide[row] = _round(read_lungs(grey, region, collection.modality, size, ROOM))
+        crops.exact[row] = round_pixels(read_lungs(grey, region, collection.modality, size))
+        crops.wide[row] = round_pixels(read_lungs(grey, region, collection.modality, size, ROOM))
+        crops.lungs[row] = round_pixels(255.0 * cut_map(region.lungs.astype(np.float32), box, size, ROOM))
     else:
         return
     if mask is not None and mask.any():
-        crops.targets[row] = _round(255.0 * cut_map(mask, box, size, ROOM))
+        crops.targets[row] = round_pixels(255.0 * cut_map(mask, box, size, ROOM))
     crops.found[row] = True
     crops.boxes[row] = box
 
 
-def _round(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def round_pixels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Grey of 0..255 as the whole numbers that crops are kept in."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -205,13 +205,3 @@ def _read(path: Path) -> LungCrops | None:
             return LungCrops(**{field.name: file[field.name] for field in fields(LungCrops)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: made anew
         return None
-
-
-def _write(path: Path, crops: LungCrops) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
-    try:
-        np.savez(partial, **{field.name: getattr(crops, field.name) for field in fields(LungCrops)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

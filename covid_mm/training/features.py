@@ -26,9 +26,9 @@ _BATCH = 64
 _CHUNK = 256  # images augmented and held as network input at a time
 
 
-def to_network_input(images: GreyImages) -> NDArray[np.float32]:
+def to_network_input(images: GreyImages | NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey images (n, side, side) as the three equal channels a backbone reads."""
-    return np.repeat(images[..., None], CHANNELS, axis=-1)
+    return np.repeat(images[..., None].astype(np.float32, copy=False), CHANNELS, axis=-1)
 
 
 def compute_features(

@@ -7,8 +7,8 @@ logits (Bayes' rule for conditionally independent evidence at even prior odds).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,22 +16,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import POSITIVE, Modality
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.network import FUSED, Network, find_margins
 
 _BATCH = 256
 _WIDEST = 10.0  # logits: targets beyond are as certain as any page shows
 
 
-@dataclass(frozen=True)
-class BranchScale:
-    """How a branch's margin (logit of positive minus logit of normal) becomes a calibrated logit."""
-
-    temperature: float
-    offset: float
-
-    def logit(self, margins: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Calibrated logits (n,) of margins (n,)."""
-        return np.asarray((margins - self.offset) / self.temperature, np.float32)
+ToLogits = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
 
 
 def branch_direction(network: Network, modality: Modality) -> tuple[NDArray[np.float32], float]:
@@ -41,18 +32,10 @@ def branch_direction(network: Network, modality: Modality) -> tuple[NDArray[np.f
     return kernel[:, POSITIVE] - kernel[:, normal], float(bias[POSITIVE] - bias[normal])
 
 
-def branch_margins(
-    network: Network, modality: Modality, features: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Margins (n,) of a branch's own head for pooled features (n, channels)."""
-    direction, constant = branch_direction(network, modality)
-    return np.asarray(features @ direction + constant, np.float32)
-
-
 def fit_fused_head(
     network: Network,
     features: Mapping[Modality, NDArray[np.float32]],
-    scales: Mapping[Modality, BranchScale],
+    calibrations: Mapping[Modality, ToLogits],
     *,
     steps: int = 2000,
     learning_rate: float = 2e-3,
@@ -65,7 +48,7 @@ def fit_fused_head(
 
     Args:
         features: by modality, (n, channels).
-        scales: by modality, from left-out predictions.
+        calibrations: by modality, margins (n,) to calibrated logits (n,), fitted on left-out predictions.
 
     Returns:
         Mean absolute difference, in logits, of the head from the sum it learns, on pairs not learned from.
@@ -87,12 +70,12 @@ def fit_fused_head(
         total = np.zeros(_BATCH, np.float32)
         for modality, part in zip(modalities, mixed, strict=True):
             direction, constant = directions[modality]
-            total += scales[modality].logit(part @ direction + constant)
+            total += calibrations[modality](part @ direction + constant)
         return mixed, np.clip(total, -_WIDEST, _WIDEST)
 
     def margin(values: list[tf.Tensor]) -> tf.Tensor:
         logits = head(values, training=False)
-        return logits[:, POSITIVE] - logits[:, 1 - POSITIVE]
+        return find_margins(logits)
 
     @tf.function(autograph=False)
     def step(values: list[tf.Tensor], wanted: tf.Tensor) -> None:

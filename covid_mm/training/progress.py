@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -101,3 +102,23 @@ class OverallProgress:
 
     def _place(self, name: str) -> str:
         return f"{self.names.index(name) + 1}/{len(self.names)}"
+
+
+class LazyBar:
+    """A progress bar that opens with the first report, so that what is cached shows none."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int, _: int) -> None:
+        if self._bar is None:
+            self._bar = open_bar(self._title, self._total, unit=self._unit)
+        self._bar.update(done - self._bar.n)

@@ -164,7 +164,7 @@ def gather_samples(
         DataError: a class without a chosen row, so that nothing could be learned.
     """
     parts: dict[str, list[NDArray[np.generic]]] = {
-        name: [] for name in ("crops", "labels", "targets", "located", "hosts")
+        name: [] for name in ("crops", "lungs", "labels", "targets", "located", "hosts")
     }
     names: list[str] = []
     for collection in collections:
@@ -173,6 +173,7 @@ def gather_samples(
             continue
         part = crops[collection.name]
         parts["crops"].append(part.wide[keep])
+        parts["lungs"].append(part.lungs[keep])
         parts["labels"].append(part.labels[keep])
         parts["targets"].append(part.targets[keep])
         parts["located"].append(part.located[keep])
@@ -192,6 +193,7 @@ def gather_samples(
     _, sources = np.unique(names, return_inverse=True)
     return BranchSamples(
         crops=np.concatenate(parts["crops"]).astype(np.uint8),
+        lungs=np.concatenate(parts["lungs"]).astype(np.uint8),
         labels=labels,
         sources=sources.astype(np.int64),
         targets=np.concatenate(parts["targets"]).astype(np.uint8),

@@ -76,7 +76,7 @@ def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str
     """How often the hottest point of a map lies on a lesion; empty where it was not measured.
 
     A row a modality for the maps that answers come with, and below it every method and layer that
-    was measured: `meta["left_out"]["heat"]`, rows as `evaluation.heat_location` writes them.
+    was measured: `meta["left_out"]["heatmaps"]`, rows as `evaluation.heat_location` writes them.
     """
     measured = meta.get("heat_location") or {}
     rows = []
@@ -107,11 +107,8 @@ def render_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
 
 
 def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(head, its table) of `meta["left_out"]`: one table, a list of them, or a table for each head."""
-    named = left_out.get("tables", left_out) if isinstance(left_out, Mapping) else left_out
-    if isinstance(named, Mapping):
-        one = "rows" in named
-        named = [named] if one else [{"head": h, **t} for h, t in named.items() if isinstance(t, Mapping)]
+    """(head, its table) of `meta["left_out"]["heads"]`, a list of them."""
+    named = left_out.get("heads") if isinstance(left_out, Mapping) else None
     for part in named if isinstance(named, list) else ():
         rows = part.get("rows") if isinstance(part, Mapping) else None
         if isinstance(rows, list) and part.get("head") in HEAD_TITLES:
@@ -119,7 +116,7 @@ def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _render_methods(left_out: Any, texts: Texts) -> str:
-    measured = left_out.get("heat") if isinstance(left_out, Mapping) else None
+    measured = left_out.get("heatmaps") if isinstance(left_out, Mapping) else None
     rows = [
         [
             row["collection"],

@@ -15,12 +15,9 @@ from covid_mm.evaluation.heat_faithfulness import (
 )
 from covid_mm.evaluation.heat_location import (
     HeatRow,
-    best_row,
-    boxes_mask,
     find_hottest,
     heat_table,
     measure_heat,
-    read_boxes,
     summarise_heat,
 )
 
@@ -86,29 +83,6 @@ def test_what_cannot_be_measured_is_refused(heat, target, message):
         measure_heat(heat, target)
 
 
-def test_boxes_cover_the_pixels_whose_centres_they_hold():
-    mask = boxes_mask([(0.0, 0.0, 0.5, 0.5), (0.75, 0.5, 1.0, 1.0)], 4, 4)
-    expected = np.zeros((4, 4), dtype=bool)
-    expected[:2, :2] = expected[2:, 3] = True
-    np.testing.assert_array_equal(mask, expected)
-    assert boxes_mask([(0.30, 0.30, 0.31, 0.31)], 4, 4).tolist() == spot((1, 1), shape=(4, 4)).tolist()
-    assert not boxes_mask([], 2, 2).any()
-
-
-@pytest.mark.parametrize("box", [(0.5, 0.0, 0.5, 1.0), (0.6, 0.0, 0.5, 1.0), (0.0, 0.0, 1.1, 1.0)])
-def test_impossible_boxes_are_refused(box):
-    with pytest.raises(DataError, match="x0 < x1"):
-        boxes_mask([box], 4, 4)
-
-
-def test_boxes_are_read_from_a_manifest():
-    assert read_boxes("[[0.1, 0.2, 0.3, 0.4]]") == ((0.1, 0.2, 0.3, 0.4),)
-    assert read_boxes(" ") == ()
-    for text in ("[[1, 2]]", "boxes", "3"):
-        with pytest.raises(DataError, match="JSON list"):
-            read_boxes(text)
-
-
 def test_a_row_sums_up_its_images():
     heat = spot((0, 0))
     measures = [
@@ -127,13 +101,8 @@ def test_a_row_sums_up_its_images():
         summarise_heat([], method="m", layer="l", collection="c")
 
 
-def test_the_best_row_points_best():
-    rows = [
-        HeatRow("a", "l", "c", 9, hit, 0, 1, 0.1, share, None, None)
-        for hit, share in ((0.5, 0.2), (0.5, 0.3))
-    ]
-    assert best_row(rows) is rows[1]
-    assert "n/a" in heat_table(rows)
+def test_unknown_lungs_are_said_to_be_unknown():
+    assert "n/a" in heat_table([HeatRow("a", "l", "c", 9, 0.5, 0, 1, 0.1, 0.2, None, None)])
 
 
 def mean_score(images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from toy_networks import grey_images, shake_weights
 
 from covid_mm.errors import CheckpointError
 from covid_mm.models.lung_segmenter import (
-    LUNGS_NAME,
     MAX_LUNGS_BYTES,
     LungSegmenter,
     build_segmenter,
@@ -30,7 +29,7 @@ def segmenter():
 
 @pytest.fixture
 def written(segmenter, tmp_path):
-    path = tmp_path / "toy" / LUNGS_NAME
+    path = tmp_path / "toy" / "lungs.npz"
     path.parent.mkdir()
     path.write_bytes(segmenter.to_bytes())
     return path
@@ -89,7 +88,7 @@ def test_written_and_read_it_says_the_same(segmenter, written):
 
 
 def test_one_modality_alone_is_read(segmenter, tmp_path):
-    path = tmp_path / LUNGS_NAME
+    path = tmp_path / "lungs.npz"
     path.write_bytes(LungSegmenter({"xray": segmenter.networks["xray"]}).to_bytes())
     assert set(read_lung_segmenter(path).networks) == {"xray"}
 
@@ -137,4 +136,4 @@ def test_a_damaged_or_foreign_file_is_refused(written, how):
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
-        read_lung_segmenter(tmp_path / LUNGS_NAME)
+        read_lung_segmenter(tmp_path / "lungs.npz")

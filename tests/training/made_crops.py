@@ -47,6 +47,7 @@ def make_crops_of(collection: Collection, seed: int = 0) -> LungCrops:
     return LungCrops(
         wide=wide,
         exact=wide[:, 1:9, 1:9],
+        lungs=np.zeros_like(wide),
         targets=np.zeros_like(wide),
         located=np.array([image.label == 0 for image in collection.images]),
         found=np.ones(count, bool),
@@ -66,6 +67,7 @@ def make_samples(count: int = 12, seed: int = 0) -> BranchSamples:
     located = (labels == 0) | (np.arange(count) % 4 == 1)
     return BranchSamples(
         crops=crops,
+        lungs=np.zeros_like(crops),
         labels=labels.astype(np.int64),
         sources=(np.arange(count) // 2 % 2).astype(np.int64),
         targets=(255 * (targets & located[:, None, None])).astype(np.uint8),

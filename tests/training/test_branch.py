@@ -33,7 +33,7 @@ def uneven_samples(counts, hosts_of=()):
     )
     empty = np.zeros((len(labels), 1, 1), np.uint8)
     hosts = (labels == 0) & np.isin(sources, list(hosts_of))
-    return branch.BranchSamples(empty, labels, sources, empty, labels == 0, hosts)
+    return branch.BranchSamples(empty, empty, labels, sources, empty, labels == 0, hosts)
 
 
 def draw_many(samples, **options):

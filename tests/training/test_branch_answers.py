@@ -9,7 +9,7 @@ from made_crops import SIZE, make_collection, make_crops_of
 from toy_networks import make_network
 
 from covid_mm.training.answers import answer_collections, answer_crops
-from covid_mm.training.crops import to_network_input
+from covid_mm.training.features import to_network_input
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
