@@ -40,4 +40,4 @@ def place_in_body(
     kept = cv2.dilate((own | other).astype(np.float32), kernel)
     share = cv2.GaussianBlur(kept, (0, 0), _EDGE * side)
     mixed = share * crop.astype(np.float32) + (1.0 - share) * body.astype(np.float32)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
