@@ -20,12 +20,9 @@ from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatRow
-from covid_mm.evaluation.left_out import (
-    LeftOutPredictions,
-    LeftOutTable,
-    leave_one_calibration,
-    tabulate_left_out,
-)
+from covid_mm.evaluation.left_out import LeftOutTable, tabulate_left_out
+from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
+from covid_mm.evaluation.platt import leave_one_calibration
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
     SourceRow,

@@ -15,6 +15,7 @@ from covid_mm.datasets import training_pairs, validation_pairs
 from covid_mm.datasets.pairs import possibility_pairs
 from covid_mm.evaluation.calibration import fit_temperature, softmax_with_temperature
 from covid_mm.evaluation.intervals import Proportion
+from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
 from covid_mm.evaluation.results import Possibility, PossibilityKind
 from covid_mm.explain.grad_cam import PREDICTED, GradCam
@@ -26,7 +27,6 @@ from covid_mm.training.features import compute_features, to_network_input
 THRESHOLD = 0.5  # not tuned: the likelier class, as in the paper
 SCALE_PERCENTILE = 99.0
 SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
-GRID = tuple(round(step / 100, 2) for step in range(1, 100))  # thresholds of operating points
 _BATCH = 32
 
 NORMAL = 1 - POSITIVE
@@ -143,28 +143,6 @@ def measure_possibilities(
     return tuple(found)
 
 
-def count_operating_points(
-    outputs: dict[str, HeadOutputs], temperature: dict[str, float]
-) -> dict[str, dict[str, Any]]:
-    """What other thresholds would have meant, a head: images called positive at each of GRID.
-
-    `positive` and `negative` are the images of each class; `true_positive` and `false_positive`
-    how many of them would be called positive.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for head, part in outputs.items():
-        called = part.positive_probability(temperature[head])[None, :] >= np.array(GRID)[:, None]
-        truly = part.labels == POSITIVE
-        found[head] = {
-            "thresholds": list(GRID),
-            "true_positive": (called & truly).sum(axis=1).tolist(),
-            "false_positive": (called & ~truly).sum(axis=1).tolist(),
-            "positive": int(truly.sum()),
-            "negative": int((~truly).sum()),
-        }
-    return found
-
-
 def describe_answers(
     network: Network,
     samples: dict[Modality, ModalitySamples],
@@ -184,7 +162,10 @@ def describe_answers(
     if FUSED in outputs:
         found = measure_possibilities(network, features, labels, temperature, threshold, seed=seed)
     return {
-        "operating_points": count_operating_points(outputs, temperature),
+        "operating_points": {
+            head: count_operating_points(part.positive_probability(temperature[head]), part.labels).to_dict()
+            for head, part in outputs.items()
+        },
         "possibilities": [part.to_dict() for part in found],
     }
 

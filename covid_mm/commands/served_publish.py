@@ -63,6 +63,7 @@ from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.models.network import FUSED, Network
 from covid_mm.models.weights_file import hash_file
 from covid_mm.reporting.model_card import render_card
+from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.answers import answer_crops
@@ -175,7 +176,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
         "notes": describe_measuring(run, distance),
     }
-    meta = {
+    meta: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "project_version": __version__,
         "recipe": "served",
@@ -226,6 +227,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "comparisons": [],
     }
+    meta["limits"] = describe_limits(meta)
     publish_checkpoint(
         place, network, meta, render_card(meta, place.name), judge=judge, segmenter=run.segmenter
     )

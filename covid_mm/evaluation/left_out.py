@@ -24,6 +24,7 @@ from covid_mm.evaluation.calibration import brier_score, choose_threshold, expec
 from covid_mm.evaluation.intervals import Estimate, Proportion
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions, balanced_weights, choose_two_class
 from covid_mm.evaluation.metrics import DEFAULT_THRESHOLD, count_confusion
+from covid_mm.evaluation.operating_points import OperatingPoints, count_operating_points
 from covid_mm.evaluation.patient_bootstrap import (
     RESAMPLES,
     bootstrap_aucs,
@@ -36,19 +37,6 @@ from covid_mm.evaluation.reliability import (
     measure_reliability,
     positive_calibration_error,
 )
-
-__all__ = [
-    "Calibration",
-    "CollectionRow",
-    "LeftOutPredictions",
-    "LeftOutTable",
-    "ReliabilityBin",
-    "choose_abstain_zone",
-    "fit_calibration",
-    "leave_one_calibration",
-    "supported_probability",
-    "tabulate_left_out",
-]
 
 ThresholdRule = Literal["half", "youden"]
 VERY_SURE = 0.99
@@ -165,7 +153,8 @@ class LeftOutTable:
     auc: mean over the two-class rows, each counting the same, with its interval by patient.
     calibration: fitted on all two-class collections. threshold, zone, supported_probability: chosen on
     all two-class collections, each calibrated on the others, as a new hospital would be. pooled: the
-    zone's figures over them, collections and classes weighted alike. threshold_rule: `half` or `youden`.
+    zone's figures over them, collections and classes weighted alike. operating_points: what other thresholds
+    would have meant on them. threshold_rule: `half` or `youden`.
     """
 
     head: str
@@ -177,6 +166,7 @@ class LeftOutTable:
     zone: tuple[float, float]
     pooled: ZoneFigures
     supported_probability: float
+    operating_points: OperatingPoints | None = None  # None on pages written before they were kept
 
     @property
     def two_class_rows(self) -> tuple[CollectionRow, ...]:
@@ -219,6 +209,7 @@ class LeftOutTable:
             "pooled": dataclasses.asdict(self.pooled),
             "supported_probability": self.supported_probability,
             "evidence": self.evidence(),
+            "operating_points": self.operating_points.to_dict() if self.operating_points else None,
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -226,6 +217,7 @@ class LeftOutTable:
     def from_dict(cls, values: dict[str, Any]) -> LeftOutTable:
         """What `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         low, high = values["zone"]
+        points = values.get("operating_points")
         return cls(
             head=values["head"],
             rows=tuple(CollectionRow.from_dict(row) for row in values["rows"]),
@@ -236,6 +228,7 @@ class LeftOutTable:
             zone=(float(low), float(high)),
             pooled=ZoneFigures(**values["pooled"]),
             supported_probability=float(values["supported_probability"]),
+            operating_points=OperatingPoints.from_dict(points) if points else None,
         )
 
 
@@ -304,6 +297,7 @@ def tabulate_left_out(
             everything.probabilities, everything.labels, zone, everything.weights, threshold=threshold
         ),
         supported_probability=supported,
+        operating_points=count_operating_points(everything.probabilities, everything.labels),
     )
 
 

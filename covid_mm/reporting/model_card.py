@@ -31,7 +31,6 @@ from covid_mm.reporting.served_facts import (
     external_table,
     non_commercial,
     refusal_table,
-    served_limits,
     training_table,
     worst_refusals,
 )
@@ -129,7 +128,10 @@ def _describe_served(meta: dict[str, Any]) -> dict[str, Any]:
         "external_worst": min(external, key=lambda row: row["auc"]) if external else None,
         "heat_titles": heat_titles(meta),
         "independence": INDEPENDENCE,
-        "limits": served_limits(meta),
+        "limits": [
+            Markup(f"**{escape_markdown(limit['title'])}** {escape_markdown(limit['text'])}")
+            for limit in meta.get("limits", ())
+        ],
         "training_table": training_table(meta["training"]),
         "epochs": "",
     }

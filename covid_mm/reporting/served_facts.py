@@ -11,7 +11,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.tables import NOT_MEASURED, format_proportion, format_table
 from covid_mm.reporting.front_matter import is_non_commercial
-from covid_mm.reporting.markdown import escape_markdown, escape_strings
+from covid_mm.reporting.markdown import escape_markdown
 
 FEW_PATIENTS = 30
 INDEPENDENCE = (
@@ -146,68 +146,91 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def served_limits(meta: dict[str, Any]) -> list[Markup]:
-    """What to know before believing a figure, as far as the data listed make it so."""
-    listed: list[dict[str, Any]] = escape_strings(meta["data"])
+def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
+    """What to know before believing a figure, as far as the data listed make it so: `title` and `text` of each.
+
+    Plain text, for meta.json: the card and the page show the same sentences.
+    """
+    listed: list[dict[str, Any]] = meta["data"]
     used = [part for part in listed if part["use"] == "training"]
     limits = [
-        "**Labels.** They are those of the collections' makers: some from a laboratory test, some from how the image"
-        " looks, and nobody has read them again here. `Normal` means no pneumonia, not a healthy person; other"
-        " lung diseases, which a clinic sees every day, are of neither class and get one of the two names all the"
-        " same, or `undetermined`.",
+        (
+            "Labels.",
+            "They are those of the collections' makers: some from a laboratory test, some from how the image looks,"
+            " and nobody has read them again here. Normal means no pneumonia, not a healthy person; other lung"
+            " diseases, which a clinic sees every day, are of neither class and get one of the two names all the same,"
+            " or undetermined.",
+        )
     ]
     if _has(meta, "ct"):
         limits.append(
-            "**One slice stands for a scan.** The collections' makers chose the slices; no volume is read."
+            (
+                "One slice stands for a scan.",
+                "The collections' makers chose the slices; no volume is read.",
+            )
         )
-        limits.append(_describe_ct(used))
+        both = [p["title"] for p in used if p["modality"] == "ct" and _has_both_classes(p)]
+        limits.append(
+            (
+                "Few CT hospitals.",
+                f"CT collections with both classes: {len(both)} ({', '.join(both) or 'none'}). The mean over left-out"
+                " CT collections is a mean of these: it can say that something fails, hardly that it holds everywhere.",
+            )
+        )
     for part in used:
         if part["patients"] and part["patients"] <= FEW_PATIENTS:
             limits.append(
-                f"**{part['title']} has only {part['patients']} patients**, so its figures rest on these few, however"
-                " many images there are."
+                (
+                    "Few patients.",
+                    f"{part['title']} has only {part['patients']} patients, so its figures rest on these few, however"
+                    " many images there are.",
+                )
             )
         elif not part["patients"]:
             limits.append(
-                f"**{part['title']} names no patients**: an interval takes each of its images for a patient of its"
-                " own, and is too narrow where there are several of one."
+                (
+                    "Unknown patients.",
+                    f"{part['title']} names no patients: an interval takes each of its images for a patient of its"
+                    " own, and is too narrow where there are several of one.",
+                )
             )
     if _has(meta, "xray"):
         limits.append(
-            "**X-ray positives** mean what each collection calls so"
-            + (
-                ": `typical appearance` in SIIM-FISABIO-RSNA, so faint or early disease is not among them"
+            (
+                "X-ray positives",
+                "mean what each collection calls so: typical appearance in SIIM-FISABIO-RSNA, so faint or early disease"
+                " is not among them."
                 if _names(used, "siim")
-                else ""
+                else "mean what each collection calls so.",
             )
-            + "."
         )
     if _names(listed, "coronahack"):
-        learned = "learned from" if _names(used, "coronahack") else "measured on"
         limits.append(
-            f"**CoronaHack, {learned} here, shows children**, and nearly all of its positives are bacterial and viral"
-            " pneumonia, not COVID-19; the paper calls them COVID-19."
+            (
+                "CoronaHack shows children,",
+                "and nearly all of its positives are bacterial and viral pneumonia, not COVID-19; the paper calls them"
+                " COVID-19.",
+            )
         )
     if len(meta["network"]["branches"]) > 1:
         limits.append(
-            "**Pairs are not patients.** A CT slice and an X-ray were paired by their labels, never of one patient."
-            f" {INDEPENDENCE}"
+            (
+                "Pairs are not patients.",
+                f"A CT slice and an X-ray were paired by their labels, never of one patient. {INDEPENDENCE}",
+            )
         )
     limits.append(
-        "**Collections were left out one at a time.** The recipe was settled with their figures in view; a hospital"
-        " that nobody has looked at yet may be worse than the worst row."
+        (
+            "Collections were left out one at a time.",
+            "The recipe was settled with their figures in view; a hospital that nobody has looked at yet may be worse"
+            " than the worst row.",
+        )
     )
-    return [Markup(limit) for limit in limits]
+    return [{"title": title, "text": text} for title, text in limits]
 
 
-def _describe_ct(used: list[dict[str, Any]]) -> str:
-    ct = [part for part in used if part["modality"] == "ct"]
-    both = [part["title"] for part in ct if min(part["counts"][name] for name in CLASSES) > 0]
-    return (
-        f"**Few CT hospitals.** {len(both)} CT {'collection has' if len(both) == 1 else 'collections have'} both"
-        f" classes ({', '.join(both) or 'none'}), so the mean over left-out CT collections is a mean of"
-        f" {len(both)}: it can say that something fails, hardly that it holds everywhere."
-    )
+def _has_both_classes(part: dict[str, Any]) -> bool:
+    return bool(min(part["counts"][name] for name in CLASSES) > 0)
 
 
 def _has(meta: dict[str, Any], modality: str) -> bool:

@@ -36,7 +36,7 @@ class ServedRecipe:
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 700, "xray": 1000})
+    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 1000, "xray": 1200})
     learning_rate: Mapping[Modality, float] = field(default_factory=lambda: {"ct": 8e-4, "xray": 5e-4})
     branch: BranchConfig = field(default_factory=BranchConfig)
     most_draws: int = 16

@@ -22,6 +22,17 @@ def format_share(share: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str
     return f"{share['successes']}/{share['total']} = {100 * share['value']:.2f} % ({interval})"
 
 
+def format_interval(estimate: Mapping[str, Any] | None, texts: Texts, decimals: int | None = None) -> str:
+    """`84 % (80 to 88)`, or with decimals `0.912 (0.887 to 0.934)`; none where it was not measured."""
+    if estimate is None:
+        return texts("none")
+    value, low, high = (
+        f"{estimate[name]:.{decimals}f}" if decimals else f"{100 * estimate[name]:.0f}"
+        for name in ("value", "low", "high")
+    )
+    return f"{value}{'' if decimals else ' %'} ({texts('{low} to {high}', low=low, high=high)})"
+
+
 def render_section(title: str, content: str) -> str:
     """A heading and what stands below it; nothing where there is nothing."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""

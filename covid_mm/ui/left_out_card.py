@@ -8,7 +8,7 @@ from typing import Any
 
 from covid_mm.config import MODALITIES, MODALITY_TITLES
 from covid_mm.explain.method_table import METHODS
-from covid_mm.ui.card_parts import HEAD_TITLES, render_table
+from covid_mm.ui.card_parts import HEAD_TITLES, format_interval, render_table
 from covid_mm.ui.evidence import (
     INDEPENDENT,
     LAYER_TITLES,
@@ -123,7 +123,7 @@ def _render_methods(left_out: Any, texts: Texts) -> str:
             METHODS[row["method"]].title,
             texts(LAYER_TITLES[row["layer"]]),
             f"{row['images']:,}",
-            _format_interval({"value": row["hit"], "low": row["hit_low"], "high": row["hit_high"]}, texts),
+            format_interval({"value": row["hit"], "low": row["hit_low"], "high": row["hit_high"]}, texts),
             format_percent(row["chance"]),
             format_percent(row["heat_share"]),
             _format_plain(row.get("in_lungs_hit")) or texts("none"),
@@ -150,7 +150,7 @@ def _render_table(title: str, table: Mapping[str, Any], texts: Texts) -> str:
     rows = [_make_row(row, texts) for row in table["rows"]]
     if auc := table.get("auc"):
         evidence = table.get("evidence", {})
-        mean = [texts("mean of the two-class collections"), "", _format_interval(auc, texts, 3)]
+        mean = [texts("mean of the two-class collections"), "", format_interval(auc, texts, 3)]
         mean += [_format_plain(evidence.get(name)) for name in ("sensitivity", "specificity", "ece")]
         rows.append([*mean, "", "", ""])
     return render_table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)
@@ -162,26 +162,15 @@ def _make_row(row: Mapping[str, Any], texts: Texts) -> list[str]:
     return [
         row["collection"] + (" *" if row.get("is_own_calibration") else ""),
         f"{row['normal']:,} / {row['positive']:,}",
-        _format_interval(row.get("auc"), texts, 3),
-        _format_interval(row.get("sensitivity"), texts),
-        _format_interval(right, texts),
+        format_interval(row.get("auc"), texts, 3),
+        format_interval(row.get("sensitivity"), texts),
+        format_interval(right, texts),
         _format_plain(row.get("ece")) or texts("none"),
-        _format_interval(row.get("coverage"), texts),
-        _format_interval(alarms, texts),
-        _format_interval(row.get("over_99"), texts),
+        format_interval(row.get("coverage"), texts),
+        format_interval(alarms, texts),
+        format_interval(row.get("over_99"), texts),
     ]
 
 
 def _format_plain(share: float | None) -> str:
     return "" if share is None else format_percent(share)
-
-
-def _format_interval(estimate: Mapping[str, Any] | None, texts: Texts, decimals: int | None = None) -> str:
-    """`84 % (80 to 88)`, or with decimals `0.912 (0.887 to 0.934)`; none where it was not measured."""
-    if estimate is None:
-        return texts("none")
-    value, low, high = (
-        f"{estimate[name]:.{decimals}f}" if decimals else f"{100 * estimate[name]:.0f}"
-        for name in ("value", "low", "high")
-    )
-    return f"{value}{'' if decimals else ' %'} ({texts('{low} to {high}', low=low, high=high)})"

@@ -9,6 +9,7 @@ from typing import Any
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
 from covid_mm.ui.card_parts import HEAD_TITLES, format_share, render_section, render_table
+from covid_mm.ui.collections_card import render_collections, render_refusals, render_shortcuts
 from covid_mm.ui.judge_card import render_judge
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.left_out_card import render_heat_location, render_independence, render_left_out
@@ -32,6 +33,8 @@ INSIDE = (
     "The figures from here to the four possibilities are of validation images of the training collections, split off"
     " as said under Data. They say how well the collections were learned, not what the answer is worth elsewhere."
 )
+TUNED_INSIDE = "Temperature and best epoch were chosen on these same images; the threshold was not tuned."
+TUNED_OUTSIDE = "Temperature and threshold were chosen on left-out collections, not on these images."
 TOGETHER, BY_CT, BY_XRAY = "Called {label} together", "by the CT alone", "by the X-ray alone"
 
 
@@ -74,7 +77,9 @@ def render_model_card(
         ),
         render_section(texts("Where its heatmaps point"), render_heat_location(meta, texts)),
         render_section(texts("Two images as independent evidence"), render_independence(meta, texts)),
-        render_section(texts("Data"), _render_data(meta.get("data", ()), meta.get("split", {}), texts)),
+        render_section(texts("Data"), _render_data(meta, texts)),
+        render_section(texts("Images that get no answer"), render_refusals(meta.get("refusals", ()), texts)),
+        render_section(texts("Shortcuts"), render_shortcuts(meta.get("left_out") or {}, texts)),
         render_section(texts("Measured inside the training collections"), _render_inside(metrics, texts)),
         render_section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
         render_section(texts("Other thresholds"), _render_thresholds(meta, texts)),
@@ -110,9 +115,11 @@ def _render_intro(meta: Mapping[str, Any], name: str, texts: Texts) -> str:
     return f"<p>{escape(texts(RESEARCH_USE))} {texts('Not a medical device.')}</p>{synthetic}<dl>{items}</dl>"
 
 
-def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], texts: Texts) -> str:
+def _render_data(meta: Mapping[str, Any], texts: Texts) -> str:
+    if meta.get("recipe") == "served":
+        return render_collections(meta.get("data", ()), texts)
     rows = []
-    for part in data:
+    for part in meta.get("data", ()):
         train, validation = part["counts"]["train"], part["counts"]["validation"]
         rows.append(
             [
@@ -126,7 +133,7 @@ def _render_data(data: Iterable[Mapping[str, Any]], split: Mapping[str, Any], te
         return ""
     counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
     header = ["", texts("Data set"), *counts, texts("Licence")]
-    note = texts(SPLITS.get(split.get("protocol", ""), ""))
+    note = texts(SPLITS.get(meta.get("split", {}).get("protocol", ""), ""))
     return render_table(header, rows) + (f"<p>{note}</p>" if note else "")
 
 
@@ -191,7 +198,7 @@ def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], tex
     ]
     names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
     header = ["", *(texts(name) for name in names)]
-    note = texts("Temperature and best epoch were chosen on these same images; the threshold was not tuned.")
+    note = texts(TUNED_OUTSIDE if meta.get("recipe") == "served" else TUNED_INSIDE)
     return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 
@@ -218,11 +225,11 @@ def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
 
 def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
-    return (
-        "<ul>" + "".join(f"<li>{escape(texts.sentence(c))}</li>" for c in caveats) + "</ul>"
-        if caveats
-        else ""
-    )
+    items = [escape(texts.sentence(caveat)) for caveat in caveats]
+    for limit in meta.get("limits", ()):
+        title, text = (escape(texts.sentence(limit[name])) for name in ("title", "text"))
+        items.append(f"<b>{title}</b> {text}")
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
 
 
 def _render_commands(meta: Mapping[str, Any]) -> str:

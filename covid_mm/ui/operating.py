@@ -14,6 +14,7 @@ from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
 from covid_mm.ui.language import ENGLISH, Texts
+from covid_mm.ui.left_out_card import find_tables
 
 POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
 
@@ -48,13 +49,14 @@ class Operating:
 
 def find_operating(meta: Mapping[str, Any], head: str) -> Operating | None:
     """A head's operating points on the validation images; None where meta.json has none that can be used."""
-    return _read_points(meta.get("operating_points"), head)
+    kept = meta.get("operating_points")
+    return _read_points(kept.get(head)) if isinstance(kept, Mapping) else None
 
 
 def find_left_out(meta: Mapping[str, Any], head: str) -> Operating | None:
     """The same on images of collections that were left out of training."""
-    left_out = meta.get("left_out")
-    return _read_points(left_out.get("operating_points") if isinstance(left_out, Mapping) else None, head)
+    table = dict(find_tables(meta.get("left_out"))).get(head)
+    return None if table is None else _read_points(table.get("operating_points"))
 
 
 def render_operating(
@@ -99,9 +101,8 @@ def render_operating(
 </div>"""
 
 
-def _read_points(by_head: Any, head: str) -> Operating | None:
+def _read_points(points: Any) -> Operating | None:
     try:
-        points = by_head[head]
         thresholds, true, false = (
             tuple(points[k]) for k in ("thresholds", "true_positive", "false_positive")
         )

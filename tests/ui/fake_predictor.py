@@ -71,6 +71,13 @@ def left_out_row(collection: str, normal: int, positive: int) -> dict[str, Any]:
     }
 
 
+LEFT_OUT_POINTS = {
+    "thresholds": GRID,
+    "true_positive": [round(600 - 90 * value) for value in GRID],
+    "false_positive": [round(300 * (1 - value)) for value in GRID],
+    "positive": 602,
+    "negative": 602,
+}
 META = {
     "network": {"branches": [["ct", "densenet121"], ["xray", "mobilenet"]]},
     "decision_threshold": dict.fromkeys(("fused", "ct", "xray"), THRESHOLD),
@@ -79,16 +86,17 @@ META = {
     "evidence": {head: dataclasses.asdict(one) for head, one in EVIDENCE.items()},
     "heat_location": {modality: dataclasses.asdict(one) for modality, one in LOCATION.items()},
     "left_out": {
-        "tables": {
-            head: {
+        "heads": [
+            {
                 "head": head,
                 "auc": estimate(EVIDENCE[head].auc),
                 "evidence": dataclasses.asdict(EVIDENCE[head]),
                 "rows": [left_out_row("first", 40, 60), left_out_row("second", 70, 0)],
+                "operating_points": LEFT_OUT_POINTS if head == "fused" else None,
             }
-            for head in ("ct", "xray")
-        },
-        "heat": [
+            for head in ("fused", "ct", "xray")
+        ],
+        "heatmaps": [
             {
                 "method": method,
                 "layer": layer,
@@ -104,15 +112,6 @@ META = {
             }
             for method, layer in (("grad_cam", "coarse"), ("hires_cam", "fine"))
         ],
-        "operating_points": {
-            "fused": {
-                "thresholds": GRID,
-                "true_positive": [round(600 - 90 * value) for value in GRID],
-                "false_positive": [round(300 * (1 - value)) for value in GRID],
-                "positive": 602,
-                "negative": 602,
-            }
-        },
     },
     "operating_points": {
         head: {

@@ -46,7 +46,7 @@ def test_left_out_points_and_validation_points_are_kept_apart():
 def test_points_that_cannot_be_used_are_none(spoil):
     meta = copy.deepcopy(META)
     spoil(meta["operating_points"]["fused"])
-    spoil(meta["left_out"]["operating_points"]["fused"])
+    spoil(meta["left_out"]["heads"][0]["operating_points"])
     assert find_operating(meta, "fused") is None
     assert find_left_out(meta, "fused") is None
     assert render_operating(None, 0.5, probability=0.7) == ""
