@@ -9,6 +9,16 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES
 from covid_mm.ui.card_parts import format_interval, render_table
 from covid_mm.ui.language import Texts
 
+COLLECTIONS_HEAD = (
+    "Collection",
+    "Used for",
+    *(CLASS_TITLES[name] for name in CLASSES),
+    "Other",
+    "Patients",
+    "Licence",
+)
+REFUSALS_HEAD = ("Collection", "Images")
+SHORTCUTS_HEAD = ("Collection", "What is left of the image", "Images")
 REFUSALS = {
     "lungs_not_found": "Lungs not found",
     "unlike_training": "Unlike the training images",
@@ -46,15 +56,7 @@ def render_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> str:
         ]
         for part in data
     ]
-    titles = (
-        "Collection",
-        "Used for",
-        *(CLASS_TITLES[name] for name in CLASSES),
-        "Other",
-        "Patients",
-        "Licence",
-    )
-    header = ["", *(texts(title) for title in titles)]
+    header = ["", *(texts(title) for title in COLLECTIONS_HEAD)]
     return f"{render_table(header, rows)}<p>{texts(HELD_OUT)}</p>" if rows else ""
 
 
@@ -69,7 +71,7 @@ def render_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> str:
         ]
         for row in refusals
     ]
-    header = ["", *(texts(title) for title in ("Collection", "Images", *REFUSALS.values()))]
+    header = ["", *(texts(title) for title in (*REFUSALS_HEAD, *REFUSALS.values()))]
     return render_table(header, rows) if rows else ""
 
 
@@ -84,5 +86,5 @@ def render_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> str:
         ]
         for row in left_out.get("shortcuts", ())
     ]
-    header = [texts("Collection"), texts("What is left of the image"), texts("Images"), "AUC"]
+    header = [*(texts(title) for title in SHORTCUTS_HEAD), "AUC"]
     return f"{render_table(header, rows)}<p>{texts(SHORTCUT_NOTE)}</p>" if rows else ""

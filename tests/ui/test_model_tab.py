@@ -53,7 +53,7 @@ def test_the_card_tells_what_the_issue_asks_for(meta):
         "siim-covid19-scanners-1 Lungs blanked out 400",
         "Confusion matrices",
         "Temperature and threshold were chosen on left-out collections, not on these images.",
-        "Limits",
+        "Few CT hospitals. CT collections with both classes: 2 (SARS-CoV-2 CT-scan, MedSeg",
         "How to train it again",
         meta["weights"]["sha256"],
     ):
