@@ -12,6 +12,7 @@ from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutPredictions, LeftOutTable, tabulate_left_out
 from covid_mm.evaluation.report import evaluate_binary
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
+from covid_mm.reporting.served_facts import describe_limits
 
 BRANCHES = [["ct", "densenet121"], ["xray", "mobilenet"]]
 
@@ -123,7 +124,7 @@ def lone_table() -> LeftOutTable:
 def served(left_out: dict[str, Any]) -> dict[str, Any]:
     """meta.json of a network of the served recipe."""
     heads = {"fused": make_report(371, 3), "ct": make_report(355, 19), "xray": make_report(366, 8)}
-    return {
+    meta: dict[str, Any] = {
         "recipe": "served",
         "pair": "densenet121-mobilenet",
         "network": {"branches": BRANCHES, "head_width": 256, "dropout": 0.3, "image_size": 150},
@@ -223,3 +224,4 @@ def served(left_out: dict[str, Any]) -> dict[str, Any]:
         "command": "python train.py --data data",
         "packages": {"keras": "3.15"},
     }
+    return meta | {"limits": describe_limits(meta)}

@@ -108,6 +108,24 @@ def test_drawn_images_are_positive_and_located():
     assert (samples.crops == 45).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_lungs_are_shown_in_the_bodies_of_other_images(share):
+    """Corners of an image are another's where all are exchanged; its lungs and its label are its own."""
+    made = make_samples()
+    greys = (20 * np.arange(12, dtype=np.uint8))[:, None, None]
+    lungs = np.zeros_like(made.crops)
+    middle = slice(lungs.shape[1] // 4, 3 * lungs.shape[1] // 4)
+    lungs[:, middle, middle] = 255
+    samples = dataclasses.replace(made, crops=np.zeros_like(made.crops) + greys, lungs=lungs)
+    config = BranchConfig(steps=1, batch_size=12, exchanged=share, augmented=False)
+    images, labels, _, _ = next(branch._prepare_batches(samples, config, "ct", SIZE, (4, 4), 0))
+    rows = draw_batch(samples, config, 0).rows
+    np.testing.assert_array_equal(images[:, SIZE // 2, SIZE // 2], greys[rows, 0, 0])
+    np.testing.assert_array_equal(labels, samples.labels[rows])
+    others = (images[:, 0, 0] != greys[rows, 0, 0]).sum()
+    assert others > 6 if share else others == 0
+
+
 def hint(attention, label, target, located):
     values = (attention, target)
     attention, target = (np.asarray(part, np.float32)[None] for part in values)

@@ -78,7 +78,9 @@ def test_crops_are_what_serving_reads(collection):
     for part, room in ((crops.exact, 0.0), (crops.wide, ROOM)):
         expected = read_lungs(grey, segmenter.region, "ct", SIZE, room)
         assert np.abs(part[1] - expected).max() <= 0.5
-    for part in (crops.exact, crops.wide, crops.targets, crops.boxes):
+    expected = cut_map(segmenter.region.lungs.astype(np.float32), BOX, SIZE, ROOM)
+    assert np.abs(crops.lungs[1] / 255 - expected).max() < 0.01
+    for part in (crops.exact, crops.wide, crops.lungs, crops.targets, crops.boxes):
         assert not part[3].any()  # no lungs, no crop
 
 

@@ -151,7 +151,16 @@ def test_nothing_left_to_learn_from_is_said():
 
 def test_a_branch_has_its_modalitys_steps_and_its_backbones_frozen_layers():
     recipe = ServedRecipe(steps={"ct": 5, "xray": 9})
-    ct, film = recipe.branch_config("ct", "densenet121", 3), recipe.branch_config("xray", "vgg16", 3)
+    ct = recipe.branch_config("ct", "densenet121", 3, images=1000)
+    film = recipe.branch_config("xray", "vgg16", 3, images=1000)
     assert (ct.steps, film.steps, ct.seed) == (5, 9, 3)
     assert ct.frozen_until == "pool3_pool"
     assert film.frozen_until is None
+
+
+def test_few_images_get_fewer_steps():
+    recipe = ServedRecipe(steps={"ct": 1000, "xray": 1000}, most_draws=16)
+    size = recipe.branch.batch_size
+    assert recipe.branch_config("ct", "densenet121", 0, images=10 * size).steps == 160
+    assert recipe.branch_config("ct", "densenet121", 0, images=1000 * size).steps == 1000
+    assert recipe.branch_config("ct", "densenet121", 0, images=1).steps == 1

@@ -64,7 +64,7 @@ def test_a_checkpoint_without_points_has_no_slider(meta):
 def test_the_slider_begins_at_the_threshold_and_carries_every_point():
     panel = render_operating(find_left_out(META, "fused"), 0.35, probability=0.71239)
     assert re.search(r'<input[^>]*value="35"', panel)
-    points, source = read_points(panel), META["left_out"]["operating_points"]["fused"]
+    points, source = read_points(panel), META["left_out"]["heads"][0]["operating_points"]
     assert points["thresholds"] == source["thresholds"]
     assert points["truePositive"] == source["true_positive"]
     assert points["falsePositive"] == source["false_positive"]
