@@ -59,6 +59,7 @@ def toy_backbones() -> Iterator[None]:
                 real,
                 build=make_build(real.evidence_layer, real.last_block_input),
                 fine_layer="entry_relu",
+                finer={"middle": {}} if real.finer else {},  # fine enough as it is
                 smallest=32,
             )
             patch.setitem(backbones._BY_NAME, name, toy)

@@ -34,14 +34,20 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.commands.card import write_card
     from covid_mm.commands.evaluate import find_images, gather_sides
-    from covid_mm.commands.judging import JudgedImages, make_judge
+    from covid_mm.commands.judging import JudgedImages, make_judge, measure_judge
+    from covid_mm.commands.served_content import find_published_images, fit_content_judge
     from covid_mm.datasets import find_class_folders, load_images
     from covid_mm.reporting.model_card import judge_table
     from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, write_judge
 
     place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(place)
-    sides = gather_sides(meta, find_images({"data": root}, meta))
+    seed = int(meta.raw["seed"])
+    if meta.raw.get("recipe") == "served":
+        judge, described = fit_content_judge(network, find_published_images(meta, root), seed=seed)
+    else:
+        sides = gather_sides(meta, find_images({"data": root}, meta))
+        judge, described = make_judge(network, sides.training, sides.validation, sides.names, seed=seed)
     others = []
     for modality in MODALITIES:
         folder = getattr(options, f"external_{modality}")
@@ -49,14 +55,7 @@ def run(options: argparse.Namespace) -> int:
             dataset = find_class_folders(Path(folder), modality)
             title = f"all images of {dataset.name}, another source"
             others.append(JudgedImages(title, modality, load_images(dataset.records)))
-    judge, described = make_judge(
-        network,
-        sides.training,
-        sides.validation,
-        sides.names,
-        seed=int(meta.raw["seed"]),
-        others=tuple(others),
-    )
+    described["measured"] += [row for part in others for row in measure_judge(network, judge, part)]
     write_card(place, meta.raw | {"judge": described | write_judge(place, judge)})
     print()
     print(judge_table(described["measured"]))

@@ -45,12 +45,10 @@ def make_judge(
     names: dict[Modality, str],
     *,
     seed: int,
-    others: tuple[JudgedImages, ...] = (),
 ) -> tuple[Judge, dict[str, Any]]:
     """Fit a judge for a network and measure it; also what meta.json says of it.
 
-    training, validation: the network's own images. names: of their data sets. others: images of
-    other sources, only measured on.
+    training, validation: the network's own images. names: of their data sets.
     """
     known = sum(len(part.labels) for part in training.values())
     # a small training gets a small judge, so that trying it out stays quick
@@ -74,7 +72,6 @@ def make_judge(
     judge = fit_judge(network, images, seed=seed)
     sets = [
         *(JudgedImages(f"validation images of {names[m]}", m, validation[m].images) for m in validation),
-        *others,
         *(JudgedImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),  # type: ignore[index]
     ]
     described = {

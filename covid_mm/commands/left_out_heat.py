@@ -99,11 +99,9 @@ def measure_heatmaps(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Hea
     return rows
 
 
-def measure_phantom_heat(
-    run: ServedRun, served: Mapping[Modality, TrainedBranch], count: int = PHANTOMS
-) -> list[HeatRow]:
+def measure_phantom_heat(run: ServedRun, served: Mapping[Modality, TrainedBranch]) -> list[HeatRow]:
     """The served branches on phantoms, whose lesions are known to the pixel and which nothing was trained on."""
-    studies = [make_study(POSITIVE, number, size=FRAME) for number in range(count)]
+    studies = [make_study(POSITIVE, number, size=FRAME) for number in range(PHANTOMS)]
     rows = []
     for modality, branch in served.items():
         greys = [getattr(study, modality).astype(np.float32) for study in studies]

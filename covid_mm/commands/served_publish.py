@@ -48,7 +48,7 @@ from covid_mm.commands.served import (
     start_network,
     train_branch,
 )
-from covid_mm.commands.served_content import count_refusals, fit_content_judge
+from covid_mm.commands.served_content import count_refusals, find_learned_images, fit_content_judge
 from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
 from covid_mm.datasets import find_class_folders
 from covid_mm.datasets.index import Collection
@@ -168,7 +168,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         {head: part.shifted(offset[head]) for head, part in answer_heads(n, held, seed=run.seed).items()}
         for n in (network, stored)
     )
-    judge, described = fit_content_judge(run, stored)
+    judge, described = fit_content_judge(stored, find_learned_images(run), seed=run.seed)
     reports = report_heads(after, temperature, threshold)
     split = describe_split(run)
     left_out = measured.to_dict() | {
