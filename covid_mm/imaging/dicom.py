@@ -299,6 +299,11 @@ def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
     samples = 1 if colour in (*_GREYS, "PALETTE COLOR") else 3
     if int(dataset.SamplesPerPixel) != samples or int(dataset.BitsAllocated) not in (1, 8, 16, 32):
         raise ImageError(f"{what} describes its pixels in a way that contradicts itself; export it again.")
+    if rows * columns * samples * max(1, int(dataset.BitsAllocated) // 16) > limits.max_pixels:
+        raise ImageError(
+            f"{what} has {columns} x {rows} pixels in colour or of 32 bits, which take several times the memory;"
+            " export it as greyscale of 16 bits."
+        )
     slope = _to_float(dataset.get("RescaleSlope", 1.0))
     intercept = _to_float(dataset.get("RescaleIntercept", 0.0))
     if slope is None or intercept is None or slope == 0.0:

@@ -113,7 +113,8 @@ def _next_segment(data: bytes, markers: NDArray[np.int64], position: int, what: 
 def _count_scans(data: bytes, markers: NDArray[np.int64], position: int, segments: int, what: str) -> int:
     """Scans from the end of the first one's header to the picture's end; what follows it is not decoded."""
     codes = np.frombuffer(data, np.uint8)[markers + 1]
-    markers = markers[(codes & 0xF8) != min(_RESTARTS)]  # these belong to a scan
+    # restarts belong to a scan; in JPEG-LS so do all codes below 80
+    markers = markers[(codes >= min(_FRAMES)) & ((codes & 0xF8) != min(_RESTARTS))]
     scans = 1
     while (number := int(np.searchsorted(markers, position))) < len(markers):
         start = int(markers[number])

@@ -21,6 +21,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
+from pydicom.uid import UID
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import ImageError
@@ -206,6 +207,14 @@ def test_ordinary_metadata_is_read_over():
     assert len(check_png(noted, "")) < len(png) + 100
 
 
+def test_jpeg_ls_whose_pixels_look_like_markers_is_read():
+    """There a byte of FF is followed by any of 00 to 7F."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (600, 700)).astype(np.uint16)
+    dataset = make_dataset(pixels, modality="DX")
+    dataset.compress(UID("1.2.840.10008.1.2.4.80"), generate_instance_uid=False)
+    np.testing.assert_array_equal(read_dicom(write(dataset)).values(), pixels)
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
 def test_exif_that_multiplies_is_never_parsed(form):
     """65,000 entries on 1 MB would be copied to 65 GB."""
@@ -254,6 +263,17 @@ def test_frames_of_other_shapes_than_the_header_says_are_refused():
     tiled = data[: siz + 24] + struct.pack(">II", 1, 1) + data[siz + 32 :]
     assert "more parts" in refuse(tiled)
     assert read_grey(data).shape == (64, 64)
+
+
+@pytest.mark.parametrize(("kind", "taken"), [(np.int16, True), (np.uint32, False), ("colour", False)])
+def test_pixels_of_several_values_count_as_several(kind, taken):
+    limits = ImageLimits(max_pixels=20 * 20)
+    pixels = np.zeros((20, 20, 3), np.uint8) if kind == "colour" else np.zeros((20, 20), kind)
+    if taken:
+        assert read_grey(ct_slice(pixels), limits=limits).size == 400
+    else:
+        with pytest.raises(ImageError, match="several times the memory"):
+            read_grey(ct_slice(pixels), limits=limits)
 
 
 def measure_memory(path: Path) -> float:
