@@ -361,13 +361,13 @@ def test_two_threads_leave_logs_and_warnings_as_they_were(monkeypatch, caplog):
 def test_nothing_of_a_header_is_told_by_any_thread(tmp_path):
     """In a process of its own, where nobody but the package says what is silent."""
     code = (
-        "import sys, threading\n"
+        "import logging, sys, threading\n"
+        "logging.basicConfig()\n"
         "from covid_mm.imaging import read_dicom\n"
         "data = open(sys.argv[1], 'rb').read()\n"
         "work = lambda: [read_dicom(data).header for _ in range(20)]\n"
         "threads = [threading.Thread(target=work) for _ in range(4)]\n"
         "[t.start() for t in threads]; [t.join() for t in threads]\n"
-        "import logging\n"
         "logging.getLogger('pydicom.pixels.decoders.base').warning('ZZPHI')\n"
     )
     (tmp_path / "slice").write_bytes(ct_slice(ViewPosition=SECRET))
