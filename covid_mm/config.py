@@ -43,14 +43,20 @@ RESEARCH_USE = "Research use only, not for diagnosis."
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What the decoder takes: at most `max_bytes` bytes a file, `max_pixels` pixels and frames in it.
+    """What the decoder takes at most, all of it told by the file's first bytes.
 
-    20 MB hold an uncompressed film of 10 megapixels, or a CT stack of 38 slices.
+    max_bytes: of a file; 20 MB hold an uncompressed film of 10 megapixels, or a CT stack of 38
+    slices. max_pixels: of one picture. max_side: its longer side, pixels; memory goes with rows too.
+    max_aspect: longer side by shorter. max_frames: of a DICOM file. max_total_pixels: of all its
+    frames; 150 million are 570 CT slices.
     """
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 25_000_000
+    max_side: int = 10_000
+    max_aspect: float = 20.0
     max_frames: int = 2000
+    max_total_pixels: int = 150_000_000
 
 
 @dataclass(frozen=True)

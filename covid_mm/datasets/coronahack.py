@@ -16,7 +16,7 @@ from covid_mm.datasets.index import (
     choose_balanced,
     require_both_classes,
 )
-from covid_mm.errors import DataError
+from covid_mm.errors import DataError, UsageError
 
 METADATA = "Chest_xray_Corona_Metadata.csv"
 IMAGES_FOLDER = "Coronahack-Chest-XRay-Dataset"
@@ -99,6 +99,8 @@ def _read_dataset(folder: Path, config: DataConfig) -> Dataset:
             f"{len(missing)} films that {METADATA} lists are missing: {', '.join(missing[:_NAMED_AT_MOST])}"
             f"{more}; unzip the archive again."
         )
+    if config.positives not in ("pneumonia", "covid-19"):
+        raise UsageError(f"Expected positives pneumonia or covid-19, but got {config.positives!r}.")
     if config.positives == "covid-19":
         rows = [row for row in rows if row.label == 0 or row.is_covid19]
     records = tuple(

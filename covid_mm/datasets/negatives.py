@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -80,6 +80,8 @@ def make_negatives(count: int, *, seed: int, part: Part = "train", size: int = I
 
 def load_pictures(part: Part) -> dict[str, Grey]:
     """The pictures of a part, grey float32 0..255, by name, at their own sizes."""
+    if part not in get_args(Part):
+        raise UsageError(f"Part {part!r} is not known; expected one of {', '.join(get_args(Part))}.")
     if part == "test":
         folder = importlib.resources.files("gradio") / "media_assets" / "images"
         return {name: _read_picture(folder / name) for name in _TEST if (folder / name).is_file()}

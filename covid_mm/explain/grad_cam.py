@@ -54,7 +54,14 @@ def find_layer(network: Network, modality: Modality, layer: str) -> str:
 
 
 def weigh_channels(method: FixedScaleMethod, feature_map: Any, gradient: Any) -> Any:
-    """Evidence (n, h, w) >= 0 of a feature map (n, h, w, c) and the score's gradient there."""
+    """Evidence (n, h, w) >= 0 of a feature map (n, h, w, c) and the score's gradient there.
+
+    Raises UsageError for a method without a fixed scale.
+    """
+    if method not in FIXED_SCALE_METHODS:
+        raise UsageError(
+            f"Heatmap method {method!r} has no fixed scale; expected one of {', '.join(FIXED_SCALE_METHODS)}."
+        )
     if method == "grad_cam":
         weights = tf.reduce_mean(gradient, axis=(1, 2))
         return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))

@@ -8,24 +8,28 @@ leaves this module but ImageHeader: no name, number, date or text, in an error o
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
 import math
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import ImageLimits, Modality
 from covid_mm.errors import ImageError
-from covid_mm.imaging.raster import check_pixels, scale_deep
-from covid_mm.imaging.transfer import TransferSyntax, read_frame_size, read_transfer_syntax
+from covid_mm.imaging.raster import check_pixels, map_rows, scale_deep
+from covid_mm.imaging.silence import silence_libraries
+from covid_mm.imaging.transfer import (
+    CountedBytes,
+    TransferSyntax,
+    overlong,
+    read_frame_shape,
+    read_transfer_syntax,
+)
 from covid_mm.imaging.window import (
     DEFAULT_CT_WINDOW,
     FILE,
@@ -35,12 +39,16 @@ from covid_mm.imaging.window import (
     apply_window,
 )
 
+silence_libraries()
+
 MODALITIES: dict[str, Modality] = {"CT": "ct", "CR": "xray", "DX": "xray", "RG": "xray", "XR": "xray"}
 _VIEW = re.compile(r"^(PA|AP|LL|RL|RLD|LLD|RLO|LLO|LATERAL)$")
 _PDF, _REPORTS = "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.88."
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
+_LARGEST_TABLE = 1 << 20  # bytes; 65,536 entries take an eighth
+_ITEM, _MOST_FRAGMENTS = b"\xfe\xff\x00\xe0", 50_000  # of encapsulated pixels
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,11 @@ class DicomImage:
         return self.header.frames
 
     @property
+    def pixels(self) -> int:
+        """How many a frame has."""
+        return int(self._dataset.Rows) * int(self._dataset.Columns)
+
+    @property
     def series(self) -> str:
         """A key that is equal for files of one series; never shown."""
         return str(self._dataset.get("SeriesInstanceUID", ""))
@@ -127,7 +140,7 @@ class DicomImage:
             values, padding = self._decode(frame)
             grey = self._show(values, self._choose(window), padding)
             if self._dataset.PhotometricInterpretation == "MONOCHROME1":
-                grey = 255.0 - grey
+                np.subtract(255.0, grey, out=grey)
             if padding is not None:
                 grey[padding] = 0.0
             return np.ascontiguousarray(grey, dtype=np.float32)
@@ -156,19 +169,23 @@ class DicomImage:
         if self._dataset.PhotometricInterpretation in _COLOURS:
             return scale_deep(values, self._what)
         if window is not None:
-            return apply_window(values, window)
+            return map_rows(lambda rows: apply_window(rows, window), values)
         if "VOILUTSequence" in self._dataset:
             from pydicom.pixels.processing import apply_voi
 
             table = self._dataset.VOILUTSequence[0]
             top = float(2 ** int(table.LUTDescriptor[2]) - 1)
-            shown = apply_voi(np.rint(values).astype(np.int64), self._dataset)
-            return np.asarray(np.clip(shown / top, 0.0, 1.0) * 255.0, dtype=np.float32)
-        whole = values if padding is None or padding.all() else values[~padding]
-        low, high = float(whole.min()), float(whole.max())
-        return np.asarray(
-            (np.clip(values, low, high) - low) * (255.0 / ((high - low) or 1.0)), dtype=np.float32
-        )
+
+            def look_up(rows: NDArray[np.float32]) -> NDArray[Any]:
+                shown = apply_voi(np.rint(rows).astype(np.int64), self._dataset)
+                return np.asarray(np.clip(shown / top, 0.0, 1.0) * 255.0)
+
+            return map_rows(look_up, values)
+        shown = np.bool_(True) if padding is None else ~padding
+        low = float(np.min(values, where=shown, initial=np.inf))
+        high = float(np.max(values, where=shown, initial=-np.inf))
+        factor = 255.0 / ((high - low) or 1.0)
+        return map_rows(lambda rows: (np.clip(rows, low, high) - low) * factor, values)
 
     def _decode(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Values of one frame, and where they are padding."""
@@ -178,12 +195,16 @@ class DicomImage:
         dataset = self._dataset
         stored = pixel_array(dataset, index=frame)
         if dataset.PhotometricInterpretation in _COLOURS:
-            if dataset.PhotometricInterpretation == "PALETTE COLOR":
-                stored = apply_color_lut(stored, dataset)
-            red, green, blue = (stored[..., channel].astype(np.float32) for channel in range(3))
-            return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, dtype=np.float32), None
+            palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+
+            def find_luminance(rows: NDArray[Any]) -> NDArray[np.float32]:
+                colours = apply_color_lut(rows, dataset) if palette else rows
+                red, green, blue = (colours[..., channel].astype(np.float32) for channel in range(3))
+                return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, dtype=np.float32)
+
+            return map_rows(find_luminance, stored), None
         padding = _find_padding(stored, dataset)
-        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+        values = map_rows(lambda rows: apply_modality_lut(rows, dataset), stored)
         if not np.isfinite(values).all():
             raise ImageError(f"{self._what} holds values that are not numbers; export it again.")
         return values, padding
@@ -201,7 +222,7 @@ def read_dicom(data: bytes, what: str = "The image", limits: ImageLimits | None 
     with _guarded(what):
         import pydicom
 
-        dataset = pydicom.dcmread(io.BytesIO(data), force=False)
+        dataset = pydicom.dcmread(CountedBytes(data, what), force=False)
         _check_kind(dataset, what)
         frames = _check_layout(dataset, what, limits)
         _check_pixels(dataset, syntax, frames, what)
@@ -234,22 +255,13 @@ def read_frame(path: Path) -> FilmFrame:
 
 @contextmanager
 def _guarded(what: str) -> Iterator[None]:
-    """Turn pydicom's many errors into one sentence, and keep header text out of warnings and logs."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    """Turn pydicom's many errors into one sentence; their text may hold the header."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except ImageError:
         raise
-    except (
-        Exception
-    ) as error:  # any built-in kind, depending on the damaged byte; its text may hold the header
+    except Exception as error:  # any built-in kind, depending on the damaged byte
         raise ImageError(f"{what} is a damaged or truncated DICOM file; export it again.") from error
-    finally:
-        logger.disabled = before
 
 
 def _check_kind(dataset: Any, what: str) -> None:
@@ -260,6 +272,9 @@ def _check_kind(dataset: Any, what: str) -> None:
         raise ImageError(f"{what} is a document inside a DICOM file, not an image; choose the slice or film.")
     if kind.startswith(_REPORTS):
         raise ImageError(f"{what} is a DICOM structured report, not an image; choose the slice or film.")
+    for name in ("VOILUTSequence", "ModalityLUTSequence"):  # parsed when asked for, unlike the rest
+        if name in dataset and len(getattr(dataset.get_item(name), "value", None) or b"") > _LARGEST_TABLE:
+            raise overlong(what)
     if "PixelData" not in dataset:
         raise ImageError(f"{what} is a DICOM file without pixels; choose the file that holds the image.")
 
@@ -273,12 +288,22 @@ def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
         raise ImageError(
             f"{what} claims {frames} frames; 1 to {limits.max_frames} are taken: export one slice."
         )
+    if frames * rows * columns > limits.max_total_pixels:
+        raise ImageError(
+            f"{what} claims {frames} frames of {columns} x {rows} pixels; at most"
+            f" {limits.max_total_pixels / 1e6:g} million pixels are taken in all: export one slice."
+        )
     colour = dataset.PhotometricInterpretation
     if colour not in _GREYS + _COLOURS:
         raise ImageError(f"{what} has a colour model that is not taken; export it as greyscale or RGB.")
     samples = 1 if colour in (*_GREYS, "PALETTE COLOR") else 3
     if int(dataset.SamplesPerPixel) != samples or int(dataset.BitsAllocated) not in (1, 8, 16, 32):
         raise ImageError(f"{what} describes its pixels in a way that contradicts itself; export it again.")
+    if rows * columns * samples * max(1, int(dataset.BitsAllocated) // 16) > limits.max_pixels:
+        raise ImageError(
+            f"{what} has {columns} x {rows} pixels in colour or of 32 bits, which take several times the memory;"
+            " export it as greyscale of 16 bits."
+        )
     slope = _to_float(dataset.get("RescaleSlope", 1.0))
     intercept = _to_float(dataset.get("RescaleIntercept", 0.0))
     if slope is None or intercept is None or slope == 0.0:
@@ -296,11 +321,13 @@ def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) 
         return
     from pydicom.encaps import generate_frames
 
+    if dataset.PixelData.count(_ITEM) > _MOST_FRAGMENTS:
+        raise overlong(what)
     found = 0
     for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
         found += 1
-        claimed = read_frame_size(frame, syntax)
-        if claimed not in (None, (columns, rows)):
+        claimed = read_frame_shape(frame, syntax, what)
+        if claimed not in (None, (rows, columns, int(dataset.SamplesPerPixel))):
             raise ImageError(f"{what} holds pixels of another size than its header says; export it again.")
     if found < frames:
         raise ImageError(
@@ -323,7 +350,7 @@ def _read_windows(dataset: Any) -> Iterator[WindowSettings]:
     """The windows that make sense; a film's nonsense window is left out, not an error."""
     levels, widths = (_to_list(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+    if function not in get_args(WindowFunction):
         function = "LINEAR"
     for level, width in zip(levels, widths, strict=False):
         if level is None or width is None:

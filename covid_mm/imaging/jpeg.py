@@ -1,45 +1,141 @@
-"""A JPEG file's structure, read before Pillow decodes it (ITU-T T.81, annex B)."""
+"""A JPEG file's structure, read before anything decodes it (ITU-T T.81, annex B).
+
+Decoders parse marker by marker, some of them byte by byte, and keep what they find: a file of the
+allowed size can hold millions of segments. They are counted here, with a limit, and only those that
+the picture needs are passed on.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from covid_mm.errors import ImageError
 
 SIGNATURE = b"\xff\xd8\xff"
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: holds the size
-_START_OF_SCAN, _END = 0xDA, 0xD9
-_MOST_SCANS = 200  # encoders write at most a few dozen; each one costs a pass over all pixels
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+MOST_SEGMENTS = 1000  # a file of 20 MB is filled by 320 of the longest
+MOST_STRAY = 64 * 1024  # bytes between segments that belong to none
+MOST_SCANS = 100  # encoders write at most a few dozen; each one costs a pass over all pixels
+MOST_SCANNED = 750_000_000  # pixels times scans: 30 scans of the largest picture
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame: holds the size
+_JPEG_LS_FRAME = 0xF7  # the same in JPEG-LS (ITU-T T.87)
+_START_OF_SCAN, _END, _COMMENT, _APP0, _EXIF, _ADOBE = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE
+_RESTARTS = frozenset(range(0xD0, 0xD8))
+# JPEG-LS parameters (F8) too; decoders disagree on how long others are, and no encoder writes them
+_IN_HEADER = (frozenset(range(0xC0, 0xFF)) - {0xC8, 0xD8, _END} - set(range(0xF0, 0xFE))) | {0xF7, 0xF8}
 
 
-def read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels from the first start-of-frame marker; None where there is none."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            position += 1  # decoders skip stray bytes between markers, so does this
-            continue
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker == 0 or marker in _WITHOUT_LENGTH:
-            position += 2
-        elif marker in (_START_OF_SCAN, _END):
-            return None
-        elif marker in _FRAME_MARKERS:
-            if position + 9 > len(data):
-                return None
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            return int.from_bytes(data[position + 7 : position + 9], "big"), height
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+@dataclass(frozen=True)
+class JpegStructure:
+    """width, height: pixels, with the number of components. scans: passes over the picture.
+
+    needed: (start, end) of the parts of the file without which there is no picture; the rest is
+    comments, profiles and previews. Of these the first EXIF segment is kept: it says what is up.
+    """
+
+    width: int
+    height: int
+    components: int
+    scans: int
+    needed: tuple[tuple[int, int], ...]
+
+    def check_scans(self, what: str) -> None:
+        """Refuse a file whose many passes would keep the decoder busy. Raises ImageError."""
+        if self.scans > MOST_SCANS or self.scans * self.width * self.height > MOST_SCANNED:
+            raise ImageError(
+                f"{what} has {self.scans} scans, too many for its size; save it anew as a plain JPEG or PNG."
+            )
+
+    def strip(self, data: bytes) -> bytes:
+        """The file's bytes without what the picture does not need."""
+        return b"".join([data[:2], *(data[start:end] for start, end in self.needed)])
 
 
-def check_jpeg(data: bytes, what: str) -> None:
-    """Refuse a file whose many passes would keep the decoder busy for minutes.
+def read_jpeg(data: bytes, what: str) -> JpegStructure:
+    """Walk all segments, in a number of steps that does not depend on the file.
 
     Raises:
-        ImageError: where it has more scans than any encoder writes.
+        ImageError: damaged before the first scan, or more segments than any encoder writes.
     """
-    if data.count(bytes((0xFF, _START_OF_SCAN))) > _MOST_SCANS:
-        raise ImageError(f"{what} has more than {_MOST_SCANS} scans; save it anew as a plain JPEG or PNG.")
+    markers = _find_markers(data)
+    size: tuple[int, int, int] | None = None
+    needed: list[tuple[int, int]] = []
+    position, segments, stray, exif = 2, 0, 0, False
+    while True:
+        start, code, end = _next_segment(data, markers, position, what)
+        segments += 1
+        stray += start - position
+        if segments > MOST_SEGMENTS or stray > MOST_STRAY:
+            raise _overlong(what)
+        position = end
+        if code == _START_OF_SCAN:
+            break
+        if code in _FRAMES or code == _JPEG_LS_FRAME:
+            if size is not None or start + 10 > len(data):
+                raise _damaged(what)
+            height, width = (int.from_bytes(data[start + at : start + at + 2], "big") for at in (5, 7))
+            size = width, height, data[start + 9]
+        if code in (_APP0, _ADOBE) or not (code == _COMMENT or _APP0 <= code <= 0xEF):
+            needed.append((start, end))
+        elif code == _EXIF and not exif and data.startswith(b"Exif\0\0", start + 4):
+            exif = True
+            needed.append((start, end))
+    if size is None:
+        raise _damaged(what)
+    scans = _count_scans(data, markers, position, segments, what)
+    return JpegStructure(*size, scans, (*needed, (start, len(data))))
+
+
+def _find_markers(data: bytes) -> NDArray[np.int64]:
+    """Where a marker could start: FF and a code, stuffed zeros and fill bytes left out."""
+    values = np.frombuffer(data, np.uint8)
+    candidates = values[:-1] == 0xFF
+    candidates &= (values[1:] != 0x00) & (values[1:] != 0xFF)
+    return np.flatnonzero(candidates)
+
+
+def _next_segment(data: bytes, markers: NDArray[np.int64], position: int, what: str) -> tuple[int, int, int]:
+    """Where the next segment starts, its marker's code, and where it ends."""
+    number = int(np.searchsorted(markers, position))
+    if number == len(markers):
+        raise _damaged(what)
+    start = int(markers[number])
+    code = data[start + 1]
+    if code in _RESTARTS:
+        return start, code, start + 2
+    if code not in _IN_HEADER:
+        raise _damaged(what)
+    return start, code, start + 2 + max(2, int.from_bytes(data[start + 2 : start + 4], "big"))
+
+
+def _count_scans(data: bytes, markers: NDArray[np.int64], position: int, segments: int, what: str) -> int:
+    """Scans from the end of the first one's header to the picture's end; what follows it is not decoded."""
+    codes = np.frombuffer(data, np.uint8)[markers + 1]
+    # restarts belong to a scan; in JPEG-LS so do all codes below 80
+    markers = markers[(codes >= min(_FRAMES)) & ((codes & 0xF8) != min(_RESTARTS))]
+    scans = 1
+    while (number := int(np.searchsorted(markers, position))) < len(markers):
+        start = int(markers[number])
+        code = data[start + 1]
+        if code == _END:
+            break
+        scans += code == _START_OF_SCAN
+        segments += 1
+        if segments > MOST_SEGMENTS:
+            raise _overlong(what)
+        # a damaged scan may hold any code; decoders go on behind it
+        length = int.from_bytes(data[start + 2 : start + 4], "big") if code in _IN_HEADER else 0
+        position = start + 2 + length
+    return scans
+
+
+def _damaged(what: str) -> ImageError:
+    return ImageError(f"{what} is damaged or truncated; export or copy it again.")
+
+
+def _overlong(what: str) -> ImageError:
+    return ImageError(
+        f"{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG."
+    )

@@ -9,6 +9,7 @@ rest. One function for training and serving. The lungs are named by a probabilit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -103,6 +104,8 @@ def read_lungs(
     """
     if grey.ndim != 2 or grey.size == 0:
         raise ImageError(f"Expected a grey image (height, width), got an array of shape {grey.shape}.")
+    if modality not in get_args(Modality):
+        raise ImageError(f"Expected an image of {' or '.join(get_args(Modality))}, got one of {modality!r}.")
     dark, bright = _find_levels(grey, region, modality)
     x0, y0, x1, y1 = region.box
     wide, high = room * (x1 - x0), room * (y1 - y0)

@@ -11,6 +11,8 @@ import zlib
 from covid_mm.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_CHUNKS = 20_000  # encoders cut pixels into chunks of 8 kB: a file of 20 MB has 2,560
+_LONGEST_EXIF = 64 * 1024  # bytes, as in a JPEG; parsers copy all of it for each of its entries
 _CRITICAL = 0x20  # bit 5 of a chunk type's first letter is 0 in the chunks that make up the picture
 
 
@@ -25,15 +27,20 @@ def read_png_size(data: bytes, what: str) -> tuple[int, int]:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
-def check_png(data: bytes, what: str) -> None:
-    """Walk all chunks: complete, critical ones with right checksums, one picture only.
+def check_png(data: bytes, what: str) -> bytes:
+    """Walk all chunks: not too many, complete, critical ones with right checksums, one picture only.
+
+    Returns the file without the chunks that the picture does not need (texts, profiles, time).
 
     Raises:
-        ImageError: where the file is truncated, damaged, or animated (APNG).
+        ImageError: where the file is truncated, damaged, animated (APNG), or of very many chunks.
     """
     view = memoryview(data)
     position = len(SIGNATURE)
-    while position + 12 <= len(data):
+    needed = [view[:position]]
+    for _ in range(MOST_CHUNKS):
+        if position + 12 > len(data):
+            break
         length = int.from_bytes(view[position : position + 4], "big")
         kind = bytes(view[position + 4 : position + 8])
         end = position + 8 + length
@@ -41,11 +48,16 @@ def check_png(data: bytes, what: str) -> None:
             break
         if kind == b"acTL":
             raise ImageError(f"{what} is animated; expected a single picture: export one frame.")
-        if not kind[0] & _CRITICAL and zlib.crc32(view[position + 4 : end]) != int.from_bytes(
-            view[end : end + 4], "big"
-        ):
+        is_critical = not kind[0] & _CRITICAL
+        if is_critical and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             raise ImageError(f"{what} is damaged: its checksum does not match; export or copy it again.")
+        if is_critical or kind == b"tRNS" or (kind == b"eXIf" and length <= _LONGEST_EXIF):
+            needed.append(view[position : end + 4])
         if kind == b"IEND":
-            return
+            return b"".join(needed)
         position = end + 4
+    else:
+        raise ImageError(
+            f"{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG."
+        )
     raise ImageError(f"{what} is truncated: its end is missing; export or copy it again.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from covid_mm.errors import ImageError
 
 _DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # more than 8 bits a pixel
 _ORIENTATION = 0x0112  # EXIF tag
+_BAND_PIXELS = 1 << 20  # converted at once
 _STILLS = ("MPO",)  # several pictures in one JPEG, of which the first is the photograph
 
 
@@ -50,7 +53,7 @@ def convert_picture(picture: Image.Image, what: str, limits: ImageLimits) -> NDA
         if picture.mode in _DEEP_MODES:
             grey = _convert_deep(picture, what)
         else:
-            grey = np.asarray(_flatten(picture).convert("L"), dtype=np.float32)
+            grey = _fill_rows(picture, lambda band: _flatten(band).convert("L"))
     except ImageError:
         raise
     except Exception as error:  # as above; the text may hold the file's content, so it isn't repeated
@@ -62,7 +65,7 @@ def convert_picture(picture: Image.Image, what: str, limits: ImageLimits) -> NDA
 
 
 def check_pixels(width: int, height: int, what: str, limits: ImageLimits) -> None:
-    """Refuse an empty picture or one of more pixels than the limit.
+    """Refuse an empty picture, one of more pixels than the limit, or one that is a mere stripe.
 
     Raises:
         ImageError: naming the size and the limit.
@@ -73,6 +76,16 @@ def check_pixels(width: int, height: int, what: str, limits: ImageLimits) -> Non
         raise ImageError(
             f"{what} has {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are taken:"
             " scale it down."
+        )
+    longer, shorter = max(width, height), min(width, height)
+    if longer > limits.max_side:
+        raise ImageError(
+            f"{what} has {width} x {height} pixels; at most {limits.max_side} a side are taken: scale it down."
+        )
+    if longer > limits.max_aspect * shorter:
+        raise ImageError(
+            f"{what} has {width} x {height} pixels; one side may be {limits.max_aspect:g} times the other at most:"
+            " crop it to the chest."
         )
 
 
@@ -89,17 +102,48 @@ def scale_deep(values: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     low, high = float(values.min()), float(values.max())
     if low >= 0.0 and high <= 255.0:
         return values
-    span = (high - low) or 1.0
-    return np.asarray((values.astype(np.float64) - low) * (255.0 / span), dtype=np.float32)
+    factor = 255.0 / ((high - low) or 1.0)
+    return map_rows(lambda rows: (rows.astype(np.float64) - low) * factor, values)
+
+
+def map_rows(function: Callable[[NDArray[Any]], NDArray[Any]], values: NDArray[Any]) -> NDArray[np.float32]:
+    """`function`, which looks at each pixel alone, of (height, width, ...) as float32.
+
+    Some rows at a time, so that what it needs in between is small beside the picture.
+    """
+    height, width = values.shape[:2]
+    result: NDArray[np.float32] | None = None
+    for rows in _bands(height, width):
+        part = function(values[rows])
+        if result is None:
+            result = np.empty((height, *part.shape[1:]), np.float32)
+        result[rows] = part
+    assert result is not None, "check_pixels refuses a picture without rows"
+    return result
+
+
+def _fill_rows(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> NDArray[np.float32]:
+    """The same of a PIL image."""
+    width, height = picture.size
+    result = np.empty((height, width), np.float32)
+    for rows in _bands(height, width):
+        result[rows] = np.asarray(convert(picture.crop((0, rows.start, width, rows.stop))))
+    return result
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    step = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
 
 
 def _convert_deep(picture: Image.Image, what: str) -> NDArray[np.float32]:
-    values = np.asarray(picture).astype(np.float32)
+    values = _fill_rows(picture, lambda band: band)
     transparent = picture.info.get("transparency")  # PNG: the one grey value that is transparent
     if isinstance(transparent, int):
         opaque = values != transparent
         if opaque.any():
-            values = np.where(opaque, values, values[opaque].min()).astype(np.float32)
+            values[~opaque] = np.min(values, where=opaque, initial=np.inf)
     return scale_deep(values, what)
 
 

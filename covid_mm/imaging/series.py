@@ -14,6 +14,8 @@ from covid_mm.imaging.window import WindowSettings
 
 LUNG_HU = (-950.0, -500.0)  # air-filled lung tissue; the air around the patient is lower
 _STEP = 4  # pixels skipped when lung area is compared between slices
+_SAMPLE_SLICES = 32  # looked at, of however many there are
+_SAMPLE_PIXELS = 25_000_000  # decoded for that at most
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,27 @@ class SliceStack:
         return image.render(window, frame)
 
     def find_first_choice(self) -> int:
-        """The slice to begin with: of CT the one with the largest lung area, else the middle one."""
+        """The slice to begin with: of CT the one with the largest lung area, else the middle one.
+
+        Of a long stack a sample is looked at, evenly spread; where slices are so large that it would
+        have fewer than two, the middle one is taken unseen. Raises ImageError as `DicomImage.values`.
+        """
         middle = len(self) // 2
-        if len(self) == 1 or self.image.header.modality != "ct":
+        largest = max(image.pixels for image, _ in self.slices)
+        size = min(len(self), _SAMPLE_SLICES, _SAMPLE_PIXELS // largest)
+        if size < 2 or self.image.header.modality != "ct":
             return middle
-        low, high = LUNG_HU
-        areas = [
-            float(np.mean((values > low) & (values < high)))
-            for values in (image.values(frame)[::_STEP, ::_STEP] for image, frame in self.slices)
-        ]
+        sample = np.linspace(0, len(self) - 1, size).round().astype(int)
+        areas = [self._measure_lung(*self.slices[number]) for number in sample]
         best = int(np.argmax(areas))
-        return best if areas[best] > 0 else middle
+        return int(sample[best]) if areas[best] > 0 else middle
+
+    @staticmethod
+    def _measure_lung(image: DicomImage, frame: int) -> float:
+        """The share of a slice that is lung, 0..1."""
+        low, high = LUNG_HU
+        values = image.values(frame)[::_STEP, ::_STEP]
+        return float(np.mean((values > low) & (values < high)))
 
 
 def stack_slices(images: Sequence[DicomImage]) -> SliceStack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ from covid_mm.imaging.series import stack_slices
 from covid_mm.imaging.transfer import is_dicom
 from covid_mm.imaging.window import WindowSettings
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic] | DecodedImage"
 
 _DEFAULT_LIMITS = ImageLimits()
 _ANONYMOUS = "The image"
@@ -36,6 +37,17 @@ _FOREIGN = {  # first bytes -> name, for a clearer refusal
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a ZIP archive",
 }
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image that was read already, to be given wherever one is taken.
+
+    grey: the whole image (height, width) float32, 0..255, not to be changed. header: of a DICOM file.
+    """
+
+    grey: NDArray[np.float32]
+    header: ImageHeader | None = None
 
 
 def read_image(
@@ -61,7 +73,18 @@ def read_grey(
     window: WindowSettings | str | None = None,
     frame: int | None = None,
 ) -> NDArray[np.float32]:
-    """One image as grey (height, width) float32, 0..255, at its own size.
+    """One image as grey (height, width) float32, 0..255, at its own size; see `decode_image`."""
+    return decode_image(source, limits=limits, window=window, frame=frame).grey
+
+
+def decode_image(
+    source: ImageSource,
+    *,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    window: WindowSettings | str | None = None,
+    frame: int | None = None,
+) -> DecodedImage:
+    """One image with what a DICOM file says of itself, the file parsed once.
 
     PNG, JPEG and DICOM from a path or bytes, a PIL image of any common mode, or an array (see
     `array.convert_array`). Colour becomes luminance, the EXIF orientation is applied, transparency
@@ -75,10 +98,12 @@ def read_grey(
         ImageError: one sentence, for what is missing, empty, damaged, truncated, animated, too
             large or of another kind. It names a path's last part only, and nothing of the content.
     """
+    if isinstance(source, DecodedImage):
+        return source
     if isinstance(source, Image.Image):
-        return convert_picture(source, _ANONYMOUS, limits)
+        return DecodedImage(convert_picture(source, _ANONYMOUS, limits))
     if isinstance(source, np.ndarray):
-        return convert_array(source, _ANONYMOUS, limits)
+        return DecodedImage(convert_array(source, _ANONYMOUS, limits))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(bytes(source), _ANONYMOUS, limits, window, frame)
     if isinstance(source, (str, os.PathLike)):
@@ -93,6 +118,8 @@ def read_header(source: ImageSource, *, limits: ImageLimits = _DEFAULT_LIMITS) -
     Raises:
         ImageError: a file that cannot be opened, or a DICOM file that cannot be read.
     """
+    if isinstance(source, DecodedImage):
+        return source.header
     if isinstance(source, (str, os.PathLike)):
         path = os.fsdecode(source)
         data, what = _read_file(path, limits), _short_name(path)
@@ -124,7 +151,7 @@ def _read_file(path: str, limits: ImageLimits) -> bytes:
 
 def _decode(
     data: bytes, what: str, limits: ImageLimits, window: WindowSettings | str | None, frame: int | None
-) -> NDArray[np.float32]:
+) -> DecodedImage:
     """Dispatch on the content's signature; a new kind of file is one more branch here."""
     if not data:
         raise ImageError(f"{what} is empty (0 bytes); expected a PNG, JPEG or DICOM file.")
@@ -134,16 +161,15 @@ def _decode(
         )
     if data.startswith(png.SIGNATURE):
         check_pixels(*png.read_png_size(data, what), what, limits)
-        png.check_png(data, what)
-        return decode_raster(data, what, limits)
+        return DecodedImage(decode_raster(png.check_png(data, what), what, limits))
     if data.startswith(jpeg.SIGNATURE):
-        size = jpeg.read_jpeg_size(data)
-        if size is not None:
-            check_pixels(*size, what, limits)
-        jpeg.check_jpeg(data, what)
-        return decode_raster(data, what, limits)
+        structure = jpeg.read_jpeg(data, what)
+        check_pixels(structure.width, structure.height, what, limits)
+        structure.check_scans(what)
+        return DecodedImage(decode_raster(structure.strip(data), what, limits))
     if is_dicom(data):
         image = read_dicom(data, what, limits)
-        return image.render(window, stack_slices([image]).find_first_choice() if frame is None else frame)
+        chosen = stack_slices([image]).find_first_choice() if frame is None else frame
+        return DecodedImage(image.render(window, chosen), image.header)
     kind = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "something else")
     raise ImageError(f"{what} is not a PNG, JPEG or DICOM file but {kind}; export it as PNG or JPEG.")

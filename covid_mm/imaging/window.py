@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ FILE = "file"  # the window that the file itself names
 class WindowSettings:
     """level: the middle, width: the extent of what is shown, both in HU or stored units.
 
-    Raises ImageError for a width below 1 (LINEAR's least) or values that are no numbers.
+    Raises ImageError for a width below 1 (LINEAR's least), values that are no numbers, or another function.
     """
 
     level: float
@@ -30,6 +30,10 @@ class WindowSettings:
     function: WindowFunction = "LINEAR"
 
     def __post_init__(self) -> None:
+        if self.function not in get_args(WindowFunction):
+            raise ImageError(
+                f"The window function {self.function!r} is not known; choose {', '.join(get_args(WindowFunction))}."
+            )
         least = 1.0 if self.function == "LINEAR" else 1e-6
         if not (math.isfinite(self.level) and math.isfinite(self.width) and self.width >= least):
             raise ImageError(

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 
@@ -135,7 +135,12 @@ def scale_pixels(images: Any, scaling: Scaling, prefix: str) -> Any:
 
     `tf`: -1..1. `torch`: per-channel mean 0 and deviation 1 over ImageNet. `caffe`: BGR minus the
     mean. Plain layers inside the graph, so that training and serving cannot drift apart.
+
+    Raises:
+        UsageError: any other scaling.
     """
+    if scaling not in get_args(Scaling):
+        raise UsageError(f"Scaling {scaling!r} is not known; expected one of {', '.join(get_args(Scaling))}.")
     if scaling == "tf":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=f"{prefix}scale")(images)
     if scaling == "torch":

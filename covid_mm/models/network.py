@@ -8,7 +8,7 @@ has a small head of its own on its pooled features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import keras
 from numpy.typing import NDArray
@@ -78,7 +78,12 @@ class Network:
         return self.tensor("logits" if head == FUSED or not self.config.is_concatenated else f"{head}_logits")
 
     def boundary(self, modality: Modality, fine_tune: FineTune) -> Any:
-        """Where the frozen part of a branch ends: pooled features, the last block's input, or the image."""
+        """Where the frozen part of a branch ends: pooled features, the last block's input, or the image.
+
+        Raises UsageError for any other `fine_tune`.
+        """
+        if fine_tune not in get_args(FineTune):
+            raise UsageError(f"Expected fine_tune {', '.join(get_args(FineTune))}, but got {fine_tune!r}.")
         if fine_tune == "frozen":
             return self.features(modality)
         if fine_tune == "last-block":
@@ -156,8 +161,10 @@ def pool_features(feature_map: Any, pooling: Pooling, prefix: str) -> Any:
     `average`: their mean. `attention`: their mean weighted by a softmax over the cells of one
     logit per cell, `<modality>_attention` (batch, rows, columns, 1), so that a small lesion is not
     averaged away (Ilse, Tomczak and Welling, "Attention-based deep multiple instance learning",
-    ICML 2018, without the gate).
+    ICML 2018, without the gate). Raises UsageError for any other pooling.
     """
+    if pooling not in get_args(Pooling):
+        raise UsageError(f"Pooling {pooling!r} is not known; expected {' or '.join(get_args(Pooling))}.")
     if pooling == "average":
         return keras.layers.GlobalAveragePooling2D(name=f"{prefix}features")(feature_map)
     _, rows, columns, channels = feature_map.shape

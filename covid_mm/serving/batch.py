@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +22,8 @@ from typing import IO, Any, Protocol
 
 from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
 from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
-from covid_mm.imaging import read_grey
-from covid_mm.serving.pairing import ImageFile, Study
+from covid_mm.imaging import DecodedImage, decode_image
+from covid_mm.serving.pairing import Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 
 try:
@@ -63,7 +63,7 @@ class StudyAnswerer(Protocol):
     def info(self) -> CheckpointInfo:
         """The checkpoint that answers."""
 
-    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
+    def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take."""
 
 
@@ -110,8 +110,12 @@ class Row:
         return [neutralise_cell("" if values[c] is None else str(values[c])) for c in COLUMNS]
 
 
-def answer_studies(predictor: StudyAnswerer, studies: Iterable[Study]) -> Iterator[Row]:
-    """One row a study, in order, each computed when it is asked for.
+def answer_studies(
+    predictor: StudyAnswerer,
+    studies: Iterable[Study],
+    decode: Callable[[bytes], DecodedImage] = decode_image,
+) -> Iterator[Row]:
+    """One row a study, in order, each computed when it is asked for. decode: reads a file's bytes.
 
     Raises:
         CheckpointError: the network cannot answer anything; all else becomes a row's error.
@@ -121,7 +125,7 @@ def answer_studies(predictor: StudyAnswerer, studies: Iterable[Study]) -> Iterat
         prediction, error = None, study.error
         if not error:
             try:
-                prediction = _answer(predictor, study)
+                prediction = _answer(predictor, study, decode)
             except CheckpointError:
                 raise
             except CovidMMError as refusal:
@@ -133,22 +137,17 @@ def answer_studies(predictor: StudyAnswerer, studies: Iterable[Study]) -> Iterat
         yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
 
 
-def _answer(predictor: StudyAnswerer, study: Study) -> Prediction:
-    contents = {modality: file.read() for modality, file in study.files.items()}
-    try:
-        return predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"))
-    except ImageError as error:
-        raise ImageError(_name_image(study.files, contents, error)) from error
-
-
-def _name_image(files: dict[str, ImageFile], contents: dict[str, bytes], error: ImageError) -> str:
-    """The refusal with the modality that it is about, found by reading each image alone."""
-    for modality in files:
+def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], DecodedImage]) -> Prediction:
+    images: dict[str, DecodedImage] = {}
+    for modality, file in study.files.items():
+        data = file.read()
         try:
-            read_grey(contents[modality])
-        except ImageError as own:
-            return f"{MODALITY_TITLES[modality]}: {str(own)[:1].lower()}{str(own)[1:]}"
-    return str(error)
+            images[modality] = decode(data)
+        except ImageError as error:
+            reason = str(error)
+            title = MODALITY_TITLES[modality]
+            raise ImageError(f"{title}: {reason[:1].lower()}{reason[1:]}") from error
+    return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))
 
 
 def neutralise_cell(text: str) -> str:

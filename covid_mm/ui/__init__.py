@@ -2,6 +2,7 @@
 
 server.py     settings, environment, launch, clean end; imports Gradio only when it serves
 page.py       the events' functions and the layout
+study_images.py  uploads -> pixels, in processes beside this one
 analysis.py   two uploads -> an answer or a sentence; shared by the page and the API
 result.py     an answer as HTML
 pictures.py   arrays as pictures inside the page

@@ -10,23 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import CovidMMError, ImageError, UsageError
-from covid_mm.imaging import read_grey
+from covid_mm.errors import CovidMMError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf, StudyPredictor
-from covid_mm.ui.pictures import View, encode_png, make_view
-from covid_mm.ui.series_upload import SlotUpload, list_paths, read_slot
-from covid_mm.ui.slices import SliceChoice, choose_options
+from covid_mm.ui.pictures import View, encode_png
+from covid_mm.ui.series_upload import SlotUpload, list_paths
+from covid_mm.ui.slices import SliceChoice
+from covid_mm.ui.study_images import READERS, StudyImages, read_study
 
 FUSED = "fused"
 HEADS = (FUSED, *MODALITIES)  # as meta.json names them
-SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
-BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
 
 _log = logging.getLogger("covid_mm.ui")
 
@@ -75,16 +72,24 @@ def analyse_study(
     Raises:
         CovidMMError: one sentence, which names the slot and no path.
     """
-    contents, views, chosen = read_study(ct, xray, limits, slices)
-    options: dict[str, Any] = choose_options(chosen)
-    if choice.target is not None:
-        options["heatmap_class"] = choice.target
-    prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
+    return answer_study(predictor, read_study(ct, xray, limits, slices), choice, **watch)
+
+
+def answer_study(
+    predictor: StudyPredictor,
+    study: StudyImages,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
+) -> Analysis:
+    """As analyse_study, of a study that was read already."""
+    ct, xray = study.images.get("ct"), study.images.get("xray")
+    options: dict[str, Any] = {} if choice.target is None else {"heatmap_class": choice.target}
+    prediction = predictor.predict(ct=ct, xray=xray, **options)
     kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer)
     if prediction.probabilities and not choice.is_own(prediction):
         explanation = predictor.explain(
-            ct=contents.get("ct"),
-            xray=contents.get("xray"),
+            ct=ct,
+            xray=xray,
             method=choice.method or kind.method,
             layer=choice.layer or kind.layer,
             **options,
@@ -94,7 +99,7 @@ def analyse_study(
         kind = HeatmapKind(explanation.method, explanation.layer, explanation.scale)
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
-    return Analysis(prediction, views, thresholds, kind, predictor.meta)
+    return Analysis(prediction, study.views, thresholds, kind, predictor.meta)
 
 
 def analyse_in_turn(
@@ -109,42 +114,13 @@ def analyse_in_turn(
 ) -> Analysis:
     """As analyse_study, by a network of the shelf, as soon as it is loaded and free.
 
-    network: a checkpoint's name, None for the default. Raises RuntimeError too, where it can't be loaded.
+    network: a checkpoint's name, None for the default. The images are read before its turn, in a
+    process beside this one. Raises RuntimeError too, where the network can't be loaded.
     """
+    study = READERS.run(read_study, ct, xray, limits, slices)
     predictor = networks.choose(network).get()
     with networks.turns.take():
-        return analyse_study(predictor, ct, xray, limits, slices, choice, **watch)
-
-
-def read_study(
-    ct: SlotUpload,
-    xray: SlotUpload,
-    limits: ImageLimits,
-    slices: Mapping[str, SliceChoice] | None = None,
-) -> tuple[dict[str, bytes], dict[str, View], dict[str, SliceChoice]]:
-    """By modality: the bytes to read, their image for the screen, and which slice of them is meant.
-
-    Raises CovidMMError.
-    """
-    uploads = {m: upload for m, upload in zip(MODALITIES, (ct, xray), strict=True) if upload}
-    if not uploads:
-        raise UsageError(BOTH_EMPTY)
-    contents: dict[str, bytes] = {}
-    views: dict[str, View] = {}
-    chosen: dict[str, SliceChoice] = {}
-    for modality, upload in uploads.items():
-        wanted = (slices or {}).get(modality, SliceChoice())
-        contents[modality], chosen[modality] = read_slot(upload, SLOT_TITLES[modality], limits, wanted)
-        views[modality] = make_view(read_pixels(contents[modality], modality, limits, chosen[modality]))
-    return contents, views, chosen
-
-
-def read_pixels(data: bytes, modality: str, limits: ImageLimits, chosen: SliceChoice) -> NDArray[np.float32]:
-    """One upload as grey (height, width), 0..255, at its own size. Raises ImageError naming the slot."""
-    try:
-        return read_grey(data, limits=limits, window=chosen.window, frame=chosen.frame)
-    except ImageError as error:
-        raise ImageError(f"{SLOT_TITLES[modality]}: {_lower_first(str(error))}") from error
+        return answer_study(predictor, study, choice, **watch)
 
 
 def delete_uploads(*uploads: SlotUpload) -> None:
@@ -178,7 +154,3 @@ def explain_error(error: Exception, texts: Texts = ENGLISH) -> str:
     token = secrets.token_hex(4)
     _log.error("error %s", token, exc_info=error)
     return texts("Something went wrong on the server; its log has the details under {token}.", token=token)
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -15,6 +15,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from covid_mm.config import RESEARCH_USE, ImageLimits
+from covid_mm.imaging import decode_image
 from covid_mm.serving.batch import Row, answer_studies
 from covid_mm.serving.pairing import Pairing, clean_name
 from covid_mm.serving.prediction import CheckpointInfo
@@ -38,6 +39,7 @@ from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.slot import OneOrMoreFiles, StublessMeta, UploadSlot, describe_scripts, fill_template
 from covid_mm.ui.static import read_asset
+from covid_mm.ui.study_images import READERS
 from covid_mm.ui.turns import BatchAnswerer
 
 RUNS = 3  # batches that run side by side, turn by turn; the next waits in the queue
@@ -313,7 +315,7 @@ def _answer(
     """The checkpoint alone as soon as it is loaded, then with each study's row."""
     predictor = BatchAnswerer(networks.choose(network).get(), networks.turns)
     yield predictor.info, None
-    for row in answer_studies(predictor, found.studies):
+    for row in answer_studies(predictor, found.studies, lambda data: READERS.run(decode_image, data)):
         yield predictor.info, row
 
 
@@ -357,7 +359,7 @@ def render_drop(texts: Texts = ENGLISH) -> str:
     return fill_template(
         "batch_drop.html",
         title=texts("Files"),
-        choose=texts(TEXTS["choose"]),
+        choose=texts.attribute(TEXTS["choose"]),
         invite=texts("<b>Choose</b>, drop or paste"),
         kinds=texts(KINDS),
     )

@@ -87,11 +87,11 @@ def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
     rows = "".join(_render_pair(study, texts) for study in pairing.studies)
     head = "".join(f'<th scope="col" role="columnheader">{texts.title(name)}</th>' for name in PAIRING_HEAD)
     return f"""
-<section class="mm-batch-paired" aria-label="{texts("What was paired")}">
+<section class="mm-batch-paired" aria-label="{texts.attribute("What was paired")}">
   <h2>{texts("Found before the run")}</h2>
   <p class="mm-batch-summary">{escape(describe_pairing(pairing, texts))}.</p>
   {_render_left_out(pairing.left_out, texts)}
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts("Studies found")}">
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts.attribute("Studies found")}">
     <table role="table"><caption class="mm-sr">{texts("Studies found among the files")}</caption>
       <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table>
   </div>
@@ -109,15 +109,15 @@ def render_run_head(total: int, checkpoint: CheckpointInfo, texts: Texts = ENGLI
         sha256=checkpoint.sha256[:12],
     )
     return f"""
-<section class="mm-batch-run" aria-label="{texts("Results")}">
+<section class="mm-batch-run" aria-label="{texts.attribute("Results")}">
   <div class="mm-batch-top">
     <div class="mm-batch-progress">
-      <progress max="{total}" value="0" aria-label="{texts("Studies answered")}"></progress>
+      <progress max="{total}" value="0" aria-label="{texts.attribute("Studies answered")}"></progress>
       <p class="mm-batch-count"></p>
     </div>
     <button type="button" class="mm-batch-download" disabled>{texts("Download CSV")}</button>
   </div>
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts("Results, study by study")}">
+  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts.attribute("Results, study by study")}">
     <table class="mm-batch-table" role="table">
       <caption>{escape(caption)}</caption>
       <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup"></tbody></table>
@@ -143,7 +143,7 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     fused = found.probabilities if found else {}
     alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
     most = {m: found.branches[m].supported_probability for m in alone} if found else {}
-    _, images, answer, probability, ct, xray, remarks = (texts.title(name) for name in RESULT_HEAD)
+    _, images, answer, probability, ct, xray, remarks = (escape(texts.title(name)) for name in RESULT_HEAD)
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
         f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found, texts)}</td>',
@@ -167,7 +167,7 @@ def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
 
 def _render_pair(study: Study, texts: Texts) -> str:
     cells = "".join(
-        f'<td role="cell" data-head="{texts.title(MODALITY_TITLES[m])}">'
+        f'<td role="cell" data-head="{escape(texts.title(MODALITY_TITLES[m]))}">'
         f"{_render_presence(m in study.files, texts)}</td>"
         for m in MODALITIES
     )
@@ -176,7 +176,7 @@ def _render_pair(study: Study, texts: Texts) -> str:
     shown = f"<span{kind}>{escape(remark)}</span>" if remark else ""
     return (
         f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
-        f'<td role="cell" data-head="{texts.title(PAIRING_HEAD[-1])}">{shown}</td></tr>'
+        f'<td role="cell" data-head="{escape(texts.title(PAIRING_HEAD[-1]))}">{shown}</td></tr>'
     )
 
 
@@ -245,7 +245,7 @@ def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
     for modality in MODALITIES:
         if modality in prediction.images:
             url, width, height = _shrink(prediction.images[modality][..., 0])
-            title = texts.title(MODALITY_TITLES[modality])
+            title = escape(texts.title(MODALITY_TITLES[modality]))
             pictures.append(
                 f'<span class="mm-batch-thumb" style="--ratio:{width}/{height}">'
                 f'<img src="{url}" alt="{title}"/>{draw_outlines(prediction, modality)}</span>'

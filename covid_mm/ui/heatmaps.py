@@ -117,7 +117,7 @@ def render_choosers(shown: str, kind: HeatmapKind, texts: Texts = ENGLISH) -> st
   {_select("mm-heat-layer", texts("Layer"), layers, kind.layer)}
   <label class="mm-heat-opacity"><span>{texts("Opacity")} <output>60 %</output></span>
     <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60"
-      aria-label="{texts("Opacity of the heatmaps")}"></label>
+      aria-label="{texts.attribute("Opacity of the heatmaps")}"></label>
   <p class="mm-heat-status" role="status"></p>
   <button type="button" class="mm-heat-cancel" hidden>{texts("Cancel")}</button>
 </div>"""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
 from typing import Any
 
 from covid_mm.ui.static import ASSETS
@@ -34,6 +35,10 @@ class Texts:
         """The page's own text in this language, its braces filled with values; English where it is missing."""
         found = self.texts.get(text, text)
         return found.format(**values) if values else found
+
+    def attribute(self, text: str, /, **values: Any) -> str:
+        """The same where it stands in an HTML attribute, between double quotes."""
+        return escape(self(text, **values), quote=True)
 
     def title(self, text: str) -> str:
         """The same where it begins a line: with a capital letter."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.imaging import DecodedImage
 from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 from covid_mm.ui.turns import NetworkTurns
@@ -26,13 +27,17 @@ class StudyPredictor(Protocol):
     def warm_up(self) -> None:
         """Compile before the first study, so that it does not wait for that."""
 
-    def predict(self, ct: bytes | None = None, xray: bytes | None = None, **options: Any) -> Prediction:
+    def predict(
+        self, ct: DecodedImage | None = None, xray: DecodedImage | None = None, **options: Any
+    ) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take.
 
-        options: `windows` and `frames`, given for DICOM files only; `heatmap_class`.
+        options: `heatmap_class`.
         """
 
-    def explain(self, ct: bytes | None = None, xray: bytes | None = None, **options: Any) -> Explanation:
+    def explain(
+        self, ct: DecodedImage | None = None, xray: DecodedImage | None = None, **options: Any
+    ) -> Explanation:
         """Heatmaps by `method` and `layer`, with `progress` and `cancelled`; else as predict."""
 
 

@@ -92,8 +92,8 @@ def render_operating(
   <details><summary>{escape(summary)}</summary>
     <label><span>{texts("Threshold")} <output></output></span>
       <input type="range" class="mm-operating-slider" min="1" max="99" step="1" value="{round(100 * threshold)}"
-        aria-label="{texts("Another decision threshold, in percent")}" data-points="{escape(json.dumps(points))}"
-        data-text="{escape(said)}"
+        aria-label="{texts.attribute("Another decision threshold, in percent")}"
+        data-points="{escape(json.dumps(points))}" data-text="{escape(said)}"
         data-positive="{escape(texts(POSITIVE_TITLE))}" data-negative="{escape(texts(NORMAL_TITLE))}"/>
     </label>
     <p class="mm-operating-text" role="status"></p>

@@ -15,9 +15,7 @@ import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
-from covid_mm.imaging import is_dicom
 from covid_mm.ui.analysis import (
-    SLOT_TITLES,
     analyse_in_turn,
     delete_uploads,
     describe_prediction,
@@ -33,11 +31,12 @@ from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import render_loaded, render_waiting
 from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
-from covid_mm.ui.series_upload import SlotUpload, list_paths, read_files, stack_files
-from covid_mm.ui.slices import SliceChoice, preview_stack, read_choices
+from covid_mm.ui.series_upload import SlotUpload
+from covid_mm.ui.slices import SliceChoice, read_choices
 from covid_mm.ui.slot import ImageSlot
 from covid_mm.ui.static import read_asset
-from covid_mm.ui.study_events import StudyEvents, keep_turn, report_api
+from covid_mm.ui.study_events import STUDIES, StudyEvents, keep_turn, report_api
+from covid_mm.ui.study_images import READERS, SLOT_TITLES, preview_upload
 
 TITLE = "Chest CT + X-ray"
 PURPOSE = (
@@ -49,7 +48,7 @@ HELP = (
     "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
     " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
-NETWORK = "network"  # concurrency group: one study at a time
+NETWORK = "network"  # concurrency group of what asks it
 QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
 
 
@@ -124,7 +123,7 @@ def build_page(
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
             trigger_mode="always_last",
             concurrency_id=NETWORK,
-            concurrency_limit=1,
+            concurrency_limit=STUDIES,
             **private,
         )
         StudyEvents(networks, limits).attach(study, NETWORK)
@@ -176,7 +175,7 @@ def build_page(
             api_name="diagnose",
             api_description="The object of `predict --json`; either image may be left out, not both.",
             concurrency_id=NETWORK,
-            concurrency_limit=1,
+            concurrency_limit=STUDIES,
         )
         gr.Button(visible=False).click(
             _name_report_inputs(partial(report_api, networks, limits)),
@@ -186,6 +185,7 @@ def build_page(
             api_description="The study's report: the object of `diagnose` with thresholds, images, note and versions,"
             " and the PDF in base64 as `pdf`.",
             concurrency_id=NETWORK,
+            concurrency_limit=STUDIES,
         )
     page.queue(max_size=QUEUE_SIZE, api_open=False, default_concurrency_limit=1)
     return page
@@ -218,12 +218,9 @@ def preview_slot(
     """
     turn = keep_turn(slices)
     try:
-        title = SLOT_TITLES[modality]
-        contents = read_files(list_paths(upload), title, limits)
         choice = read_choices(slices).get(modality, SliceChoice())
-        if len(contents) < 2 and not (contents and is_dicom(contents[0])):
-            return {}
-        return preview_stack(stack_files(contents, title, limits)[0], choice) | turn
+        shown = READERS.run(preview_upload, upload, modality, limits, choice)
+        return shown | turn if shown else {}
     except Exception as error:
         return {"error": explain_error(error, texts)} | turn
 
@@ -293,7 +290,7 @@ def _name_report_inputs(answer: Any) -> Any:
 def _render_report_form(texts: Texts = ENGLISH) -> str:
     note = texts("Note for the report (no names; {most} characters at most)", most=NOTE_LENGTH)
     return f"""
-<section class="mm-report" aria-label="{texts("Report")}">
+<section class="mm-report" aria-label="{texts.attribute("Report")}">
   <h2>{texts("Report")}</h2>
   <label><span>{note}</span>
     <textarea class="mm-note" rows="2" maxlength="{NOTE_LENGTH}"></textarea></label>
@@ -312,7 +309,7 @@ def _render_header(texts: Texts = ENGLISH) -> str:
 <div class="mm-brand" lang="{texts.language}" data-title="{escape(texts(DOCUMENT))}">
   {read_asset("mark.svg")}
   <div><h1>{escape(texts(TITLE))}</h1><p>{escape(texts(PURPOSE))}</p></div>
-  <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts("Dark mode")}">
+  <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts.attribute("Dark mode")}">
     {read_asset("contrast.svg")}
   </button>
 </div>"""

@@ -12,7 +12,6 @@ from reportlab.platypus import Flowable, Table
 
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
-from covid_mm.ui.analysis import SLOT_TITLES
 from covid_mm.ui.evidence import describe_heat_location
 from covid_mm.ui.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
 from covid_mm.ui.language import ENGLISH, Texts
@@ -20,6 +19,7 @@ from covid_mm.ui.outlines import LUNGS_OUTLINE, find_outlines
 from covid_mm.ui.pictures import OPACITY, View
 from covid_mm.ui.report import Report
 from covid_mm.ui.report_parts import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
+from covid_mm.ui.study_images import SLOT_TITLES
 
 LEGENDS = {
     FIXED: "{method}: positive evidence for {target}, on a fixed scale that is the same in every study",

@@ -109,7 +109,7 @@ def _render_answer(analysis: Analysis, texts: Texts) -> str:
     source = f' <span class="mm-source">{escape(source)}</span>' if prediction.probabilities else ""
     kind = ' data-abstains="true"' if prediction.probabilities and prediction.label == UNDETERMINED else ""
     return f"""
-<section class="mm-answer" data-label="{escape(prediction.label)}"{kind} aria-label="{texts("Answer")}">
+<section class="mm-answer" data-label="{escape(prediction.label)}"{kind} aria-label="{texts.attribute("Answer")}">
   <div class="mm-answer-head">
     <div>
       <p class="mm-kicker">{texts("Answer")}{source}</p>
@@ -276,7 +276,7 @@ def _render_notices(prediction: Prediction, texts: Texts) -> str:
     swap = ""
     if any(notice.code.startswith(SWAPPED_CODES) for notice in notices):
         swap = f'<button type="button" class="mm-swap">{texts("Swap and analyse again")}</button>'
-    return f'<ul class="mm-notices" aria-label="{texts("Notices")}">{items}</ul>{swap}'
+    return f'<ul class="mm-notices" aria-label="{texts.attribute("Notices")}">{items}</ul>{swap}'
 
 
 def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float], texts: Texts) -> str:

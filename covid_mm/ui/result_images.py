@@ -5,11 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from covid_mm.config import MODALITIES
-from covid_mm.ui.analysis import SLOT_TITLES, Analysis
+from covid_mm.ui.analysis import Analysis
 from covid_mm.ui.heatmaps import describe_map, render_choosers
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.outlines import LUNGS_OUTLINE, draw_outlines
 from covid_mm.ui.pictures import View, make_colour_bar
+from covid_mm.ui.study_images import SLOT_TITLES
 
 
 def render_images(analysis: Analysis, texts: Texts = ENGLISH) -> str:
@@ -80,7 +81,8 @@ def _render_modality(analysis: Analysis, modality: str, view: View, texts: Texts
       <figcaption class="mm-map-caption">{escape(shown["caption"] or "")}</figcaption></figure>
   </div>
   <div class="mm-scale">
-    <span>0</span><img src="{make_colour_bar()}" alt="{texts("Colour scale, from 0 dark to 1 bright")}"><span>1</span>
+    <span>0</span><img src="{make_colour_bar()}"
+      alt="{texts.attribute("Colour scale, from 0 dark to 1 bright")}"><span>1</span>
     <small>{escape(shown["legend"] or "")}</small>
   </div>
   <p class="mm-location">{escape(shown["location"] or "")}</p>

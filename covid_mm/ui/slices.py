@@ -54,13 +54,6 @@ def read_choices(values: Any) -> dict[str, SliceChoice]:
     return found
 
 
-def choose_options(choices: Mapping[str, SliceChoice]) -> dict[str, dict[str, Any]]:
-    """`windows` and `frames` for a predictor, only where something was chosen."""
-    windows = {m: choice.window for m, choice in choices.items() if choice.window is not None}
-    frames = {m: choice.frame for m, choice in choices.items() if choice.frame is not None}
-    return {name: part for name, part in (("windows", windows), ("frames", frames)) if part}
-
-
 def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:
     """What a slot shows of DICOM files, which the browser cannot draw itself.
 

@@ -19,23 +19,23 @@ import gradio as gr
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.ui.analysis import (
-    SLOT_TITLES,
     Analysis,
     analyse_in_turn,
     delete_uploads,
     explain_error,
-    read_pixels,
 )
 from covid_mm.ui.fixed_texts import in_request_language
 from covid_mm.ui.heatmaps import Work, describe_map, draw_overlay, read_choice
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.report import clean_note, describe_report, make_report
-from covid_mm.ui.series_upload import SlotUpload, read_slot
+from covid_mm.ui.series_upload import SlotUpload
 from covid_mm.ui.slices import SliceChoice, read_choices
 from covid_mm.ui.slot import StublessMeta
+from covid_mm.ui.study_images import READERS, SLOT_TITLES, read_slot_image
 
 PDF, JSON = "application/pdf", "application/json"
+STUDIES = 3  # at once: one has the network, the next are being read
 NO_ANSWER = "There is no answer to make this of; analyse the study first."
 
 
@@ -131,8 +131,7 @@ def download_page(
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
         slice_ = chosen.get(modality, SliceChoice())
-        data, slice_ = read_slot(path, SLOT_TITLES[modality], limits, slice_)
-        grey = read_pixels(data, modality, limits, slice_)
+        grey = READERS.run(read_slot_image, path, modality, limits, slice_).grey
         return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
     except Exception as error:
         return {"error": explain_error(error, texts)}
@@ -223,6 +222,7 @@ class StudyEvents:
                 js=collect,
                 trigger_mode="multiple",  # a cancelled event counts as running for "once"
                 concurrency_id=concurrency_id,
+                concurrency_limit=STUDIES,
                 **private,
             )
             event.failure(None, js=f"() => window.covidMM.refused('{name}')", **private)

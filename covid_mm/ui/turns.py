@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from covid_mm.imaging import DecodedImage
 from covid_mm.serving.batch import StudyAnswerer
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 
@@ -54,7 +55,7 @@ class BatchAnswerer:
         """The checkpoint that answers."""
         return self._predictor.info
 
-    def predict(self, ct: bytes | None = None, xray: bytes | None = None) -> Prediction:
+    def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
         """The answer to one study, when its turn comes."""
         with self._turns.take(BATCH):
             return self._predictor.predict(ct=ct, xray=xray)

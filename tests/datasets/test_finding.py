@@ -10,7 +10,7 @@ from covid_mm.config import DataConfig, TableI
 from covid_mm.datasets import find_class_folders, find_datasets
 from covid_mm.datasets.coronahack import read_patient, read_source
 from covid_mm.datasets.index import choose_balanced, count_labels, natural_key
-from covid_mm.errors import DataError
+from covid_mm.errors import DataError, UsageError
 
 CONFIG = DataConfig()
 LAYOUTS = [".", "sarscov2-ctscan-dataset", "sarscov2-ctscan-dataset/sarscov2-ctscan-dataset", "a/b/c"]
@@ -63,6 +63,12 @@ def test_positives_can_be_only_covid19(tmp_path: Path) -> None:
         "train/person0_virus_0.jpeg",
         "train/person4_virus_4.jpeg",
     ]
+
+
+def test_other_positives_are_refused(tmp_path: Path) -> None:
+    write_coronahack(tmp_path, film_rows(8, 8))
+    with pytest.raises(UsageError, match="pneumonia or covid-19"):
+        find_datasets(tmp_path, DataConfig(positives="virus", balance=False))  # type: ignore[arg-type]
 
 
 def test_a_balanced_choice_is_seeded_and_keeps_the_order(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ def test_the_same_seed_gives_the_same():
 
 
 def test_no_picture_is_in_two_parts():
+    with pytest.raises(UsageError, match="train, validation, test"):
+        load_pictures("all")
     names = [set(load_pictures(part)) for part in PARTS]
     assert all(len(part) >= 4 for part in names)
     assert not names[0] & names[1]

@@ -84,6 +84,11 @@ def test_windows_that_make_no_sense_are_refused(level_width):
         WindowSettings(*level_width)
 
 
+def test_an_unknown_window_function_is_not_taken_for_linear():
+    with pytest.raises(ImageError, match="LINEAR, LINEAR_EXACT, SIGMOID"):
+        WindowSettings(0.0, 100.0, "CUBIC")
+
+
 def test_an_unknown_window_is_one_sentence():
     with pytest.raises(ImageError, match="lung, mediastinum, file"):
         read_grey(ct_slice(), window="bone")

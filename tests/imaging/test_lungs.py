@@ -99,6 +99,8 @@ def test_the_window_does_not_change_the_crop(modality, gain, shift):
 
 
 def test_grey_levels_of_a_slice_are_fixed():
+    with pytest.raises(ImageError, match="ct or xray"):
+        read_lungs(slice_of(), find_region(lung_map(), "ct"), "mri", 100)
     crop = read_lungs(slice_of(), find_region(lung_map(), "ct"), "ct", 100)
     assert np.median(crop[30:70, 15:30]) == pytest.approx(40.0, abs=12.0)  # lung, above its 5th percentile
     assert np.median(crop[30:70, 45:55]) == pytest.approx(190.0, abs=4.0)  # between the lungs

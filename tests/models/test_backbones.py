@@ -57,6 +57,12 @@ def test_scaling_is_that_of_keras_applications(name):
     assert np.abs(run(scale, images) - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize("scaling", ["Caffe", "tensorflow", "", None])
+def test_a_scaling_that_is_not_known_is_not_taken_for_another(scaling):
+    with pytest.raises(UsageError, match="tf, torch, caffe"):
+        scale_pixels(keras.Input((8, 8, 3)), scaling, "ct_")
+
+
 def test_graph_is_flat_plain_and_prefixed(specimen):
     layers = specimen.network.model.layers
     assert not [layer.name for layer in layers if isinstance(layer, keras.Model | keras.layers.Lambda)]

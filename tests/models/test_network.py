@@ -9,7 +9,7 @@ from toy_networks import PAIR, colour_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.models.network import build_network, copy_weights
+from covid_mm.models.network import build_network, copy_weights, pool_features
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -143,6 +143,13 @@ def test_attention_is_no_layer_of_the_backbone():
     assert not [layer for layer in attending.model.layers if isinstance(layer, keras.layers.Lambda)]
     large = build_network(attending.config.resized(96))
     copy_weights(attending, large)  # the attention has no weight per cell
+
+
+def test_no_unknown_choice_is_taken_for_the_last_one():
+    with pytest.raises(UsageError, match="max"):
+        pool_features(keras.Input((4, 4, 8)), "max", "ct_")
+    with pytest.raises(UsageError, match="half"):
+        make_network(size=64).boundary("ct", "half")
 
 
 @pytest.mark.parametrize("option", [{"pooling": "max"}, {"output_stride": 8}])

@@ -266,7 +266,7 @@ def test_a_network_that_fails_within_a_run_ends_it_with_its_sentence(archive):
             return super().predict(ct, xray)
 
     seen = list(run_page(shelf(Broken()), ImageLimits(), BatchLimits(), [archive]))
-    assert [one["kind"] for one in seen] == ["run", "run", "problem"]
+    assert [one["kind"] for one in seen] == ["run", "run", "run", "problem"]
     assert seen[-1]["sentence"] == "The output is not a number."
     assert not Path(archive.path).exists()
 

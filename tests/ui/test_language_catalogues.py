@@ -35,13 +35,14 @@ from covid_mm.ui import (
     report_images,
     slot,
 )
-from covid_mm.ui.analysis import SLOT_TITLES, Analysis, analyse_study, explain_error
+from covid_mm.ui.analysis import Analysis, analyse_study, explain_error
 from covid_mm.ui.batch_files import BatchLimits
 from covid_mm.ui.examples import Example
 from covid_mm.ui.fixed_texts import FixedTexts, in_request_language
 from covid_mm.ui.language import ENGLISH, FIELD, Texts, choose_language, find_languages
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.static import read_asset
+from covid_mm.ui.study_images import SLOT_TITLES
 
 PACKAGE = Path(page.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -91,9 +92,10 @@ SPOKEN = [  # modules whose refusals a visitor can read
         f"imaging.{name}"
         for name in ("dicom", "jpeg", "png", "raster", "series", "source", "transfer", "window")
     ),
-    *(f"serving.{name}" for name in ("archive", "manifest", "pairing")),
+    *(f"serving.{name}" for name in ("archive", "manifest", "pairing", "worker_pool")),
     *(f"ui.{name}" for name in ("batch_files", "heatmaps", "loading", "report", "series_upload", "slices")),
     "ui.study_events",
+    "ui.study_images",
 ]
 UNSPOKEN = (  # of callers' mistakes, the shell's files, or caught on the way
     "Expected a path",
@@ -125,7 +127,11 @@ def used_texts() -> set[str]:
 def _is_lookup(function: ast.expr) -> bool:
     if isinstance(function, ast.Name):
         return function.id == "texts"
-    return isinstance(function, ast.Attribute) and ast.unparse(function) in ("fixed.label", "texts.title")
+    return isinstance(function, ast.Attribute) and ast.unparse(function) in (
+        "fixed.label",
+        "texts.title",
+        "texts.attribute",
+    )
 
 
 def spoken_sentences() -> Iterator[tuple[str, str]]:
@@ -389,6 +395,39 @@ def test_no_state_of_the_page_says_anything_that_was_not_looked_up(analyses):
         assert re.findall(r"[A-Za-z]{2,}", data.sub("", left)) == [], name
         for value in said.named:
             assert re.findall(r"[A-Za-z]{2,}", data.sub("", outside(value))) == [], (name, value)
+
+
+class Quoted(dict):  # a language whose words would end an attribute and open a tag
+    def get(self, key, default=None):
+        return f'{key}" data-escaped="< '
+
+    def __contains__(self, key):
+        return True
+
+
+class Tags(HTMLParser):
+    """The start tags of a fragment, as written and as understood."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.written: list[str] = []
+        self.names: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.written.append(self.get_starttag_text() or "")
+        self.names |= {name for name, _ in attrs}
+
+
+def test_no_translation_can_leave_its_attribute(analyses):
+    quoted = Texts("xx", Quoted())
+    within = 0
+    for name, html in render_states(analyses, quoted):
+        tags = Tags(html)
+        assert "data-escaped" not in tags.names, name
+        assert [tag for tag in tags.written if "<" in tag[1:]] == [], name
+        within += sum("data-escaped=&quot;&lt; " in tag for tag in tags.written)
+    assert within > 60
 
 
 @BY_CODE

@@ -16,8 +16,10 @@ from made_images import make_png
 from covid_mm.config import ImageLimits
 from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.explain.overlay import blend_heatmap
-from covid_mm.ui.analysis import BOTH_EMPTY, analyse_study, delete_uploads, describe_prediction, explain_error
+from covid_mm.imaging import read_grey
+from covid_mm.ui.analysis import analyse_study, delete_uploads, describe_prediction, explain_error
 from covid_mm.ui.pictures import encode_png, make_heat_layer, make_view
+from covid_mm.ui.study_images import BOTH_EMPTY
 
 
 def decode(url: str) -> np.ndarray:
@@ -29,7 +31,7 @@ def decode(url: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(base64.b64decode(url.split(",")[1]))))
 
 
-def test_bytes_reach_the_predictor_unaltered(tmp_path, dark):
+def test_the_whole_image_reaches_the_predictor_once_read(tmp_path, dark):
     seen = []
 
     class Recorder(FakePredictor):
@@ -39,7 +41,9 @@ def test_bytes_reach_the_predictor_unaltered(tmp_path, dark):
 
     (tmp_path / "image").write_bytes(dark)
     analysis = analyse_study(Recorder(), str(tmp_path / "image"), None)
-    assert seen == [(dark, None)]
+    ((ct, xray),) = seen
+    np.testing.assert_array_equal(ct.grey, read_grey(dark))
+    assert xray is None
     assert set(analysis.views) == {"ct"}
 
 
