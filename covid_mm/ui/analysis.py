@@ -16,7 +16,7 @@ from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.imaging import read_grey
 from covid_mm.serving.prediction import Prediction
-from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
+from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf, StudyPredictor
 from covid_mm.ui.pictures import View, encode_png, make_view
@@ -76,22 +76,9 @@ def analyse_study(
         CovidMMError: one sentence, which names the slot and no path.
     """
     contents, views, chosen = read_study(ct, xray, limits, slices)
-    options: dict[str, Any] = choose_options(chosen)
-    if choice.target is not None:
-        options["heatmap_class"] = choice.target
+    options: dict[str, Any] = choose_options(chosen) | choice.options | watch
     prediction = predictor.predict(ct=contents.get("ct"), xray=contents.get("xray"), **options)
-    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer)
-    if prediction.probabilities and not choice.is_own(prediction):
-        explanation = predictor.explain(
-            ct=contents.get("ct"),
-            xray=contents.get("xray"),
-            method=choice.method or kind.method,
-            layer=choice.layer or kind.layer,
-            **options,
-            **watch,
-        )
-        prediction = with_explanation(prediction, explanation)
-        kind = HeatmapKind(explanation.method, explanation.layer, explanation.scale)
+    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
     return Analysis(prediction, views, thresholds, kind, predictor.meta)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from covid_mm.errors import CovidMMError, UsageError
-from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 from covid_mm.ui.turns import NetworkTurns
 
@@ -29,11 +28,9 @@ class StudyPredictor(Protocol):
     def predict(self, ct: bytes | None = None, xray: bytes | None = None, **options: Any) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take.
 
-        options: `windows` and `frames`, given for DICOM files only; `heatmap_class`.
+        options: `windows` and `frames`, given for DICOM files only; `heatmap_class`, `method` and `layer`
+        of the heatmaps, where they were chosen; `progress` and `cancelled` of a slow method.
         """
-
-    def explain(self, ct: bytes | None = None, xray: bytes | None = None, **options: Any) -> Explanation:
-        """Heatmaps by `method` and `layer`, with `progress` and `cancelled`; else as predict."""
 
 
 class PredictorLoader:

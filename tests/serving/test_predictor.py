@@ -22,8 +22,9 @@ from covid_mm.config import CLASSES, NetworkConfig
 from covid_mm.errors import CheckpointError, ImageError, UsageError
 from covid_mm.explain.grad_cam import GradCam
 from covid_mm.models.network import build_network
+from covid_mm.serving.heatmap_request import FAINTEST
 from covid_mm.serving.metadata import parse_metadata
-from covid_mm.serving.predictor import FAINTEST, Predictor
+from covid_mm.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
