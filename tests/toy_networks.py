@@ -76,6 +76,33 @@ def make_network(pair: str = PAIR, *, seed: int = 0, size: int = 150, **options:
     return network
 
 
+def count_passes(network: Any) -> dict[str, int]:
+    """How often each branch of a toy network has run from its image on; counts until the test ends.
+
+    Counted by an operation inside the branch, so that compiled functions traced from now on count too.
+    """
+    import tensorflow as tf
+
+    passes = dict.fromkeys(network.config.modalities, 0)
+
+    def add_counter(modality: str) -> None:
+        layer = network.model.get_layer(f"{modality}_entry_relu")
+        call = layer.call
+
+        def count() -> None:
+            passes[modality] += 1
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            tf.py_function(count, [], [])
+            return call(*arguments, **options)
+
+        layer.call = counted
+
+    for modality in passes:
+        add_counter(modality)
+    return passes
+
+
 def shake_weights(model: Any, seed: int) -> None:
     """Make biases and statistics random too, which Keras starts at 0 or 1."""
     rng = np.random.default_rng(seed)

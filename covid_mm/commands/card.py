@@ -65,8 +65,9 @@ def write_card(place: Path, meta: dict[str, Any]) -> None:
 
     Raises CheckpointError where meta lacks what the card is drawn from.
     """
+    from covid_mm.models.meta_file import write_meta
     from covid_mm.reporting.model_card import render_card
-    from covid_mm.serving.metadata import CARD_NAME, META_NAME
+    from covid_mm.serving.metadata import CARD_NAME
     from covid_mm.training.run import write_atomically
 
     try:
@@ -74,7 +75,7 @@ def write_card(place: Path, meta: dict[str, Any]) -> None:
     except DAMAGED as error:
         raise _lacking(place, error) from error
     write_atomically(place / CARD_NAME, card.encode())
-    write_atomically(place / META_NAME, (json.dumps(meta, indent=2, allow_nan=False) + "\n").encode())
+    write_meta(place, meta)
     print(f"written {place / CARD_NAME}")
 
 
@@ -101,6 +102,8 @@ def _lacking(place: Path, error: Exception) -> CheckpointError:
 
 def read_comparison(text: str) -> dict[str, Any]:
     """One entry of meta.json's `comparisons` from `TITLE=PLACE`."""
+    from covid_mm.models.meta_file import read_meta
+
     title, _, name = text.partition("=")
     place = Path(name)
     if not name or not place.exists():
@@ -109,7 +112,7 @@ def read_comparison(text: str) -> dict[str, Any]:
         )
     try:
         if place.is_dir():
-            meta = json.loads((place / "meta.json").read_text())
+            meta = read_meta(place)
             earlier = [c for weights in meta["initial_weights"].values() for c in weights["commands"]]
             return {
                 "title": title,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -48,10 +47,8 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint)
-    prediction = predictor.predict(ct=options.ct, xray=options.xray)
-    if options.heatmaps and prediction.probabilities:
-        explained = predictor.explain(options.ct, options.xray, method=options.method, layer=options.layer)
-        prediction = dataclasses.replace(prediction, heatmaps=dict(explained.heatmaps))
+    method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
+    prediction = predictor.predict(ct=options.ct, xray=options.xray, method=method, layer=layer)
     files = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
     if options.json:
         print(json.dumps(prediction.to_dict(files), indent=2, allow_nan=False))

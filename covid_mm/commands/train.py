@@ -166,7 +166,8 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
     Raises UsageError rather than put phantoms over a checkpoint trained on real images, and
     CheckpointError rather than replace a folder of other files.
     """
-    from covid_mm.serving.metadata import META_NAME, check_place, read_metadata
+    from covid_mm.models.meta_file import META_NAME
+    from covid_mm.serving.metadata import check_place, read_metadata
 
     if plan.network.image_size != IMAGE_SIZE:
         return None

@@ -1,7 +1,8 @@
 """Answer and heatmaps of a network of one or two branches from one compiled function.
 
 The score is the logit of the chosen class. Each branch is looked into at its own layer, so two
-branches give two maps. The methods whose values are logits, A a feature map, g the gradient there:
+branches give two maps. The methods, A a feature map, g the gradient there, s the sum of A over its
+cells; the values of the first three are logits:
 
 grad_cam   relu(sum over channels of mean(g) A): Selvaraju et al., "Grad-CAM: Visual Explanations
            from Deep Networks via Gradient-based Localization", ICCV 2017, equations (1) and (2)
@@ -9,11 +10,15 @@ hires_cam  relu(sum over channels of g A): Draelos and Carin, "Use HiResCAM inst
            faithful explanations of convolutional neural networks", arXiv 2011.08891, 2020
 layer_cam  relu(sum over channels of relu(g) A): Jiang et al., "LayerCAM: Exploring Hierarchical
            Class Activation Maps for Localization", IEEE TIP 2021, equations (4) to (6)
+grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g^2 + s g^3) brought to the
+           sum 1: Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep
+           Convolutional Networks", WACV 2018, equations (5), (6) and (19)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -23,7 +28,14 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.method_table import FIXED_SCALE_METHODS, FixedScaleMethod, LayerChoice, check_layer
+from covid_mm.explain.method_table import (
+    FIXED_SCALE_METHODS,
+    GRADIENT_METHODS,
+    FixedScaleMethod,
+    GradientMethod,
+    LayerChoice,
+    check_layer,
+)
 from covid_mm.models.judge import content_features
 from covid_mm.models.network import FUSED, Network
 
@@ -36,13 +48,14 @@ class Explained:
 
     logits: head name (`fused`, or a modality's own) -> float32 (n, 2).
     classes: int32 (n,), the class whose evidence was measured.
-    evidence: modality -> float32 (n, side, side) >= 0, in logit units, not yet on a fixed scale.
+    evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
+    of FIXED_SCALE_METHODS.
     contents: modality -> float32 (n, d), what the judge of image content reads; empty without one.
     """
 
     logits: dict[str, NDArray[np.float32]]
     classes: NDArray[np.int32]
-    evidence: dict[str, NDArray[np.float32]]
+    evidence: dict[Modality, NDArray[np.float32]]
     contents: dict[Modality, NDArray[np.float32]]
 
 
@@ -53,15 +66,22 @@ def find_layer(network: Network, modality: Modality, layer: str) -> str:
     return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
 
 
-def weigh_channels(method: FixedScaleMethod, feature_map: Any, gradient: Any) -> Any:
+def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> Any:
     """Evidence (n, h, w) >= 0 of a feature map (n, h, w, c) and the score's gradient there.
 
-    Raises UsageError for a method without a fixed scale.
+    Raises UsageError for a method that is not of these.
     """
-    if method not in FIXED_SCALE_METHODS:
+    if method not in GRADIENT_METHODS:
         raise UsageError(
-            f"Heatmap method {method!r} has no fixed scale; expected one of {', '.join(FIXED_SCALE_METHODS)}."
+            f"Heatmap method {method!r} is not made from gradients; expected one of {', '.join(GRADIENT_METHODS)}."
         )
+    if method == "grad_cam_plus_plus":
+        square = gradient**2
+        total = tf.reduce_sum(feature_map, axis=(1, 2), keepdims=True)
+        shares = tf.math.divide_no_nan(square, 2.0 * square + square * gradient * total)
+        shares = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=(1, 2), keepdims=True))
+        weights = tf.reduce_sum(shares * tf.nn.relu(gradient), axis=(1, 2))
+        return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))
     if method == "grad_cam":
         weights = tf.reduce_mean(gradient, axis=(1, 2))
         return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))
@@ -94,7 +114,7 @@ class GradCam:
         `PREDICTED` explains the class that the decision threshold names. judging_branch: the
         branch whose backbone reads every image for the judge of image content; with
         judges_other_images it reads those that `explain` gets as `content_images`.
-        method, layer: of the heatmaps.
+        method, layer: of the heatmaps; `explain` may name another method.
 
         Raises:
             UsageError: a modality that the network does not read, or an unknown method or layer.
@@ -138,10 +158,14 @@ class GradCam:
             {m: image for m in self.modalities},
             {m: image for m in judged},
             tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((), tf.int32),
         )
+        self._method: GradientMethod = method
 
         @tf.function(input_signature=signature, autograph=False)
-        def explain(images: dict[str, Any], other: dict[str, Any], classes: Any) -> tuple[Any, Any, Any, Any]:
+        def explain(
+            images: dict[str, Any], other: dict[str, Any], classes: Any, method_index: Any
+        ) -> tuple[Any, Any, Any, Any]:
             found = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
             maps = found[: len(self.modalities)]
             contents = {}
@@ -165,7 +189,8 @@ class GradCam:
             for modality, feature_map, gradient, (rows, columns) in zip(
                 self.modalities, maps, gradients, enlarge, strict=True
             ):
-                cells = weigh_channels(method, feature_map, gradient)
+                ways = [partial(weigh_channels, name, feature_map, gradient) for name in GRADIENT_METHODS]
+                cells = tf.switch_case(method_index, ways)
                 evidence[modality] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
             return logits, chosen_class, evidence, contents
 
@@ -176,11 +201,14 @@ class GradCam:
         images: dict[Modality, NDArray[np.float32]],
         classes: NDArray[np.int32],
         content_images: dict[Modality, NDArray[np.float32]] | None = None,
+        *,
+        method: GradientMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; any n, without tracing anew. Safe to call from any thread.
 
         images: modality -> float32 (n, side, side, 3), 0..255. classes: (n,), PREDICTED or an index.
         content_images: as images, what the judge of image content reads where it judges others.
+        method: of the evidence; the function's own without it.
         """
         other = content_images if self._judges_other_images else {}
         if other is None:
@@ -189,6 +217,7 @@ class GradCam:
             {m: tf.constant(images[m], tf.float32) for m in self.modalities},
             {m: tf.constant(other[m], tf.float32) for m in self.modalities if m in other},
             tf.constant(classes, tf.int32),
+            tf.constant(GRADIENT_METHODS.index(method or self._method), tf.int32),
         )
         return Explained(
             logits={name: value.numpy() for name, value in logits.items()},

@@ -12,18 +12,21 @@ from covid_mm.errors import UsageError
 
 MethodName = Literal["grad_cam", "grad_cam_plus_plus", "score_cam", "layer_cam", "hires_cam"]
 FixedScaleMethod = Literal["grad_cam", "hires_cam", "layer_cam"]
+GradientMethod = Literal["grad_cam", "hires_cam", "layer_cam", "grad_cam_plus_plus"]
 LayerChoice = Literal["coarse", "fine"]
 
 LAYERS: tuple[LayerChoice, ...] = get_args(LayerChoice)
 FIXED_SCALE_METHODS: tuple[FixedScaleMethod, ...] = get_args(FixedScaleMethod)
+GRADIENT_METHODS: tuple[GradientMethod, ...] = get_args(GradientMethod)
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to make a heatmap. slow: takes a second or more a study on a laptop. source: article.
 
-    A checkpoint may name one of FIXED_SCALE_METHODS as its own: their values are logits, so that
-    they can be drawn on a scale which is the same for every image.
+    GRADIENT_METHODS come with the answer, from one pass through the network. A checkpoint may name one
+    of FIXED_SCALE_METHODS as its own: their values are logits, so that they can be drawn on a scale
+    which is the same for every image.
     """
 
     name: MethodName
@@ -36,9 +39,9 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("grad_cam", "Grad-CAM", False, "Selvaraju et al., ICCV 2017"),
-        Method("grad_cam_plus_plus", "Grad-CAM++", True, "Chattopadhay et al., WACV 2018"),
+        Method("grad_cam_plus_plus", "Grad-CAM++", False, "Chattopadhay et al., WACV 2018"),
         Method("score_cam", "Faster Score-CAM", True, "Wang et al., CVPR Workshops 2020"),
-        Method("layer_cam", "Layer-CAM", True, "Jiang et al., IEEE TIP 2021"),
+        Method("layer_cam", "Layer-CAM", False, "Jiang et al., IEEE TIP 2021"),
         Method("hires_cam", "HiResCAM", False, "Draelos and Carin, arXiv 2011.08891, 2020"),
     )
 }

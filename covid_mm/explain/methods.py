@@ -1,5 +1,7 @@
 """Heatmaps of any method and layer, one branch at a time: most through tf-keras-vis.
 
+Answering a study needs it for Faster Score-CAM only; `grad_cam` makes the others from the pass that answers.
+
 tf-keras-vis resizes one layer's map onto every input, so a network with two inputs would show one
 branch twice. Each branch is therefore a network of one input here; what the other image puts into
 the concatenated head is held fast while it is looked at.
@@ -68,7 +70,7 @@ class BranchExplainer:
                 place = find_layer(self.network, modality, layer)
                 run = _run_hires_cam if method == "hires_cam" else _run_library
                 raw = run(self._models[modality], images[modality], class_index, method, place)
-                maps[modality] = _stretch(raw, MODALITY_TITLES[modality])
+                maps[modality] = stretch_map(raw, MODALITY_TITLES[modality])
                 watch.finish_branch()
         return maps
 
@@ -193,8 +195,11 @@ def _run_library(
     return row
 
 
-def _stretch(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
-    """A map as shares of its own highest value; one without positive values is all zero."""
+def stretch_map(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
+    """A map as shares of its own highest value; one without positive values is all zero.
+
+    title: of the image, for the CheckpointError that a value which is no number raises.
+    """
     if not np.isfinite(raw).all():
         raise CheckpointError(
             f"The heatmap of the {title} is not a number by this method; choose another method."

@@ -18,13 +18,13 @@ from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, WeightsError
 from covid_mm.models.judge import MAX_JUDGE_BYTES, Judge, read_judge
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
+from covid_mm.models.meta_file import META_NAME, write_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
     JUDGE_NAME,
     LUNGS_NAME,
-    META_NAME,
     WEIGHTS_NAME,
     Metadata,
     check_place,
@@ -77,12 +77,7 @@ def publish_checkpoint(
             whole["lungs"] = meta.get("lungs", {}) | _write_part(beside, LUNGS_NAME, segmenter.to_bytes())
         checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), place.name)
         (beside / CARD_NAME).write_text(card, encoding="utf-8")
-        partial = beside / f".{META_NAME}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(whole, indent=2, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(beside / META_NAME)
+        write_meta(beside, whole)
         beside.chmod(0o755)
         previous = previous_place(place)
         shutil.rmtree(previous, ignore_errors=True)  # left over where a crash came after the swap

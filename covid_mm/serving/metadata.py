@@ -6,7 +6,6 @@ range, or it is information for people only.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
+from covid_mm.models.meta_file import META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 
 Preprocessing = Literal["paper", "lungs"]
 
 FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
-META_NAME = "meta.json"
 CARD_NAME = "README.md"
 JUDGE_NAME = "judge.npz"
 LUNGS_NAME = "lungs.npz"
@@ -31,7 +30,7 @@ LARGEST_IMAGE = 512  # pixels a side; above it a network answers too slowly on a
 
 @dataclass(frozen=True)
 class Metadata:
-    """The fields that serving needs and enforces; `raw` is the whole file.
+    """The fields that serving needs and enforces; `raw` is the file's whole content, without its digest.
 
     temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
     modality, the evidence in logit units that is drawn as 1. judge_sha256: of the judge of image
@@ -130,19 +129,7 @@ def previous_place(place: Path) -> Path:
 def read_metadata(place: Path) -> Metadata:
     """Read and check a checkpoint folder's meta.json. Raises CheckpointError with what is wrong."""
     recover_checkpoint(place)
-    try:
-        raw = json.loads((place / META_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"There is no checkpoint in {place}: it has no {META_NAME}; train one with train.py, or name a"
-            " folder with --checkpoint."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"The {META_NAME} of checkpoint {place.name} is damaged ({type(error).__name__}); put back the"
-            " published one, or train again."
-        ) from error
-    return parse_metadata(raw, place.name)
+    return parse_metadata(read_meta(place), place.name)
 
 
 def parse_metadata(raw: Any, name: str) -> Metadata:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,10 +110,11 @@ class Prediction:
 
     label: `normal`, `covid19_pneumonia`, or `undetermined`; inside the abstain zone that comes with
     probabilities and heatmaps, for every other reason probabilities is empty.
-    heatmaps: modality -> float32 (height, width) in 0..1 on the checkpoint's fixed scale, in the
-    frame of the whole image as given (aspect kept, long side at most 512), zero outside what the
-    network saw.
+    heatmaps: modality -> float32 (height, width) in 0..1, in the frame of the whole image as given
+    (aspect kept, long side at most 512), zero outside what the network saw.
     heatmap_class: the class whose evidence the heatmaps show; heatmap_method, heatmap_layer: how.
+    heatmap_scale: `fixed` where 1 is the checkpoint's fixed scale, `relative` where it is each map's
+    own highest value, so that two maps cannot be compared.
     images: modality -> uint8 (height, width, 3), the whole image in the same frame.
     timing_ms: `decode`, `network`, `total`, in milliseconds.
     lungs: modality -> the box (x0, y0, x1, y1 as fractions of the image) that the network read; None
@@ -143,6 +144,7 @@ class Prediction:
     heat_location: dict[str, HeatLocation] = field(default_factory=dict)
     heatmap_method: str = "grad_cam"
     heatmap_layer: str = "coarse"
+    heatmap_scale: Literal["fixed", "relative"] = "fixed"
     abstain_zone: tuple[float, float] | None = None
     supported_probability: float = 1.0
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.grad_cam import PREDICTED, Explained, GradCam, find_layer
+from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import BranchExplainer, Progress
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
@@ -33,11 +33,11 @@ from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, loa
 from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.gate import check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
+from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
 from covid_mm.serving.metadata import LUNGS_NAME, Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Notice, Prediction
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 
-FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 BATCH = 16  # studies a forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
@@ -79,7 +79,7 @@ class Predictor:
         self.network = network
         self.metadata = meta
         self.judge = judge
-        self._functions: dict[tuple[Modality, ...], GradCam] = {}
+        self._functions: dict[tuple[tuple[Modality, ...], LayerChoice], GradCam] = {}
         self._explainers: dict[tuple[Modality, ...], BranchExplainer] = {}
         self._tracing = threading.Lock()
 
@@ -95,9 +95,10 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Trace and run every compiled function once, so that the first study does not wait."""
-        modalities = self.network.config.modalities
-        for combination in dict.fromkeys([modalities, *((m,) for m in modalities)]):
-            self._answer(self._prepare([dict.fromkeys(combination, self._blank())]), PREDICTED)
+        config, request = self.network.config, request_heatmaps(self.metadata)
+        blank = np.zeros((config.image_size, config.image_size), np.float32)
+        for combination in dict.fromkeys([config.modalities, *((m,) for m in config.modalities)]):
+            self._answer(self._prepare([dict.fromkeys(combination, blank)]), request)
 
     def predict(
         self,
@@ -105,26 +106,34 @@ class Predictor:
         xray: ImageSource | None = None,
         *,
         heatmap_class: str | None = None,
+        method: MethodName | None = None,
+        layer: LayerChoice | None = None,
         windows: Mapping[Modality, WindowSettings | str] | None = None,
         frames: Mapping[Modality, int] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Prediction:
         """Answer one study of a CT slice, an X-ray, or both.
 
         heatmap_class: the class whose evidence the heatmaps show; the answer's own without it.
+        method, layer: of the heatmaps, by name as in `explain.method_table`; the checkpoint's own, on
+        its fixed scale, without them. All but Faster Score-CAM come from the pass that answers.
         windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`. A file
         whose header contradicts its slot leaves the study undetermined.
-        Raises ImageError for an image that cannot be read, UsageError for no image or a modality
-        that this network does not read, CheckpointError where the network gives no number.
+        progress, cancelled: of a slow method: is told shares 0..1; says whether to stop.
+        Raises ImageError for an image that cannot be read, UsageError for no image, a modality that
+        this network does not read or an unknown name, Cancelled, CheckpointError where the network
+        gives no number.
         """
         started = time.perf_counter()
-        index = self._class_index(heatmap_class)
+        request = request_heatmaps(self.metadata, heatmap_class, method, layer, progress, cancelled)
         greys = self._read(ct, xray, windows or {}, frames or {})
         wrong = contradicting_slots(_read_headers(ct, xray))
         decoded = time.perf_counter()
         if wrong:
             prediction = self._refuse_unread(greys, wrong)
         else:
-            (prediction,) = self._answer(self._prepare([greys]), index)
+            (prediction,) = self._answer(self._prepare([greys]), request)
         finished = time.perf_counter()
         prediction.timing_ms.update(
             decode=_milliseconds(decoded - started),
@@ -146,41 +155,33 @@ class Predictor:
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Explanation:
-        """The heatmaps of one study by a method of `explain.method_table`, the study as for predict.
+        """The heatmaps alone of what predict gives for the same arguments.
 
         layer: `coarse` for the last convolution, `fine` for an earlier one. Without method and layer
-        they are predict's own, on the fixed scale; all others are relative to their highest value.
-        Raises what predict raises, UsageError for a study that is not answered, and Cancelled.
+        they are on the checkpoint's fixed scale; all others are relative to their highest value.
+        Raises what predict raises, and UsageError for a study that is not answered.
         """
-        own = (self.metadata.heatmap_method, self.metadata.heatmap_layer)
-        chosen = find_method(own[0] if method is None else method)
-        chosen_layer = own[1] if layer is None else layer
-        for modality in self.network.config.modalities:
-            find_layer(self.network, modality, chosen_layer)
-        greys = self._read(ct, xray, windows or {}, frames or {})
-        if wrong := contradicting_slots(_read_headers(ct, xray)):
-            raise _no_heatmap(describe_contradictions(wrong))
-        (study,) = self._prepare([greys])
-        (answer,) = self._answer([study], self._class_index(heatmap_class))
-        if not answer.probabilities:
-            raise _no_heatmap(answer.warnings)
-        shown = answer.heatmap_class
-        if (chosen.name, chosen_layer) == own:
-            return Explanation(chosen.name, chosen.title, chosen_layer, shown, "fixed", answer.heatmaps)
-        combination = tuple(m for m in self.network.config.modalities if m in study)
-        with self._tracing:
-            if combination not in self._explainers:
-                self._explainers[combination] = BranchExplainer(self.network, combination)
-        maps = self._explainers[combination].explain(
-            {m: image.pixels[None] for m, image in study.items()},
-            self._class_index(shown),
-            method=chosen.name,
-            layer=chosen_layer,
+        answer = self.predict(
+            ct,
+            xray,
+            heatmap_class=heatmap_class,
+            method=method,
+            layer=layer,
+            windows=windows,
+            frames=frames,
             progress=progress,
             cancelled=cancelled,
         )
-        placed = {m: study[m].place(values) for m, values in maps.items()}
-        return Explanation(chosen.name, chosen.title, chosen_layer, shown, "relative", placed)
+        if not answer.probabilities:
+            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+        return Explanation(
+            answer.heatmap_method,
+            find_method(answer.heatmap_method).title,
+            answer.heatmap_layer,
+            answer.heatmap_class,
+            answer.heatmap_scale,
+            answer.heatmaps,
+        )
 
     def predict_batch(
         self,
@@ -192,10 +193,10 @@ class Predictor:
 
         Raises what predict raises, for the first study that cannot be answered.
         """
-        index = self._class_index(heatmap_class)
+        request = request_heatmaps(self.metadata, heatmap_class)
         predictions: list[Prediction] = []
         for chunk in self._read_chunks(studies):
-            predictions += self._answer_chunk(chunk, index)
+            predictions += self._answer_chunk(chunk, request)
         return predictions
 
     def _read_chunks(
@@ -214,14 +215,14 @@ class Predictor:
                 chunk, pixels = [], 0
         yield chunk
 
-    def _answer_chunk(self, chunk: list[GreyStudy | Prediction], class_index: int) -> list[Prediction]:
+    def _answer_chunk(self, chunk: list[GreyStudy | Prediction], request: HeatmapRequest) -> list[Prediction]:
         began = time.perf_counter()
         answers = {row: part for row, part in enumerate(chunk) if isinstance(part, Prediction)}
         rows = {row: part for row, part in enumerate(chunk) if not isinstance(part, Prediction)}
         read = dict(zip(rows, self._prepare(list(rows.values())), strict=True))
         for combination in dict.fromkeys(tuple(study) for study in read.values()):
             alike = [row for row, study in read.items() if tuple(study) == combination]
-            answered = self._answer([read[row] for row in alike], class_index)
+            answered = self._answer([read[row] for row in alike], request)
             answers |= dict(zip(alike, answered, strict=True))
         each = _milliseconds((time.perf_counter() - began) / max(len(read), 1))
         for row in read:
@@ -257,16 +258,17 @@ class Predictor:
         previews = {m: make_preview(grey) for m, grey in greys.items()}
         return refuse_study(self.metadata, previews, describe_contradictions(wrong))
 
-    def _answer(self, studies: Sequence[Study], class_index: int) -> list[Prediction]:
+    def _answer(self, studies: Sequence[Study], request: HeatmapRequest) -> list[Prediction]:
         """Run studies of one combination of modalities through their compiled function."""
         combination = tuple(studies[0])
-        function = self._function(combination)
+        function = self._function(combination, request)
         explained = function.explain(
             {m: np.stack([study[m].pixels for study in studies]) for m in combination},
-            np.full(len(studies), class_index, dtype=np.int32),
+            np.full(len(studies), request.class_index, dtype=np.int32),
             {m: np.stack([study[m].whole for study in studies]) for m in combination}
             if self._judges_whole_images
             else None,
+            method=request.gradient_method,
         )
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
@@ -274,9 +276,13 @@ class Predictor:
                     f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be"
                     " used: put back the published weights, or train again."
                 )
-        return [self._answer_row(function, study, explained, row) for row, study in enumerate(studies)]
+        return [
+            self._answer_row(function, studies[row], explained, row, request) for row in range(len(studies))
+        ]
 
-    def _answer_row(self, function: GradCam, study: Study, explained: Explained, row: int) -> Prediction:
+    def _answer_row(
+        self, function: GradCam, study: Study, explained: Explained, row: int, request: HeatmapRequest
+    ) -> Prediction:
         """One study's answer, or the first reason against it: what its images show, then their lungs."""
         previews = {m: image.preview for m, image in study.items()}
         if self.judge is not None:
@@ -288,9 +294,11 @@ class Predictor:
                 return refuse_study(self.metadata, previews, refusal, study if in_place else None)
         if refusal := describe_missing_lungs(study):
             return refuse_study(self.metadata, previews, refusal, study)
-        return self._assemble(function, study, explained, row)
+        return self._assemble(function, study, explained, row, request)
 
-    def _assemble(self, function: GradCam, study: Study, explained: Explained, row: int) -> Prediction:
+    def _assemble(
+        self, function: GradCam, study: Study, explained: Explained, row: int, request: HeatmapRequest
+    ) -> Prediction:
         meta = self.metadata
         answers = {
             self._head(name): answer_head(meta, self._head(name), logits[row])
@@ -298,11 +306,14 @@ class Predictor:
         }
         head = self._head(function.target)
         branches: dict[str, BranchAnswer] = {m: answers[m] for m in function.modalities if m in answers}
-        heatmaps: dict[str, NDArray[np.float32]] = {
-            m: study[m].place(self._scale_evidence(explained.evidence[m][row], meta.heatmap_scale[head][m]))
-            for m in function.modalities
-        }
-        shown = CLASSES[int(explained.classes[row])]
+        class_index = int(explained.classes[row])
+        if request.gradient_method is None:
+            maps = self._explain_slowly(study, class_index, request)
+        else:
+            evidence = {m: part[row] for m, part in explained.evidence.items()}
+            maps = show_evidence(evidence, request, meta.heatmap_scale[head])
+        heatmaps: dict[str, NDArray[np.float32]] = {m: study[m].place(maps[m]) for m in function.modalities}
+        shown = CLASSES[class_index]
         judged = self.judge is not None
         return Prediction(
             label=answers[head].label,
@@ -318,34 +329,49 @@ class Predictor:
             heat_location={
                 m: measured for m in function.modalities if (measured := meta.heat_location[m]) is not None
             },
-            heatmap_method=meta.heatmap_method,
-            heatmap_layer=meta.heatmap_layer,
+            heatmap_method=request.method,
+            heatmap_layer=request.layer,
+            heatmap_scale=request.scale,
             abstain_zone=meta.abstain_zone[head],
             supported_probability=meta.supported_probability[head],
             **describe_lungs(study),
         )
 
-    @staticmethod
-    def _scale_evidence(evidence: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-        """Evidence in logit units as 0..1 on the checkpoint's fixed scale; all zero where too faint."""
-        scaled = np.clip(evidence / np.float32(scale), 0.0, 1.0).astype(np.float32)
-        return scaled if float(scaled.max()) >= FAINTEST else np.zeros_like(scaled)
+    def _explain_slowly(
+        self, study: Study, class_index: int, request: HeatmapRequest
+    ) -> dict[Modality, NDArray[np.float32]]:
+        """Maps of a method that runs the network on its own, beside the pass that answered."""
+        combination = tuple(study)
+        with self._tracing:
+            if combination not in self._explainers:
+                self._explainers[combination] = BranchExplainer(self.network, combination)
+        return self._explainers[combination].explain(
+            {m: image.pixels[None] for m, image in study.items()},
+            class_index,
+            method=request.method,
+            layer=request.layer,
+            progress=request.progress,
+            cancelled=request.cancelled,
+        )
 
-    def _function(self, combination: tuple[Modality, ...]) -> GradCam:
+    def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
+        """The compiled function that answers such studies with maps of the layer; the usual one for a slow method."""
+        meta = self.metadata
+        key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
         with self._tracing:  # two threads must not trace the same function at once
-            if combination not in self._functions:
+            if key not in self._functions:
                 whole = combination == self.network.config.modalities
                 head = self._head(FUSED if whole else combination[0])
-                self._functions[combination] = GradCam(
+                self._functions[key] = GradCam(
                     self.network,
                     combination,
-                    positive_margin=positive_margin(self.metadata, head),
+                    positive_margin=positive_margin(meta, head),
                     judging_branch=None if self.judge is None else self.judge.branch,
                     judges_other_images=self._judges_whole_images,
-                    method=self.metadata.heatmap_method,
-                    layer=self.metadata.heatmap_layer,
+                    method=meta.heatmap_method,
+                    layer=key[1],
                 )
-            return self._functions[combination]
+            return self._functions[key]
 
     def _head(self, target: str) -> str:
         """The name under which meta.json keeps a head: a single network's only head is its modality's."""
@@ -353,25 +379,10 @@ class Predictor:
             return self.network.config.modalities[0]
         return target
 
-    def _class_index(self, name: str | None) -> int:
-        if name is None:
-            return PREDICTED
-        if name not in CLASSES:
-            raise UsageError(f"Class {name!r} is not known; choose {' or '.join(CLASSES)}.")
-        return [*CLASSES].index(name)
-
     @property
     def _judges_whole_images(self) -> bool:
         """Whether the judge reads other images than the network: it knows whole images only."""
         return self.judge is not None and self.segmenter is not None
-
-    def _blank(self) -> NDArray[np.float32]:
-        size = self.network.config.image_size
-        return np.zeros((size, size), dtype=np.float32)
-
-
-def _no_heatmap(notices: tuple[Notice, ...]) -> UsageError:
-    return UsageError(f"There is no heatmap without an answer. {notices[0].message}")
 
 
 def _read_headers(ct: ImageSource | None, xray: ImageSource | None) -> dict[Modality, ImageHeader | None]:

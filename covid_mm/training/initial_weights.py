@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from covid_mm.config import BACKBONES, CHANNELS, MODALITIES, Modality, NetworkConfig
-from covid_mm.errors import CovidMMError, UsageError, WeightsError
+from covid_mm.errors import CheckpointError, CovidMMError, UsageError, WeightsError
+from covid_mm.models.meta_file import META_NAME, read_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_backbones, hash_file, load_weights
 
@@ -157,9 +158,9 @@ def _load_file(network: Network, modality: Modality, place: Path) -> InitialWeig
 
 def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWeights:
     """Take one branch out of a checkpoint (meta.json) or a run folder (config.json)."""
-    is_checkpoint = (place / "meta.json").exists()
+    is_checkpoint = (place / META_NAME).exists()
     wanted = network.backbone(modality).name
-    about = _read_json(place / ("meta.json" if is_checkpoint else "config.json"), place)
+    about = _read_checkpoint(place) if is_checkpoint else _read_run(place)
     try:
         branches = tuple((m, b) for m, b in about["network"]["branches"])
         config = NetworkConfig(branches=branches, head_width=int(about["network"]["head_width"]))
@@ -206,12 +207,19 @@ def _copy_backbone(source: Any, network: Network, modality: Modality) -> None:
         ours.set_weights(theirs.get_weights())
 
 
-def _read_json(file: Path, place: Path) -> Any:
+def _read_checkpoint(place: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        return read_meta(place)
+    except CheckpointError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _read_run(place: Path) -> Any:
+    try:
+        return json.loads((place / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{place} is neither a checkpoint nor a run folder of this project ({file.name} cannot be read);"
+            f"{place} is neither a checkpoint nor a run folder of this project (config.json cannot be read);"
             " name one, or a .weights.h5 file."
         ) from error
 

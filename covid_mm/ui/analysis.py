@@ -14,7 +14,7 @@ import numpy as np
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
 from covid_mm.serving.prediction import Prediction
-from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind, with_explanation
+from covid_mm.ui.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf, StudyPredictor
 from covid_mm.ui.pictures import View, encode_png
@@ -82,21 +82,9 @@ def answer_study(
     **watch: Any,
 ) -> Analysis:
     """As analyse_study, of a study that was read already."""
-    ct, xray = study.images.get("ct"), study.images.get("xray")
-    options: dict[str, Any] = {} if choice.target is None else {"heatmap_class": choice.target}
-    prediction = predictor.predict(ct=ct, xray=xray, **options)
-    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer)
-    if prediction.probabilities and not choice.is_own(prediction):
-        explanation = predictor.explain(
-            ct=ct,
-            xray=xray,
-            method=choice.method or kind.method,
-            layer=choice.layer or kind.layer,
-            **options,
-            **watch,
-        )
-        prediction = with_explanation(prediction, explanation)
-        kind = HeatmapKind(explanation.method, explanation.layer, explanation.scale)
+    options: dict[str, Any] = choice.options | watch
+    prediction = predictor.predict(ct=study.images.get("ct"), xray=study.images.get("xray"), **options)
+    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
     known = predictor.meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
     return Analysis(prediction, study.views, thresholds, kind, predictor.meta)

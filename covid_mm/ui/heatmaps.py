@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import threading
 import time
@@ -18,7 +17,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.explain.method_table import METHODS
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
-from covid_mm.serving.prediction import HeatLocation, Prediction
+from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.evidence import LAYER_TITLES, describe_heat_location
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.pictures import encode_png, make_heat_layer
@@ -41,10 +40,11 @@ class HeatmapChoice:
     layer: str | None = None
     target: str | None = None
 
-    def is_own(self, prediction: Prediction) -> bool:
-        """Whether it comes with the answer anyway: the checkpoint's own method and layer."""
-        own = (prediction.heatmap_method, prediction.heatmap_layer)
-        return (self.method or own[0], self.layer or own[1]) == own
+    @property
+    def options(self) -> dict[str, str]:
+        """What `predict` is to be told of it, nothing where nothing was chosen."""
+        named = {"heatmap_class": self.target, "method": self.method, "layer": self.layer}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -187,17 +187,6 @@ class Work:
                 raise Cancelled(*self._error.args)
             raise self._error
         return self._result
-
-
-def with_explanation(prediction: Any, explanation: Any) -> Any:
-    """The same answer with other heatmaps."""
-    kept = tuple(w for w in prediction.warnings if not w.code.startswith("no_positive_evidence_"))
-    return dataclasses.replace(
-        prediction,
-        heatmaps=dict(explanation.heatmaps),
-        heatmap_class=explanation.heatmap_class,
-        warnings=kept,
-    )
 
 
 def _select(name: str, title: str, options: Mapping[str, str], chosen: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from covid_mm.errors import CovidMMError, UsageError
 from covid_mm.imaging import DecodedImage
-from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 from covid_mm.ui.turns import NetworkTurns
 
@@ -32,13 +31,9 @@ class StudyPredictor(Protocol):
     ) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take.
 
-        options: `heatmap_class`.
+        options: `heatmap_class`, `method` and `layer` of the heatmaps, where they were chosen; `progress` and
+        `cancelled` of a slow method.
         """
-
-    def explain(
-        self, ct: DecodedImage | None = None, xray: DecodedImage | None = None, **options: Any
-    ) -> Explanation:
-        """Heatmaps by `method` and `layer`, with `progress` and `cancelled`; else as predict."""
 
 
 class PredictorLoader:

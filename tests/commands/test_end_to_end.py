@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from covid_mm.config import CLASSES
+from covid_mm.models.meta_file import write_meta
 
 QUICK = ("--weights", "none", "--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 4, "--views", 1)
 
@@ -205,7 +206,7 @@ def test_evaluate_completes_an_older_card(trained, covid_mm, tmp_path):
     place = Path(shutil.copytree(trained.checkpoint, tmp_path / "older"))
     whole = json.loads((place / "meta.json").read_text())
     older = {key: value for key, value in whole.items() if key not in ("operating_points", "possibilities")}
-    (place / "meta.json").write_text(json.dumps(older))
+    write_meta(place, older)
     done = covid_mm("evaluate", "--data", trained.data, "--checkpoint", place, "--update-card")
     assert done.code == 0, done.err
     found = json.loads((place / "meta.json").read_text())
@@ -238,7 +239,7 @@ def test_evaluate_refuses_images_it_cannot_tell_apart(trained, covid_mm, tmp_pat
     edited = Path(shutil.copytree(trained.checkpoint, tmp_path / "edited"))
     meta = json.loads((edited / "meta.json").read_text())
     del meta["split"]
-    (edited / "meta.json").write_text(json.dumps(meta))
+    write_meta(edited, meta)
     done = covid_mm("evaluate", "--data", trained.data, "--checkpoint", edited)
     assert done.code == 2
     assert "does not say how its images were divided" in done.err

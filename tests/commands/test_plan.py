@@ -12,6 +12,7 @@ from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
 from covid_mm.commands.train import CHECKPOINTS, choose_output
 from covid_mm.config import TrainingConfig
 from covid_mm.errors import CheckpointError, TrainingError, UsageError
+from covid_mm.models.meta_file import write_meta
 from covid_mm.training.run import RunFolder
 
 
@@ -122,7 +123,7 @@ def test_commands_lose_this_machines_folders(command, short):
     assert shorten_command(command) == short
 
 
-def write_meta(place: Path, *, synthetic: bool) -> Path:
+def write_checkpoint(place: Path, *, synthetic: bool) -> Path:
     from toy_checkpoint import make_meta
     from toy_networks import make_network, toy_backbones
 
@@ -131,14 +132,14 @@ def write_meta(place: Path, *, synthetic: bool) -> Path:
     meta = make_meta(network, synthetic=synthetic, weights={"file": "model.weights.h5", "sha256": "0" * 64})
     meta["network"]["image_size"] = 150
     place.mkdir()
-    (place / "meta.json").write_text(json.dumps(meta))
+    write_meta(place, meta)
     return place
 
 
 def test_phantoms_never_replace_real_images(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    real = write_meta(tmp_path / "real", synthetic=False)
-    phantom = write_meta(tmp_path / "phantom", synthetic=True)
+    real = write_checkpoint(tmp_path / "real", synthetic=False)
+    phantom = write_checkpoint(tmp_path / "phantom", synthetic=True)
     with pytest.raises(UsageError, match="never replaces"):
         choose_output(plan("--synthetic", "--output", str(real)), folder)
     assert choose_output(plan("--synthetic", "--output", str(phantom)), folder) == phantom

@@ -233,7 +233,7 @@ def test_a_method_without_a_fixed_scale_is_refused(small_backbones):
     network = make_network(size=64)
     with pytest.raises(UsageError, match="no fixed scale"):
         GradCam(network, method="score_cam")
-    with pytest.raises(UsageError, match="no fixed scale"):
+    with pytest.raises(UsageError, match="not made from gradients"):
         weigh_channels("score_cam", np.zeros((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2, 3), np.float32))
     with pytest.raises(UsageError, match="not known"):
         GradCam(network, layer="middle")

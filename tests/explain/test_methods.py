@@ -11,8 +11,8 @@ from toy_networks import grey_images, make_network
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import Cancelled, CheckpointError, UsageError
 from covid_mm.explain.grad_cam import GradCam, find_layer
-from covid_mm.explain.method_table import METHODS, find_method
-from covid_mm.explain.methods import BranchExplainer, _stretch
+from covid_mm.explain.method_table import GRADIENT_METHODS, METHODS, find_method
+from covid_mm.explain.methods import BranchExplainer, stretch_map
 from covid_mm.models.network import build_network
 from covid_mm.training.features import to_network_input
 
@@ -72,10 +72,11 @@ def test_layer_cam_follows_its_equation(layer):
 
 
 @pytest.mark.parametrize("layer", ["coarse", "fine"])
-@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
 def test_a_branch_at_a_time_is_the_compiled_function(method, layer):
     network = make_network(size=64, seed=4)
-    ours = GradCam(network, method=method, layer=layer).explain(study(), np.array([1], np.int32)).evidence
+    function = GradCam(network, layer=layer)  # of Grad-CAM, unless it is asked otherwise
+    ours = function.explain(study(), np.array([1], np.int32), method=method).evidence
     found = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
     for modality in BOTH:
         highest = ours[modality][0].max()
@@ -190,10 +191,10 @@ def test_progress_is_told_and_work_can_be_stopped():
 
 
 def test_no_positive_evidence_stays_empty_and_nan_is_refused():
-    assert not _stretch(np.full((4, 4), -1.0, np.float32), "CT").any()
-    assert not _stretch(np.zeros((4, 4), np.float32), "CT").any()
+    assert not stretch_map(np.full((4, 4), -1.0, np.float32), "CT").any()
+    assert not stretch_map(np.zeros((4, 4), np.float32), "CT").any()
     with pytest.raises(CheckpointError, match="not a number"):
-        _stretch(np.full((4, 4), np.nan, np.float32), "CT")
+        stretch_map(np.full((4, 4), np.nan, np.float32), "CT")
 
 
 def test_unknown_names_are_refused():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
 from covid_mm.commands import card as card_command
 from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.models.meta_file import read_meta
 from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.readme_results import README_END, README_START, render_readme_results
 
@@ -53,4 +53,4 @@ def test_the_command_prints_and_a_foreign_meta_is_one_sentence(served, tmp_path,
 def test_the_command_draws_the_card_again(served, tmp_path):
     card_command.write_card(tmp_path, served)
     assert (tmp_path / "README.md").read_text() == render_card(served, tmp_path.name)
-    assert json.loads((tmp_path / "meta.json").read_text()) == served
+    assert read_meta(tmp_path) == served

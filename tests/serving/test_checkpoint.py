@@ -15,10 +15,11 @@ from toy_checkpoint import make_meta, publish_toy
 from toy_networks import PAIR, make_network, read_folder, toy_backbones
 
 from covid_mm.errors import CheckpointError
+from covid_mm.models.meta_file import write_meta
 from covid_mm.models.weights_file import hash_file, save_weights
 from covid_mm.serving import checkpoint as module
 from covid_mm.serving.checkpoint import load_checkpoint, publish_checkpoint
-from covid_mm.serving.metadata import list_checkpoints
+from covid_mm.serving.metadata import list_checkpoints, parse_metadata, read_metadata
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -79,7 +80,7 @@ def edit_meta(place: Path, path: str, value: Any) -> None:
         del part[last]
     else:
         part[last] = value
-    (place / META).write_text(json.dumps(meta))
+    write_meta(place, meta)
 
 
 def test_what_is_published_loads(tmp_path):
@@ -134,6 +135,28 @@ def test_truncated_anywhere_is_refused(good):
             (good / name).write_bytes(content[: int(length)])
             refuse(good)
         (good / name).write_bytes(content)
+    load_checkpoint(good)
+
+
+def flip(content: bytes, bit: int) -> bytes:
+    byte = content[bit // 8] ^ (1 << bit % 8)
+    return content[: bit // 8] + bytes([byte]) + content[bit // 8 + 1 :]
+
+
+def test_a_flipped_bit_anywhere_in_meta_is_refused(good):
+    content = (good / META).read_bytes()
+    bits = 8 * np.random.default_rng(0).permutation(len(content))[:60]
+    threshold = 8 * content.index(b'"decision_threshold"')
+    passed = []
+    for bit in [*(bits + np.arange(60) % 8), *range(threshold, threshold + 8 * 60)]:
+        (good / META).write_bytes(flip(content, int(bit)))
+        try:
+            read_metadata(good)
+        except CheckpointError:
+            continue
+        passed.append(bit)
+    assert passed == []
+    (good / META).write_bytes(content)
     load_checkpoint(good)
 
 
@@ -201,7 +224,6 @@ def test_meta_that_is_no_text_is_refused(good):
         ("preprocessing/name", "lungs"),  # without the file
         ("lungs", {"file": "lungs.npz", "sha256": "0" * 64}),  # with preprocessing "paper"
         ("offset", {"fused": 0.0}),
-        ("offset", {"fused": 0.0, "ct": 0.0, "xray": float("nan")}),
         ("abstain_zone", {"fused": [0.6, 0.7], "ct": [0.5, 0.5], "xray": [0.5, 0.5]}),
         ("abstain_zone", {"fused": [0.4], "ct": [0.5, 0.5], "xray": [0.5, 0.5]}),
         ("abstain_zone", [0.4, 0.6]),
@@ -224,8 +246,6 @@ def test_meta_that_is_no_text_is_refused(good):
         ("temperature/ct", True),
         ("temperature/ct", None),
         ("temperature/fused", ...),
-        ("temperature/fused", float("nan")),
-        ("temperature/fused", float("inf")),
         ("decision_threshold/fused", 1.0),
         ("decision_threshold/xray", ...),
         ("heatmap_scale/fused/ct", 0.0),
@@ -246,6 +266,16 @@ def test_meta_that_is_no_text_is_refused(good):
 def test_what_is_not_understood_is_refused(good, path, value):
     edit_meta(good, path, value)
     refuse(good)
+
+
+@pytest.mark.parametrize("field", ["temperature", "offset", "decision_threshold", "supported_probability"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(good, field, value):
+    raw = read_metadata(good).raw
+    with pytest.raises(CheckpointError, match="is not within"):
+        parse_metadata(raw | {field: dict.fromkeys(("fused", "ct", "xray"), 0.5) | {"ct": value}}, "toy")
+    (good / META).write_text(json.dumps(raw | {field: value}))  # which JSON cannot hold, but Python reads
+    assert "damaged" in refuse(good)
 
 
 def fit_hash(place: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from toy_checkpoint import publish_toy
-from toy_networks import grey_images
+from toy_networks import count_passes, grey_images
 
 from covid_mm import load_predictor
+from covid_mm.config import CLASSES
 from covid_mm.errors import UsageError
+from covid_mm.explain.method_table import GRADIENT_METHODS, LAYERS
+from covid_mm.explain.methods import BranchExplainer
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -37,6 +40,46 @@ def test_others_are_relative_and_of_the_asked_class(predictor, chosen):
     assert found.heatmap_class == chosen
     assert {m: h.shape for m, h in found.heatmaps.items()} == {"ct": (150, 150), "xray": (150, 150)}
     assert found.title == "Layer-CAM"
+
+
+@pytest.mark.parametrize(
+    ("method", "layer"), [("grad_cam", "coarse"), ("layer_cam", "fine"), ("score_cam", None)]
+)
+def test_other_heatmaps_come_with_the_same_answer(predictor, method, layer):
+    ct, xray = grey_images(2, 150, seed=1).astype(np.uint8)
+    usual = predictor.predict(ct, xray)
+    answer = predictor.predict(ct, xray, method=method, layer=layer)
+    assert (answer.label, answer.heatmap_class) == (usual.label, usual.heatmap_class)
+    assert answer.probabilities == pytest.approx(usual.probabilities, abs=1e-6)
+    assert (answer.heatmap_method, answer.heatmap_layer) == (method, layer or "coarse")
+    assert answer.heatmap_scale == ("fixed" if method == "grad_cam" else "relative")
+    expected = BranchExplainer(predictor.network, ("ct", "xray")).explain(
+        {
+            m: np.repeat(one[None, ..., None], 3, -1).astype(np.float32)
+            for m, one in (("ct", ct), ("xray", xray))
+        },
+        CLASSES.index(answer.heatmap_class),
+        method=method,
+        layer=answer.heatmap_layer,
+    )
+    for modality, heatmap in answer.heatmaps.items():
+        if answer.heatmap_scale == "relative":
+            np.testing.assert_allclose(heatmap, expected[modality], atol=1e-3)
+        else:
+            np.testing.assert_array_equal(heatmap, usual.heatmaps[modality])
+
+
+def test_answer_and_heatmaps_are_one_pass_through_the_network(predictor):
+    passes = count_passes(predictor.network)
+    pair = grey_images(2, 150, seed=1).astype(np.uint8)
+    calls = 0
+    for layer in LAYERS:
+        for method in GRADIENT_METHODS:
+            predictor.predict(*pair, method=method, layer=layer)
+            calls += 1
+            assert passes == {"ct": calls, "xray": calls}
+    predictor.predict_batch([tuple(pair), tuple(pair[::-1])])
+    assert passes == {"ct": calls + 1, "xray": calls + 1}
 
 
 def test_one_image_gives_one_map(predictor):

@@ -21,9 +21,11 @@ from covid_mm import load_predictor
 from covid_mm.config import CLASSES, NetworkConfig
 from covid_mm.errors import CheckpointError, ImageError, UsageError
 from covid_mm.explain.grad_cam import GradCam
+from covid_mm.models.meta_file import read_meta
 from covid_mm.models.network import build_network
+from covid_mm.serving.heatmap_request import FAINTEST
 from covid_mm.serving.metadata import parse_metadata
-from covid_mm.serving.predictor import FAINTEST, Predictor
+from covid_mm.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -113,7 +115,7 @@ def test_answer_to_a_pair(predictor, checkpoint, pictures):
         assert answer.images[modality].dtype == np.uint8
         assert np.array_equal(answer.images[modality], np.repeat(picture[..., None], 3, -1))
     assert answer.heatmap_class == answer.label
-    meta = json.loads((checkpoint / "meta.json").read_text())
+    meta = read_meta(checkpoint)
     assert answer.checkpoint.sha256 == meta["weights"]["sha256"]
     assert (answer.checkpoint.name, answer.checkpoint.pair) == ("toy", PAIR)
     assert predictor.meta == meta

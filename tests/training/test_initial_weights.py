@@ -18,6 +18,7 @@ from toy_networks import PAIR, make_network, shake_weights, toy_backbones
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import CovidMMError, UsageError, WeightsError
 from covid_mm.models.backbones import find_backbone
+from covid_mm.models.meta_file import write_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import save_weights
 from covid_mm.training.initial_weights import identify_weights, initialise_network, parse_weights
@@ -195,8 +196,15 @@ def test_a_damaged_checkpoint_is_refused(network, sources, tmp_path):
 def test_a_checkpoint_that_does_not_describe_itself_is_refused(network, sources, tmp_path, path, value):
     place = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
     meta = json.loads((place / "meta.json").read_text()) | {path: value}
-    (place / "meta.json").write_text(json.dumps(meta))
+    write_meta(place, meta)
     assert "does not describe a network" in refuse(network, str(place))
+
+
+def test_a_damaged_meta_is_refused(network, sources, tmp_path):
+    place = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
+    text = (place / "meta.json").read_text()
+    (place / "meta.json").write_text(text.replace('"head_width": 1', '"head_width": 3'))
+    assert "damaged or was edited" in refuse(network, str(place))
 
 
 def test_other_folders_and_files_are_refused(network, sources, tmp_path):

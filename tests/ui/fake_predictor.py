@@ -12,9 +12,7 @@ import numpy as np
 
 from covid_mm.config import CLASSES, MODALITY_TITLES
 from covid_mm.errors import Cancelled, UsageError
-from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey, read_header
-from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
     BranchAnswer,
@@ -156,6 +154,7 @@ META = {
     },
 }
 SECRET = "/planted/secret/path"
+OWN = ("grad_cam", "coarse")  # the method and layer of its heatmaps
 LUNGS = (0.1, 0.12, 0.9, 0.88)  # the box that was read
 
 
@@ -177,28 +176,6 @@ class FakePredictor:
     def warm_up(self) -> None:
         threading.Event().wait(self.delay)
 
-    def explain(
-        self,
-        ct: bytes | None = None,
-        xray: bytes | None = None,
-        *,
-        method: str,
-        layer: str,
-        progress: Any = None,
-        cancelled: Any = None,
-        **options: Any,
-    ) -> Explanation:
-        """The map turned over for another method; `score_cam` takes a while."""
-        answer = self.predict(ct, xray, **options)
-        for step in range(20 if method == "score_cam" else 1):
-            if cancelled is not None and cancelled():
-                raise Cancelled("The heatmap was cancelled.")
-            if progress is not None:
-                progress(step / 20)
-            threading.Event().wait(0.15 if method == "score_cam" else 0.0)
-        maps = {name: np.flip(heatmap, axis=0) for name, heatmap in answer.heatmaps.items()}
-        return Explanation(method, METHODS[method].title, layer, answer.heatmap_class, "relative", maps)
-
     def predict(
         self,
         ct: bytes | None = None,
@@ -207,7 +184,12 @@ class FakePredictor:
         windows: Any = None,
         frames: Any = None,
         heatmap_class: str | None = None,
+        method: str | None = None,
+        layer: str | None = None,
+        progress: Any = None,
+        cancelled: Any = None,
     ) -> Prediction:
+        """The map turned over for another method or layer; `score_cam` takes a while."""
         with self._lock:
             self.calls += 1
         sources = {name: data for name, data in (("ct", ct), ("xray", xray)) if data is not None}
@@ -250,6 +232,11 @@ class FakePredictor:
                 warnings.append(
                     Notice(f"no_positive_evidence_{name}", "The network found nothing for it in one image.")
                 )
+        kind = (method or OWN[0], layer or OWN[1])
+        if kind != OWN:
+            heatmaps = {name: np.flip(heatmap, axis=0) for name, heatmap in heatmaps.items()}
+        if kind[0] == "score_cam":
+            _work_slowly(progress, cancelled)
         return Prediction(
             label=label,
             probabilities=_both(fused),
@@ -265,9 +252,21 @@ class FakePredictor:
             outlines={name: (_ellipse(0.32), _ellipse(0.68)) for name in given},
             evidence=EVIDENCE[head],
             heat_location={name: LOCATION[name] for name in given},
+            heatmap_method=kind[0],
+            heatmap_layer=kind[1],
+            heatmap_scale="fixed" if kind == OWN else "relative",
             abstain_zone=ZONE[head],
             supported_probability=SUPPORTED[head],
         )
+
+
+def _work_slowly(progress: Any, cancelled: Any) -> None:
+    for step in range(20):
+        if cancelled is not None and cancelled():
+            raise Cancelled("The heatmap was cancelled.")
+        if progress is not None:
+            progress(step / 20)
+        threading.Event().wait(0.15)
 
 
 def _shrink(grey: np.ndarray) -> np.ndarray:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import threading
 from io import BytesIO
 
 import numpy as np
 import pytest
-from fake_predictor import INFO
 from PIL import Image
 
 from covid_mm.config import CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
-from covid_mm.serving.prediction import HeatLocation, Prediction
+from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.heatmaps import (
     RELATIVE,
     HeatmapChoice,
@@ -28,19 +26,11 @@ from covid_mm.ui.heatmaps import (
 )
 
 
-def make_prediction() -> Prediction:
-    """What `is_own` reads of a prediction: the checkpoint's own method and layer, as by default."""
-    return Prediction("normal", {}, {}, ("ct",), {}, "normal", {}, (), INFO)
-
-
 @pytest.mark.parametrize("values", [None, {}, [], "x", {"method": None, "layer": "", "target": ""}])
 def test_without_a_wish_it_is_the_map_of_the_answer(values):
     assert read_choice(values) == HeatmapChoice()
-    assert read_choice(values).is_own(make_prediction())
-    assert not HeatmapChoice("hires_cam").is_own(make_prediction())
-    fine = dataclasses.replace(make_prediction(), heatmap_method="hires_cam", heatmap_layer="fine")
-    assert HeatmapChoice("hires_cam").is_own(fine)  # the layer not named is the checkpoint's own
-    assert not HeatmapChoice("hires_cam", "coarse").is_own(fine)
+    assert read_choice(values).options == {}
+    assert HeatmapChoice("hires_cam").options == {"method": "hires_cam"}  # the layer is the checkpoint's own
 
 
 def test_every_offer_is_understood():
@@ -49,7 +39,7 @@ def test_every_offer_is_understood():
             for target in CLASSES:
                 choice = read_choice({"method": method, "layer": layer, "target": target, "more": 1})
                 assert choice == HeatmapChoice(method, layer, target)
-                assert choice.is_own(make_prediction()) == ((method, layer) == ("grad_cam", "coarse"))
+                assert choice.options == {"method": method, "layer": layer, "heatmap_class": target}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.explain.overlay import blend_heatmap
 from covid_mm.imaging import read_grey
 from covid_mm.ui.analysis import analyse_study, delete_uploads, describe_prediction, explain_error
+from covid_mm.ui.heatmaps import HeatmapChoice
 from covid_mm.ui.pictures import encode_png, make_heat_layer, make_view
 from covid_mm.ui.study_images import BOTH_EMPTY
 
@@ -167,3 +168,29 @@ def test_the_layer_over_the_image_is_the_blended_heatmap():
 def test_all_errors_of_the_family_are_sentences_to_the_page():
     assert issubclass(ImageError, CovidMMError)
     assert explain_error(CovidMMError("One sentence.")) == "One sentence."
+
+
+@pytest.mark.usefixtures("small_backbones")
+def test_other_heatmaps_cost_no_second_pass_and_no_second_reading(tmp_path, monkeypatch):
+    from toy_checkpoint import publish_toy
+    from toy_networks import count_passes
+
+    from covid_mm.serving import predictor as serving
+
+    publish_toy(tmp_path / "toy")
+    predictor = serving.load_predictor(tmp_path / "toy")
+    passes, readings = count_passes(predictor.network), []
+    for name in ("read_grey", "read_header"):
+        read = getattr(serving, name)
+        monkeypatch.setattr(
+            serving,
+            name,
+            lambda *source, read=read, **options: (readings.append(read), read(*source, **options))[1],
+        )
+    for name, value in (("a", 0.2), ("b", 0.7)):
+        (tmp_path / name).write_bytes(make_png(value))
+    choice = HeatmapChoice("layer_cam", "coarse")
+    analysis = analyse_study(predictor, str(tmp_path / "a"), str(tmp_path / "b"), choice=choice)
+    assert (analysis.kind.method, analysis.kind.scale) == ("layer_cam", "relative")
+    assert passes == {"ct": 1, "xray": 1}
+    assert len(readings) == 4  # pixels and header of each image

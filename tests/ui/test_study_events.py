@@ -80,8 +80,8 @@ def test_who_leaves_during_slow_work_ends_it(study):
     finished = []
 
     class Recorder(FakePredictor):
-        def explain(self, *images, **options):
-            found = super().explain(*images, **options)
+        def predict(self, *images, **options):
+            found = super().predict(*images, **options)
             finished.append(found)
             return found
 

@@ -1,0 +1,89 @@
+"""Which heatmaps come with an answer, and on which scale their values are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.errors import UsageError
+from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.method_table import (
+    GRADIENT_METHODS,
+    GradientMethod,
+    LayerChoice,
+    MethodName,
+    check_layer,
+    find_method,
+)
+from covid_mm.explain.methods import Progress, stretch_map
+from covid_mm.serving.metadata import Metadata
+
+FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
+
+
+@dataclass(frozen=True)
+class HeatmapRequest:
+    """The heatmaps to make of a study.
+
+    class_index: of CLASSES, or PREDICTED. scale: `fixed` for the checkpoint's own method and layer,
+    `relative` for all others. progress, cancelled: of a slow method, as `BranchExplainer.explain` takes them.
+    """
+
+    class_index: int
+    method: MethodName
+    layer: LayerChoice
+    scale: Literal["fixed", "relative"]
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] | None = None
+
+    @property
+    def gradient_method(self) -> GradientMethod | None:
+        """The method, where the pass that answers makes its maps too; None where it needs passes of its own."""
+        return self.method if self.method in GRADIENT_METHODS else None
+
+
+def request_heatmaps(
+    meta: Metadata,
+    heatmap_class: str | None = None,
+    method: str | None = None,
+    layer: str | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> HeatmapRequest:
+    """Check names; None stands for the answer's class and the checkpoint's method and layer. Raises UsageError."""
+    if heatmap_class is not None and heatmap_class not in CLASSES:
+        raise UsageError(f"Class {heatmap_class!r} is not known; choose {' or '.join(CLASSES)}.")
+    own = (meta.heatmap_method, meta.heatmap_layer)
+    chosen = (
+        find_method(own[0] if method is None else method).name,
+        own[1] if layer is None else cast(LayerChoice, layer),
+    )
+    check_layer(chosen[1])
+    return HeatmapRequest(
+        PREDICTED if heatmap_class is None else [*CLASSES].index(heatmap_class),
+        *chosen,
+        "fixed" if chosen == own else "relative",
+        progress,
+        cancelled,
+    )
+
+
+def show_evidence(
+    evidence: Mapping[Modality, NDArray[np.float32]], request: HeatmapRequest, scale: Mapping[Modality, float]
+) -> dict[Modality, NDArray[np.float32]]:
+    """Evidence (side, side) >= 0 of one study as 0..1 on the scale of the request.
+
+    scale: by modality, the evidence in logit units that is shown as 1 on the fixed scale; a map whose
+    highest value is too faint there is all zero. Raises CheckpointError for what is no number.
+    """
+    if request.scale == "relative":
+        return {m: stretch_map(part, MODALITY_TITLES[m]) for m, part in evidence.items()}
+    shown = {
+        m: np.clip(part / np.float32(scale[m]), 0.0, 1.0).astype(np.float32) for m, part in evidence.items()
+    }
+    return {m: part if float(part.max()) >= FAINTEST else np.zeros_like(part) for m, part in shown.items()}
