@@ -53,7 +53,7 @@ _SHA256 = COLUMNS.index("sha256")
 _ERROR = COLUMNS.index("error")
 # What a formula begins with, full width too, at the start of a cell or of what another separator makes a cell: a
 # spreadsheet whose language lists with `;` splits there, and takes away the quotes around.
-_FORMULA = re.compile(r"""((?:^|[;,|"'])[\s;,|"']*)(?=[=+\-@＝＋－＠])""")  # noqa: RUF001
+_FORMULA = re.compile(r"""((?:^|[;,|"']) *)(?=[=+\-@＝＋－＠])""")  # noqa: RUF001
 _MAX_LINE = 64 * 1024  # bytes, far above the longest row that this module writes
 
 _log = logging.getLogger("covid_mm.batch")
