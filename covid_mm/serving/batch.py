@@ -11,6 +11,7 @@ import csv
 import io
 import logging
 import os
+import re
 import secrets
 import time
 from collections import Counter
@@ -50,7 +51,9 @@ COLUMNS = (
 )
 _SHA256 = COLUMNS.index("sha256")
 _ERROR = COLUMNS.index("error")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001 (full width, which Excel takes too)
+# What a formula begins with, full width too, at the start of a cell or of what another separator makes a cell: a
+# spreadsheet whose language lists with `;` splits there, and takes away the quotes around.
+_FORMULA = re.compile(r"""((?:^|[;,|"']) *)(?=[=+\-@＝＋－＠])""")  # noqa: RUF001
 _MAX_LINE = 64 * 1024  # bytes, far above the longest row that this module writes
 
 _log = logging.getLogger("covid_mm.batch")
@@ -107,7 +110,7 @@ class Row:
     def to_cells(self) -> list[str]:
         """The CSV's cells, in the order of COLUMNS; nothing in them is a formula to a spreadsheet."""
         values = self.to_dict() | {"warnings": " ".join(self.to_dict()["warnings"])}
-        return [neutralise_cell("" if values[c] is None else str(values[c])) for c in COLUMNS]
+        return [_format_cell(values[name]) for name in COLUMNS]
 
 
 def answer_studies(
@@ -151,9 +154,19 @@ def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], De
 
 
 def neutralise_cell(text: str) -> str:
-    """One cell on one line that no spreadsheet takes for a formula: an apostrophe goes before `= + - @`."""
+    """One cell on one line that no spreadsheet takes for a formula, by whichever separator it splits lines.
+
+    An apostrophe goes before each `= + - @` that stands at the start or behind `; , | " '`, spaces left out.
+    """
     flat = "".join(letter if letter.isprintable() else " " for letter in text)
-    return f"'{flat}" if text.lstrip(" ").startswith(_FORMULA) else flat
+    return _FORMULA.sub(r"\1'", flat)
+
+
+def _format_cell(value: str | float | None) -> str:
+    """A number stays one, below zero too."""
+    if value is None:
+        return ""
+    return neutralise_cell(value) if isinstance(value, str) else str(value)
 
 
 def format_line(cells: Iterable[str]) -> str:

@@ -13,6 +13,8 @@ static.py     reads assets/
 style.py      the theme, with assets/page.css; assets/page.js is the page's own behaviour
 examples.py   synthetic phantoms to try
 loading.py    the network loads behind the page
-guard.py      refuses what the page does not need, before Gradio reads it
+guard.py      refuses what the page does not need, before Gradio reads it: origin.py, request_body.py, upload_parts.py
+connections.py, login.py   slow clients and guessed passwords
+faults.py, quiet_blocks.py what goes wrong in one line of the log
 privacy.py    the private folder for uploads
 """

@@ -29,6 +29,7 @@ from covid_mm.ui.fixed_texts import FixedTexts, in_request_language
 from covid_mm.ui.language import ENGLISH, Texts
 from covid_mm.ui.loading import NetworkShelf
 from covid_mm.ui.model_tab import render_loaded, render_waiting
+from covid_mm.ui.quiet_blocks import QuietBlocks
 from covid_mm.ui.report import NOTE_LENGTH
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 from covid_mm.ui.series_upload import SlotUpload
@@ -49,7 +50,7 @@ HELP = (
     " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
 NETWORK = "network"  # concurrency group of what asks it
-QUEUE_SIZE = 32  # studies that may wait; the next is refused with 503
+QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; the next is refused with 503
 
 
 def build_page(
@@ -72,7 +73,7 @@ def build_page(
         Blocks with its queue set up, to be launched with `launch_options`.
     """
     limits, fixed = limits or ImageLimits(), fixed or FixedTexts()
-    page = gr.Blocks(title=DOCUMENT, analytics_enabled=False)
+    page = QuietBlocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
             gr.HTML(fixed.draw("mm-header", _render_header), apply_default_css=False)

@@ -94,6 +94,35 @@ class PrivateFolder:
             remove_older(self.uploads, self._keep)
 
 
+class UploadRoom:
+    """How much may still be stored: a fixed ceiling, and never more than half of the disk's free space.
+
+    Args:
+        folder: where uploads lie until they are deleted.
+        most: bytes that all of them may have, where the disk is large.
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder = folder
+        self._most = most
+
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes more may be stored, by what lies there and what is free at this moment."""
+        stored = count_bytes(self._folder)
+        free = shutil.disk_usage(self._folder).free
+        return stored + size <= min(self._most, (free + stored) // 2)
+
+
+def count_bytes(folder: Path) -> int:
+    """Bytes of all files under a folder, those that vanish meanwhile left out."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
+
+
 def remove_abandoned(base: Path) -> int:
     """Delete the folders under `base` whose server no longer lives; how many there were."""
     count = 0

@@ -32,7 +32,6 @@ HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lo
 HEALTH = "/health"  # for a container's health check; open without an account
 STYLES = ("page", "evidence", "model", "batch")
 SCRIPTS = ("page", "evidence")  # each a function, called once when the page opens
-MULTIPART_OVERHEAD = 64 * 1024  # bytes around the file in one upload
 
 
 def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
@@ -49,6 +48,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
     os.umask(0o077)
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
+        from covid_mm.ui.connections import watch_connections
         from covid_mm.ui.examples import ExampleShelf
         from covid_mm.ui.fixed_texts import FixedTexts
         from covid_mm.ui.page import build_page
@@ -59,6 +59,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         _import_server()
         try:
             page.launch(**launch_options(settings, networks.default, folder.path, fixed))
+            watch_connections(page.server)
         except OSError as error:
             raise UsageError(
                 f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
@@ -116,18 +117,20 @@ def launch_options(
     from starlette.routing import Route
 
     from covid_mm.config import RESEARCH_USE
-    from covid_mm.ui.guard import RequestGuard
+    from covid_mm.ui.guard import MAX_JSON, RequestGuard
     from covid_mm.ui.language import find_languages
+    from covid_mm.ui.login import WAITS, SlowLogin
+    from covid_mm.ui.privacy import UploadRoom
     from covid_mm.ui.static import ASSETS, read_asset
     from covid_mm.ui.style import make_theme, make_variables
+    from covid_mm.ui.upload_parts import UploadLimits
 
     largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
     guard = Middleware(
         RequestGuard,
-        max_upload=settings.limits.max_bytes + MULTIPART_OVERHEAD,
-        max_archive=largest + MULTIPART_OVERHEAD,
-        folder=folder,
-        max_stored=settings.max_stored,
+        uploads=UploadLimits(file=settings.limits.max_bytes, archive=largest, field=MAX_JSON),
+        room=None if folder is None else UploadRoom(folder, settings.max_stored),
+        behind_proxy=settings.behind_proxy,
     )
 
     def report_health(request: object) -> JSONResponse:
@@ -159,8 +162,10 @@ def launch_options(
         "css": make_variables() + "".join(read_asset(f"{name}.css") for name in STYLES),
         "js": "() => {" + "".join(f"({read_asset(f'{name}.js')})();" for name in SCRIPTS) + "}",
         "root_path": settings.root_path or None,
-        "auth": settings.admits if settings.accounts else None,
-        "auth_message": " ".join(texts(RESEARCH_USE) for texts in find_languages().values()),
+        "auth": SlowLogin(settings.admits).admits if settings.accounts else None,
+        "auth_message": " ".join(
+            f"{texts(RESEARCH_USE)} {texts(WAITS)}" for texts in find_languages().values()
+        ),
         "i18n": None if fixed is None else fixed.i18n,
         "app_kwargs": {
             "middleware": [guard],

@@ -19,6 +19,7 @@ from covid_mm.ui.batch_files import BatchLimits
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 HOSTED = "SPACE_ID"  # set on a Hugging Face Space, which must be reachable from outside
+TRUSTED = "FORWARDED_ALLOW_IPS"  # uvicorn's: addresses of proxies whose X-Forwarded-For names the visitor
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ServerSettings:
     host, port: the address. root_path: the path under which a proxy publishes the page, empty for
     none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
     image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
-    max_stored: bytes of all uploads that are not deleted yet. temporary: where the private folder is
+    max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
+    behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
     made, None for the system's place.
     """
 
@@ -40,6 +42,7 @@ class ServerSettings:
     batch: BatchLimits = field(default_factory=BatchLimits)
     keep_uploads: float = 1800.0
     max_stored: int = 4 * 1024**3
+    behind_proxy: bool = False
     temporary: Path | None = None
 
     def admits(self, user: str, password: str) -> bool:
@@ -90,6 +93,7 @@ def read_settings(
         port=int(port),
         root_path=root,
         accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},
+        behind_proxy=bool(root) or HOSTED in environment or TRUSTED in environment,
     )
     if options.checkpoint:
         return settings, (Path(options.checkpoint),)

@@ -163,12 +163,34 @@ def test_a_bug_is_one_row_without_its_text(caplog):
     assert "/planted" in caplog.text
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", " =x", "\t=x", "＝x"])  # noqa: RUF001
-def test_no_cell_is_a_formula(cell):
-    assert neutralise_cell(cell).startswith("'")
-    assert "\n" not in neutralise_cell(f"{cell}\n{cell}")
+CELLS = ["=1+1", "+1", "-1", "@x", " =x", "\t=x", "＝x"]  # noqa: RUF001
+BEHIND = [";=1", "; =1", "\t;=1", '"=1', "'=1", ";;\t\"'=1", "|@x", ",+1", "a;=1", 'a" ;-1', "a\n,=1"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("cell", [*CELLS, *BEHIND])
+def test_no_cell_is_a_formula_by_whichever_separator_a_line_is_split(cell, separator):
+    line = format_line([neutralise_cell("x"), neutralise_cell(cell)])
+    assert line.count("\n") == 1
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+        for found in next(csv.reader([line], delimiter=separator, quoting=quoting)):
+            assert not found.strip(' \t"').startswith(("=", "+", "-", "@", "＝"))  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"), [(";=1", ";'=1"), ("=1+1", "'=1+1"), ("\t=x", " '=x"), ('"=x', "\"'=x")]
+)
+def test_the_apostrophe_stands_before_the_formula(cell, expected):
+    assert neutralise_cell(cell) == expected
+
+
+def test_numbers_stay_numbers():
+    row = Row("-1", None, "", FakePredictor().info, -0.25)
+    cells = dict(zip(COLUMNS, row.to_cells(), strict=True))
+    assert (cells["seconds"], cells["study"]) == ("-0.25", "'-1")
 
 
 def test_plain_cells_stay():
-    assert neutralise_cell("a-1 b") == "a-1 b"
+    for cell in ("a-1 b", "larger than 20 MB; scale it down", "CT, X-ray", "a=b", "x; y - z", "it's"):
+        assert neutralise_cell(cell) == cell
     assert np.isfinite(float(neutralise_cell("0.5")))

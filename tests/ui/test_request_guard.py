@@ -1,66 +1,23 @@
-"""The gate before Gradio, alone: file names out, bodies limited, routes refused."""
+"""The gate before Gradio, alone: bodies limited and timed, foreign pages and routes refused, faults one line."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
+import shutil
+from types import SimpleNamespace
 
 import pytest
+from test_upload_parts import multipart, part
 
-from covid_mm.ui.guard import REFUSED, NameRemover, RequestGuard
+from covid_mm.ui.guard import REFUSED, RequestGuard
+from covid_mm.ui.privacy import UploadRoom
+from covid_mm.ui.request_body import STEP
+from covid_mm.ui.upload_parts import ARCHIVE, UploadLimits
 
-BODY = bytes(range(256)) * 3 + b"\r\n--bou" + b"--boundary" + b"\r\n\r\n"  # nearly a mark, but none
-
-
-def multipart(name: bytes, content: bytes = BODY, field: bytes = b'name="files"; ') -> bytes:
-    return (
-        b"--boundary\r\nContent-Disposition: form-data; " + field + b'filename="' + name + b'"\r\n'
-        b"Content-Type: image/png\r\n\r\n" + content + b"\r\n"
-        b'--boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nplain\r\n--boundary--\r\n'
-    )
-
-
-def run_through(data: bytes, step: int) -> bytes:
-    remover = NameRemover(b"boundary")
-    out = b"".join(remover.feed(data[i : i + step]) for i in range(0, len(data), step))
-    return out + remover.feed(b"", last=True)
-
-
-@pytest.mark.parametrize("step", [1, 2, 7, 64, 100_000])
-@pytest.mark.parametrize("name", [b"ZZPHI Smith 1950.png", b"", b"a" * 500, "Müller.png".encode()])
-def test_only_the_name_changes_however_the_stream_is_cut(step, name):
-    out = run_through(multipart(name), step)
-    found = re.findall(rb'filename="(.*?)"', out)
-    assert len(found) == 1
-    assert re.fullmatch(rb"image-[0-9a-f]{16}", found[0])
-    assert name not in out or not name
-    expected = multipart(found[0]).replace(b"; name", b"; name")
-    assert out == expected
-
-
-@pytest.mark.parametrize(
-    "form", [b"filename*=UTF-8''ZZPHI.png", b"FILENAME=ZZPHI.png", b'fileName="ZZPHI\\".png"']
-)
-def test_other_spellings_of_a_name_go_too(form):
-    data = multipart(b"x").replace(b'filename="x"', form)
-    out = run_through(data, 10)
-    assert b"ZZPHI" not in out
-    assert out.count(b"filename=") == 1
-
-
-def test_each_upload_gets_a_name_of_its_own():
-    names = {re.findall(rb'filename="(.*?)"', run_through(multipart(b"same.png"), 50))[0] for _ in range(20)}
-    assert len(names) == 20
-
-
-def test_an_endless_part_header_is_refused():
-    remover = NameRemover(b"boundary")
-    with pytest.raises(ValueError, match="too long"):
-        remover.feed(b"--boundary\r\nX: " + b"a" * 10_000)
-
-
-def test_a_stream_without_the_boundary_passes_as_it_is():
-    assert run_through(b"nothing to see", 3) == b"\r\nnothing to see"
+LIMITS = UploadLimits(file=1000, archive=1000, field=100)
+KIND = {"content-type": "multipart/form-data; boundary=boundary"}
+LARGE = LIMITS.request + 1
 
 
 class Echo:
@@ -80,21 +37,27 @@ class Echo:
         await send({"type": "http.response.body", "body": body})
 
 
-def ask(path: str, chunks: list[bytes], headers: dict[str, str] | None = None, **limits: int):
-    app = Echo()
-    guard = RequestGuard(app, **{"max_upload": 1000, "max_json": 100, **limits})
+def ask(
+    path: str, chunks: list[bytes], headers: dict[str, str] | None = None, method: str = "POST", **options
+):
+    app = options.pop("app", None) or Echo()
+    guard = RequestGuard(app, **{"uploads": LIMITS, "max_json": 100, **options})
     sent: list[dict] = []
     queue = list(chunks)
 
     async def receive() -> dict:
+        if not queue:
+            await asyncio.sleep(3600)
         body = queue.pop(0)
+        if body is None:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": body, "more_body": bool(queue)}
 
     async def send(message: dict) -> None:
         sent.append(message)
 
     raw = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
-    scope = {"type": "http", "path": path, "root_path": "", "headers": raw}
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": raw}
     asyncio.run(guard(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"], app.calls
 
@@ -117,7 +80,7 @@ def test_bodies_within_the_limit_pass_with_security_headers():
 
 def test_a_declared_length_over_the_limit_is_refused_unread():
     assert ask("/gradio_api/queue/join", [b""], {"content-length": "101"})[::3] == (413, 0)
-    assert ask("/gradio_api/upload", [b""], {"content-length": "1001"})[::3] == (413, 0)
+    assert ask("/gradio_api/upload", [b""], KIND | {"content-length": str(LARGE)})[::3] == (413, 0)
     assert ask("/gradio_api/queue/join", [b""], {"content-length": "-1"})[::3] == (413, 0)
 
 
@@ -126,17 +89,40 @@ def test_an_undeclared_length_over_the_limit_is_cut_off():
 
 
 def test_uploads_have_a_limit_of_their_own_and_lose_their_names():
-    headers = {"content-type": "multipart/form-data; boundary=boundary"}
     data = multipart(b"ZZPHI.png", b"x" * 300)
-    status, _, body, _ = ask("/gradio_api/upload", [data[:100], data[100:]], headers)
+    status, _, body, _ = ask("/gradio_api/upload", [data[:100], data[100:]], KIND)
     assert status == 200
     assert b"ZZPHI" not in body
     assert b"x" * 300 in body
 
 
+def test_a_second_content_type_does_not_hide_a_name():
+    data = multipart(b"ZZPHI.png", b"x")
+    sent = []
+    app = Echo()
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": data, "more_body": False}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    kinds = [b"multipart/form-data; boundary=boundary", b"multipart/form-data; boundary=other"]
+    headers = [(b"content-type", kind) for kind in kinds]  # Starlette reads the first
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}
+    asyncio.run(RequestGuard(app, uploads=LIMITS)(scope, receive, send))
+    assert b"image-" in sent[1]["body"]
+    assert b"ZZPHI" not in sent[1]["body"]
+
+
+def test_an_upload_without_a_boundary_is_refused():
+    for kind in ({}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"}):
+        assert ask("/gradio_api/upload", [b"x"], kind)[::3] == (400, 0)
+
+
 def test_uploads_are_refused_while_the_folder_is_full(tmp_path):
-    options = {"folder": tmp_path, "max_stored": 1000}
-    headers = {"content-length": "300"}
+    options = {"room": UploadRoom(tmp_path, 1000)}
+    headers = KIND | {"content-length": "300"}
     assert ask("/gradio_api/upload", [b"x" * 300], headers, **options)[0] == 200
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "image").write_bytes(bytes(800))
@@ -146,16 +132,118 @@ def test_uploads_are_refused_while_the_folder_is_full(tmp_path):
     assert ask("/gradio_api/queue/join", [b"x"], **options)[0] == 200
 
 
+def test_bytes_of_no_declared_length_are_counted_as_they_come(tmp_path):
+    limits = UploadLimits(file=4 * STEP, archive=4 * STEP, field=100)
+    data = part(bytes(3 * STEP))
+    chunks = [data[at : at + STEP // 4] for at in range(0, len(data), STEP // 4)]
+
+    class Store(Echo):
+        async def __call__(self, scope, receive, send) -> None:
+            async def receive_and_store() -> dict:
+                message = await receive()
+                with (tmp_path / "image").open("ab") as file:
+                    file.write(message.get("body", b""))
+                return message
+
+            await super().__call__(scope, receive_and_store, send)
+
+    status, _, body, calls = ask(
+        "/gradio_api/upload", chunks, KIND, app=Store(), uploads=limits, room=UploadRoom(tmp_path, 2 * STEP)
+    )
+    assert (status, calls) == (507, 1)
+    assert b"too many uploads" in body
+    assert (tmp_path / "image").stat().st_size <= 2 * STEP
+
+
+def test_the_ceiling_of_uploads_is_half_of_the_free_disk(tmp_path, monkeypatch):
+    room = UploadRoom(tmp_path, 4 * 1024**3)
+    free = 1_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert room.takes(500_000)
+    assert not room.takes(500_001)
+    (tmp_path / "image").write_bytes(bytes(400_000))
+    free = 600_000  # what lies there counts as free: the ceiling stays where it was
+    assert room.takes(100_000)
+    assert not room.takes(100_001)
+    free = 100 * 1024**3
+    assert not room.takes(4 * 1024**3)
+
+
 @pytest.mark.parametrize("step", [1, 7, 100_000])
 def test_only_an_archive_may_be_larger_than_an_image(step):
-    kind = {"content-type": "multipart/form-data; boundary=boundary"}
-    for content, status in ((b"PK\x03\x04", 200), (b"\x89PNG", 413), (b"x PK\x03\x04", 413)):
-        data = multipart(b"x", content + bytes(1500))
-        chunks = [data[at : at + step] for at in range(0, len(data), step)]
-        headers = kind | {"content-length": str(len(data))}
-        found, _, body, calls = ask("/gradio_api/upload", chunks, headers, max_archive=5000)
-        assert (found, calls) == (status, int(status == 200))
-        assert (content + bytes(1500) in body) is (status == 200)
-    data = multipart(b"x", b"PK\x03\x04" + bytes(5000))
-    assert ask("/gradio_api/upload", [data], kind | {"content-length": "6000"}, max_archive=5000)[0] == 413
-    assert ask("/gradio_api/upload", [data], kind, max_archive=5000)[0] == 413  # of no declared length
+    limits = UploadLimits(file=1000, archive=5000, field=100)
+    for content, expected in ((ARCHIVE, 200), (b"\x89PNG", 413), (b"x PK\x03\x04", 413)):
+        for declared in (True, False):
+            data = multipart(b"x", content + bytes(1500))
+            chunks = [data[at : at + step] for at in range(0, len(data), step)]
+            headers = KIND | ({"content-length": str(len(data))} if declared else {})
+            status, _, body, _ = ask("/gradio_api/upload", chunks, headers, uploads=limits)
+            assert status == expected
+            assert (content + bytes(1500) in body) is (status == 200)
+    assert ask("/gradio_api/upload", [multipart(b"x", ARCHIVE + bytes(5000))], KIND, uploads=limits)[0] == 413
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_that_stops_coming_is_given_up(path):
+    async def run() -> int:
+        sent = []
+
+        async def receive() -> dict:
+            await asyncio.sleep(3600)
+            return {}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        headers = [(key.encode(), value.encode()) for key, value in KIND.items()]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+        await RequestGuard(Echo(), uploads=LIMITS, patience=0.2)(scope, receive, send)
+        return sent[0]["status"]
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == 408
+
+
+def test_a_body_in_drops_is_given_up_too():
+    async def run() -> tuple[int, int]:
+        sent, drops = [], 0
+
+        async def receive() -> dict:
+            nonlocal drops
+            drops += 1
+            await asyncio.sleep(0.02)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": []}
+        await RequestGuard(Echo(), uploads=LIMITS, patience=0.3)(scope, receive, send)
+        return sent[0]["status"], drops
+
+    status, drops = asyncio.run(asyncio.wait_for(run(), 30))
+    assert status == 408
+    assert 2 <= drops < 100
+
+
+def test_a_page_of_another_site_writes_nothing():
+    own = {"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}
+    for path in ("/gradio_api/upload", "/gradio_api/queue/join", "/login"):
+        status, _, body, calls = ask(path, [b"x"], KIND | own | {"origin": "https://evil.example"})
+        assert (status, calls) == (403, 0)
+        assert b"another site" in body
+        assert ask(path, [b"x"], KIND | own)[0] == 200
+        assert ask(path, [b"x"], KIND)[0] == 200  # gradio_client, curl
+
+
+def test_a_fault_is_one_line_without_the_name(caplog):
+    class Broken(Echo):
+        async def __call__(self, scope, receive, send) -> None:
+            raise OSError("cannot open /tmp/ZZPHI.png")
+
+    with caplog.at_level(logging.DEBUG):
+        status, _, body, _ = ask("/gradio_api/queue/join", [b"x"], app=Broken())
+    assert status == 500
+    (record,) = [record for record in caplog.records if record.name.startswith("covid_mm")]
+    assert "OSError in test_request_guard.py:" in record.getMessage()
+    assert record.exc_info is None
+    assert "ZZPHI" not in caplog.text + body.decode()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -18,8 +21,8 @@ from live_server import LiveServer, Visitor, file_data
 from made_images import make_png
 from PIL import Image
 
-from covid_mm.ui.guard import ARCHIVE
-from covid_mm.ui.server import MULTIPART_OVERHEAD
+from covid_mm.ui.page import QUEUE_SIZE
+from covid_mm.ui.upload_parts import ARCHIVE
 
 MARK = "ZZPHI"
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,20 +91,44 @@ def test_the_queue_cannot_be_bypassed(server: LiveServer, dark, tmp_path):
         assert honest.result()["label"] == "normal"
 
 
-def test_the_queue_is_limited_and_studies_wait_for_the_network(tmp_path, dark):
-    server = LiveServer(tmp_path, delay=6).wait_until_open()
+def test_fifty_visitors_at_once_are_all_answered_and_told_how_many_wait(tmp_path, dark):
+    server = LiveServer(tmp_path, delay=8).wait_until_open()
+    try:
+        opener = Visitor(server.url)
+        assert "Loading the network" in opener.request("GET", "/config").text
+        number = opener.find_event("mm-analyse")
+
+        received: list[str] = []
+
+        def visit(_: int) -> list[tuple[int, bool]]:
+            found = []
+            for _ in range(2):
+                one = Visitor(server.url)
+                one.client.timeout = 300
+                code = one.join(number, [one.upload(dark), None, None, None]).status_code
+                found.append((code, 'data-label="normal"' in one.listen()["output"]["data"][0]))
+                received.append(one.received)
+            return found
+
+        with ThreadPoolExecutor(50) as pool:
+            visits = list(pool.map(visit, range(50)))
+        assert visits == [[(200, True)] * 2] * 50
+        ranks = [int(found) for found in re.findall(r'"rank": ?(\d+)', "".join(received))]
+        assert max(ranks) > 1  # each is told its place
+    finally:
+        server.stop()
+
+
+def test_the_queue_has_an_end(tmp_path, dark):
+    server = LiveServer(tmp_path, delay=600).wait_until_open()
     try:
         visitor = Visitor(server.url)
-        assert "Loading the network" in visitor.request("GET", "/config").text
         number = visitor.find_event("mm-analyse")
         data = [visitor.upload(dark), None, None, None]
-        crowd = Visitor(server.url)
-        visitor.join(number, data).raise_for_status()
-        codes = [crowd.join(number, data).status_code for _ in range(40)]
+        codes = [visitor.join(number, data).status_code for _ in range(QUEUE_SIZE + 10)]
         assert set(codes) == {200, 503}
-        assert codes.index(503) >= 30
+        assert codes.index(503) >= QUEUE_SIZE
         assert codes[-1] == 503
-        assert 'data-label="normal"' in visitor.listen()["output"]["data"][0]
     finally:
         server.stop()
 
@@ -115,12 +142,75 @@ def test_base64_cannot_carry_an_image_past_the_limit(visitor: Visitor):
     assert visitor.ask("diagnose", [small, None])["success"] is False
 
 
+def wait_for(reached: Callable[[], bool]) -> None:
+    """Fails where it is not so within half a minute."""
+    end = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_uploads_over_20_mb_are_refused_and_leave_nothing(server: LiveServer, visitor: Visitor):
     before = len(server.uploads)
-    for content in (bytes(20 * 2**20 + MULTIPART_OVERHEAD), bytes(21 * 2**20)):
-        answer = visitor.request("POST", "/gradio_api/upload", files={"files": ("a", content)})
+    archive = ("files", ("a", ARCHIVE + bytes(2**20)))
+    large = ("files", ("a", bytes(20 * 2**20 + 1)))
+    for files in ([large], [archive, large], [("files", ("a", bytes(201 * 2**20)))]):
+        answer = visitor.request("POST", "/gradio_api/upload", files=files)
         assert answer.status_code == 413
+        assert "larger than" in answer.text
     assert len(server.uploads) == before
+
+
+def test_a_chunked_upload_is_counted_and_a_broken_off_one_leaves_nothing(
+    server: LiveServer, visitor: Visitor
+):
+    before = len(server.uploads)
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="x"\r\n\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    chunks = (part for part in (head, *[bytes(2**20)] * 21))
+    assert visitor.request("POST", "/gradio_api/upload", content=chunks, headers=kind).status_code == 413
+    assert len(server.uploads) == before
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+        length = b"Content-Length: 9000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+        line.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\n" + length + head + bytes(2**20))
+        wait_for(lambda: len(server.uploads) == before + 1)
+    wait_for(lambda: len(server.uploads) == before)
+
+
+def test_a_foreign_page_posts_nothing(server: LiveServer, visitor: Visitor, dark):
+    before = len(server.uploads)
+    files = {"files": ("a", dark)}
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert visitor.request("POST", "/gradio_api/upload", files=files, headers=headers).status_code == 403
+    assert len(server.uploads) == before
+    own = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+    assert visitor.request("POST", "/gradio_api/upload", files=files, headers=own).status_code == 200
+
+
+def test_what_cannot_be_read_is_one_line_of_the_log_without_a_name(server: LiveServer, visitor: Visitor):
+    before = len(server.log)
+    for data in (
+        [file_data(f"/tmp/{MARK}.png", MARK), None],
+        [{"path": f"/tmp/{MARK}.png", "orig_name": MARK}, None],
+        [f"{MARK}.png", None],
+        [file_data(MARK * 2000), None],
+        [file_data(f"{MARK}\0"), None],
+        [],
+    ):
+        assert visitor.ask("diagnose", data)["success"] is False
+    for path in (f"/gradio_api/call/{MARK}", "/gradio_api/call/v2/diagnose"):
+        assert visitor.request("POST", path, json={MARK: MARK, "data": [MARK]}).status_code == 500
+    assert (
+        visitor.request("GET", "/config", headers={"X-Forwarded-Host": f"{MARK}:{MARK}"}).status_code == 500
+    )
+    lines = server.log[before:].splitlines()
+    assert len(lines) == 9
+    assert all(re.fullmatch(r"error [0-9a-f]{8}: \w+ in .{3,60}:\d+", line) for line in lines)
+    assert MARK not in server.log
+
+
+def test_large_archives_pass_and_large_images_in_them_do_not(visitor: Visitor):
     archive = visitor.upload(ARCHIVE + bytes(30 * 2**20))  # many studies may come in one
     assert "larger than 20 MB" in visitor.analyse(Path(archive["path"]).read_bytes()[: 20 * 2**20 + 1], None)
     Path(archive["path"]).unlink()

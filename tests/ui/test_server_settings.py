@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,8 @@ from pathlib import Path
 from covid_mm.ui.server import serve
 from covid_mm.ui.settings import ServerSettings
 settings = ServerSettings(
-    port=int(sys.argv[1]), temporary=Path(sys.argv[2]), root_path="/lungs", accounts={{"ana": "long word"}}
+    port=int(sys.argv[1]), temporary=Path(sys.argv[2]), root_path="/lungs", behind_proxy=True,
+    accounts={{"ana": "long word", "bo": "other word"}},
 )
 sys.exit(serve(settings, {{"fake": lambda: FakePredictor(0.0)}}))
 """
@@ -43,7 +45,13 @@ def test_all_checkpoints_are_offered_but_those_of_phantoms(tmp_path):
 
 def test_a_space_listens_on_all_addresses():
     settings, _ = read_settings([], {"SPACE_ID": "someone/space", "PORT": "7000"})
-    assert (settings.host, settings.port) == ("0.0.0.0", 7000)
+    assert (settings.host, settings.port, settings.behind_proxy) == ("0.0.0.0", 7000, True)
+
+
+def test_a_proxy_is_believed_only_where_one_is_named():
+    assert not read_settings([], {})[0].behind_proxy
+    assert read_settings(["--root-path", "/lungs"], {})[0].behind_proxy
+    assert read_settings([], {"FORWARDED_ALLOW_IPS": "10.0.0.1"})[0].behind_proxy
 
 
 def test_flags_go_before_variables(tmp_path):
@@ -112,6 +120,19 @@ def test_behind_a_proxy_with_accounts(tmp_path):
         assert right.status_code == 200
         config = visitor.request("GET", "/config").json()
         assert config["root"].endswith("/lungs")
+        guess = {"username": "bo", "password": "word"}
+        guesses = (visitor.request("POST", "/login", data=guess) for _ in range(20))
+        refused = next(answer for answer in guesses if "wait" in answer.text)  # each wait is twice the last
+        assert refused.status_code == 400
+        right = guess | {"password": "other word"}
+        time.sleep(int(refused.headers["Retry-After"]) + 0.5)
+        assert visitor.request("POST", "/login", data=right).status_code == 200
+        own = {"Host": "127.0.0.1", "Origin": "https://lungs.example", "X-Forwarded-Host": "lungs.example"}
+        foreign = own | {"Origin": "https://evil.example"}
+        codes = [
+            visitor.request("POST", "/login", data=right, headers=one).status_code for one in (own, foreign)
+        ]
+        assert codes == [200, 403]
         assert visitor.request("GET", f"/gradio_api/file={ROOT}/app.py").status_code == 403
         assert visitor.request("GET", f"/lungs/gradio_api/file={ROOT}/app.py").status_code in {403, 404}
         assert "long word" not in visitor.received + server.log
