@@ -57,6 +57,7 @@ from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.left_out_page import render_left_out
+from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.platt import Calibration
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
@@ -217,6 +218,10 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
+        "operating_points": {
+            head: count_operating_points(part.positive_probability(temperature[head]), part.labels).to_dict()
+            for head, part in after.items()
+        },
         "external": measure_external(run, stored, calibrations),
         "refusals": count_refusals(run, stored, judge),
         "left_out": left_out,
