@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from covid_mm.config import DEFAULT_PAIR
+from covid_mm.config import DEFAULT_CHECKPOINT, DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, UsageError
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / DEFAULT_PAIR
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
 
 GROUPED = (

@@ -134,8 +134,9 @@ def read_metadata(place: Path) -> Metadata:
         raw = json.loads((place / META_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"There is no checkpoint in {place}: it has no {META_NAME}; train one with train.py, or name a"
-            " folder with --checkpoint."
+            f"There is no checkpoint in {place}: it has no {META_NAME}; name a folder that has one, with"
+            f" --checkpoint or load_predictor: checkpoints/{DEFAULT_PAIR} of a clone of the repository (the installed"
+            " package brings none), or what train.py made."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
