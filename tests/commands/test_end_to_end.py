@@ -56,7 +56,8 @@ def test_training_leaves_what_the_design_lists(trained):
     assert not meta["synthetic"]
 
 
-def test_the_judge_is_measured_in_every_slot(trained, covid_mm):
+def test_the_judge_is_measured_in_every_slot(trained, covid_mm, tmp_path):
+    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
     rows = meta["judge"]["measured"]
     assert {(row["kind"], row["slot"]) for row in rows} == {
@@ -67,15 +68,13 @@ def test_the_judge_is_measured_in_every_slot(trained, covid_mm):
     assert "## The judge of image content" in card
     assert "pictures and drawings kept for this" in card
 
-    before = (trained.checkpoint / "judge.npz").read_bytes()
-    done = covid_mm("judge", "--data", trained.data, "--checkpoint", trained.checkpoint)
+    before = (place / "judge.npz").read_bytes()
+    done = covid_mm("judge", "--data", trained.data, "--checkpoint", place)
     assert done.code == 0, done.err
     assert "in the slot for" in done.out
-    again = json.loads((trained.checkpoint / "meta.json").read_text())["judge"]
+    again = json.loads((place / "meta.json").read_text())["judge"]
     assert again["measured"] == rows
-    assert (trained.checkpoint / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"][
-        "sha256"
-    ]
+    assert (place / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]
 
 
 def test_swapped_images_get_no_answer(trained, covid_mm):
