@@ -6,6 +6,8 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -56,9 +58,15 @@ def foreign_modules(*places: str) -> set[str]:
     return names - own - set(sys.stdlib_module_names)
 
 
+@cache
+def find_homes() -> Mapping[str, list[str]]:
+    """Distributions by the module that they bring."""
+    return packages_distributions()
+
+
 def unlisted(modules: set[str], listed: list[Requirement]) -> dict[str, list[str]]:
     """Modules, with the distributions that bring them, of which none is listed."""
-    homes = packages_distributions()
+    homes = find_homes()
     known = {canonicalize_name(requirement.name) for requirement in listed}
     return {
         module: homes.get(module, [])

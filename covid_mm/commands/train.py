@@ -24,7 +24,7 @@ NO_DATA = """\
 ======================================================================================
  NO DATA WAS GIVEN: training on SYNTHETIC PHANTOMS, which are drawings, not patients.
  What this makes shows that the software works. It says nothing about any image of a
- person. Real images: see "Data" in README.md (two free Kaggle data sets), then
+ person. Real images: see docs/data.md (two free Kaggle data sets), then
      python train.py --data FOLDER
 ======================================================================================"""
 

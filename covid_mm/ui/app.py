@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import covid_mm
 from covid_mm.serving.metadata import read_metadata
@@ -16,7 +17,8 @@ from covid_mm.ui.settings import read_settings
 
 def load_checkpoint(place: Path) -> StudyPredictor:
     """The predictor; only here is TensorFlow imported, behind the page that already stands."""
-    return covid_mm.load_predictor(place)
+    # the page names each keyword that it passes; the protocol takes any
+    return cast(StudyPredictor, covid_mm.load_predictor(place))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -202,6 +202,7 @@ def test_an_outcome_depends_on_settings_weights_and_images(tmp_path):
     assert len({first, *others}) == 5
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_with_the_same_table(reproduced, phantoms, tmp_path):
     """A pair is done and a single network half trained at the first kill; another has just begun at the second."""
     line = start_line(phantoms, tmp_path)

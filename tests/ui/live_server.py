@@ -166,12 +166,13 @@ def _free_port() -> int:
     Not one that the system hands out: another worker, or any client, could be given it in between.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    first = PORTS.start + worker * (len(PORTS) // WORKERS)
-    for port in random.SystemRandom().sample(range(first, first + len(PORTS) // WORKERS), 50):
+    share = len(PORTS) // WORKERS
+    own = PORTS[worker * share : (worker + 1) * share]
+    for port in random.SystemRandom().sample(own, len(own)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise AssertionError(f"no free port from {first} on")
+    raise AssertionError(f"no free port in {own}")
