@@ -10,8 +10,8 @@ FROM python:3.11-slim
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 
 WORKDIR /app
-COPY requirements.txt ./
-RUN pip install -r requirements.txt && python -m compileall -q -j 0 /usr/local/lib/python3.11/site-packages
+COPY requirements.lock ./
+RUN pip install --require-hashes -r requirements.lock && python -m compileall -q -j 0 /usr/local/lib/python3.11/site-packages
 
 COPY app.py ./
 COPY covid_mm ./covid_mm

@@ -3,33 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
-import covid_mm
-from covid_mm.serving.metadata import read_metadata
-from covid_mm.ui.loading import StudyPredictor
-from covid_mm.ui.server import serve
-from covid_mm.ui.settings import read_settings
-
-
-def load_checkpoint(place: Path) -> StudyPredictor:
-    """The predictor; only here is TensorFlow imported, behind the page that already stands."""
-    return covid_mm.load_predictor(place)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, build, launch; the exit code."""
-    try:
-        settings, checkpoints = read_settings(arguments)
-        names = [read_metadata(place).name for place in checkpoints]  # what is missing is said at once
-        loads = [partial(load_checkpoint, place) for place in checkpoints]
-        return serve(settings, dict(zip(names, loads, strict=True)))
-    except covid_mm.CovidMMError as error:
-        print(error, file=sys.stderr)
-        return 2
-
+from covid_mm.ui.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.config import MODALITIES
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES
 from covid_mm.datasets.phantoms import make_study
 
 
@@ -33,7 +33,7 @@ def measure(checkpoint: str | None, rounds: int) -> int:
     from covid_mm.explain.grad_cam import PREDICTED, GradCam
     from covid_mm.imaging import read_image
     from covid_mm.models.network import FUSED
-    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+    from covid_mm.serving.checkpoint import load_checkpoint
 
     network, meta = load_checkpoint(Path(checkpoint) if checkpoint else DEFAULT_CHECKPOINT)
     study = make_study(1, seed=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from covid_mm.errors import UsageError
@@ -37,6 +38,11 @@ XRAY_BACKBONES: tuple[str, ...] = ("vgg16", "mobilenet", "inceptionv3")
 BACKBONES: tuple[str, ...] = CT_BACKBONES + XRAY_BACKBONES
 PAIRS: tuple[str, ...] = ("resnet50-vgg16", "densenet121-mobilenet", "xception-inceptionv3")
 DEFAULT_PAIR = "densenet121-mobilenet"  # the paper's recommendation (section IV)
+
+# beside the package in a clone of the repository; an installed package has none: those where it is started
+_BESIDE_THE_PACKAGE = Path(__file__).resolve().parents[1] / "checkpoints"
+CHECKPOINTS = _BESIDE_THE_PACKAGE if _BESIDE_THE_PACKAGE.is_dir() else Path("checkpoints")
+DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 
 RESEARCH_USE = "Research use only, not for diagnosis."
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 # before any test imports TensorFlow or Gradio; commands started by tests inherit it
@@ -38,6 +40,28 @@ def real_data() -> Path:
     # set but wrong is a mistake to hear of, not a reason to skip
     assert root.is_dir(), f"{DATA_VARIABLE} names {root}, which is not a folder"
     return root
+
+
+@pytest.fixture(scope="session")
+def once_per_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`once_per_run("name", make)`: the folder that `make(folder)` filled, made by the first worker that asks.
+
+    All workers of pytest-xdist share it, so no test may change it. Where `make` fails, the next one tries anew.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def share(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / f"shared-{name}", shared / f"shared-{name}.done"
+        with FileLock(shared / f"shared-{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return share
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ HEAVY = ("tensorflow", "keras", "gradio")
 COMMANDS = ("predict", "evaluate")
 
 
-def run_python(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run_python(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Start the tests' Python in the repository's root."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],

@@ -1,4 +1,4 @@
-"""The README's links, commands and settings are those of the code."""
+"""Links, commands, settings and figures of README and its pages in docs/ are those of the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
+import covid_mm
 from covid_mm import __main__ as shell
 from covid_mm.commands.plan import build_parser as training_parser
 from covid_mm.config import DEFAULT_PAIR
@@ -16,35 +18,61 @@ from covid_mm.reporting.readme_results import README_END, README_START, render_r
 from covid_mm.ui.settings import build_parser as server_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+}
+README = PAGES["README.md"]
+RESULTS = PAGES["docs/results.md"]
 LINES = [
     line.split("#")[0].strip()
-    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    for page in PAGES.values()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
     if not language
     for line in block.splitlines()
 ]
+MAX_README_LINES = 200
 
 
 def commands(program: str) -> list[list[str]]:
-    """The arguments of each of the program's command lines in the README's blocks."""
+    """The arguments of each of the program's command lines in the pages' blocks."""
     return [shlex.split(line.removeprefix(program)) for line in LINES if line.startswith(program)]
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
-    assert len(links) > 5
-    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+def test_readme_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= MAX_README_LINES
+    links = re.findall(r"\]\(([^)#]+)", README)
+    assert [page for page in PAGES if page != "README.md" and page not in links] == []
+
+
+def test_readme_says_what_it_is_not_for():
+    assert "**Research use only, not for diagnosis." in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGES[page])
+    missing = [link for link in links if "://" not in link and not (folder / link).exists()]
     assert missing == []
 
 
-def test_links_into_a_page_find_their_heading():
-    for place, anchor in re.findall(r"\]\(([^):]*)#([^)]+)\)", README):
-        text = (ROOT / (place or "README.md")).read_text()
+@pytest.mark.parametrize("page", PAGES)
+def test_links_into_a_page_find_their_heading(page):
+    for place, anchor in re.findall(r"\]\(([^):]*)#([^)]+)\)", PAGES[page]):
+        target = (ROOT / page).parent / place if place else ROOT / page
+        text = target.read_text(encoding="utf-8")
         headings = [
             re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
             for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
         ]
         assert anchor in headings
+
+
+def test_paths_that_contributors_are_sent_to_are_there():
+    named = re.findall(r"`([\w./-]+/[\w./-]*)`", PAGES["CONTRIBUTING.md"])
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_training_commands_are_understood():
@@ -62,7 +90,7 @@ def test_shell_commands_are_understood():
 
 
 def test_all_shell_commands_are_named():
-    section = README.split("## From the shell")[1].split("\n## ")[0]
+    section = PAGES["docs/usage.md"].split("## From the shell")[1].split("\n## ")[0]
     choices = next(
         action.choices for action in shell.build_parser()._actions if isinstance(action.choices, dict)
     )
@@ -71,7 +99,9 @@ def test_all_shell_commands_are_named():
 
 
 def test_server_settings_are_those_of_the_table():
-    rows = dict(re.findall(r"^\| `(--[\w-]+)` \| `(COVID_MM_\w+)`", README, flags=re.MULTILINE))
+    rows = dict(
+        re.findall(r"^\| `(--[\w-]+)` \| `(COVID_MM_\w+)`", PAGES["docs/hosting.md"], flags=re.MULTILINE)
+    )
     flags = [
         option
         for action in server_parser({})._actions
@@ -87,8 +117,7 @@ def test_server_settings_are_those_of_the_table():
 
 def test_measured_shares_are_those_of_the_card_and_the_results():
     """No figure outlives the network that it was measured on."""
-    section = README.split("## Results")[1].split("\n## ")[0]
-    shares = re.findall(r"\d+/\d+ = [\d.]+ %(?: \([\d.]+ to [\d.]+\))?", section)
+    shares = re.findall(r"\d+/\d+ = [\d.]+ %(?: \([\d.]+ to [\d.]+\))?", RESULTS + README)
     assert len(shares) > 30
     pages = ("checkpoints/densenet121-mobilenet/README.md", "results/README.md")
     sources = "".join((ROOT / page).read_text() for page in pages)
@@ -97,11 +126,11 @@ def test_measured_shares_are_those_of_the_card_and_the_results():
 
 def test_the_served_networks_part_is_drawn_from_its_checkpoint():
     meta = json.loads((ROOT / "checkpoints" / DEFAULT_PAIR / "meta.json").read_text())
-    part = README[README.index(README_START) : README.index(README_END) + len(README_END)]
+    part = RESULTS[RESULTS.index(README_START) : RESULTS.index(README_END) + len(README_END)]
     if meta.get("recipe") != "served":
         pytest.skip("the committed checkpoint is of the paper's recipe: its part is written by hand")
     assert part == render_readme_results(meta, DEFAULT_PAIR).rstrip(), (
-        "paste `python -m covid_mm card --readme`"
+        "paste `python -m covid_mm card --readme` into docs/results.md"
     )
 
 
@@ -119,3 +148,23 @@ def test_the_map_names_every_room(folder):
         name for name in names if name not in ("runs", "results", "venv") and f"{name}/" not in section
     ]
     assert missing == []
+
+
+def test_compose_has_the_settings_of_the_docker_command():
+    """The same hardening by `docker compose up` and by the command in the Dockerfile's head."""
+    command = " ".join(
+        re.findall(r"^# +(docker run .*|--.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    )
+    flags = shlex.split(command.replace("\\", ""))
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["page"]
+    assert service["read_only"] is ("--read-only" in flags) is True
+    for flag, key in (("--tmpfs", "tmpfs"), ("--cap-drop", "cap_drop"), ("--security-opt", "security_opt")):
+        assert service[key] == [flags[flags.index(flag) + 1]]
+    assert service["ports"] == [flags[flags.index("-p") + 1]]
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == covid_mm.__version__
+    assert citation["references"][0]["authors"][0]["family-names"] == "Hilmizen"
+    assert f"## {covid_mm.__version__}" in PAGES["CHANGELOG.md"]

@@ -1,4 +1,4 @@
-"""Draw a checkpoint's model card anew, with results of other runs beside its own; print README's part."""
+"""Draw a checkpoint's model card anew, with results of other runs beside its own; print the part of docs/results.md."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from covid_mm.config import DEFAULT_PAIR
+from covid_mm.config import DEFAULT_CHECKPOINT, DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, UsageError
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / DEFAULT_PAIR
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
 
 GROUPED = (
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--readme",
         action="store_true",
-        help="print the project README's part about this checkpoint instead; writes nothing",
+        help="print what docs/results.md says of this checkpoint instead; writes nothing",
     )
 
 
@@ -80,7 +79,7 @@ def write_card(place: Path, meta: dict[str, Any]) -> None:
 
 
 def print_readme_results(place: Path, meta: dict[str, Any]) -> None:
-    """Print README's part about the checkpoint at `place`.
+    """Print what docs/results.md says of the checkpoint at `place`.
 
     Raises:
         UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.

@@ -54,9 +54,7 @@ class DataCheck:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `check-data`."""
-    parser.add_argument(
-        "data", metavar="DIR", help="folder with collections (README, section Data), or one of them"
-    )
+    parser.add_argument("data", metavar="DIR", help="folder with collections (docs/data.md), or one of them")
     parser.add_argument("--json", action="store_true", help="print one JSON object with every finding")
 
 
@@ -67,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         reasons = "".join(f"\n  {file}: {reason}" for file, reason in check.skipped)
         raise DataError(
             f"No collection was found in {options.data}: expected folders with a manifest.csv, or one of the layouts"
-            f" in the README's section Data.{reasons}"
+            f" in docs/data.md.{reasons}"
         )
     print(json.dumps(check.to_dict(), indent=2) if options.json else describe(check))
     return USER_ERROR if check.problems else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covid_mm.commands import evaluate_left_out, load_tensorflow, shorten_command
-from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.evaluation.tables import confusion_table, metrics_table
     from covid_mm.reporting.model_card import title_head
-    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_segmenter
+    from covid_mm.serving.checkpoint import load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(checkpoint)

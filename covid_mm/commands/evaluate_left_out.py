@@ -47,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.commands.left_out_heat import measure_heatmaps, measure_phantom_heat
     from covid_mm.commands.served import open_run, train_branch
     from covid_mm.commands.served_publish import measure_run, write_left_out
+    from covid_mm.config import DEFAULT_CHECKPOINT
     from covid_mm.evaluation.heat_location import heat_table
     from covid_mm.evaluation.left_out_page import render_left_out
-    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT
 
     folder = RunFolder(Path(options.run or DEFAULT_RUN))
     plan = find_plan(options, folder)

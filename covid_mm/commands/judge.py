@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import MODALITIES, MODALITY_TITLES
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES
 from covid_mm.errors import DataError
 
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.commands.served_content import find_published_images, fit_content_judge
     from covid_mm.datasets import find_class_folders, load_images
     from covid_mm.reporting.model_card import judge_table
-    from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, write_judge
+    from covid_mm.serving.checkpoint import load_checkpoint, write_judge
 
     place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(place)

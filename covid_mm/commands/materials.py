@@ -54,8 +54,8 @@ def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
     missing = [m for m in plan.network.modalities if m not in found]
     if missing:
         raise DataError(
-            f"{root} holds no {' and no '.join(MODALITY_TITLES[m] for m in missing)} images; the README's"
-            " section on data shows the folders that are expected."
+            f"{root} holds no {' and no '.join(MODALITY_TITLES[m] for m in missing)} images;"
+            " docs/data.md shows the folders that are expected."
         )
     datasets = {m: found[m] for m in plan.network.modalities}
     check_readable([record for dataset in datasets.values() for record in dataset.records])

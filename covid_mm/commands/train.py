@@ -12,12 +12,11 @@ from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
 from covid_mm.commands.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan, may_be_served
-from covid_mm.config import DEFAULT_PAIR, IMAGE_SIZE, MODALITY_TITLES
+from covid_mm.config import CHECKPOINTS, DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITY_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECKPOINTS = ROOT / "checkpoints"
 RESULTS = ROOT / "results"
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -25,7 +24,7 @@ NO_DATA = """\
 ======================================================================================
  NO DATA WAS GIVEN: training on SYNTHETIC PHANTOMS, which are drawings, not patients.
  What this makes shows that the software works. It says nothing about any image of a
- person. Real images: see "Data" in README.md (two free Kaggle data sets), then
+ person. Real images: see docs/data.md (two free Kaggle data sets), then
      python train.py --data FOLDER
 ======================================================================================"""
 
@@ -111,7 +110,7 @@ def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
 
     if not (folder.path / "config.json").exists():
         folder.write_json("config.json", {"plan": plan.to_dict()})
-    with open_run(plan, folder, CHECKPOINTS / DEFAULT_PAIR) as run:
+    with open_run(plan, folder, DEFAULT_CHECKPOINT) as run:
         publish_served(run, plan.command, place, RESULTS if plan.output is None else place.parent / "results")
 
 

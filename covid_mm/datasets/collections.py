@@ -77,8 +77,8 @@ def find_collections(root: Path, config: DataConfig | None = None) -> dict[Modal
     collections = [reading.collection for reading in readings if reading.collection is not None]
     if not collections:
         raise DataError(
-            f"No collection was found in {root}: expected folders with a {MANIFEST}, or one of the layouts in the"
-            " README's section Data."
+            f"No collection was found in {root}: expected folders with a {MANIFEST}, or one of the layouts in"
+            " docs/data.md."
         )
     return {
         modality: tuple(collection for collection in collections if collection.modality == modality)

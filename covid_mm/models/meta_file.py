@@ -51,8 +51,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         fits = text.encode() == encode_meta(meta)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"There is no checkpoint in {folder}: it has no {META_NAME}; train one with train.py, or name a"
-            " folder with --checkpoint."
+            f"There is no checkpoint in {folder}: it has no {META_NAME}; name a folder that has one, with"
+            " --checkpoint or load_predictor: one of checkpoints/ in a clone of the repository (the installed"
+            " package brings none), or what train.py made."
         ) from error
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(

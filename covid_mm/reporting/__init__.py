@@ -1,1 +1,1 @@
-"""What is written for people from a checkpoint's meta.json: the model card and the README's results."""
+"""What is written for people from a checkpoint's meta.json: the model card and docs/results.md."""

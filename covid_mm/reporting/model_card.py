@@ -57,7 +57,7 @@ def render_card(meta: dict[str, Any], name: str) -> str:
 
 
 def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the card's template says, and the README's: values as text, tables as Markdown."""
+    """What the templates of the card and of docs/results.md say: values as text, tables as Markdown."""
     served = meta.get("recipe", "paper") == "served"
     facts = read_left_out(meta)
     reports = read_reports(meta.get("metrics", {}).get("validation", {}))

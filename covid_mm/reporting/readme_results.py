@@ -1,4 +1,4 @@
-"""The README's part about the served network, drawn from its meta.json so that no figure outlives it."""
+"""What docs/results.md says of the served network, drawn from its meta.json so that no figure outlives it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_readme_results(meta: dict[str, Any], name: str) -> str:
 
 
 def _wrap(line: str) -> str:
-    """A long paragraph or list item as lines of the README's width; tables and comments stay."""
+    """A long paragraph or list item as lines of the page's width; tables and comments stay."""
     if line.startswith(("|", "<!--")):
         return line
     indent = "  " if line.startswith(("- ", "  ")) else ""

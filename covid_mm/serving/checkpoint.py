@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from covid_mm.config import DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, WeightsError
 from covid_mm.models.judge import MAX_JUDGE_BYTES, Judge, read_judge
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
@@ -34,8 +33,6 @@ from covid_mm.serving.metadata import (
     recover_checkpoint,
 )
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
-DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; keeps a wrong file out of memory
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITY_TITLES, Modality
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
@@ -29,7 +29,7 @@ from covid_mm.serving.answers import (
     positive_margin,
     refuse_study,
 )
-from covid_mm.serving.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, load_judge, load_segmenter
+from covid_mm.serving.checkpoint import load_checkpoint, load_judge, load_segmenter
 from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.gate import check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covid_mm.config import DEFAULT_PAIR, ImageLimits
+from covid_mm.config import CHECKPOINTS, DEFAULT_PAIR, ImageLimits
 from covid_mm.errors import UsageError
 from covid_mm.serving.metadata import list_checkpoints
 from covid_mm.ui.batch_files import BatchLimits
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 HOSTED = "SPACE_ID"  # set on a Hugging Face Space, which must be reachable from outside
 TRUSTED = "FORWARDED_ALLOW_IPS"  # uvicorn's: addresses of proxies whose X-Forwarded-For names the visitor
 

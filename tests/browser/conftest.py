@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ui"))
 from live_server import ROOT, LiveServer
+from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -30,7 +28,8 @@ ARGUMENTS = [
 def browser() -> Iterator[object]:
     """One chromium for a module's tests; each test opens its own context in it.
 
-    Not for the session: playwright keeps an event loop running in this thread while it lives.
+    Not for the session: playwright keeps an event loop running in this thread while it lives. A worker of
+    pytest-xdist runs one module after another (`--dist loadfile`), so it never has two.
     """
     executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if executable is None:
@@ -104,11 +103,14 @@ def open_page(browser, server) -> Iterator[Callable[..., object]]:
 
 
 @pytest.fixture(scope="session")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Phantom images of two studies, and what goes wrong: name -> file."""
+def studies(once_per_run: Callable[..., Path]) -> dict[str, Path]:
+    """Phantom images of two studies, and what goes wrong: name -> file. Not to be changed."""
+    return {path.stem: path for path in once_per_run("studies", _draw_studies).iterdir()}
+
+
+def _draw_studies(folder: Path) -> None:
     from covid_mm.datasets.phantoms import make_study
 
-    folder = tmp_path_factory.mktemp("studies")
     for label, seed in ((0, 1), (1, 2)):
         study = make_study(label, seed)
         Image.fromarray(study.ct).save(folder / f"ct{label}.png")
@@ -120,4 +122,3 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     data = (folder / "ct0.png").read_bytes()
     (folder / "damaged.png").write_bytes(data[: len(data) // 2])
     (folder / "large.png").write_bytes(bytes(20 * 2**20 + 1))
-    return {path.stem: path for path in folder.iterdir()}

@@ -50,18 +50,16 @@ def covid_mm(capfd: pytest.CaptureFixture[str], small_backbones: None) -> Callab
 
 
 @pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root of phantoms: ct/ and xray/, six of each class."""
+def phantoms(once_per_run: Callable[..., Path]) -> Path:
+    """A data root of phantoms: ct/ and xray/, six of each class. Not to be changed."""
     from covid_mm.datasets.phantoms import write_phantoms
 
-    root = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(root, per_class=6, size=64)
-    return root
+    return once_per_run("phantoms", lambda root: write_phantoms(root, per_class=6, size=64))
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its data, run folder and checkpoint."""
+    """A finished training: its data, run folder and checkpoint. Not to be changed."""
 
     data: Path
     run: Path
@@ -69,12 +67,14 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Trained:
+def trained(once_per_run: Callable[..., Path], phantoms: Path) -> Trained:
     """The toy pair trained on the phantoms as if they were real images: one epoch, then published."""
-    folder = tmp_path_factory.mktemp("trained")
-    made = Trained(phantoms, folder / "runs" / "first", folder / "checkpoints" / "toy")
-    where = ["--runs", made.run.parent, "--run-name", made.run.name, "--output", made.checkpoint]
-    with toy_backbones():
-        code = exit_with(lambda: run([str(word) for word in ("--data", phantoms, *QUICK, *where)]))
-    assert code == 0
-    return made
+
+    def make(folder: Path) -> None:
+        where = ["--runs", folder / "runs", "--run-name", "first", "--output", folder / "checkpoints" / "toy"]
+        with toy_backbones():
+            code = exit_with(lambda: run([str(word) for word in ("--data", phantoms, *QUICK, *where)]))
+        assert code == 0
+
+    folder = once_per_run("trained", make)
+    return Trained(phantoms, folder / "runs" / "first", folder / "checkpoints" / "toy")

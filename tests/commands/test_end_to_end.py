@@ -57,7 +57,8 @@ def test_training_leaves_what_the_design_lists(trained):
     assert not meta["synthetic"]
 
 
-def test_the_judge_is_measured_in_every_slot(trained, covid_mm):
+def test_the_judge_is_measured_in_every_slot(trained, covid_mm, tmp_path):
+    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
     rows = meta["judge"]["measured"]
     assert {(row["kind"], row["slot"]) for row in rows} == {
@@ -68,15 +69,13 @@ def test_the_judge_is_measured_in_every_slot(trained, covid_mm):
     assert "## The judge of image content" in card
     assert "pictures and drawings kept for this" in card
 
-    before = (trained.checkpoint / "judge.npz").read_bytes()
-    done = covid_mm("judge", "--data", trained.data, "--checkpoint", trained.checkpoint)
+    before = (place / "judge.npz").read_bytes()
+    done = covid_mm("judge", "--data", trained.data, "--checkpoint", place)
     assert done.code == 0, done.err
     assert "in the slot for" in done.out
-    again = json.loads((trained.checkpoint / "meta.json").read_text())["judge"]
+    again = json.loads((place / "meta.json").read_text())["judge"]
     assert again["measured"] == rows
-    assert (trained.checkpoint / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"][
-        "sha256"
-    ]
+    assert (place / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]
 
 
 def test_swapped_images_get_no_answer(trained, covid_mm):
@@ -298,16 +297,6 @@ def test_ctrl_c_before_the_training_does_not_promise_to_go_on(trained, train, mo
     assert "--resume" not in done.out
 
 
-def test_the_choice_of_films_is_remembered(trained, train, tmp_path):
-    from covid_mm.commands.evaluate import read_data_config
-    from covid_mm.serving.metadata import read_metadata
-
-    where = ["--runs", tmp_path / "runs", "--output", tmp_path / "toy"]
-    assert train("--data", trained.data, *QUICK, "--positives", "covid-19", *where).code == 0
-    assert read_data_config(read_metadata(tmp_path / "toy")).positives == "covid-19"
-    assert read_data_config(read_metadata(trained.checkpoint)).positives == "pneumonia"
-
-
 def test_resuming_with_other_images_is_refused(trained, train, tmp_path):
     run, data = tmp_path / "runs" / "moved", tmp_path / "data"
     shutil.copytree(trained.run, run)
@@ -347,12 +336,17 @@ def test_training_without_data_says_so_loudly(train, tmp_path):
     assert set(meta["metrics"]["validation"]) == {"xray"}
 
 
-def test_initial_weights_keep_their_history(trained, train, tmp_path):
+def test_initial_weights_keep_their_history_and_the_choice_of_films_is_remembered(trained, train, tmp_path):
+    from covid_mm.commands.evaluate import read_data_config
+    from covid_mm.serving.metadata import read_metadata
+
     done = train(
         *("--data", trained.data, "--runs", tmp_path / "runs", "--output", tmp_path / "second"),
-        *("--weights", f"ct={trained.checkpoint},xray={trained.run}", *QUICK[2:]),
+        *("--weights", f"ct={trained.checkpoint},xray={trained.run}", *QUICK[2:], "--positives", "covid-19"),
     )
     assert done.code == 0, done.err
+    assert read_data_config(read_metadata(tmp_path / "second")).positives == "covid-19"
+    assert read_data_config(read_metadata(trained.checkpoint)).positives == "pneumonia"
     meta = json.loads((tmp_path / "second" / "meta.json").read_text())
     first = json.loads((trained.checkpoint / "meta.json").read_text())
     for modality, kind in (("ct", "checkpoint"), ("xray", "run")):

@@ -20,6 +20,7 @@ from covid_mm.config import CLASSES, POSITIVE
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.training import recipe
 
+pytestmark = pytest.mark.slow
 COLLECTIONS = (  # name, modality, the labels of its images
     ("first-ct", "ct", (0, 1) * 5),
     ("second-ct", "ct", (0, 1) * 5),

@@ -1,4 +1,4 @@
-"""README's part about the served network is drawn from meta.json, and has the card's figures."""
+"""What docs/results.md says of the served network is drawn from meta.json, and has the card's figures."""
 
 from __future__ import annotations
 

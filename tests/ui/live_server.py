@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
+PORTS = range(20_000, 32_000)  # below those that Linux gives to clients
+WORKERS = 8  # of pytest-xdist, each with its own part of PORTS
 FAKE = Path(__file__).with_name("fake_predictor.py")
 
 
 class LiveServer:
-    """One server process. `command` may hold {port} and {temporary}; without it the fake serves."""
+    """One server process. `command` may hold {port} and {temporary}; without it the fake serves.
 
-    def __init__(self, temporary: Path, command: list[str] | None = None, *, delay: float = 0.0) -> None:
+    environment: variables that go before the tests' own.
+    """
+
+    def __init__(
+        self,
+        temporary: Path,
+        command: list[str] | None = None,
+        *,
+        delay: float = 0.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.temporary = temporary
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = temporary / f"server-{self.port}.log"
         default = [sys.executable, str(FAKE), "{port}", "{temporary}", str(delay)]
         filled = [part.format(port=self.port, temporary=temporary) for part in command or default]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
-        environment.pop("GRADIO_TEMP_DIR", None)
+        own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+        variables = {**os.environ, **own, **(environment or {})}
+        variables.pop("GRADIO_TEMP_DIR", None)
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(filled, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(filled, cwd=ROOT, env=variables, stdout=log, stderr=log)
 
     @property
     def log(self) -> str:
@@ -146,7 +161,18 @@ def _pairs(dependency: dict[str, Any]) -> list[list[Any]]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing else takes before the server does.
+
+    Not one that the system hands out: another worker, or any client, could be given it in between.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    share = len(PORTS) // WORKERS
+    own = PORTS[worker * share : (worker + 1) * share]
+    for port in random.SystemRandom().sample(own, len(own)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no free port in {own}")

@@ -23,7 +23,7 @@ def run_app(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -64,7 +64,7 @@ def test_a_taken_port_is_one_sentence_and_exit_code_2(tmp_path):
             [sys.executable, "-c", code, port, str(tmp_path), str(ROOT), folder],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 1
@@ -101,11 +101,11 @@ def test_importing_the_server_loads_no_gradio():
 def test_the_network_is_not_imported_before_the_page_is_served():
     """TensorFlow's import takes longer than the page's own start."""
     program = (
-        "import sys, app\n"
+        "import sys\nfrom covid_mm.ui import app\n"
         "app.serve = lambda settings, loads: print('tensorflow' in sys.modules, list(loads)) or 0\n"
         "sys.exit(app.main([]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == "False ['densenet121-mobilenet']", done.stderr

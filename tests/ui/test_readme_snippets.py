@@ -1,4 +1,4 @@
-"""The README's Python snippets, each run as it stands, as a program of its own beside its images."""
+"""The Python snippets of docs/usage.md, each run as it stands, as a program of its own beside its images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from PIL import Image
 from covid_mm.datasets.phantoms import make_study
 
 ADDRESS = "http://127.0.0.1:7860"
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", USAGE, flags=re.DOTALL)
 
 
 def run_snippet(word: str, folder: Path, url: str = ADDRESS) -> str:
@@ -89,6 +90,6 @@ def test_the_fields_of_the_table_are_those_of_the_answer(server: LiveServer, fol
     """The table of the answer's fields names all of them and no other."""
     client = Client(server.url, verbose=False)
     found = client.predict(ct=handle_file(str(folder / "slice.png")), api_name="/diagnose")
-    section = (ROOT / "README.md").read_text().split("| field of `diagnose` | type |")[1].split("\n\n")[0]
+    section = USAGE.split("| field of `diagnose` | type |")[1].split("\n\n")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
     assert named == list(found), json.dumps(list(found))

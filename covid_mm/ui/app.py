@@ -1,0 +1,37 @@
+"""Serves the page; the command `covid-mm-app`, and what app.py of the repository calls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import covid_mm
+from covid_mm.serving.metadata import read_metadata
+from covid_mm.ui.loading import StudyPredictor
+from covid_mm.ui.server import serve
+from covid_mm.ui.settings import read_settings
+
+
+def load_checkpoint(place: Path) -> StudyPredictor:
+    """The predictor; only here is TensorFlow imported, behind the page that already stands."""
+    # the page names each keyword that it passes; the protocol takes any
+    return cast(StudyPredictor, covid_mm.load_predictor(place))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, build, launch; the exit code."""
+    try:
+        settings, checkpoints = read_settings(arguments)
+        names = [read_metadata(place).name for place in checkpoints]  # what is missing is said at once
+        loads = [partial(load_checkpoint, place) for place in checkpoints]
+        return serve(settings, dict(zip(names, loads, strict=True)))
+    except covid_mm.CovidMMError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
