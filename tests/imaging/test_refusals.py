@@ -87,9 +87,9 @@ def test_animated_pil_images_are_refused() -> None:
 def test_a_100_megapixel_file_is_refused_before_it_is_decoded(form: str, tmp_path: Path) -> None:
     path = tmp_path / "large"
     Image.new("L", (10_000, 10_000)).save(path, form)
-    started = time.perf_counter()
+    started = time.process_time()
     message = refuse(path)
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - started < 0.2
     assert "10000 x 10000" in message
     assert "25 million" in message
 

@@ -88,10 +88,10 @@ def test_names_that_lead_out_are_refused(place, name):
 
 def test_a_bomb_is_refused_before_it_is_read(place):
     make_zip(place, {f"{i}_ct.png": bytes(5_000_000) for i in range(10)})
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DataError, match="would unpack to 48 MB"):
         open_archive(place)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_a_bomb_that_lies_about_its_size_is_bounded_while_it_is_read(place):

@@ -98,10 +98,10 @@ def test_a_bomb_is_refused_at_once(predictor, tmp_path):
         for kind, body in chunks
     )
     (tmp_path / "a").write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ImageError):
         analyse_study(predictor, str(tmp_path / "a"), None)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 def test_the_users_errors_keep_their_sentence():
