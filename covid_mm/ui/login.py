@@ -85,7 +85,7 @@ class SlowLogin:
         Raises:
             HTTPException: the wait is not over. 400, which is what Gradio's login page shows as refused.
         """
-        from fastapi import HTTPException
+        from starlette.exceptions import HTTPException
 
         address = network_of(client_address.get()).encode()
         # a hash, so that a long name costs no memory; of unknown names too, or the wait would tell who is known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 
 from covid_mm.ui import login
 from covid_mm.ui.login import (
