@@ -81,7 +81,9 @@ class RequestBody:
         began = time.monotonic()
         allowed = self._patience + self._count / SLOWEST - self._waited
         try:
-            return await asyncio.wait_for(self._receive(), max(allowed, 0.1))
+            if allowed <= 0:  # drops, each of which came in time
+                raise TimeoutError
+            return await asyncio.wait_for(self._receive(), allowed)
         except TimeoutError:
             raise Refusal(408, "The request comes too slowly; send it again over a better line.") from None
         finally:

@@ -84,6 +84,7 @@ One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Tem
 Expected calibration error|SHA-256|SHA-256 of the weights|truly {label}|called {label}|they are|in the slot for
 not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
 Only the {used} was given; there is no second image to compare it with.
+After three wrong passwords each further try has to wait longer, at most 15 minutes.
 {mark} stands for one character that this document cannot print.
 {mark} stands for {count} characters that this document cannot print.
 """  # picked or passed on by code, so that no lookup names them
