@@ -40,4 +40,6 @@ def test_it_runs_and_prints_what_it_holds(monkeypatch):
     again = nbformat.read(NOTEBOOK, as_version=4)
     folder = {"metadata": {"path": str(NOTEBOOK.parent)}}
     NotebookClient(again, timeout=900, startup_timeout=300, kernel_name="python3", resources=folder).execute()
-    assert printed(again) == printed(kept), "run `PYTHONPATH=$PWD jupyter execute --inplace docs/example.ipynb`"
+    assert printed(again) == printed(kept), (
+        "run `PYTHONPATH=$PWD jupyter execute --inplace docs/example.ipynb`"
+    )
