@@ -228,7 +228,7 @@ def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
     items = [escape(texts.sentence(caveat)) for caveat in caveats]
     for limit in meta.get("limits", ()):
         title, text = (escape(texts.sentence(limit[name])) for name in ("title", "text"))
-        items.append(f"<b>{title}</b> {text}")
+        items.append(f"<strong>{title}</strong> {text}")
     return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
 
 

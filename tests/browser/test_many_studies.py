@@ -31,7 +31,8 @@ class Slow(FakePredictor):
         time.sleep(0.15)
         return super().predict(*images, **options)
 settings = ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2]))
-sys.exit(serve(settings, {{"fake": Slow}}))
+if __name__ == "__main__":  # processes that read files import this script
+    sys.exit(serve(settings, {{"fake": Slow}}))
 """
 ROWS = ".mm-batch-table tbody tr"
 

@@ -28,7 +28,8 @@ class Named(FakePredictor):
 
 names = ("first-pair", "second-pair")
 loads = {{name: (lambda name=name: Named(name)) for name in names}}
-sys.exit(serve(ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2])), loads))
+if __name__ == "__main__":  # processes that read files import this script
+    sys.exit(serve(ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2])), loads))
 """
 
 
