@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import load_tensorflow
@@ -95,10 +93,11 @@ def main() -> None:
 
 def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
     """One variant: train without the first fold, and the AUC on it."""
+    from covid_mm.commands.left_out import make_predictions
     from covid_mm.commands.served import train_branch
     from covid_mm.datasets.index import Collection
     from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
-    from covid_mm.training.crops import OTHER, make_crops
+    from covid_mm.training.crops import make_crops
     from covid_mm.training.recipe import has_both_classes
     from covid_mm.training.run import RunFolder
 
@@ -151,17 +150,17 @@ def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
             variant, recipe=replace(variant.recipe, frozen_until={backbone: last_layer(variant, modality)})
         )
     trained = train_branch(variant, modality, fold)
-    part, rows = crops[own.name], fold.rows[own.name]
-    keep = rows & part.found & (part.labels != OTHER)
-    patients = np.array([i.patient for i, k in zip(own.images, keep, strict=True) if k], dtype=np.str_)
-    auc = estimate_auc_by_patient(trained.answers[own.name].margins[keep], part.labels[keep], patients)
+    positions = variant.labelled_rows(own, fold.rows[own.name])
+    margins = trained.answers[own.name].margins[positions]
+    left = make_predictions(variant, own, positions, fold.name, margins)
+    auc = estimate_auc_by_patient(left.margins, left.labels, left.patients)
     return {
         "variant": name,
         "title": f"{modality}, tested on {fold.name}, trained on the rest",
         "auc": auc.value,
         "low": auc.low,
         "high": auc.high,
-        "images": int(keep.sum()),
+        "images": left.images,
     }
 
 

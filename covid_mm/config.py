@@ -22,6 +22,20 @@ OutputStride = Literal[32, 16]
 
 MODALITIES: tuple[Modality, ...] = ("ct", "xray")
 MODALITY_TITLES: dict[str, str] = {"ct": "CT", "xray": "X-ray"}
+# what an image is left with, to see what else than the lungs a network reads
+SHORTCUT_TITLES: dict[str, str] = {
+    "whole": "whole image",
+    "blank_lungs": "lungs blanked out",
+    "border_only": "border only",
+    "lungs_only": "lungs only",
+    "shuffle_outside": "shuffled outside the lungs",
+}
+# why an image gets no answer, as it is counted by collection
+REFUSAL_TITLES: dict[str, str] = {
+    "lungs_not_found": "lungs not found",
+    "unlike_training": "unlike the training images",
+    "taken_for_something_else": "taken for something else",
+}
 CLASSES: tuple[ClassName, ...] = ("normal", "covid19_pneumonia")  # index 0, index 1
 CLASS_TITLES: dict[str, str] = {
     "normal": "Normal",

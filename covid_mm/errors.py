@@ -23,6 +23,11 @@ class CovidMMError(Exception):
 class ImageError(CovidMMError):
     """An image is damaged, empty, too large, animated, or of a kind not taken."""
 
+    def about(self, title: str) -> ImageError:
+        """The same error, with the image that it is about named first."""
+        reason = str(self)
+        return ImageError(f"{title}: {reason[:1].lower()}{reason[1:]}")
+
 
 class DataError(CovidMMError):
     """A data folder is missing, malformed, or holds too few images."""

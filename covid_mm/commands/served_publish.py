@@ -278,12 +278,12 @@ def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySa
         trained = run.training_rows(modality)
         for collection in run.collections[modality]:
             part = run.crops[collection.name]
-            rows = trained.get(collection.name, np.zeros(len(part.labels), np.bool_))
             if validation:
-                held = np.array([image.path in run.held_out for image in collection.images])
-                rows = held
-            positions = run.labelled_rows(collection, rows)
-            if not validation:
+                rows = np.array([image.path in run.held_out for image in collection.images])
+                positions = run.labelled_rows(collection, rows)
+            else:
+                rows = trained.get(collection.name, np.zeros(len(part.labels), np.bool_))
+                positions = run.labelled_rows(collection, rows)
                 positions = np.random.default_rng(run.seed).permutation(positions)[:SCALE_IMAGES]
             images.append(part.exact[positions].astype(np.float32))
             labels.append(part.labels[positions])

@@ -10,18 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from covid_mm.config import SHORTCUT_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.patient_bootstrap import RESAMPLES, estimate_auc_by_patient
 from covid_mm.evaluation.tables import format_table
-
-SHORTCUT_TITLES = {
-    "whole": "whole image",
-    "blank_lungs": "lungs blanked out",
-    "border_only": "border only",
-    "lungs_only": "lungs only",
-    "shuffle_outside": "shuffled outside the lungs",
-}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, REFUSAL_TITLES
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.tables import NOT_MEASURED, format_proportion, format_table
 from covid_mm.reporting.front_matter import is_non_commercial
@@ -18,11 +18,6 @@ INDEPENDENCE = (
     "The two images are taken as independent evidence; of one patient on one day they are not wholly"
     " independent, so the combined probability is then too sure."
 )
-_REFUSALS = {
-    "lungs_not_found": "lungs not found",
-    "unlike_training": "unlike the training images",
-    "taken_for_something_else": "taken for something else",
-}
 
 
 def data_table(meta: dict[str, Any]) -> Markup:
@@ -73,7 +68,7 @@ def non_commercial(meta: dict[str, Any]) -> list[str]:
 
 def refusal_table(rows: list[dict[str, Any]]) -> Markup:
     """One row a collection: of how many images there is no answer, and why."""
-    kinds = [kind for kind in _REFUSALS if any(kind in row for row in rows)]
+    kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
     cells = [
         [
             MODALITY_TITLES[row["modality"]],
@@ -83,14 +78,14 @@ def refusal_table(rows: list[dict[str, Any]]) -> Markup:
         ]
         for row in rows
     ]
-    header = ["", "collection", "images looked at", *(_REFUSALS[kind] for kind in kinds)]
+    header = ["", "collection", "images looked at", *(REFUSAL_TITLES[kind] for kind in kinds)]
     return Markup(format_table(header, cells))
 
 
 def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:
     """A sentence part a reason that occurs: the collection with most, and the share."""
     found = []
-    for kind, title in _REFUSALS.items():
+    for kind, title in REFUSAL_TITLES.items():
         counted = [row for row in rows if row.get(kind) is not None and row["images"]]
         if not counted:
             continue

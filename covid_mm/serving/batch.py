@@ -147,9 +147,7 @@ def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], De
         try:
             images[modality] = decode(data)
         except ImageError as error:
-            reason = str(error)
-            title = MODALITY_TITLES[modality]
-            raise ImageError(f"{title}: {reason[:1].lower()}{reason[1:]}") from error
+            raise error.about(MODALITY_TITLES[modality]) from error
     return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, REFUSAL_TITLES, SHORTCUT_TITLES
 from covid_mm.ui.card_parts import format_interval, render_table
 from covid_mm.ui.language import Texts
 
@@ -19,18 +19,6 @@ COLLECTIONS_HEAD = (
 )
 REFUSALS_HEAD = ("Collection", "Images")
 SHORTCUTS_HEAD = ("Collection", "What is left of the image", "Images")
-REFUSALS = {
-    "lungs_not_found": "Lungs not found",
-    "unlike_training": "Unlike the training images",
-    "taken_for_something_else": "Taken for something else",
-}
-SHORTCUTS = {
-    "whole": "Whole image",
-    "blank_lungs": "Lungs blanked out",
-    "border_only": "Border only",
-    "lungs_only": "Lungs only",
-    "shuffle_outside": "Shuffled outside the lungs",
-}
 HELD_OUT = (
     "Of the two sets of the paper, the validation images of its random split were held out of training. Collections"
     " for evaluation only never teach: a collection of one class would teach that its source has that class."
@@ -67,11 +55,11 @@ def render_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> str:
             texts.title(MODALITY_TITLES[row["modality"]]),
             row["collection"],
             f"{row['images']:,}",
-            *(f"{row[kind]:,}" for kind in REFUSALS),
+            *(f"{row[kind]:,}" for kind in REFUSAL_TITLES),
         ]
         for row in refusals
     ]
-    header = ["", *(texts(title) for title in (*REFUSALS_HEAD, *REFUSALS.values()))]
+    header = ["", *(texts.title(title) for title in (*REFUSALS_HEAD, *REFUSAL_TITLES.values()))]
     return render_table(header, rows) if rows else ""
 
 
@@ -80,7 +68,7 @@ def render_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> str:
     rows = [
         [
             row["collection"],
-            texts(SHORTCUTS.get(row["test"], row["test"])),
+            texts.title(SHORTCUT_TITLES.get(row["test"], row["test"])),
             f"{row['images']:,}",
             format_interval({"value": row["auc"], "low": row["low"], "high": row["high"]}, texts, 3),
         ]

@@ -56,7 +56,7 @@ def read_slot_image(
     try:
         return decode_image(data, limits=limits, window=choice.window, frame=choice.frame)
     except ImageError as error:
-        raise ImageError(f"{title}: {_lower_first(str(error))}") from error
+        raise error.about(title) from error
 
 
 def preview_upload(
@@ -68,7 +68,3 @@ def preview_upload(
     if len(contents) < 2 and not (contents and is_dicom(contents[0])):
         return {}
     return preview_stack(stack_files(contents, title, limits)[0], choice)
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

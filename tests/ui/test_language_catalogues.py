@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 from fake_predictor import INFO, META, FakePredictor
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, ImageLimits
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    MODALITY_TITLES,
+    REFUSAL_TITLES,
+    SHORTCUT_TITLES,
+    ImageLimits,
+)
 from covid_mm.errors import ImageError
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
@@ -56,8 +63,8 @@ TABLES = [  # whose entries are looked up by name
     evidence.LOCATIONS,
     evidence.REASONS,
     heatmaps.SCALES,
-    collections_card.REFUSALS,
-    collections_card.SHORTCUTS,
+    REFUSAL_TITLES,
+    SHORTCUT_TITLES,
     left_out_card.TARGET_TITLES,
     model_tab.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
