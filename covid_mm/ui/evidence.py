@@ -26,6 +26,10 @@ NOT_LEFT_OUT = (
     "How good this checkpoint is on hospitals and scanners that it never saw was not measured: do not trust its"
     " probability."
 )
+OTHER_DISEASES = (
+    "The network learned from normal and COVID-19 images only: opacities of other lung diseases are called COVID-19"
+    " pneumonia too."
+)
 INDEPENDENT = (
     "CT and X-ray are taken as independent evidence. Where they are not (one patient on one day, one mistake that"
     " both images invite), the combined probability is too sure."

@@ -20,6 +20,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
 from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence
 from covid_mm.ui.evidence import (
     INDEPENDENT,
+    OTHER_DISEASES,
     describe_evidence,
     find_reasons,
     format_percent,
@@ -224,6 +225,8 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     if not prediction.probabilities:
         return [panel]
     worth = [write(describe_evidence(prediction.evidence, texts), bold=prediction.evidence is None)]
+    if prediction.label == CLASSES[POSITIVE]:
+        worth.append(write(texts(OTHER_DISEASES), size=8, colour="soft"))
     if several:
         worth.append(write(texts(INDEPENDENT), size=8, colour="soft"))
     return [panel, Spacer(0, 5), *worth]

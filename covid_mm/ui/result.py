@@ -14,6 +14,7 @@ from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, C
 from covid_mm.ui.analysis import FUSED, Analysis
 from covid_mm.ui.evidence import (
     INDEPENDENT,
+    OTHER_DISEASES,
     describe_evidence,
     find_reasons,
     format_percent,
@@ -152,10 +153,12 @@ def _render_evidence(prediction: Prediction, texts: Texts) -> str:
         return ""
     known = "true" if prediction.evidence else "false"
     sentence = escape(describe_evidence(prediction.evidence, texts))
-    apart = ""
+    notes = ""
+    if prediction.label == CLASSES[POSITIVE]:
+        notes += f'<p class="mm-other-diseases">{escape(texts(OTHER_DISEASES))}</p>'
     if len(prediction.modalities) > 1:
-        apart = f'<p class="mm-independent">{escape(texts(INDEPENDENT))}</p>'
-    return f'<div class="mm-evidence" data-measured="{known}"><p>{sentence}</p>{apart}</div>'
+        notes += f'<p class="mm-independent">{escape(texts(INDEPENDENT))}</p>'
+    return f'<div class="mm-evidence" data-measured="{known}"><p>{sentence}</p>{notes}</div>'
 
 
 def _render_operating(analysis: Analysis, texts: Texts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +14,7 @@ from made_images import make_png
 
 from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Evidence, Notice
 from covid_mm.ui.analysis import Analysis, analyse_study
-from covid_mm.ui.evidence import REASONS
+from covid_mm.ui.evidence import OTHER_DISEASES, REASONS
 from covid_mm.ui.result import render_analysis, render_empty, render_error
 
 VOID = {"img", "input", "br", "path", "circle"}
@@ -101,6 +101,12 @@ def test_one_image_is_answered_alone_and_says_so(analyse, dark):
     assert 'data-branch="fused"' not in html
     assert '<div class="mm-bar mm-bar-none" data-branch="ct"><dt>CT</dt><dd>not given</dd>' in html
     assert 'data-modality="ct"' not in html
+
+
+def test_a_positive_answer_says_that_other_diseases_look_alike(analyse, bright, dark):
+    assert escape(OTHER_DISEASES) in render_analysis(analyse(bright, None))
+    assert escape(OTHER_DISEASES) in render_analysis(analyse(bright, bright))
+    assert "other lung diseases" not in render_analysis(analyse(dark, None))
 
 
 def test_no_positive_evidence_is_a_state(analyse, dark):
