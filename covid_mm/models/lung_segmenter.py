@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
@@ -74,7 +73,7 @@ class LungSegmenter:
         rows = [np.zeros((0, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)]
         for start in range(0, len(images), _BATCH):
             batch = np.stack([prepare_for_segmenter(grey) for grey in images[start : start + _BATCH]])
-            rows.append(self._functions[modality](tf.constant(batch[..., None])).numpy())
+            rows.append(np.asarray(self._functions[modality](batch[..., None])))
         return np.concatenate(rows)
 
     def to_bytes(self) -> bytes:
@@ -125,6 +124,8 @@ def _convolve(values: Any, width: int, stride: int = 1) -> Any:
 
 
 def _compile(network: keras.Model) -> Any:
+    import tensorflow as tf  # not where branches alone are trained, on Keras's JAX backend
+
     shape = (None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1)
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)

@@ -9,18 +9,20 @@ Resumable after a kill at any moment, to the same result.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, CLASSES, POSITIVE, Modality
+from covid_mm.config import CLASSES, POSITIVE, Modality
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
@@ -28,10 +30,12 @@ from covid_mm.training.bodies import place_in_body
 from covid_mm.training.fit import restore_state
 from covid_mm.training.lesions import add_opacities
 from covid_mm.training.run import RunFolder, RunState
+from covid_mm.training.steps import compile_steps, observe_batches
 
 _AHEAD = 6  # batches that are prepared while one is learned from
 _WARM_UP = 100  # steps until the learning rate is reached
 _STATISTICS = 25  # batches from which batch norm's statistics are re-estimated
+_TOGETHER = 10  # steps in one call, a divisor of _SAVED_EVERY
 _SAVED_EVERY = 200  # steps between two states on disk
 
 
@@ -138,11 +142,8 @@ def fit_branch(
     freeze_until(network, modality, config.frozen_until)
     size = network.config.image_size
     cells = tuple(int(side) for side in network.evidence(modality).shape[1:3])
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, config.steps, alpha=0.02, warmup_target=config.learning_rate, warmup_steps=_WARM_UP
-    )
     optimizer = keras.optimizers.AdamW(
-        rate,
+        config.learning_rate,
         weight_decay=config.weight_decay,
         use_ema=True,
         ema_momentum=config.averaging,
@@ -159,27 +160,24 @@ def fit_branch(
         restore_state(branch, optimizer, state)
     smoothing = config.label_smoothing
 
-    @tf.function(autograph=False)
-    def step(images: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            found = branch(tf.repeat(images[..., None], CHANNELS, axis=-1), training=False)
-            logits = found[0] if isinstance(found, (list, tuple)) else found
-            wanted = tf.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wanted, logits))
-            if attends and config.hint:
-                loss += config.hint * _hint_loss(found[1][..., 0], labels, targets, located)
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
+    def loss(outputs: list[Any], labels: Any, targets: Any, located: Any) -> Any:
+        wanted = ops.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
+        value = ops.mean(ops.categorical_crossentropy(wanted, outputs[0], from_logits=True))
+        if attends and config.hint:
+            value += config.hint * _hint_loss(outputs[1][..., 0], labels, targets, located)
+        return value
 
+    steps = compile_steps(branch, optimizer, loss)
     started, losses = time.monotonic(), []
     batches = _prepare_batches(samples, config, modality, size, cells, begin)
-    for number, (images, labels, targets, located) in zip(range(begin, config.steps), batches, strict=False):
-        loss = step(*(tf.constant(part) for part in (images, labels, targets, located)))
-        losses.append(loss)
-        done = number + 1
+    for first in range(begin, config.steps, _TOGETHER):
+        numbers = range(first, min(first + _TOGETHER, config.steps))
+        parts = zip(*(next(batches) for _ in numbers), strict=True)
+        rates = np.array([learning_rate_at(number, config) for number in numbers], np.float32)
+        losses.append(steps.run(rates, tuple(np.stack(part) for part in parts)))
+        done = numbers.stop
         if done % 50 == 0 or done == config.steps:
-            mean = float(np.mean([float(value) for value in losses]))
+            mean = float(np.concatenate(losses).mean())
             losses.clear()
             if not np.isfinite(mean):
                 raise TrainingError(
@@ -192,16 +190,30 @@ def fit_branch(
             if progress is not None:
                 progress(done, mean)
         if done % _SAVED_EVERY == 0 and done < config.steps:
-            weights = branch.get_weights()
-            run.save_state(RunState(done, weights, [np.asarray(v) for v in optimizer.variables], history))
+            steps.write()
+            save_state(run, done, branch, optimizer, history)
     if begin < config.steps:
+        steps.write()
         optimizer.finalize_variable_values(variables)
-        run.save_state(
-            RunState(
-                config.steps, branch.get_weights(), [np.asarray(v) for v in optimizer.variables], history
-            )
-        )
+        save_state(run, config.steps, branch, optimizer, history)
     return history
+
+
+def learning_rate_at(step: int, config: BranchConfig) -> float:
+    """Linear warm-up from 0, then half a cosine down to a fiftieth. step: from 0."""
+    if step < _WARM_UP:
+        return config.learning_rate * step / _WARM_UP
+    share = min((step - _WARM_UP) / max(config.steps, 1), 1.0)
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * share)))
+
+
+def save_state(
+    run: RunFolder, done: int, branch: keras.Model, optimizer: keras.optimizers.Optimizer, history: Any
+) -> None:
+    """Keep what goes on after `done` steps."""
+    run.save_state(
+        RunState(done, branch.get_weights(), [np.asarray(v) for v in optimizer.variables], history)
+    )
 
 
 def trained_model(network: Network, modality: Modality) -> keras.Model:
@@ -231,34 +243,32 @@ def estimate_statistics(
     for layer in normalising:
         layer.momentum, layer.trainable = 0.9, True
 
-    @tf.function(autograph=False)
-    def observe(images: tf.Tensor) -> None:
-        branch(tf.repeat(images[..., None], CHANNELS, axis=-1), training=True)
-
-    for step in range(_STATISTICS):
-        draw = draw_batch(samples, config, 1_000_000 + step)
-        images = np.stack(
-            [image for image, _, _ in _vary_batch(samples, draw, modality, size, config, (2, step))]
-        )
-        observe(tf.constant(images))
+    draws = [draw_batch(samples, config, 1_000_000 + step) for step in range(_STATISTICS)]
+    observe_batches(
+        branch,
+        (
+            np.stack([image for image, _, _ in _vary_batch(samples, draw, modality, size, config, (2, step))])
+            for step, draw in enumerate(draws)
+        ),
+    )
     for layer, (momentum, trainable) in zip(normalising, before, strict=True):
         layer.momentum, layer.trainable = momentum, trainable
 
 
-def _hint_loss(attention: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
+def _hint_loss(attention: Any, labels: Any, targets: Any, located: Any) -> Any:
     """Attention logits (n, rows, columns) against lesions: cell by cell where they are known, else somewhere.
 
     A positive image without annotation must have four cells that attend (multiple-instance learning).
     """
-    by_cell = tf.reduce_mean(
-        tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, attention.dtype), attention), axis=(1, 2)
+    by_cell = ops.mean(
+        ops.binary_crossentropy(ops.cast(targets, attention.dtype), attention, from_logits=True), axis=(1, 2)
     )
-    cells = tf.reshape(attention, (tf.shape(attention)[0], -1))
-    highest = tf.reduce_mean(tf.math.top_k(cells, 4).values, axis=1)
-    somewhere = tf.nn.softplus(-highest)
-    positive = tf.cast(tf.equal(labels, POSITIVE), attention.dtype)
-    known = tf.cast(located, attention.dtype)
-    return tf.reduce_mean(known * by_cell + (1.0 - known) * positive * 0.3 * somewhere)
+    cells = ops.reshape(attention, (ops.shape(attention)[0], -1))
+    highest = ops.mean(ops.top_k(cells, 4)[0], axis=1)
+    somewhere = ops.softplus(-highest)
+    positive = ops.cast(ops.equal(labels, POSITIVE), attention.dtype)
+    known = ops.cast(located, attention.dtype)
+    return ops.mean(known * by_cell + (1.0 - known) * positive * 0.3 * somewhere)
 
 
 def _prepare_batches(

@@ -23,6 +23,7 @@ def quick(small_backbones, monkeypatch):
     """Small backbones, few batches for statistics, a state on disk after every third step."""
     monkeypatch.setattr(branch, "_STATISTICS", 2)
     monkeypatch.setattr(branch, "_SAVED_EVERY", 3)
+    monkeypatch.setattr(branch, "_TOGETHER", 3)
     monkeypatch.setattr(branch, "_WARM_UP", 2)
 
 
