@@ -23,8 +23,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
 from covid_mm.config import NetworkConfig
+from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
 PHANTOMS = "32"  # studies a class where no data are given
 
@@ -32,7 +32,7 @@ PHANTOMS = "32"  # studies a class where no data are given
 def measure(options: argparse.Namespace) -> int:
     """Time both ways and print a table and the ratio."""
     load_tensorflow()
-    from covid_mm.commands.materials import gather_materials
+    from covid_mm.training.data import gather_materials
     from covid_mm.training.run import RunFolder
 
     words = ["--pair", options.pair, "--weights", "none", "--epochs", str(options.epochs)]
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> int:
 
 def train_ours(plan: TrainingPlan, materials: Any, root: Path) -> float:
     """Seconds from description to fitted network, as `train.py --pair all` does it."""
-    from covid_mm.commands.fitting import fit_heads, prepare_network
+    from covid_mm.training.heads import fit_heads, prepare_network
     from covid_mm.training.run import RunFolder
 
     began = time.perf_counter()

@@ -32,11 +32,16 @@ def run(options: argparse.Namespace) -> int:
             f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
         )
     load_tensorflow()
-    from covid_mm.commands.card import write_card
-    from covid_mm.commands.evaluate import find_images, gather_sides
-    from covid_mm.commands.judging import JudgedImages, make_judge, measure_judge
-    from covid_mm.commands.served_content import find_published_images, fit_content_judge
     from covid_mm.datasets import find_class_folders, load_images
+    from covid_mm.evaluation.checkpoint import find_images, gather_sides
+    from covid_mm.evaluation.content_check import (
+        JudgedImages,
+        find_published_images,
+        fit_content_judge,
+        make_judge,
+        measure_judge,
+    )
+    from covid_mm.publishing.card import write_card
     from covid_mm.reporting.model_card import judge_table
     from covid_mm.serving.checkpoint import load_checkpoint, write_judge
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
 from covid_mm.evaluation.calibration import expected_calibration_error
-from covid_mm.evaluation.left_out_tables import percent
 from covid_mm.evaluation.metrics import check_labels
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
-from covid_mm.evaluation.tables import NOT_MEASURED, format_table
 
 Method = Literal["fused", "sum", "ct", "xray"]
 PairKind = Literal["agreeing", "disagreeing"]
@@ -179,25 +176,6 @@ def compare_fusion(
             )
     areas = {row.method: row.auc or 0.0 for row in rows if row.pairs == "agreeing"}
     return FusionComparison(tuple(rows), "ct" if areas["ct"] >= areas["xray"] else "xray")
-
-
-def fusion_table(comparison: FusionComparison) -> str:
-    """Markdown: a row each method and kind of pairs."""
-    header = ["pairs", "combined by", "count", "log loss", "ECE", "AUC", "distance from independent evidence"]
-    return format_table(header, [_cells(row, comparison.better_branch) for row in comparison.rows])
-
-
-def _cells(row: FusionRow, better: str) -> Sequence[str]:
-    title = METHOD_TITLES[row.method] + (" (the better one)" if row.method == better else "")
-    return [
-        row.pairs,
-        title,
-        str(row.count),
-        f"{row.log_loss:.3f}",
-        percent(row.ece),
-        NOT_MEASURED if row.auc is None else f"{row.auc:.3f}",
-        f"{row.posterior_difference:.3f}",
-    ]
 
 
 def _find_auc(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
 from covid_mm.evaluation.intervals import wilson_interval
-from covid_mm.evaluation.tables import NOT_MEASURED, format_table
 
 
 @dataclass(frozen=True)
@@ -133,36 +132,6 @@ def summarise_heat(measures: Sequence[HeatMeasure], *, method: str, layer: str, 
     )
 
 
-def heat_table(rows: Sequence[HeatRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    header = [
-        "method",
-        "layer",
-        "collection",
-        "images",
-        "hottest point on a lesion (95 % interval)",
-        "chance",
-        "heat on lesions",
-        "hottest point in lungs",
-        "heat in lungs",
-    ]
-    cells = [
-        [
-            row.method,
-            row.layer,
-            row.collection,
-            str(row.images),
-            f"{_percent(row.hit)} ({100 * row.hit_low:.1f} to {100 * row.hit_high:.1f})",
-            _percent(row.chance),
-            _percent(row.heat_share),
-            _percent(row.in_lungs_hit),
-            _percent(row.in_lungs_share),
-        ]
-        for row in rows
-    ]
-    return format_table(header, cells)
-
-
 def check_heatmap(heatmap: ArrayLike) -> NDArray[np.float64]:
     """The map as float64 (h, w).
 
@@ -195,7 +164,3 @@ def _widen(mask: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:
 
     near: NDArray[np.bool_] = distance_transform_edt(~mask) <= tolerance
     return near
-
-
-def _percent(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f"{100 * value:.1f} %"

@@ -302,3 +302,6 @@ def read_results(folder: Path) -> Results:
             f"{folder} holds no {RESULTS_NAME} that can be read; name the folder that train.py --pair all wrote."
         ) from error
     return Results.from_dict(values)
+
+
+PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}

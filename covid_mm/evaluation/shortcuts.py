@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from covid_mm.config import SHORTCUT_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.patient_bootstrap import RESAMPLES, estimate_auc_by_patient
-from covid_mm.evaluation.tables import format_table
 
 
 @dataclass(frozen=True)
@@ -221,37 +219,6 @@ def source_auc(
         auc=float(np.mean(areas)),
         images=int(counts.sum()),
     )
-
-
-def shortcut_table(rows: Sequence[ShortcutRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    cells = [
-        [
-            SHORTCUT_TITLES.get(row.test, row.test),
-            row.collection,
-            str(row.images),
-            f"{row.auc:.3f} ({row.low:.3f} to {row.high:.3f})",
-        ]
-        for row in rows
-    ]
-    return format_table(["test", "left out", "images", "AUC (95 % interval by patient)"], cells)
-
-
-def source_table(rows: Sequence[SourceRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    cells = [
-        [
-            row.features,
-            ", ".join(row.sources),
-            str(row.images),
-            f"{100 * row.accuracy:.1f} %",
-            f"{100 * row.chance:.1f} %",
-            f"{row.auc:.3f}",
-        ]
-        for row in rows
-    ]
-    header = ["features", "sources", "images", "source named rightly", "chance", "AUC (chance 0.5)"]
-    return format_table(header, cells)
 
 
 def _check_image(grey: ArrayLike, mask: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

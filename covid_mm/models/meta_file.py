@@ -80,3 +80,9 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return (json.dumps(content | {DIGEST: digest}, indent=2) + "\n").encode()
+
+
+JUDGE_NAME = "judge.npz"
+
+
+LUNGS_NAME = "lungs.npz"

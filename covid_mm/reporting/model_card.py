@@ -8,22 +8,20 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
-from covid_mm.evaluation.fusion import fusion_table
-from covid_mm.evaluation.heat_location import heat_table
 from covid_mm.evaluation.intervals import Proportion
-from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
-from covid_mm.evaluation.shortcuts import shortcut_table, source_table
-from covid_mm.evaluation.tables import (
-    confusion_table,
-    format_proportion,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-)
 from covid_mm.reporting.front_matter import front_matter
 from covid_mm.reporting.left_out_facts import LeftOutFacts, heat_titles, read_left_out
+from covid_mm.reporting.left_out_tables import (
+    confidence_table,
+    fusion_table,
+    heat_table,
+    left_out_table,
+    serving_table,
+    shortcut_table,
+    source_table,
+)
 from covid_mm.reporting.markdown import escape_markdown, render
 from covid_mm.reporting.served_facts import (
     INDEPENDENCE,
@@ -33,6 +31,13 @@ from covid_mm.reporting.served_facts import (
     refusal_table,
     training_table,
     worst_refusals,
+)
+from covid_mm.reporting.tables import (
+    confusion_table,
+    format_proportion,
+    format_table,
+    metrics_table,
+    paper_comparison_table,
 )
 
 PAIRING = (

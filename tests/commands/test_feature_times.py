@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from covid_mm.commands import reproduction
-from covid_mm.commands.plan import build_parser, make_plan
+from covid_mm.training.plan import build_parser, make_plan
 from covid_mm.training.run import RunFolder
 
 SECONDS = {"training": 0.3, "validation": 0.12}

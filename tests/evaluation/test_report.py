@@ -9,18 +9,9 @@ import pytest
 
 from covid_mm.config import BACKBONES, CT_BACKBONES, PAIRS, NetworkConfig
 from covid_mm.errors import DataError, UsageError
-from covid_mm.evaluation import (
-    PAPER_TABLE,
-    BinaryReport,
-    confusion_table,
-    estimate_auc,
-    evaluate_binary,
-    find_paper_row,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-    wilson_interval,
-)
+from covid_mm.evaluation import BinaryReport, estimate_auc, evaluate_binary, wilson_interval
+from covid_mm.reporting.paper_table import PAPER_TABLE, find_paper_row
+from covid_mm.reporting.tables import confusion_table, format_table, metrics_table, paper_comparison_table
 
 LABELS = [1, 1, 1, 0, 0, 0, 0]
 SCORES = [0.9, 0.5, 0.2, 0.8, 0.49, 0.1, 0.0]

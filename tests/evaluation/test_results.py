@@ -12,7 +12,7 @@ from made_results import ERRORS, NORMAL, POSITIVE, make_results
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import DataError
 from covid_mm.evaluation.results import Results, read_results
-from covid_mm.evaluation.results_tables import render_results, summarise_results
+from covid_mm.reporting.results_tables import render_results, summarise_results
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm import __version__
-from covid_mm.commands import shorten_command
-from covid_mm.commands.judging import make_judge
-from covid_mm.commands.materials import Materials
-from covid_mm.commands.measurement import (
+from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.evaluation.content_check import make_judge
+from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
     SCALE_STUDIES,
     THRESHOLD,
@@ -26,16 +25,16 @@ from covid_mm.commands.measurement import (
     measure_heatmap_scale,
     report_heads,
 )
-from covid_mm.commands.plan import TrainingPlan
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
-from covid_mm.evaluation.tables import metrics_table
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.reporting.model_card import render_card, title_head
+from covid_mm.reporting.tables import metrics_table
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
+from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult
-from covid_mm.training.initial_weights import InitialWeights
+from covid_mm.training.initial_weights import InitialWeights, describe_initial
+from covid_mm.training.plan import TrainingPlan, shorten_command
 from covid_mm.training.run import RunFolder
 from covid_mm.training.strategy import FULL_PRECISION, use_precision
 
@@ -161,12 +160,6 @@ def describe_dataset(materials: Materials, modality: Modality) -> dict[str, Any]
         "split_hash": split["hash"],
         "caveats": list(dataset.caveats),
     }
-
-
-def describe_initial(weights: InitialWeights) -> dict[str, Any]:
-    """What meta.json says of a branch's initial weights; run folders keep whole command lines."""
-    commands = [shorten_command(command) for command in weights.commands]
-    return dataclasses.asdict(weights) | {"commands": commands}
 
 
 def find_overlap(materials: Materials, initial: dict[Modality, InitialWeights]) -> list[str]:

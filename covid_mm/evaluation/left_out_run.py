@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,18 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches
-from covid_mm.config import Modality
+from covid_mm.config import MODALITY_TITLES, Modality
 from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable, tabulate_left_out
+from covid_mm.evaluation.left_out_heat import (
+    choose_heatmap,
+    measure_faithfulness,
+    measure_heatmaps,
+    measure_phantom_heat,
+)
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import leave_one_calibration
 from covid_mm.evaluation.shortcuts import (
@@ -36,10 +43,12 @@ from covid_mm.evaluation.shortcuts import (
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import LungRegion, read_lungs
 from covid_mm.models.network import FUSED, find_margins
+from covid_mm.models.weights_file import hash_file
 from covid_mm.training.answers import answer_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes, trainable
+from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branch
 
 SHORTCUT_IMAGES = 400  # per fold
 PAIRS = 250  # of each of the four combinations of labels
@@ -258,3 +267,73 @@ def measure_sources(run: ServedRun, served: Mapping[Modality, TrainedBranch]) ->
                 source_auc(np.concatenate(features), np.array(names), name=f"{modality} normal images")
             )
     return rows
+
+
+def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, TrainedBranch]]:
+    """Train what is not trained yet, then measure the left-out branches; kept in the run folder.
+
+    Raises:
+        DataError: a modality has fewer than two collections or scanner groups to leave out.
+    """
+    for modality, parts in run.folds.items():
+        if len(parts) < 2:
+            raise DataError(
+                f"Only {len(parts)} collection or group of scanners of {MODALITY_TITLES[modality]} images can be left"
+                " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
+                " or train with --recipe paper."
+            )
+    served = {m: train_branch(run, m, None) for m in run.network.modalities}
+    folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
+    print("measuring the left-out networks", flush=True)
+    stages = _Stages(run, [*served.values(), *folds])
+    tables = {str(m): table for m, table in measure_branches(run, folds, served).items()}
+
+    def fuse() -> dict[str, Any]:
+        table, comparison = measure_fusion(run, folds)
+        return {"table": table.to_dict(), "comparison": comparison.to_dict()}
+
+    fusion = stages.keep("fusion", fuse)
+    heat = tuple(
+        HeatRow.from_dict(row)
+        for row in stages.keep(
+            "heat",
+            lambda: [
+                r.to_dict() for r in (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
+            ],
+        )
+    )
+    method, layer = choose_heatmap(heat)
+    shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
+    sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
+    faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
+    measured = LeftOutMeasured(
+        tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
+        fusion=FusionComparison.from_dict(fusion["comparison"]),
+        heat=heat,
+        shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
+        sources=tuple(SourceRow.from_dict(row) for row in sources),
+        faithfulness=tuple(faithful),
+    )
+    return measured, served
+
+
+class _Stages:
+    """What was measured of these very branches, kept as JSON in the run folder."""
+
+    def __init__(self, run: ServedRun, branches: Sequence[TrainedBranch]) -> None:
+        digest = hashlib.sha256()
+        for branch in branches:
+            digest.update(hash_file(branch.folder.path / "last.npz").encode())
+        self._key, self._folder = digest.hexdigest(), run.folder
+
+    def keep(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The kept values of a stage, or those measured now."""
+        file = f"measured-{name}.json"
+        if (self._folder.path / file).exists():
+            kept = self._folder.read_json(file)
+            if kept.get("branches") == self._key:
+                return kept["values"]
+        print(f"  {name}", flush=True)
+        values = measure()
+        self._folder.write_json(file, {"branches": self._key, "values": values})
+        return values

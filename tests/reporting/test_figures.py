@@ -13,16 +13,19 @@ from PIL import Image
 from toy_networks import make_network, toy_backbones
 
 from covid_mm.config import CLASSES, MODALITIES, NetworkConfig
-from covid_mm.evaluation.figures import draw_results
-from covid_mm.evaluation.figures.architecture import draw_architecture
-from covid_mm.evaluation.figures.canvas import save_figure
-from covid_mm.evaluation.figures.confusion import draw_confusion_matrices
-from covid_mm.evaluation.figures.curves import draw_roc_curves, draw_training_curves
-from covid_mm.evaluation.figures.examples import draw_examples
-from covid_mm.evaluation.figures.possibilities import draw_possibilities
 from covid_mm.evaluation.results import Results
-from covid_mm.evaluation.results_tables import render_results
 from covid_mm.models.network import build_network
+from covid_mm.reporting.figures import draw_results
+from covid_mm.reporting.figures.architecture import draw_architecture
+from covid_mm.reporting.figures.canvas import save_figure
+from covid_mm.reporting.figures.results import (
+    draw_confusion_matrices,
+    draw_examples,
+    draw_possibilities,
+    draw_roc_curves,
+    draw_training_curves,
+)
+from covid_mm.reporting.results_tables import render_results
 
 SPLITS = ("paper", "grouped")
 PAIR = ("densenet121-mobilenet", "ct-densenet121", "xray-mobilenet")

@@ -8,8 +8,8 @@ from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.intervals import Estimate, Proportion
 from covid_mm.evaluation.metrics import ConfusionMatrix
-from covid_mm.evaluation.paper_table import PaperRow, find_paper_row
 from covid_mm.evaluation.report import BinaryReport
+from covid_mm.reporting.paper_table import PaperRow, find_paper_row
 
 NOT_MEASURED = "n/a"
 

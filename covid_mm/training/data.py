@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.datasets import (
     Dataset,
@@ -22,6 +21,7 @@ from covid_mm.datasets import (
 from covid_mm.datasets.phantoms import write_phantoms
 from covid_mm.errors import DataError
 from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.plan import TrainingPlan
 from covid_mm.training.run import RunFolder
 
 

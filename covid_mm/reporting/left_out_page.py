@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from covid_mm.evaluation.fusion import FusionComparison, fusion_table
-from covid_mm.evaluation.heat_location import HeatRow, heat_table
+from covid_mm.evaluation.fusion import FusionComparison
+from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
-from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
-from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow, shortcut_table, source_table
+from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
+from covid_mm.reporting.left_out_tables import (
+    confidence_table,
+    fusion_table,
+    heat_table,
+    left_out_table,
+    serving_table,
+    shortcut_table,
+    source_table,
+)
+from covid_mm.training.run import write_atomically
 
 _INTRODUCTION = """\
 Each collection (CT) or group of scanners (X-ray) was left out in turn: a network was trained on the others,
@@ -71,3 +82,26 @@ def render_left_out(results: dict[str, Any]) -> str:
     if notes := results.get("notes"):
         sections.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
     return "\n\n".join(sections) + "\n"
+
+
+LEFT_OUT_JSON = "left-out.json"
+
+
+LEFT_OUT_PAGE = "left-out.md"
+
+
+def write_left_out(folder: Path, left_out: dict[str, Any]) -> None:
+    """The left-out figures as JSON, as a page, and drawn."""
+    from covid_mm.reporting.figures.canvas import save_figure
+    from covid_mm.reporting.figures.left_out import draw_left_out_aucs, draw_reliability
+
+    tables = [LeftOutTable.from_dict(part) for part in left_out["heads"]]
+    figures = {"left-out-auc": draw_left_out_aucs(tables)}
+    figures |= {f"reliability-{table.head}": draw_reliability(table) for table in tables}
+    titles = {"left-out-auc": "AUC on collections never seen"}
+    named = {titles.get(name, f"Calibration, {name.split('-')[-1]}"): f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_figure(figure, folder, name)
+    page = left_out | {"figures": named}
+    write_atomically(folder / LEFT_OUT_JSON, (json.dumps(page, indent=1) + "\n").encode())
+    write_atomically(folder / LEFT_OUT_PAGE, render_left_out(page).encode())

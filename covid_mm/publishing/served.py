@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from covid_mm import __version__
-from covid_mm.commands import shorten_command
-from covid_mm.commands.left_out import (
-    LeftOutMeasured,
-    measure_branches,
-    measure_fusion,
-    measure_shortcuts,
-    measure_sources,
-    training_features,
-)
-from covid_mm.commands.left_out_heat import (
-    choose_heatmap,
-    locate_heat,
-    measure_faithfulness,
-    measure_heatmaps,
-    measure_phantom_heat,
-)
-from covid_mm.commands.measurement import (
+from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.datasets import find_class_folders
+from covid_mm.datasets.index import Collection
+from covid_mm.evaluation.content_check import count_refusals, find_learned_images, fit_content_judge
+from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
     SCALE_STUDIES,
     answer_heads,
@@ -39,30 +25,20 @@ from covid_mm.commands.measurement import (
     measure_heatmap_scale,
     report_heads,
 )
-from covid_mm.commands.publish import PACKAGES, describe_initial, store_and_read_back
-from covid_mm.commands.served import (
-    PAPER_SPLIT,
-    ServedRun,
-    TrainedBranch,
-    load_branches,
-    start_network,
-    train_branch,
+from covid_mm.evaluation.left_out_heat import (
+    choose_heatmap,
+    locate_heat,
 )
-from covid_mm.commands.served_content import count_refusals, find_learned_images, fit_content_judge
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
-from covid_mm.datasets import find_class_folders
-from covid_mm.datasets.index import Collection
-from covid_mm.errors import DataError
-from covid_mm.evaluation.fusion import FusionComparison
-from covid_mm.evaluation.heat_location import HeatRow
-from covid_mm.evaluation.left_out import LeftOutTable
-from covid_mm.evaluation.left_out_page import render_left_out
+from covid_mm.evaluation.left_out_run import (
+    measure_run,
+    training_features,
+)
 from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.platt import Calibration
-from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
-from covid_mm.models.network import FUSED, Network
-from covid_mm.models.weights_file import hash_file
+from covid_mm.models.network import Network
+from covid_mm.publishing.paper import PACKAGES, store_and_read_back
+from covid_mm.reporting.left_out_page import render_left_out, write_left_out
 from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.checkpoint import publish_checkpoint
@@ -71,81 +47,16 @@ from covid_mm.training.answers import answer_crops
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.crops import read_records
 from covid_mm.training.fusion import fit_fused_head
-from covid_mm.training.run import write_atomically
+from covid_mm.training.initial_weights import describe_initial
+from covid_mm.training.plan import shorten_command
+from covid_mm.training.served_run import (
+    PAPER_SPLIT,
+    ServedRun,
+    load_branches,
+    start_network,
+)
 
-LEFT_OUT_JSON = "left-out.json"
-LEFT_OUT_PAGE = "left-out.md"
 SCALE_IMAGES = 1500  # training images per collection that the heatmap scale is drawn from
-
-
-def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, TrainedBranch]]:
-    """Train what is not trained yet, then measure the left-out branches; kept in the run folder.
-
-    Raises:
-        DataError: a modality has fewer than two collections or scanner groups to leave out.
-    """
-    for modality, parts in run.folds.items():
-        if len(parts) < 2:
-            raise DataError(
-                f"Only {len(parts)} collection or group of scanners of {MODALITY_TITLES[modality]} images can be left"
-                " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
-                " or train with --recipe paper."
-            )
-    served = {m: train_branch(run, m, None) for m in run.network.modalities}
-    folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
-    print("measuring the left-out networks", flush=True)
-    stages = _Stages(run, [*served.values(), *folds])
-    tables = {str(m): table for m, table in measure_branches(run, folds, served).items()}
-
-    def fuse() -> dict[str, Any]:
-        table, comparison = measure_fusion(run, folds)
-        return {"table": table.to_dict(), "comparison": comparison.to_dict()}
-
-    fusion = stages.keep("fusion", fuse)
-    heat = tuple(
-        HeatRow.from_dict(row)
-        for row in stages.keep(
-            "heat",
-            lambda: [
-                r.to_dict() for r in (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
-            ],
-        )
-    )
-    method, layer = choose_heatmap(heat)
-    shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
-    sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
-    faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
-    measured = LeftOutMeasured(
-        tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
-        fusion=FusionComparison.from_dict(fusion["comparison"]),
-        heat=heat,
-        shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
-        sources=tuple(SourceRow.from_dict(row) for row in sources),
-        faithfulness=tuple(faithful),
-    )
-    return measured, served
-
-
-class _Stages:
-    """What was measured of these very branches, kept as JSON in the run folder."""
-
-    def __init__(self, run: ServedRun, branches: Sequence[TrainedBranch]) -> None:
-        digest = hashlib.sha256()
-        for branch in branches:
-            digest.update(hash_file(branch.folder.path / "last.npz").encode())
-        self._key, self._folder = digest.hexdigest(), run.folder
-
-    def keep(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The kept values of a stage, or those measured now."""
-        file = f"measured-{name}.json"
-        if (self._folder.path / file).exists():
-            kept = self._folder.read_json(file)
-            if kept.get("branches") == self._key:
-                return kept["values"]
-        print(f"  {name}", flush=True)
-        values = measure()
-        self._folder.write_json(file, {"branches": self._key, "values": values})
-        return values
 
 
 def publish_served(run: ServedRun, command: str, place: Path, results: Path | None) -> None:
@@ -241,23 +152,6 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         write_left_out(results, left_out)
     print(render_left_out(left_out))
     print(f"\npublished {place}: {meta['trained_on']}")
-
-
-def write_left_out(folder: Path, left_out: dict[str, Any]) -> None:
-    """The left-out figures as JSON, as a page, and drawn."""
-    from covid_mm.evaluation.figures.canvas import save_figure
-    from covid_mm.evaluation.figures.left_out import draw_left_out_aucs, draw_reliability
-
-    tables = [LeftOutTable.from_dict(part) for part in left_out["heads"]]
-    figures = {"left-out-auc": draw_left_out_aucs(tables)}
-    figures |= {f"reliability-{table.head}": draw_reliability(table) for table in tables}
-    titles = {"left-out-auc": "AUC on collections never seen"}
-    named = {titles.get(name, f"Calibration, {name.split('-')[-1]}"): f"{name}.png" for name in figures}
-    for name, figure in figures.items():
-        save_figure(figure, folder, name)
-    page = left_out | {"figures": named}
-    write_atomically(folder / LEFT_OUT_JSON, (json.dumps(page, indent=1) + "\n").encode())
-    write_atomically(folder / LEFT_OUT_PAGE, render_left_out(page).encode())
 
 
 def describe_split(run: ServedRun) -> dict[str, Any]:

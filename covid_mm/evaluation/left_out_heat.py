@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from covid_mm.commands.served import ServedRun, TrainedBranch, load_branches
 from covid_mm.config import POSITIVE, Modality
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.evaluation.heat_faithfulness import (
@@ -38,6 +37,7 @@ from covid_mm.imaging.lungs import place_in_image, read_lungs
 from covid_mm.models.network import Network, build_network, find_margins
 from covid_mm.training.crops import lesion_mask, round_pixels
 from covid_mm.training.features import to_network_input
+from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches
 
 FRAME = 256  # pixels a side of the whole image's frame in which heat is measured
 HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured on

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from made_results import make_costs, make_results
 
-from covid_mm.commands.outcome import summarise_histograms
-from covid_mm.commands.results_folder import merge_results
 from covid_mm.config import CLASSES
 from covid_mm.errors import DataError
+from covid_mm.evaluation.network_result import merge_results, summarise_histograms
 from covid_mm.training.batches import ModalitySamples
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from covid_mm.config import SHORTCUT_TITLES
+from covid_mm.evaluation.fusion import METHOD_TITLES, FusionComparison, FusionRow
+from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable
-from covid_mm.evaluation.tables import NOT_MEASURED, format_estimate, format_proportion, format_table
+from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
+from covid_mm.reporting.tables import NOT_MEASURED, format_estimate, format_proportion, format_table
 
 HEAD_TITLES = {"fused": "CT and X-ray combined", "ct": "CT", "xray": "X-ray"}
 
@@ -130,3 +134,83 @@ def _short(share: Proportion) -> str:
 
 def _name(row: CollectionRow) -> str:
     return f"{row.collection} (calibrated on itself)" if row.is_own_calibration else row.collection
+
+
+def heat_table(rows: Sequence[HeatRow]) -> str:
+    """Markdown: a row each, in the order given."""
+    header = [
+        "method",
+        "layer",
+        "collection",
+        "images",
+        "hottest point on a lesion (95 % interval)",
+        "chance",
+        "heat on lesions",
+        "hottest point in lungs",
+        "heat in lungs",
+    ]
+    cells = [
+        [
+            row.method,
+            row.layer,
+            row.collection,
+            str(row.images),
+            f"{percent(row.hit)} ({100 * row.hit_low:.1f} to {100 * row.hit_high:.1f})",
+            percent(row.chance),
+            percent(row.heat_share),
+            percent(row.in_lungs_hit),
+            percent(row.in_lungs_share),
+        ]
+        for row in rows
+    ]
+    return format_table(header, cells)
+
+
+def fusion_table(comparison: FusionComparison) -> str:
+    """Markdown: a row each method and kind of pairs."""
+    header = ["pairs", "combined by", "count", "log loss", "ECE", "AUC", "distance from independent evidence"]
+    return format_table(header, [_cells(row, comparison.better_branch) for row in comparison.rows])
+
+
+def _cells(row: FusionRow, better: str) -> Sequence[str]:
+    title = METHOD_TITLES[row.method] + (" (the better one)" if row.method == better else "")
+    return [
+        row.pairs,
+        title,
+        str(row.count),
+        f"{row.log_loss:.3f}",
+        percent(row.ece),
+        NOT_MEASURED if row.auc is None else f"{row.auc:.3f}",
+        f"{row.posterior_difference:.3f}",
+    ]
+
+
+def shortcut_table(rows: Sequence[ShortcutRow]) -> str:
+    """Markdown: a row each, in the order given."""
+    cells = [
+        [
+            SHORTCUT_TITLES.get(row.test, row.test),
+            row.collection,
+            str(row.images),
+            f"{row.auc:.3f} ({row.low:.3f} to {row.high:.3f})",
+        ]
+        for row in rows
+    ]
+    return format_table(["test", "left out", "images", "AUC (95 % interval by patient)"], cells)
+
+
+def source_table(rows: Sequence[SourceRow]) -> str:
+    """Markdown: a row each, in the order given."""
+    cells = [
+        [
+            row.features,
+            ", ".join(row.sources),
+            str(row.images),
+            f"{100 * row.accuracy:.1f} %",
+            f"{100 * row.chance:.1f} %",
+            f"{row.auc:.3f}",
+        ]
+        for row in rows
+    ]
+    header = ["features", "sources", "images", "source named rightly", "chance", "AUC (chance 0.5)"]
+    return format_table(header, cells)

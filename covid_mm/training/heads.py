@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from covid_mm.commands.materials import Materials
-from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES, Modality, TrainingConfig
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import FUSED, Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.training.batches import BoundarySamples, ModalitySamples, prepare_boundary
+from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult, fit_network
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
+from covid_mm.training.plan import TrainingPlan
 from covid_mm.training.progress import LazyBar, ProgressBar
 from covid_mm.training.run import RunFolder
 

@@ -15,17 +15,17 @@ from covid_mm.config import (
     TableI,
 )
 from covid_mm.evaluation.metrics import ConfusionMatrix
-from covid_mm.evaluation.paper_table import find_paper_row
 from covid_mm.evaluation.results import (
     POSSIBILITY_TITLES,
+    PROTOCOL_TITLES,
     InferenceCost,
     NetworkResult,
     Results,
     TrainingCost,
 )
-from covid_mm.evaluation.tables import format_estimate, format_proportion, format_table, metrics_table
+from covid_mm.reporting.paper_table import find_paper_row
+from covid_mm.reporting.tables import format_estimate, format_proportion, format_table, metrics_table
 
-PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}
 LIMITS = (
     "X-ray positives are CoronaHack's pneumonia films, mostly bacterial and viral pneumonia of children; 51 of"
     " its 3,937 are COVID-19. The paper calls them COVID-19, and its protocol is what is reproduced.",

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from covid_mm.config import MODALITY_TITLES, NetworkConfig
-from covid_mm.evaluation.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, make_panels
 from covid_mm.models.network import Network, build_network
+from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, make_panels
 
 _HEIGHT = 0.09  # of a box, in the figure's units of 0..1
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from covid_mm.commands.left_out_heat import choose_heatmap, locate_heat
 from covid_mm.evaluation.heat_location import HeatRow
+from covid_mm.evaluation.left_out_heat import choose_heatmap, locate_heat
 
 
 def row(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from covid_mm.config import (
@@ -326,3 +329,13 @@ def may_be_served(options: argparse.Namespace) -> bool:
         and options.split == "paper"
         and not paper_options(options)
     )
+
+
+def shorten_command(command: str) -> str:
+    """A command line without this machine's absolute paths: only the last part of each is kept."""
+    # a word may hold several: ct=/one/place,xray=/another/place
+    words = [
+        "".join(Path(part).name if Path(part).is_absolute() else part for part in re.split(r"([=,])", word))
+        for word in shlex.split(command)
+    ]
+    return shlex.join(words)

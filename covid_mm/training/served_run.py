@@ -20,7 +20,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality, NetworkConfig
 from covid_mm.datasets import Split, find_datasets, split_dataset
 from covid_mm.datasets.collections import find_collections
@@ -28,14 +27,15 @@ from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError, TrainingError, UsageError
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
+from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import Network, build_network
-from covid_mm.serving.metadata import LUNGS_NAME
 from covid_mm.training.answers import BranchAnswers, answer_collections
 from covid_mm.training.branch import fit_branch, trained_model
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
 from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
 from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
+from covid_mm.training.plan import TrainingPlan
 from covid_mm.training.progress import LazyBar
 from covid_mm.training.recipe import (
     Fold,

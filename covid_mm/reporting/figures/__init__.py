@@ -8,13 +8,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from covid_mm.evaluation.figures.architecture import draw_architecture
-from covid_mm.evaluation.figures.canvas import save_figure
-from covid_mm.evaluation.figures.confusion import draw_confusion_matrices
-from covid_mm.evaluation.figures.curves import draw_roc_curves, draw_training_curves
-from covid_mm.evaluation.figures.examples import draw_examples
-from covid_mm.evaluation.figures.possibilities import draw_possibilities
 from covid_mm.evaluation.results import Results
+from covid_mm.reporting.figures.architecture import draw_architecture
+from covid_mm.reporting.figures.canvas import save_figure
+from covid_mm.reporting.figures.results import (
+    draw_confusion_matrices,
+    draw_examples,
+    draw_possibilities,
+    draw_roc_curves,
+    draw_training_curves,
+)
 
 __all__ = ["draw_results"]
 

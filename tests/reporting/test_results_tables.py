@@ -9,8 +9,8 @@ import pytest
 from made_results import ERRORS, NORMAL, POSITIVE, make_costs, make_network, make_report, make_results
 
 from covid_mm.config import NetworkConfig
-from covid_mm.evaluation import PAPER_TABLE
-from covid_mm.evaluation.results_tables import (
+from covid_mm.reporting.paper_table import PAPER_TABLE
+from covid_mm.reporting.results_tables import (
     compare_with_paper,
     compare_with_singles,
     render_results,
