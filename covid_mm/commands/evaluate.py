@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.update_card:
         update_card(checkpoint, meta, evaluation)
     if options.output:
-        from covid_mm.training.run import write_atomically
+        from covid_mm.files import write_atomically
 
         place = Path(options.output) / "evaluation.json"
         about = {

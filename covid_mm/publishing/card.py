@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from covid_mm.errors import CheckpointError, DataError
+from covid_mm.files import write_atomically
 from covid_mm.models.meta_file import write_meta
 from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.readme_results import render_readme_results
 from covid_mm.serving.metadata import CARD_NAME, Metadata
-from covid_mm.training.run import write_atomically
 
 if TYPE_CHECKING:
     from covid_mm.evaluation.checkpoint import Evaluation

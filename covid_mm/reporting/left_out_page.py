@@ -10,6 +10,7 @@ from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
+from covid_mm.files import write_atomically
 from covid_mm.reporting.left_out_tables import (
     confidence_table,
     fusion_table,
@@ -19,7 +20,6 @@ from covid_mm.reporting.left_out_tables import (
     shortcut_table,
     source_table,
 )
-from covid_mm.training.run import write_atomically
 
 _INTRODUCTION = """\
 Each collection (CT) or group of scanners (X-ray) was left out in turn: a network was trained on the others,

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality
+from covid_mm.files import write_arrays
 from covid_mm.models.network import Network, find_margins
 from covid_mm.training.crops import LungCrops
 from covid_mm.training.features import to_network_input
-from covid_mm.training.run import write_arrays
 
 _BATCH = 64
 

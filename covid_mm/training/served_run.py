@@ -25,6 +25,7 @@ from covid_mm.datasets import Split, find_datasets, split_dataset
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError, TrainingError, UsageError
+from covid_mm.files import write_atomically
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
 from covid_mm.models.meta_file import LUNGS_NAME
@@ -44,7 +45,7 @@ from covid_mm.training.recipe import (
     gather_samples,
     make_folds,
 )
-from covid_mm.training.run import RunFolder, write_atomically
+from covid_mm.training.run import RunFolder
 from covid_mm.training.strategy import (
     FULL_PRECISION,
     find_hardware,

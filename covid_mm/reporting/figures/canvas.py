@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covid_mm.training.run import write_atomically
+from covid_mm.files import write_atomically
 
 # Okabe and Ito's colours, told apart with any kind of colour vision
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
