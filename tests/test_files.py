@@ -58,9 +58,14 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "picture.png"
     Image.new("L", (4, 4)).save(path)
     old = path.read_bytes()
-    with pytest.raises(OSError, match="tiff"), replace_file(path) as tmp_file:
-        tmp_file.write_bytes(b"half")
-        Image.open(tmp_path / "tiff")
+
+    def write_half() -> None:
+        with replace_file(path) as tmp_file:
+            tmp_file.write_bytes(b"half")
+            Image.open(tmp_path / "missing")
+
+    with pytest.raises(OSError, match="missing"):
+        write_half()
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
 from covid_mm.evaluation.intervals import wilson_interval
+from covid_mm.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class HeatMeasure:
 
 
 @dataclass(frozen=True)
-class HeatRow:
+class HeatRow(JsonRecord):
     """One method and layer on one collection; all shares 0..1, means over images.
 
     hit, hit_low, hit_high: images whose hottest point lies in the target, with Wilson's 95 % interval.
@@ -49,15 +48,6 @@ class HeatRow:
     heat_share: float
     in_lungs_hit: float | None
     in_lungs_share: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> HeatRow:
-        """What `to_dict` wrote. Raises TypeError for other fields."""
-        return cls(**values)
 
 
 def find_hottest(heatmap: ArrayLike) -> tuple[int, int] | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from covid_mm.config import (
     DEFAULT_PAIR,
@@ -21,6 +20,7 @@ from covid_mm.config import (
     TrainingConfig,
 )
 from covid_mm.errors import TrainingError, UsageError
+from covid_mm.json_record import JsonRecord
 
 Recipe = Literal["served", "paper"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
@@ -44,7 +44,7 @@ SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(JsonRecord):
     """One training, fully described: what config.json of the run folder holds.
 
     recipe: `served` (lungs, several collections, left-out evaluation) or `paper` (Table II on whole
@@ -69,24 +69,12 @@ class TrainingPlan:
         """Whether it trains on phantoms."""
         return self.data_root is None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingPlan:
-        """The plan that to_dict wrote. Raises TrainingError where it is of another version."""
+    def from_dict(cls, values: Any) -> Self:
+        """The plan that `to_dict` wrote. Raises TrainingError where it is of another version."""
         try:
-            network = dict(values["network"])
-            network["branches"] = tuple((m, b) for m, b in network["branches"])
-            rest = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-            rest |= {
-                "network": NetworkConfig(**network),
-                "data": DataConfig(**values["data"]),
-                "training": TrainingConfig(**values["training"]),
-            }
-            return cls(**rest)
-        except (KeyError, TypeError, ValueError) as error:
+            return super().from_dict(values)
+        except (TypeError, ValueError) as error:
             raise TrainingError(
                 f"The run's config.json is not of this version of the project ({error}); start a new run."
             ) from error
