@@ -168,7 +168,7 @@ def last_layer(run: Any, modality: Any) -> str:
     """The backbone's last convolution, so that nothing of it learns."""
     from covid_mm.models.backbones import find_backbone
 
-    return find_backbone(dict(run.network.branches)[modality]).evidence_layer
+    return find_backbone(dict(run.network.branches)[modality]).last_conv_layer
 
 
 if __name__ == "__main__":

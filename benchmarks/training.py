@@ -78,7 +78,7 @@ def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
     import keras
 
     from covid_mm.models.network import build_network
-    from covid_mm.training.batches import BoundarySamples, TrainingBatches
+    from covid_mm.training.batches import BottleneckSamples, TrainingBatches
 
     network = build_network(plan.network)
     modalities = plan.network.modalities
@@ -92,7 +92,9 @@ def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
         jit_compile=False,
     )
     samples = {
-        m: BoundarySamples(materials.training[m].images[None], materials.training[m].labels, are_images=True)
+        m: BottleneckSamples(
+            materials.training[m].images[None], materials.training[m].labels, are_images=True
+        )
         for m in modalities
     }
     batches = TrainingBatches(samples, dataclasses.replace(plan.training, augmentation=0.0))

@@ -48,7 +48,7 @@ from covid_mm.reporting.results_folder import write_results
 from covid_mm.reporting.results_tables import summarise_results
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.data import Materials, gather_materials
-from covid_mm.training.heads import cut_branch, fit_heads, prepare_network
+from covid_mm.training.heads import extract_features, fit_heads, prepare_network
 from covid_mm.training.initial_weights import identify_weights, parse_weights
 from covid_mm.training.plan import REPRODUCTION, TrainingPlan, shorten_command
 from covid_mm.training.progress import OverallProgress
@@ -231,7 +231,7 @@ def compute_cached(
     for side, (samples, views) in sides.items():
         before = set(cache.glob("*.npy"))
         began = time.monotonic()
-        cut_branch(network, modality, samples[modality], plan.training, cache, views=views)
+        extract_features(network, modality, samples[modality], plan.training, cache, views=views)
         seconds = time.monotonic() - began
         total += seconds
         if set(cache.glob("*.npy")) != before:

@@ -19,7 +19,7 @@ from covid_mm.datasets import (
     split_dataset,
 )
 from covid_mm.errors import CheckpointError, DataError
-from covid_mm.evaluation.heads import answer_heads, compute_pooled, describe_answers, report_heads
+from covid_mm.evaluation.heads import compute_pooled, predict_heads, report_heads, summarise_predictions
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.models.network import Network
@@ -97,9 +97,9 @@ def evaluate_checkpoint(
         samples[modality] = ModalitySamples(read[found], labels[found])
     seed = int(meta.raw["seed"])
     features = compute_pooled(network, samples)
-    outputs = answer_heads(network, samples, seed=seed, features=features)
+    outputs = predict_heads(network, samples, seed=seed, features=features)
     outputs = {head: part.shifted(meta.offset[head]) for head, part in outputs.items()}
-    answers = describe_answers(
+    answers = summarise_predictions(
         network, samples, features, outputs, meta.temperature, meta.threshold, seed=seed
     )
     return Evaluation(report_heads(outputs, meta.temperature, meta.threshold), images, answers)

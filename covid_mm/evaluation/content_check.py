@@ -1,4 +1,4 @@
-"""The judge of image content: its images gathered, fitted, and measured on images it never saw."""
+"""The classifier of image content: its images gathered, fitted, and measured on images it never saw."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from covid_mm.datasets.negatives import Part, make_negatives
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError
-from covid_mm.models.judge import NEITHER, Content, Judge, compute_contents
+from covid_mm.models.content_classifier import NEITHER, Content, ContentClassifier, compute_contents
 from covid_mm.models.network import Network
 from covid_mm.serving.metadata import Metadata
 from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.content_classifier import ContentImages, fit_content_classifier
 from covid_mm.training.crops import LungCrops
-from covid_mm.training.judge import JudgeImages, fit_judge
 from covid_mm.training.served_run import ServedRun, find_paper_splits
 
-MOST_IMAGES = 800  # of each modality that a judge is trained on
+MOST_IMAGES = 800  # of each modality that a classifier is trained on
 NEGATIVES: dict[Part, int] = {"train": 1200, "validation": 500, "test": 400}
 PHANTOMS = 200  # of a modality that the training has no images of
 NEGATIVE_TITLES: dict[Part, str] = {
@@ -38,8 +38,10 @@ ANSWERED, WRONG, FOREIGN, UNLIKE = "answered", "other_modality", "not_a_chest_im
 GreyImages = NDArray[np.float32]
 
 CHECKED_IMAGES = 300  # images per collection that the content check is counted on
-JUDGE_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
-JUDGE_PHANTOMS = 180  # the same of phantoms, which are the page's examples and answered like any chest image
+CLASSIFIER_IMAGES = 1500  # whole images per modality that it is fitted on, and a third of them to choose on
+CLASSIFIER_PHANTOMS = (
+    180  # the same of phantoms, which are the page's examples and answered like any chest image
+)
 _PHANTOM_NUMBERS = 20_000  # the first of them: no example, test or lung training uses these
 
 
@@ -47,28 +49,28 @@ ModalityImages = Mapping[Modality, Sequence[Sequence[CollectionImage]]]
 
 
 @dataclass(frozen=True)
-class JudgedImages:
-    """Images that a judge is measured on. kind: what they truly are. title: which they are."""
+class MeasuredImages:
+    """Images that a classifier is measured on. kind: what they truly are. title: which they are."""
 
     title: str
     kind: str
     images: GreyImages
 
 
-def make_judge(
+def make_content_classifier(
     network: Network,
     training: dict[Modality, ModalitySamples],
     validation: dict[Modality, ModalitySamples],
     names: dict[Modality, str],
     *,
     seed: int,
-) -> tuple[Judge, dict[str, Any]]:
-    """Fit a judge for a network and measure it; also what meta.json says of it.
+) -> tuple[ContentClassifier, dict[str, Any]]:
+    """Fit a classifier for a network and measure it; also what meta.json says of it.
 
     training, validation: the network's own images. names: of their data sets.
     """
     known = sum(len(part.labels) for part in training.values())
-    # a small training gets a small judge, so that trying it out stays quick
+    # a small training gets a small classifier, so that trying it out stays quick
     share = min(1.0, known / MOST_IMAGES)
     negatives = {
         part: stack_negatives(max(int(count * share), 40), part, seed) for part, count in NEGATIVES.items()
@@ -82,25 +84,25 @@ def make_judge(
             count = max(int(PHANTOMS * share), 20)
             chest["train"][modality] = draw_phantoms(modality, range(count))
             chest["validation"][modality] = draw_phantoms(modality, range(count, count + count // 2))
-    images = JudgeImages(
+    images = ContentImages(
         training={**chest["train"], NEITHER: negatives["train"]},
         validation={**chest["validation"], NEITHER: negatives["validation"]},
     )
-    judge = fit_judge(network, images, seed=seed)
+    classifier = fit_content_classifier(network, images, seed=seed)
     sets = [
-        *(JudgedImages(f"validation images of {names[m]}", m, validation[m].images) for m in validation),
-        *(JudgedImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),  # type: ignore[index]
+        *(MeasuredImages(f"validation images of {names[m]}", m, validation[m].images) for m in validation),
+        *(MeasuredImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),  # type: ignore[index]
     ]
     described = {
-        "branch": judge.branch,
-        "backbone": dict(network.config.branches)[judge.branch],
-        "layer": network.backbone(judge.branch).last_block_input,
-        "refusal": judge.refusal,
-        "distance_limit": {m: usual.limit for m, usual in judge.usual.items()},
+        "branch": classifier.branch,
+        "backbone": dict(network.config.branches)[classifier.branch],
+        "layer": network.backbone(classifier.branch).last_block_input,
+        "refusal": classifier.refusal,
+        "distance_limit": {m: usual.limit for m, usual in classifier.usual.items()},
         "trained_on": {kind: len(part) for kind, part in images.training.items()},
-        "measured": [row for part in sets for row in measure_judge(network, judge, part)],
+        "measured": [row for part in sets for row in measure_content_check(network, classifier, part)],
     }
-    return judge, described
+    return classifier, described
 
 
 def choose_images(images: GreyImages, seed: int) -> GreyImages:
@@ -122,12 +124,14 @@ def draw_phantoms(modality: Modality, numbers: range) -> GreyImages:
     return np.stack([getattr(study, modality).astype(np.float32) for study in studies])
 
 
-def measure_judge(network: Network, judge: Judge, part: JudgedImages) -> list[dict[str, Any]]:
+def measure_content_check(
+    network: Network, classifier: ContentClassifier, part: MeasuredImages
+) -> list[dict[str, Any]]:
     """What becomes of images in each slot of the network: counts of each outcome, a row a slot."""
-    features = compute_contents(network, judge.branch, part.images)
+    features = compute_contents(network, classifier.branch, part.images)
     rows = []
     for slot in network.config.modalities:
-        outcomes = [name_outcome(slot, content) for content in judge.judge(slot, features)]
+        outcomes = [name_outcome(slot, content) for content in classifier.judge(slot, features)]
         counts = {name: outcomes.count(name) for name in (ANSWERED, WRONG, FOREIGN, UNLIKE)}
         rows.append(
             {
@@ -195,9 +199,9 @@ def find_published_images(meta: Metadata, root: Path) -> ModalityImages:
     return found
 
 
-def fit_content_judge(
+def fit_served_classifier(
     network: Network, learned: ModalityImages, *, seed: int
-) -> tuple[Judge, dict[str, Any]]:
+) -> tuple[ContentClassifier, dict[str, Any]]:
     """The content check, fitted on whole images that the network learned from and on phantoms.
 
     learned: as `find_learned_images` gives them; each collection counts the same.
@@ -207,8 +211,8 @@ def fit_content_judge(
         chosen: list[CollectionImage] = []
         for images in collections:
             positions = np.random.default_rng([seed, 3]).permutation(len(images))
-            chosen += [images[row] for row in positions[: JUDGE_IMAGES // len(collections)]]
-        numbers = range(_PHANTOM_NUMBERS, _PHANTOM_NUMBERS + JUDGE_PHANTOMS)
+            chosen += [images[row] for row in positions[: CLASSIFIER_IMAGES // len(collections)]]
+        numbers = range(_PHANTOM_NUMBERS, _PHANTOM_NUMBERS + CLASSIFIER_PHANTOMS)
         whole = np.concatenate(
             [load_images(chosen, size=network.config.image_size), draw_phantoms(modality, numbers)]
         )
@@ -217,10 +221,10 @@ def fit_content_judge(
         sides["validation"][modality] = ModalitySamples(whole[third], labels[third])
         sides["training"][modality] = ModalitySamples(whole[~third], labels[~third])
     names = dict.fromkeys(learned, "the training collections, and phantoms")
-    return make_judge(network, sides["training"], sides["validation"], names, seed=seed)
+    return make_content_classifier(network, sides["training"], sides["validation"], names, seed=seed)
 
 
-def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[str, Any]]:
+def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifier) -> list[dict[str, Any]]:
     """How many images of each collection get no answer, and why; at most CHECKED_IMAGES of each are looked at."""
     rows = []
     for modality in run.network.modalities:
@@ -229,8 +233,10 @@ def count_refusals(run: ServedRun, network: Network, judge: Judge) -> list[dict[
             step = max(1, len(collection.images) // CHECKED_IMAGES)
             some = collection.images[::step][:CHECKED_IMAGES]
             found = part.found[::step][:CHECKED_IMAGES]
-            features = compute_contents(network, judge.branch, load_images(some, size=run.network.image_size))
-            outcomes = [name_outcome(modality, content) for content in judge.judge(modality, features)]
+            features = compute_contents(
+                network, classifier.branch, load_images(some, size=run.network.image_size)
+            )
+            outcomes = [name_outcome(modality, content) for content in classifier.judge(modality, features)]
             rows.append(
                 {
                     "collection": collection.name,

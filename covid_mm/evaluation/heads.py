@@ -56,7 +56,7 @@ class HeadOutputs:
         return shares
 
 
-def answer_heads(
+def predict_heads(
     network: Network,
     samples: dict[Modality, ModalitySamples],
     *,
@@ -74,9 +74,9 @@ def answer_heads(
     outputs: dict[str, HeadOutputs] = {}
     if len(found) == 2:
         rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
-        outputs[FUSED] = HeadOutputs(answer_pairs(network, found, rows), samples["ct"].labels[rows[:, 0]])
+        outputs[FUSED] = HeadOutputs(predict_pairs(network, found, rows), samples["ct"].labels[rows[:, 0]])
     for modality, values in found.items():
-        outputs[modality] = HeadOutputs(answer_branch(network, modality, values), samples[modality].labels)
+        outputs[modality] = HeadOutputs(predict_branch(network, modality, values), samples[modality].labels)
     return outputs
 
 
@@ -93,14 +93,16 @@ def compute_pooled(
     }
 
 
-def answer_branch(network: Network, modality: Modality, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def predict_branch(
+    network: Network, modality: Modality, features: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Logits (n, 2) of a modality's own head, or of a single network's only one, for pooled features."""
     head = keras.Model(network.features(modality), network.logits(modality))
     logits: NDArray[np.float32] = head.predict(features, batch_size=_BATCH, verbose=0)
     return logits
 
 
-def answer_pairs(network: Network, features: Features, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def predict_pairs(network: Network, features: Features, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """The concatenated head's logits (n, 2) for pairs: rows (n, 2) into both modalities' features."""
     head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
     paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
@@ -122,7 +124,7 @@ def measure_possibilities(
     Agreeing and disagreeing pairs are drawn the same way, each image at most once a kind; a kind
     without images is left out.
     """
-    alone = {m: answer_branch(network, m, values) for m, values in features.items()}
+    alone = {m: predict_branch(network, m, values) for m, values in features.items()}
     found = []
     for kind, (ct_label, xray_label) in COMBINATIONS.items():
         rows = possibility_pairs(
@@ -131,7 +133,7 @@ def measure_possibilities(
         if not len(rows):
             continue
         logits = {
-            FUSED: answer_pairs(network, features, rows),
+            FUSED: predict_pairs(network, features, rows),
             "ct": alone["ct"][rows[:, 0]],
             "xray": alone["xray"][rows[:, 1]],
         }
@@ -143,7 +145,7 @@ def measure_possibilities(
     return tuple(found)
 
 
-def describe_answers(
+def summarise_predictions(
     network: Network,
     samples: dict[Modality, ModalitySamples],
     features: Features,

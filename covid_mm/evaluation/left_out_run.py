@@ -44,7 +44,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import LungRegion, read_lungs
 from covid_mm.models.network import FUSED, find_margins
 from covid_mm.models.weights_file import hash_file
-from covid_mm.training.answers import answer_crops
+from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes, trainable
@@ -231,7 +231,7 @@ def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Sh
                     altered.setdefault(test, []).append(round_pixels(crop))
             kept = positions[[region is not None for region in regions]]
             for test, images in altered.items():
-                margins = answer_crops(model, branch.modality, np.stack(images)).margins
+                margins = predict_crops(model, branch.modality, np.stack(images)).margins
                 predictions = make_predictions(run, collection, kept, branch.fold.name, margins)
                 rows.append(measure_shortcut(test, predictions))
     return rows

@@ -17,10 +17,10 @@ from covid_mm.config import CLASSES, Modality, SplitProtocol, TrainingConfig
 from covid_mm.evaluation.heads import (
     THRESHOLD,
     HeadOutputs,
-    answer_heads,
     compute_pooled,
     fit_temperatures,
     measure_possibilities,
+    predict_heads,
     report_heads,
 )
 from covid_mm.evaluation.metrics import roc_curve
@@ -42,7 +42,7 @@ from covid_mm.models.network import FUSED, Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult
-from covid_mm.training.initial_weights import InitialWeights, describe_initial
+from covid_mm.training.initial_weights import InitialWeights, initial_weights_to_dict
 from covid_mm.training.plan import TrainingPlan
 
 ROC_POINTS = 200  # kept of a curve, its ends included
@@ -71,7 +71,7 @@ def measure_network(
     """
     seed = plan.training.seed
     features = compute_pooled(network, materials.validation, cache)
-    outputs = answer_heads(network, materials.validation, seed=seed, features=features)
+    outputs = predict_heads(network, materials.validation, seed=seed, features=features)
     temperature = fit_temperatures(outputs)
     threshold = dict.fromkeys(outputs, THRESHOLD)
     reports = report_heads(outputs, temperature, threshold)
@@ -101,7 +101,7 @@ def measure_network(
 
 def describe_weights(weights: InitialWeights) -> StartingWeights:
     """Kind, origin and commands of a branch's initial weights."""
-    known = describe_initial(weights)
+    known = initial_weights_to_dict(weights)
     return {"kind": known["kind"], "origin": known["origin"], "commands": list(known["commands"])}
 
 
@@ -134,7 +134,7 @@ def measure_external(
     if len(modalities) < len(network.config.modalities):
         return {}
     samples = {m: external.samples[m] for m in modalities}
-    outputs = answer_heads(network, samples, seed=seed, features=compute_pooled(network, samples, cache))
+    outputs = predict_heads(network, samples, seed=seed, features=compute_pooled(network, samples, cache))
     reports = report_heads(outputs, temperature, dict.fromkeys(outputs, THRESHOLD))
     name = " with ".join(external.names[m] for m in modalities)
     return {name: reports[FUSED if network.config.is_concatenated else modalities[0]]}

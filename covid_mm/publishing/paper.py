@@ -12,18 +12,18 @@ from typing import Any
 
 from covid_mm import __version__
 from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
-from covid_mm.evaluation.content_check import make_judge
+from covid_mm.evaluation.content_check import make_content_classifier
 from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
     SCALE_STUDIES,
     THRESHOLD,
-    answer_heads,
     compare_outputs,
     compute_pooled,
-    describe_answers,
     fit_temperatures,
     measure_heatmap_scale,
+    predict_heads,
     report_heads,
+    summarise_predictions,
 )
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
@@ -33,7 +33,7 @@ from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
 from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult
-from covid_mm.training.initial_weights import InitialWeights, describe_initial
+from covid_mm.training.initial_weights import InitialWeights, initial_weights_to_dict
 from covid_mm.training.plan import TrainingPlan, shorten_command
 from covid_mm.training.run import RunFolder
 from covid_mm.training.strategy import FULL_PRECISION, use_precision
@@ -58,10 +58,10 @@ def publish(
     print("measuring on the validation images", flush=True)
     seed = plan.training.seed
     unrounded = compute_pooled(network, materials.validation, cache)
-    before = answer_heads(network, materials.validation, seed=seed, features=unrounded)
+    before = predict_heads(network, materials.validation, seed=seed, features=unrounded)
     served = store_and_read_back(network)
     features = compute_pooled(served, materials.validation)
-    outputs = answer_heads(served, materials.validation, seed=seed, features=features)
+    outputs = predict_heads(served, materials.validation, seed=seed, features=features)
     temperature = fit_temperatures(outputs)
     threshold = dict.fromkeys(outputs, THRESHOLD)
     reports = report_heads(outputs, temperature, threshold)
@@ -84,7 +84,7 @@ def publish(
         "synthetic": plan.synthetic,
         "trained_on": describe_data(plan, materials),
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
-        "data": [describe_dataset(materials, m) for m in network.config.modalities],
+        "data": [dataset_to_dict(materials, m) for m in network.config.modalities],
         "split": {
             "protocol": plan.data.split,
             "seed": plan.data.seed,
@@ -92,7 +92,7 @@ def publish(
             "hashes": {m: split.hash for m, split in materials.splits.items()},
         },
         "seed": seed,
-        "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
+        "initial_weights": {m: initial_weights_to_dict(weights) for m, weights in initial.items()},
         "validation_seen_before": find_overlap(materials, initial),
         "training": dataclasses.asdict(plan.training),
         "epochs_run": {
@@ -100,7 +100,7 @@ def publish(
             for head, fit in fits.items()
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
-        **describe_answers(
+        **summarise_predictions(
             served, materials.validation, features, outputs, temperature, threshold, seed=seed
         ),
         "float16_changes": compare_outputs(before, outputs, temperature),
@@ -109,7 +109,7 @@ def publish(
         | {name: importlib.metadata.version(name) for name in PACKAGES if _is_installed(name)},
         "comparisons": [],
     }
-    judge, meta["judge"] = make_judge(
+    classifier, meta["judge"] = make_content_classifier(
         served,
         materials.training,
         materials.validation,
@@ -117,7 +117,7 @@ def publish(
         seed=seed,
     )
     folder.write_json("result.json", {"metrics": meta["metrics"], "epochs_run": meta["epochs_run"]})
-    publish_checkpoint(place, network, meta, render_card(meta, place.name), judge=judge)
+    publish_checkpoint(place, network, meta, render_card(meta, place.name), judge=classifier)
     print()
     print(metrics_table({title_head(head): report for head, report in reports.items()}))
     print(f"\npublished {place}: {meta['trained_on']}")
@@ -148,7 +148,7 @@ def describe_data(plan: TrainingPlan, materials: Materials) -> str:
     return f"{' and '.join(parts)}, {plan.data.split} split"
 
 
-def describe_dataset(materials: Materials, modality: Modality) -> dict[str, Any]:
+def dataset_to_dict(materials: Materials, modality: Modality) -> dict[str, Any]:
     """What meta.json says of one data set: source, licence, counts, caveats."""
     dataset, split = materials.datasets[modality], materials.splits[modality].to_dict()
     return {

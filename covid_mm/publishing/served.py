@@ -16,13 +16,13 @@ from covid_mm import __version__
 from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
 from covid_mm.datasets import find_class_folders
 from covid_mm.datasets.index import Collection
-from covid_mm.evaluation.content_check import count_refusals, find_learned_images, fit_content_judge
+from covid_mm.evaluation.content_check import count_refusals, find_learned_images, fit_served_classifier
 from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
     SCALE_STUDIES,
-    answer_heads,
     compare_outputs,
     measure_heatmap_scale,
+    predict_heads,
     report_heads,
 )
 from covid_mm.evaluation.left_out_heat import (
@@ -43,11 +43,11 @@ from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION
-from covid_mm.training.answers import answer_crops
 from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import read_records
 from covid_mm.training.fusion import fit_fused_head
-from covid_mm.training.initial_weights import describe_initial
+from covid_mm.training.initial_weights import initial_weights_to_dict
 from covid_mm.training.plan import shorten_command
 from covid_mm.training.served_run import (
     PAPER_SPLIT,
@@ -77,12 +77,12 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     temperature = {head: fit.temperature for head, fit in calibrations.items()}
     threshold = {head: table.threshold for head, table in measured.tables.items()}
     before, after = (
-        {head: part.shifted(offset[head]) for head, part in answer_heads(n, held, seed=run.seed).items()}
+        {head: part.shifted(offset[head]) for head, part in predict_heads(n, held, seed=run.seed).items()}
         for n in (network, stored)
     )
-    judge, described = fit_content_judge(stored, find_learned_images(run), seed=run.seed)
+    classifier, described = fit_served_classifier(stored, find_learned_images(run), seed=run.seed)
     reports = report_heads(after, temperature, threshold)
-    split = describe_split(run)
+    split = split_to_dict(run)
     left_out = measured.to_dict() | {
         "command": shorten_command(command),
         "created": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -117,13 +117,13 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "trained_on": describe_training(run),
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
         "data": [
-            describe_collection(run, m, c, split["hashes"].get(m))
+            collection_to_dict(run, m, c, split["hashes"].get(m))
             for m in run.network.modalities
             for c in run.collections[m]
         ],
         "split": split,
         "seed": run.seed,
-        "initial_weights": {m: describe_initial(weights) for m, weights in initial.items()},
+        "initial_weights": {m: initial_weights_to_dict(weights) for m, weights in initial.items()},
         "training": {
             m: dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
             for m, backbone in run.network.branches
@@ -134,7 +134,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
             for head, part in after.items()
         },
         "external": measure_external(run, stored, calibrations),
-        "refusals": count_refusals(run, stored, judge),
+        "refusals": count_refusals(run, stored, classifier),
         "left_out": left_out,
         "float16_changes": compare_outputs(before, after, temperature),
         "judge": described,
@@ -145,7 +145,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     }
     meta["limits"] = describe_limits(meta)
     publish_checkpoint(
-        place, network, meta, render_card(meta, place.name), judge=judge, segmenter=run.segmenter
+        place, network, meta, render_card(meta, place.name), judge=classifier, segmenter=run.segmenter
     )
     write_left_out(run.folder.path, left_out)
     if results is not None:
@@ -154,7 +154,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     print(f"\npublished {place}: {meta['trained_on']}")
 
 
-def describe_split(run: ServedRun) -> dict[str, Any]:
+def split_to_dict(run: ServedRun) -> dict[str, Any]:
     """The split whose validation images were held out, as `evaluate` finds it again."""
     return {
         "protocol": PAPER_SPLIT.split,
@@ -196,7 +196,7 @@ def measure_external(
             continue
         records = find_class_folders(folder, modality).records
         read, found = read_records(records, modality, run.segmenter, run.network.image_size)
-        margins = answer_crops(network, modality, read[found]).margins
+        margins = predict_crops(network, modality, read[found]).margins
         labels = np.array([record.label for record in records], np.int64)[found]
         auc = estimate_auc_by_patient(margins, labels)
         called = calibrations[modality].logits(margins) >= 0
@@ -227,7 +227,7 @@ def describe_training(run: ServedRun) -> str:
     return " and ".join(parts)
 
 
-def describe_collection(
+def collection_to_dict(
     run: ServedRun, modality: Modality, collection: Collection, split_hash: str | None
 ) -> dict[str, Any]:
     """What meta.json says of one collection. split_hash: of the modality's held-out split, if there is one."""

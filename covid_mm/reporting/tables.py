@@ -78,13 +78,13 @@ def metrics_table(reports: Mapping[str, BinaryReport]) -> str:
 
 
 def confusion_table(counts: ConfusionMatrix) -> str:
-    """The confusion matrix: a row for each true class, a column for what the network called it."""
+    """The confusion matrix: a row for each actual class, a column for each predicted one."""
     normal, positive = (CLASS_TITLES[name] for name in CLASSES)
     return format_table(
-        ["", f"called {normal}", f"called {positive}"],
+        ["", f"predicted {normal}", f"predicted {positive}"],
         [
-            [f"truly {normal}", str(counts.true_negative), str(counts.false_positive)],
-            [f"truly {positive}", str(counts.false_negative), str(counts.true_positive)],
+            [f"actual {normal}", str(counts.true_negative), str(counts.false_positive)],
+            [f"actual {positive}", str(counts.false_negative), str(counts.true_positive)],
         ],
     )
 

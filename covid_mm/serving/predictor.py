@@ -19,7 +19,7 @@ from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import BranchExplainer, Progress
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
-from covid_mm.models.judge import Judge
+from covid_mm.models.content_classifier import ContentClassifier as Judge
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (

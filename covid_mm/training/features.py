@@ -49,7 +49,7 @@ def compute_features(
     `cache`, a folder, the array is kept there under a hash of the backbone, its frozen weights, the images
     and the views, and read back instead of computed.
     """
-    trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
+    trunk = keras.Model(network.image_input(modality), network.bottleneck(modality, fine_tune))
     place = None
     if cache is not None:
         if views == 1:  # no augmentation, so neither its seed nor its strength matters

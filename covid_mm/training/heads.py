@@ -10,7 +10,7 @@ from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES, Mod
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import FUSED, Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
-from covid_mm.training.batches import BoundarySamples, ModalitySamples, prepare_boundary
+from covid_mm.training.batches import BottleneckSamples, ModalitySamples, prepare_bottleneck
 from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult, fit_network
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
@@ -96,10 +96,10 @@ def fit_part(
     training = dataclasses.replace(plan.training, fine_tune="frozen") if own else plan.training
     part = RunFolder(folder.path / f"head-{head}") if own else folder
     modalities = [m for m in MODALITIES if m in network.config.modalities and head in (FUSED, m)]
-    boundary: dict[str, dict[Modality, BoundarySamples]] = {"train": {}, "validation": {}}
+    boundary: dict[str, dict[Modality, BottleneckSamples]] = {"train": {}, "validation": {}}
     for modality in modalities:
         for side, samples in (("train", materials.training), ("validation", materials.validation)):
-            boundary[side][modality] = cut_branch(
+            boundary[side][modality] = extract_features(
                 network,
                 modality,
                 samples[modality],
@@ -119,7 +119,7 @@ def fit_part(
     )
 
 
-def cut_branch(
+def extract_features(
     network: Network,
     modality: Modality,
     samples: ModalitySamples,
@@ -127,11 +127,11 @@ def cut_branch(
     cache: Path,
     *,
     views: int,
-) -> BoundarySamples:
+) -> BottleneckSamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
     total = views * len(samples.images)
     with LazyBar(f"{MODALITY_TITLES[modality]} features", total, unit="image") as show:
-        return prepare_boundary(
+        return prepare_bottleneck(
             network,
             modality,
             samples,

@@ -230,7 +230,7 @@ def _shape(network: Network) -> tuple[int, int, int]:
     return (network.config.image_size, network.config.image_size, CHANNELS)
 
 
-def describe_initial(weights: InitialWeights) -> dict[str, Any]:
+def initial_weights_to_dict(weights: InitialWeights) -> dict[str, Any]:
     """What meta.json says of a branch's initial weights; run folders keep whole command lines."""
     commands = [shorten_command(command) for command in weights.commands]
     return dataclasses.asdict(weights) | {"commands": commands}

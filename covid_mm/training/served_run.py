@@ -30,8 +30,8 @@ from covid_mm.models.backbones import find_backbone
 from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import Network, build_network
-from covid_mm.training.answers import BranchAnswers, answer_collections
 from covid_mm.training.branch import fit_branch, trained_model
+from covid_mm.training.branch_predictions import BranchPredictions, predict_collections
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
 from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
@@ -155,7 +155,7 @@ class TrainedBranch:
     modality: Modality
     fold: Fold | None
     folder: RunFolder
-    answers: Mapping[str, BranchAnswers]
+    answers: Mapping[str, BranchPredictions]
 
 
 def served_network(network: NetworkConfig, recipe: ServedRecipe) -> NetworkConfig:
@@ -257,7 +257,7 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
             network, _ = start_network(run)
             fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
     branch = TrainedBranch(modality, fold, folder, {})
-    answers = answer_collections(
+    answers = predict_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
     )
     return TrainedBranch(modality, fold, folder, answers)

@@ -33,7 +33,7 @@ def work(tmp_path, monkeypatch) -> SimpleNamespace:
         time.sleep(SECONDS[samples])
         place.touch()
 
-    monkeypatch.setattr(reproduction, "cut_branch", cut)
+    monkeypatch.setattr(reproduction, "extract_features", cut)
     return run
 
 

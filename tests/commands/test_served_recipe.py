@@ -78,7 +78,7 @@ class Served:
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     """Few phantoms and pictures; toy backbones have none of the layers up to which real ones are frozen."""
     patch.setattr(recipe, "FROZEN_UNTIL", {})
-    patch.setattr(content_check, "JUDGE_PHANTOMS", 12)
+    patch.setattr(content_check, "CLASSIFIER_PHANTOMS", 12)
     patch.setattr(left_out_heat, "PHANTOMS", 4)
 
 

@@ -80,9 +80,9 @@ def test_metrics_table_shows_counts_and_intervals():
 
 def test_confusion_table_has_truth_in_rows(report):
     lines = confusion_table(report.counts).split("\n")
-    assert lines[0] == "|  | called Normal | called COVID-19 pneumonia |"
-    assert lines[2] == "| truly Normal | 3 | 1 |"
-    assert lines[3] == "| truly COVID-19 pneumonia | 1 | 2 |"
+    assert lines[0] == "|  | predicted Normal | predicted COVID-19 pneumonia |"
+    assert lines[2] == "| actual Normal | 3 | 1 |"
+    assert lines[3] == "| actual COVID-19 pneumonia | 1 | 2 |"
 
 
 def test_tables_escape_bars_and_refuse_ragged_rows():

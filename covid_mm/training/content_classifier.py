@@ -1,4 +1,4 @@
-"""Fitting the judge of image content: a linear classifier and the surroundings of the training images.
+"""Fitting the classifier of image content: a linear classifier and the surroundings of the training images.
 
 Everything is chosen on validation images: which backbone reads, how probable `neither` must be to
 refuse, and how far from the training images is too far.
@@ -12,14 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality
-from covid_mm.models.judge import KINDS, NEITHER, Features, Judge, Surroundings, compute_contents, name_kind
+from covid_mm.models.content_classifier import (
+    KINDS,
+    NEITHER,
+    ContentClassifier,
+    Features,
+    PcaOutlierModel,
+    compute_contents,
+    name_kind,
+)
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
 
 GreyImages = NDArray[np.float32]
 
 TRIAL = 200  # images of each kind and side that a backbone is tried on
-AXES = 64  # principal axes at most of a modality's training images
+COMPONENTS = 64  # principal components at most of a modality's training images
 REGULARISATION = 0.01  # scikit-learn's C of the logistic regression
 WIDEST_VARIATION = 2.0  # of training's augmentation, so that other sources' images are not refused
 REFUSALS = tuple(
@@ -31,15 +39,15 @@ MARGIN = 1.25  # times that percentile: other scanners are not strangers yet
 
 
 @dataclass(frozen=True)
-class JudgeImages:
+class ContentImages:
     """Grey images (n, side, side), 0..255, by kind (`ct`, `xray`, `neither`), of both sides."""
 
     training: dict[str, GreyImages]
     validation: dict[str, GreyImages]
 
 
-def fit_judge(network: Network, images: JudgeImages, *, seed: int = 0) -> Judge:
-    """Choose the backbone on some of the images, then fit the judge on all of them."""
+def fit_content_classifier(network: Network, images: ContentImages, *, seed: int = 0) -> ContentClassifier:
+    """Choose the backbone on some of the images, then fit the classifier on all of them."""
     branch = choose_branch(network, images, seed=seed)
     training = vary_images(images.training, seed=seed)
     return fit_branch(
@@ -50,8 +58,8 @@ def fit_judge(network: Network, images: JudgeImages, *, seed: int = 0) -> Judge:
     )
 
 
-def choose_branch(network: Network, images: JudgeImages, *, seed: int) -> Modality:
-    """The modality whose backbone makes the judge that errs least on validation images."""
+def choose_branch(network: Network, images: ContentImages, *, seed: int) -> Modality:
+    """The modality whose backbone makes the classifier that errs least on validation images."""
     modalities = network.config.modalities
     if len(modalities) == 1:
         return modalities[0]
@@ -85,54 +93,64 @@ def fit_branch(
     modalities: tuple[Modality, ...],
     training: dict[str, Features],
     validation: dict[str, Features],
-) -> Judge:
-    """Fit a judge on one backbone's features (n, d) by kind. modalities: those the network answers."""
+) -> ContentClassifier:
+    """Fit a classifier on one backbone's features (n, d) by kind. modalities: those the network answers."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
 
     features = np.concatenate([training[kind] for kind in KINDS])
     labels = np.repeat(np.arange(len(KINDS)), [len(training[kind]) for kind in KINDS])
-    centre = features.mean(axis=0)
-    spread = features.std(axis=0) + 1e-3 * float(features.std()) + 1e-6  # constant channels stay small
+    mean = features.mean(axis=0)
+    scale = features.std(axis=0) + 1e-3 * float(features.std()) + 1e-6  # constant channels stay small
     classifier = LogisticRegression(C=REGULARISATION, max_iter=500, class_weight="balanced")
-    classifier.fit((features - centre) / spread, labels)
-    usual: dict[Modality, Surroundings] = {}
+    classifier.fit((features - mean) / scale, labels)
+    usual: dict[Modality, PcaOutlierModel] = {}
     for modality in modalities:
-        own = (training[modality] - centre) / spread
-        count = min(AXES, own.shape[1], max(1, len(own) // 4))  # axes of too few images fit nobody else
+        own = (training[modality] - mean) / scale
+        count = min(
+            COMPONENTS, own.shape[1], max(1, len(own) // 4)
+        )  # components of too few images fit nobody else
         pca = PCA(count, random_state=0).fit(own)
-        axes = pca.components_.T.astype(np.float16).astype(np.float32)  # as it is stored
-        along = own @ axes
+        components = pca.components_.T.astype(np.float16).astype(np.float32)  # as it is stored
+        along = own @ components
         deviation = np.maximum(along.std(axis=0), 1e-6)
-        inside = Surroundings(axes, along.mean(axis=0), deviation, limit=1.0)
-        distances = inside.measure_distance((validation[modality] - centre) / spread)
+        inside = PcaOutlierModel(components, along.mean(axis=0), deviation, limit=1.0)
+        distances = inside.measure_distance((validation[modality] - mean) / scale)
         limit = MARGIN * float(np.percentile(distances, USUAL))
-        usual[modality] = Surroundings(axes, inside.origin, deviation, limit)
-    judge = Judge(
+        usual[modality] = PcaOutlierModel(components, inside.mean, deviation, limit)
+    classifier = ContentClassifier(
         branch=branch,
-        centre=centre.astype(np.float32),
-        spread=spread.astype(np.float32),
+        mean=mean.astype(np.float32),
+        scale=scale.astype(np.float32),
         weights=classifier.coef_.T.astype(np.float32),
-        bias=classifier.intercept_.astype(np.float32),
+        intercept=classifier.intercept_.astype(np.float32),
         refusal=REFUSALS[0],
         usual=usual,
     )
-    return set_refusal(judge, validation)
+    return set_refusal(classifier, validation)
 
 
-def set_refusal(judge: Judge, validation: dict[str, Features]) -> Judge:
-    """The judge with the most lenient refusal that still refuses nearly all validation negatives."""
-    shares = judge.classify(judge.standardise(validation[NEITHER]))[:, KINDS.index(NEITHER)]
+def set_refusal(classifier: ContentClassifier, validation: dict[str, Features]) -> ContentClassifier:
+    """The classifier with the most lenient refusal that still refuses nearly all validation negatives."""
+    shares = classifier.classify(classifier.standardise(validation[NEITHER]))[:, KINDS.index(NEITHER)]
     enough = [value for value in REFUSALS if np.mean(shares >= value) >= WANTED_REFUSED]
     refusal = max(enough, default=REFUSALS[0])
-    return Judge(judge.branch, judge.centre, judge.spread, judge.weights, judge.bias, refusal, judge.usual)
+    return ContentClassifier(
+        classifier.branch,
+        classifier.mean,
+        classifier.scale,
+        classifier.weights,
+        classifier.intercept,
+        refusal,
+        classifier.usual,
+    )
 
 
-def count_errors(judge: Judge, validation: dict[str, Features]) -> float:
+def count_errors(classifier: ContentClassifier, validation: dict[str, Features]) -> float:
     """The mean share of validation images, over the kinds, whose kind is named wrongly."""
     wrong = [
-        np.mean([name_kind(row, judge.refusal) != kind for row in judge.classify(judge.standardise(part))])
+        np.mean([name_kind(row, classifier.refusal) != kind for row in classifier.classify(standard)])
         for kind, part in validation.items()
-        if len(part)
+        if len(standard := classifier.standardise(part))
     ]
     return float(np.mean(wrong))

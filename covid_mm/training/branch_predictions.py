@@ -22,16 +22,16 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class BranchAnswers:
+class BranchPredictions:
     """margins: float32 (n,), logit of positive minus logit of normal. features: float16 (n, channels)."""
 
     margins: NDArray[np.float32]
     features: NDArray[np.float16]
 
 
-def answer_crops(
+def predict_crops(
     network: Network, modality: Modality, images: NDArray[np.uint8] | NDArray[np.float32]
-) -> BranchAnswers:
+) -> BranchPredictions:
     """Answers for crops (n, size, size) as serving reads them."""
     model = keras.Model(network.image_input(modality), [network.logits(modality), network.features(modality)])
     margins, features = [], []
@@ -39,12 +39,12 @@ def answer_crops(
         logits, pooled = model.predict_on_batch(to_network_input(images[start : start + _BATCH]))
         margins.append(find_margins(logits))
         features.append(np.asarray(pooled, np.float16))
-    return BranchAnswers(np.concatenate(margins).astype(np.float32), np.concatenate(features))
+    return BranchPredictions(np.concatenate(margins).astype(np.float32), np.concatenate(features))
 
 
-def answer_collections(
+def predict_collections(
     load: Callable[[], Network], modality: Modality, crops: Mapping[str, LungCrops], path: Path
-) -> dict[str, BranchAnswers]:
+) -> dict[str, BranchPredictions]:
     """Answers for all images of each collection, by name; read from `path` where they were kept.
 
     load: gives the network, and is called only where it must answer.
@@ -53,18 +53,18 @@ def answer_collections(
     if kept is not None:
         return kept
     network = load()
-    answers = {name: answer_crops(network, modality, part.exact) for name, part in crops.items()}
+    answers = {name: predict_crops(network, modality, part.exact) for name, part in crops.items()}
     arrays: dict[str, NDArray[Any]] = {f"{name}/margins": part.margins for name, part in answers.items()}
     arrays |= {f"{name}/features": part.features for name, part in answers.items()}
     write_arrays(path, arrays)
     return answers
 
 
-def _read(path: Path, crops: Mapping[str, LungCrops]) -> dict[str, BranchAnswers] | None:
+def _read(path: Path, crops: Mapping[str, LungCrops]) -> dict[str, BranchPredictions] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             answers = {
-                name: BranchAnswers(file[f"{name}/margins"], file[f"{name}/features"]) for name in crops
+                name: BranchPredictions(file[f"{name}/margins"], file[f"{name}/features"]) for name in crops
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, damaged, foreign
         return None

@@ -8,7 +8,7 @@ import pytest
 from made_crops import SIZE, make_collection, make_crops_of
 from toy_networks import make_network
 
-from covid_mm.training.answers import answer_collections, answer_crops
+from covid_mm.training.branch_predictions import predict_collections, predict_crops
 from covid_mm.training.features import to_network_input
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
@@ -30,7 +30,7 @@ def crops_of(counts):
 
 def test_margins_are_positive_minus_normal():
     network, images = make_network(size=SIZE), exact_crops(70)  # more than one batch
-    answers = answer_crops(network, "ct", images)
+    answers = predict_crops(network, "ct", images)
     assert answers.margins.shape == (70,)
     assert answers.margins.dtype == np.float32
     assert answers.features.shape == (70, 8)
@@ -52,9 +52,9 @@ def test_answers_are_kept_and_made_anew_where_they_do_not_fit(tmp_path):
         return network
 
     crops = crops_of({"one": 3, "two": 2})
-    first = answer_collections(load, "ct", crops, path)
+    first = predict_collections(load, "ct", crops, path)
     assert [len(first[name].margins) for name in ("one", "two")] == [3, 2]
-    again = answer_collections(load, "ct", crops, path)
+    again = predict_collections(load, "ct", crops, path)
     assert len(loads) == 1
     for name in crops:
         assert np.array_equal(first[name].margins, again[name].margins)
@@ -62,7 +62,7 @@ def test_answers_are_kept_and_made_anew_where_they_do_not_fit(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["answers.npz"]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # damaged
-    answer_collections(load, "ct", crops, path)
-    answer_collections(load, "ct", crops_of({"one": 4, "two": 2}), path)  # another number of images
-    answer_collections(load, "ct", crops_of({"three": 1}), path)  # another collection
+    predict_collections(load, "ct", crops, path)
+    predict_collections(load, "ct", crops_of({"one": 4, "two": 2}), path)  # another number of images
+    predict_collections(load, "ct", crops_of({"three": 1}), path)  # another collection
     assert len(loads) == 4
