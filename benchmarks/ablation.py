@@ -51,10 +51,10 @@ def main() -> None:
     parser.add_argument("--output", metavar="DIR", help="write ablation.json and ablation.md there")
     options = parser.parse_args()
     load_tensorflow()
-    from covid_mm.commands.plan import build_parser, make_plan
-    from covid_mm.commands.served import open_run
-    from covid_mm.evaluation.tables import format_table
+    from covid_mm.reporting.tables import format_table
+    from covid_mm.training.plan import build_parser, make_plan
     from covid_mm.training.run import RunFolder
+    from covid_mm.training.served_run import open_run
 
     arguments = ["--data", options.data, "--recipe", "served", "--weights", options.weights]
     plan = make_plan(build_parser().parse_args(arguments), "benchmarks/ablation.py")
@@ -93,13 +93,13 @@ def main() -> None:
 
 def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
     """One variant: train without the first fold, and the AUC on it."""
-    from covid_mm.commands.left_out import make_predictions
-    from covid_mm.commands.served import train_branch
     from covid_mm.datasets.index import Collection
+    from covid_mm.evaluation.left_out_run import make_predictions
     from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
     from covid_mm.training.crops import make_crops
     from covid_mm.training.recipe import has_both_classes
     from covid_mm.training.run import RunFolder
+    from covid_mm.training.served_run import train_branch
 
     fold = run.folds[modality][0]
     own = next(c for c in run.collections[modality] if c.name in fold.rows and has_both_classes(c))
@@ -168,7 +168,7 @@ def last_layer(run: Any, modality: Any) -> str:
     """The backbone's last convolution, so that nothing of it learns."""
     from covid_mm.models.backbones import find_backbone
 
-    return find_backbone(dict(run.network.branches)[modality]).evidence_layer
+    return find_backbone(dict(run.network.branches)[modality]).last_conv_layer
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def measure(checkpoint: str | None, rounds: int) -> int:
             visualiser(
                 lambda output: output[:, index],
                 [images[m] for m in MODALITIES],
-                penultimate_layer=network.evidence_layer(modality),
+                penultimate_layer=network.last_conv_layer(modality),
                 seek_penultimate_conv_layer=False,
             )
 

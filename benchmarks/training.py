@@ -23,8 +23,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
 from covid_mm.config import NetworkConfig
+from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
 PHANTOMS = "32"  # studies a class where no data are given
 
@@ -32,7 +32,7 @@ PHANTOMS = "32"  # studies a class where no data are given
 def measure(options: argparse.Namespace) -> int:
     """Time both ways and print a table and the ratio."""
     load_tensorflow()
-    from covid_mm.commands.materials import gather_materials
+    from covid_mm.training.data import gather_materials
     from covid_mm.training.run import RunFolder
 
     words = ["--pair", options.pair, "--weights", "none", "--epochs", str(options.epochs)]
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> int:
 
 def train_ours(plan: TrainingPlan, materials: Any, root: Path) -> float:
     """Seconds from description to fitted network, as `train.py --pair all` does it."""
-    from covid_mm.commands.fitting import fit_heads, prepare_network
+    from covid_mm.training.heads import fit_heads, prepare_network
     from covid_mm.training.run import RunFolder
 
     began = time.perf_counter()
@@ -78,7 +78,7 @@ def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
     import keras
 
     from covid_mm.models.network import build_network
-    from covid_mm.training.batches import BoundarySamples, TrainingBatches
+    from covid_mm.training.batches import BottleneckSamples, TrainingBatches
 
     network = build_network(plan.network)
     modalities = plan.network.modalities
@@ -92,7 +92,9 @@ def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
         jit_compile=False,
     )
     samples = {
-        m: BoundarySamples(materials.training[m].images[None], materials.training[m].labels, are_images=True)
+        m: BottleneckSamples(
+            materials.training[m].images[None], materials.training[m].labels, are_images=True
+        )
         for m in modalities
     }
     batches = TrainingBatches(samples, dataclasses.replace(plan.training, augmentation=0.0))

@@ -26,14 +26,14 @@ def build_parser() -> argparse.ArgumentParser:
         summary = (module.__doc__ or "").splitlines()[0]
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(function=module.run)  # not `run`: that is an option of evaluate
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 2 the input is wrong, 1 a bug."""
     options = build_parser().parse_args(argv)
-    return exit_with(lambda: int(options.run(options)))
+    return exit_with(lambda: int(options.function(options)))
 
 
 if __name__ == "__main__":

@@ -16,25 +16,26 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 CHECKPOINTS = sorted(path.parent for path in ROOT.glob("checkpoints/*/meta.json"))
 SOURCES = sorted([*MODULES, *ROOT.glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 
-# what each room may import: the rooms to its left in one of design's two lines
-#   imaging -> datasets -> models -> training -> evaluation -> reporting
-#   imaging -> models -> explain -> serving -> ui
+# what each room may import: rooms to its left in one line, so that there is no circle
+#   imaging -> datasets -> models -> explain -> serving -> training -> evaluation -> reporting -> publishing
+# the page stands beside the line: it serves, and shows what was measured
 ALLOWED = {
     "imaging": set(),
     "datasets": {"imaging"},
     "models": {"imaging", "datasets"},
-    "training": {"imaging", "datasets", "models"},
-    "evaluation": {"imaging", "datasets", "models", "training"},
-    "reporting": {"evaluation"},
     "explain": {"imaging", "models"},
     "serving": {"imaging", "models", "explain"},
-    "ui": {"imaging", "models", "explain", "serving"},
+    "training": {"imaging", "datasets", "models"},
+    "evaluation": {"imaging", "datasets", "models", "explain", "serving", "training"},
+    "reporting": {"imaging", "datasets", "models", "training", "evaluation"},
+    "publishing": {"datasets", "models", "serving", "training", "evaluation", "reporting"},
+    "ui": {"imaging", "models", "explain", "serving", "evaluation", "reporting"},
 }
 # the page's examples are phantoms, drawn when asked for: no room on the way needs them
 EXCEPTIONS = {"covid_mm/ui/examples.py": {"covid_mm.datasets.phantoms"}}
 ROOMS = set(ALLOWED)
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
-FOUNDATIONS = {"config", "errors"}  # import no room
+FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room
 HEAVY = ("tensorflow", "keras", "gradio", "tf_keras_vis")
 MAX_LINES = 400
 MAX_CHECKPOINT_BYTES = 25 * 1000 * 1000
@@ -115,6 +116,12 @@ def test_importing_loads_nothing_heavy(name):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_files_are_renamed_in_one_place():
+    # serving renames checkpoint folders, and a CSV that it holds open
+    found = {relative(path) for path in MODULES if "os.replace(" in path.read_text(encoding="utf-8")}
+    assert found - {"covid_mm/serving/checkpoint.py", "covid_mm/serving/batch.py"} == {"covid_mm/files.py"}
 
 
 def test_files_stay_short():

@@ -118,7 +118,7 @@ def test_phantoms_get_finite_answers():
 
 @pytest.mark.real_data
 def test_it_is_as_good_on_held_out_images_as_its_card_says(loaded, meta, real_data):
-    from covid_mm.commands.evaluate import evaluate_checkpoint, find_images
+    from covid_mm.evaluation.checkpoint import evaluate_checkpoint, find_images
     from covid_mm.serving.checkpoint import load_segmenter
 
     network, checked = loaded

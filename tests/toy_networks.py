@@ -57,7 +57,7 @@ def toy_backbones() -> Iterator[None]:
         for name, real in list(backbones._BY_NAME.items()):
             toy = dataclasses.replace(
                 real,
-                build=make_build(real.evidence_layer, real.last_block_input),
+                build=make_build(real.last_conv_layer, real.last_block_input),
                 fine_layer="entry_relu",
                 finer={"middle": {}} if real.finer else {},  # fine enough as it is
                 smallest=32,

@@ -1,13 +1,10 @@
-"""What the commands do: the only place that composes all rooms but the page."""
+"""One file per command: options, the call into the rooms, what is printed."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from covid_mm.errors import CovidMMError
 
@@ -44,13 +41,3 @@ def load_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def shorten_command(command: str) -> str:
-    """A command line without this machine's absolute paths: only the last part of each is kept."""
-    # a word may hold several: ct=/one/place,xray=/another/place
-    words = [
-        "".join(Path(part).name if Path(part).is_absolute() else part for part in re.split(r"([=,])", word))
-        for word in shlex.split(command)
-    ]
-    return shlex.join(words)

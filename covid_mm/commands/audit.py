@@ -6,13 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from covid_mm.commands.check_data import check_data, describe_audits
 from covid_mm.config import MODALITY_TITLES, DataConfig
 from covid_mm.datasets import SplitAudit, audit_split, find_datasets, load_images, split_dataset
+from covid_mm.datasets.collection_audit import check_data
 from covid_mm.datasets.collections import read_collections
 from covid_mm.errors import DataError
-
-SHOWN = 5  # examples of each finding that are printed; --json has all
+from covid_mm.reporting.data_check import describe_audits, describe_split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         )
         audits[modality] = audit_split(split, train, validation, modality)
     content = {modality: audit.to_dict() for modality, audit in audits.items()}
-    parts = [describe(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()]
+    parts = [describe_split(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()]
     if has_manifests:
         check = check_data(readings)
         if check.problems:
@@ -60,28 +59,3 @@ def run(options: argparse.Namespace) -> int:
         parts.append(describe_audits(check.audits))
     print(json.dumps(content, indent=2) if options.json else "\n\n".join(parts))
     return 0
-
-
-def describe(title: str, audit: SplitAudit, protocol: str) -> str:
-    """The findings of one modality in a few lines."""
-    near = [f"{p.train} ~ {p.validation} ({p.similarity:.3f})" for p in audit.near_duplicates]
-    exact = [f"{p.train} = {p.validation}" for p in audit.exact_duplicates]
-    patients = [f"{p.group} ({p.train} + {p.validation})" for p in audit.shared_patients]
-    sources = audit.sources
-    lines = [
-        f"{title}, {protocol} split",
-        f"  exact copies on both sides: {_count_and_show(exact)}",
-        f"  near-identical pairs across the sides: {_count_and_show(near)}",
-        f"  patients or studies on both sides: {_count_and_show(patients)};"
-        f" patient not known for {audit.unknown_patients} images",
-        f"  guessing the class from the source alone: {sources.guess_accuracy:.1%} right, without it"
-        f" {sources.majority_accuracy:.1%}; sources of one class only: {', '.join(sources.one_sided) or 'none'}",
-    ]
-    return "\n".join(lines)
-
-
-def _count_and_show(findings: list[str]) -> str:
-    if not findings:
-        return "0"
-    more = ", ..." if len(findings) > SHOWN else ""
-    return f"{len(findings)} (for example {', '.join(findings[:SHOWN])}{more})"

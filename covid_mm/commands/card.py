@@ -9,8 +9,7 @@ from typing import Any
 
 from covid_mm.config import DEFAULT_CHECKPOINT, DEFAULT_PAIR
 from covid_mm.errors import CheckpointError, UsageError
-
-DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
+from covid_mm.publishing.card import print_readme_results, write_card
 
 GROUPED = (
     "Another network of the same description, trained and measured on this split by the commands below. It is"
@@ -57,46 +56,6 @@ def run(options: argparse.Namespace) -> int:
         meta["comparisons"] = [read_comparison(text) for text in options.beside]
     write_card(place, meta)
     return 0
-
-
-def write_card(place: Path, meta: dict[str, Any]) -> None:
-    """Draw the card of the checkpoint at `place` from `meta`, and write both.
-
-    Raises CheckpointError where meta lacks what the card is drawn from.
-    """
-    from covid_mm.models.meta_file import write_meta
-    from covid_mm.reporting.model_card import render_card
-    from covid_mm.serving.metadata import CARD_NAME
-    from covid_mm.training.run import write_atomically
-
-    try:
-        card = render_card(meta, place.resolve().name)
-    except DAMAGED as error:
-        raise _lacking(place, error) from error
-    write_atomically(place / CARD_NAME, card.encode())
-    write_meta(place, meta)
-    print(f"written {place / CARD_NAME}")
-
-
-def print_readme_results(place: Path, meta: dict[str, Any]) -> None:
-    """Print what docs/results.md says of the checkpoint at `place`.
-
-    Raises:
-        UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.
-    """
-    from covid_mm.reporting.readme_results import render_readme_results
-
-    try:
-        print(render_readme_results(meta, place.resolve().name), end="")
-    except DAMAGED as error:
-        raise _lacking(place, error) from error
-
-
-def _lacking(place: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
-        " back the published one."
-    )
 
 
 def read_comparison(text: str) -> dict[str, Any]:

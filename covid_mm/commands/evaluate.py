@@ -1,4 +1,4 @@
-"""Measure a checkpoint on a folder of images with known answers."""
+"""Measure a checkpoint on a folder of images with known answers, or the left-out networks of a run."""
 
 from __future__ import annotations
 
@@ -6,34 +6,15 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from covid_mm.commands import evaluate_left_out, load_tensorflow, shorten_command
-from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES, DataConfig, Modality
-from covid_mm.errors import CheckpointError, DataError, UsageError
+from covid_mm.commands import load_tensorflow
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES
+from covid_mm.errors import DataError, UsageError
+from covid_mm.training.plan import TrainingPlan, build_parser, make_plan, shorten_command
+from covid_mm.training.run import RunFolder
 
-if TYPE_CHECKING:
-    from covid_mm.datasets import Dataset, ImageRecord, Split
-    from covid_mm.evaluation.report import BinaryReport
-    from covid_mm.models.lung_segmenter import LungSegmenter
-    from covid_mm.models.network import Network
-    from covid_mm.serving.metadata import Metadata
-    from covid_mm.training.batches import ModalitySamples
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Reports by head, which images they are of, by modality, and what meta.json says of the answers."""
-
-    reports: dict[str, BinaryReport]
-    images: dict[str, str]
-    answers: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"images": self.images, "metrics": {h: report.to_dict() for h, report in self.reports.items()}}
+DEFAULT_RUN = "runs/left-out"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --data: write operating points and the four possibilities into the checkpoint and its card",
     )
-    evaluate_left_out.add_arguments(parser)
+    add_left_out_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
     if options.leave_out or options.heatmaps:
-        return evaluate_left_out.run(options)
+        return run_left_out(options)
     places: dict[str, Path] = {
         name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
     }
@@ -73,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name} {place} is not a folder; name the folder that holds the images (see README)."
             )
     load_tensorflow()
-    from covid_mm.evaluation.tables import confusion_table, metrics_table
+    from covid_mm.evaluation.checkpoint import evaluate_checkpoint, find_images
+    from covid_mm.publishing.card import update_card
     from covid_mm.reporting.model_card import title_head
+    from covid_mm.reporting.tables import confusion_table, metrics_table
     from covid_mm.serving.checkpoint import load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
@@ -90,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.update_card:
         update_card(checkpoint, meta, evaluation)
     if options.output:
-        from covid_mm.training.run import write_atomically
+        from covid_mm.files import write_atomically
 
         place = Path(options.output) / "evaluation.json"
         about = {
@@ -104,154 +87,75 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_images(places: dict[str, Path], meta: Metadata) -> dict[Modality, Dataset]:
-    """The data sets that the checkpoint can read; CoronaHack chosen as in its training.
-
-    places: `data`, the folder of several sets, or a folder of two classes a modality.
-    """
-    from covid_mm.datasets import find_class_folders, find_datasets
-
-    config = read_data_config(meta)
-    if "data" in places:
-        found = find_datasets(places["data"], config)
-    else:
-        found = {m: find_class_folders(places[m], m) for m in MODALITIES if m in places}
-    readable = {m: dataset for m, dataset in found.items() if m in meta.network.modalities}
-    if not readable:
-        raise DataError(
-            f"{' and '.join(place.name for place in places.values())} holds no images of a modality that"
-            f" checkpoint {meta.name} reads ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
-        )
-    return readable
-
-
-def read_data_config(meta: Metadata) -> DataConfig:
-    """How the checkpoint's images were chosen and divided. Raises CheckpointError."""
-    try:
-        split = meta.raw["split"]
-        return DataConfig(
-            split=split["protocol"], seed=int(split["seed"]), positives=split.get("positives", "pneumonia")
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"The meta.json of checkpoint {meta.name} does not say how its images were divided ({error}), so"
-            " training images cannot be told apart; train again or put back the published one."
-        ) from error
-
-
-def evaluate_checkpoint(
-    network: Network,
-    meta: Metadata,
-    datasets: dict[Modality, Dataset],
-    segmenter: LungSegmenter | None = None,
-) -> Evaluation:
-    """Report every head that the images allow; images without lungs are left out and counted.
-
-    Of a data set that the checkpoint was trained on, only the validation side of its split is
-    used. segmenter: the checkpoint's, where it reads lungs. Raises DataError where the sides of the
-    split cannot be told apart.
-    """
-    import numpy as np
-
-    from covid_mm.commands.measurement import answer_heads, compute_pooled, describe_answers, report_heads
-    from covid_mm.training.batches import ModalitySamples
-    from covid_mm.training.crops import read_records
-
-    samples: dict[Modality, ModalitySamples] = {}
-    images: dict[str, str] = {}
-    for modality, dataset in datasets.items():
-        records, images[modality] = choose_records(meta, dataset)
-        labels = np.array([record.label for record in records], dtype=np.int64)
-        read, found = read_records(records, modality, segmenter, network.config.image_size)
-        if not found.all():
-            images[modality] += f"; {int((~found).sum())} of them left out, no lungs were found"
-        samples[modality] = ModalitySamples(read[found], labels[found])
-    seed = int(meta.raw["seed"])
-    features = compute_pooled(network, samples)
-    outputs = answer_heads(network, samples, seed=seed, features=features)
-    outputs = {head: part.shifted(meta.offset[head]) for head, part in outputs.items()}
-    answers = describe_answers(
-        network, samples, features, outputs, meta.temperature, meta.threshold, seed=seed
+def add_left_out_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that these two share."""
+    parser.add_argument(
+        "--leave-out",
+        choices=("source",),
+        help="with --data: leave every collection or group of scanners out in turn; trains what the run lacks",
     )
-    return Evaluation(report_heads(outputs, meta.temperature, meta.threshold), images, answers)
+    parser.add_argument(
+        "--heatmaps",
+        action="store_true",
+        help="with --data: only where the heat lies, for every method and layer, on lesions of collections left out",
+    )
+    parser.add_argument(
+        "--run",
+        metavar="RUN",
+        help=f"with these: the run folder of train.py --recipe served to measure (default: {DEFAULT_RUN})",
+    )
+    parser.add_argument("--weights", metavar="W", default="imagenet", help="with these: as for train.py")
 
 
-def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
-    """Write what was found of the answers into meta.json, and draw the card anew.
-
-    Raises DataError where not all of the checkpoint's own validation images were measured.
-    """
-    from covid_mm.commands.card import write_card
-
-    counted = {head: report["counts"] for head, report in meta.raw["metrics"]["validation"].items()}
-    if {head: report.counts.to_dict() for head, report in evaluation.reports.items()} != counted:
-        raise DataError(
-            f"These are not the validation images that the card of {meta.name} tells of, or it answers them"
-            " otherwise here; its card stays as it is. Name the folder it was trained on."
+def run_left_out(options: argparse.Namespace) -> int:
+    """Measure and print; with --output also write JSON, page and figures. Returns the exit code."""
+    if options.data is None or any(getattr(options, m) for m in ("ct", "xray", "checkpoint")):
+        raise UsageError(
+            "--leave-out and --heatmaps measure the networks of a run on the collections under --data; give that, and"
+            " no --ct, --xray or --checkpoint."
         )
-    write_card(place, meta.raw | evaluation.answers)
+    load_tensorflow()
+    from covid_mm.config import DEFAULT_CHECKPOINT
+    from covid_mm.evaluation.left_out_heat import measure_heatmaps, measure_phantom_heat
+    from covid_mm.evaluation.left_out_run import measure_run
+    from covid_mm.reporting.left_out_page import render_left_out, write_left_out
+    from covid_mm.reporting.left_out_tables import heat_table
+    from covid_mm.training.served_run import open_run, train_branch
+
+    folder = RunFolder(Path(options.run or DEFAULT_RUN))
+    plan = find_plan(options, folder)
+    command = shorten_command(shlex.join(["python", "-m", "covid_mm", *sys.argv[1:]]))
+    with open_run(plan, folder, DEFAULT_CHECKPOINT) as served_run:
+        if options.heatmaps and not options.leave_out:
+            served = {m: train_branch(served_run, m, None) for m in served_run.network.modalities}
+            folds = [
+                train_branch(served_run, m, fold)
+                for m in served_run.network.modalities
+                for fold in served_run.folds[m]
+            ]
+            rows = [*measure_heatmaps(served_run, folds), *measure_phantom_heat(served_run, served)]
+            print(heat_table(rows))
+            if options.output:
+                text = json.dumps({"command": command, "heatmaps": [row.to_dict() for row in rows]}, indent=1)
+                RunFolder(Path(options.output)).write_text("heatmaps.json", text + "\n")
+            return 0
+        measured, _ = measure_run(served_run)
+    left_out = measured.to_dict() | {"command": command}
+    if options.output:
+        write_left_out(Path(options.output), left_out)
+    print(render_left_out(left_out))
+    return 0
 
 
-@dataclass(frozen=True)
-class Sides:
-    """A checkpoint's own images, by modality: of both sides of its split, and their data sets' names."""
-
-    training: dict[Modality, ModalitySamples]
-    validation: dict[Modality, ModalitySamples]
-    names: dict[Modality, str]
-
-
-def gather_sides(meta: Metadata, datasets: dict[Modality, Dataset]) -> Sides:
-    """The images that a checkpoint was trained and measured on, decoded.
-
-    Raises DataError for any other data set, or the same one with other images.
-    """
-    import numpy as np
-
-    from covid_mm.datasets import load_images
-    from covid_mm.training.batches import ModalitySamples
-
-    sides: tuple[dict[Modality, ModalitySamples], dict[Modality, ModalitySamples]] = ({}, {})
-    for modality, dataset in datasets.items():
-        split = find_split(meta, dataset)
-        if split is None:
-            raise DataError(
-                f"Checkpoint {meta.name} was not trained on {dataset.name}; name the folder of its own data sets."
-            )
-        for side, records in zip(sides, (split.train, split.validation), strict=True):
-            labels = np.array([record.label for record in records], dtype=np.int64)
-            side[modality] = ModalitySamples(load_images(records), labels)
-    return Sides(*sides, names={m: dataset.name for m, dataset in datasets.items()})
-
-
-def choose_records(meta: Metadata, dataset: Dataset) -> tuple[tuple[ImageRecord, ...], str]:
-    """The images to measure on: the validation side of a known data set, all of any other."""
-    split = find_split(meta, dataset)
-    if split is None:
-        return dataset.records, f"all {len(dataset.records)} images of {dataset.name}, never trained on"
-    return split.validation, f"the {len(split.validation)} validation images of {dataset.name}"
-
-
-def find_split(meta: Metadata, dataset: Dataset) -> Split | None:
-    """How the checkpoint's training divided a data set; None for one it was not trained on.
-
-    Raises DataError where the set's images are not those of the training.
-    """
-    from covid_mm.datasets import load_images, split_dataset
-
-    known = [
-        part
-        for part in meta.raw["data"]
-        if dataset.name in (part["name"], part.get("title")) and part.get("split_hash")
-    ]
-    if not known:
-        return None
-    config = read_data_config(meta)
-    needed = load_images(dataset.records) if config.split == "grouped" else None
-    split = split_dataset(dataset, config, needed)
-    if split.hash != known[0]["split_hash"]:
-        raise DataError(
-            f"{dataset.name} is here with other images than checkpoint {meta.name} was trained on, so training"
-            " and validation images cannot be told apart; use the whole data set as Kaggle unzips it."
-        )
-    return split
+def find_plan(options: argparse.Namespace, folder: RunFolder) -> TrainingPlan:
+    """The plan that the run was started with, or a new one."""
+    if (folder.path / "config.json").exists():
+        kept = folder.read_json("config.json")
+        plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
+        if plan.recipe != "served":
+            raise UsageError(f"{folder.path} is a run of the paper's recipe; name one of the recipe served.")
+        return plan
+    arguments = ["--data", options.data, "--recipe", "served", "--weights", options.weights]
+    plan = make_plan(build_parser().parse_args(arguments), shlex.join(["python", "train.py", *arguments]))
+    folder.write_json("config.json", {"plan": plan.to_dict()})
+    return plan

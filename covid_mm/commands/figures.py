@@ -25,10 +25,10 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.results)
     results = read_results(folder)
     load_tensorflow()  # Figure 2 is drawn from the real graph
-    from covid_mm.commands.results_folder import Examples, write_page
     from covid_mm.datasets import find_datasets
     from covid_mm.datasets.phantoms import make_study
     from covid_mm.imaging import read_grey
+    from covid_mm.reporting.results_folder import Examples, write_page
 
     if options.data:
         datasets = find_datasets(Path(options.data), DataConfig(seed=results.seed))

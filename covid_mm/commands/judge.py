@@ -1,4 +1,4 @@
-"""Fit a checkpoint's judge of image content anew, measure it, and write it into the checkpoint."""
+"""Fit a checkpoint's classifier of image content anew, measure it, and write it into the checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--external-{modality}",
             metavar="DIR",
-            help=f"{title} images of another source in two class folders, to measure the judge on",
+            help=f"{title} images of another source in two class folders, to measure the classifier on",
         )
 
 
@@ -32,31 +32,40 @@ def run(options: argparse.Namespace) -> int:
             f"--data {root} is not a folder; name the folder that holds the data sets (see README)."
         )
     load_tensorflow()
-    from covid_mm.commands.card import write_card
-    from covid_mm.commands.evaluate import find_images, gather_sides
-    from covid_mm.commands.judging import JudgedImages, make_judge, measure_judge
-    from covid_mm.commands.served_content import find_published_images, fit_content_judge
     from covid_mm.datasets import find_class_folders, load_images
-    from covid_mm.reporting.model_card import judge_table
+    from covid_mm.evaluation.checkpoint import find_images, gather_sides
+    from covid_mm.evaluation.content_check import (
+        MeasuredImages,
+        find_published_images,
+        fit_served_classifier,
+        make_content_classifier,
+        measure_content_check,
+    )
+    from covid_mm.publishing.card import write_card
+    from covid_mm.reporting.model_card import content_check_table
     from covid_mm.serving.checkpoint import load_checkpoint, write_judge
 
     place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(place)
     seed = int(meta.raw["seed"])
     if meta.raw.get("recipe") == "served":
-        judge, described = fit_content_judge(network, find_published_images(meta, root), seed=seed)
+        classifier, described = fit_served_classifier(network, find_published_images(meta, root), seed=seed)
     else:
         sides = gather_sides(meta, find_images({"data": root}, meta))
-        judge, described = make_judge(network, sides.training, sides.validation, sides.names, seed=seed)
+        classifier, described = make_content_classifier(
+            network, sides.training, sides.validation, sides.names, seed=seed
+        )
     others = []
     for modality in MODALITIES:
         folder = getattr(options, f"external_{modality}")
         if folder:
             dataset = find_class_folders(Path(folder), modality)
             title = f"all images of {dataset.name}, another source"
-            others.append(JudgedImages(title, modality, load_images(dataset.records)))
-    described["measured"] += [row for part in others for row in measure_judge(network, judge, part)]
-    write_card(place, meta.raw | {"judge": described | write_judge(place, judge)})
+            others.append(MeasuredImages(title, modality, load_images(dataset.records)))
+    described["measured"] += [
+        row for part in others for row in measure_content_check(network, classifier, part)
+    ]
+    write_card(place, meta.raw | {"judge": described | write_judge(place, classifier)})
     print()
-    print(judge_table(described["measured"]))
+    print(content_check_table(described["measured"]))
     return 0

@@ -10,6 +10,7 @@ from covid_mm.commands import load_tensorflow
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
+from covid_mm.files import write_atomically
 from covid_mm.serving.prediction import Evidence, Prediction
 
 HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
@@ -76,9 +77,8 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
         image = cv2.resize(prediction.images[modality], (width, height), interpolation=cv2.INTER_CUBIC)
         overlay = blend_heatmap(image, resize_heatmap(heatmap, height, width))
         file = folder / f"{modality}_heatmap.png"
-        partial = folder / f".{modality}_heatmap.partial.png"
-        cv2.imwrite(str(partial), cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
-        partial.rename(file)
+        _, png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+        write_atomically(file, png.tobytes())
         files[modality] = str(file)
     return files
 

@@ -29,23 +29,28 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from covid_mm.commands import shorten_command
-from covid_mm.commands.costs import FEATURE_TIMES, measure_costs
-from covid_mm.commands.fitting import cut_branch, fit_heads, prepare_network
-from covid_mm.commands.materials import Materials, gather_materials
-from covid_mm.commands.outcome import External, measure_network
-from covid_mm.commands.plan import REPRODUCTION, TrainingPlan
-from covid_mm.commands.publish import find_overlap, publish
-from covid_mm.commands.results_folder import Outcome, collect_results, merge_results, write_results
 from covid_mm.config import DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITY_TITLES, Modality, NetworkConfig
 from covid_mm.datasets import find_class_folders, load_images
 from covid_mm.errors import CovidMMError, DataError
+from covid_mm.evaluation.costs import FEATURE_TIMES, measure_costs
+from covid_mm.evaluation.network_result import (
+    External,
+    Outcome,
+    collect_results,
+    measure_network,
+    merge_results,
+)
 from covid_mm.evaluation.results import RESULTS_NAME, NetworkResult, Results, Step, read_results
-from covid_mm.evaluation.results_tables import summarise_results
 from covid_mm.models.backbones import find_backbone
 from covid_mm.models.network import Network, check_image_size
+from covid_mm.publishing.paper import find_overlap, publish
+from covid_mm.reporting.results_folder import write_results
+from covid_mm.reporting.results_tables import summarise_results
 from covid_mm.training.batches import ModalitySamples
+from covid_mm.training.data import Materials, gather_materials
+from covid_mm.training.heads import extract_features, fit_heads, prepare_network
 from covid_mm.training.initial_weights import identify_weights, parse_weights
+from covid_mm.training.plan import REPRODUCTION, TrainingPlan, shorten_command
 from covid_mm.training.progress import OverallProgress
 from covid_mm.training.run import RunFolder
 
@@ -226,7 +231,7 @@ def compute_cached(
     for side, (samples, views) in sides.items():
         before = set(cache.glob("*.npy"))
         began = time.monotonic()
-        cut_branch(network, modality, samples[modality], plan.training, cache, views=views)
+        extract_features(network, modality, samples[modality], plan.training, cache, views=views)
         seconds = time.monotonic() - began
         total += seconds
         if set(cache.glob("*.npy")) != before:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.commands.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan, may_be_served
 from covid_mm.config import CHECKPOINTS, DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITY_TITLES
 from covid_mm.errors import DataError, UsageError
+from covid_mm.training.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan, may_be_served
 from covid_mm.training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,8 +105,8 @@ def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
 def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
     """Do, or finish, a training of the served recipe, and publish what came of it."""
     load_tensorflow()
-    from covid_mm.commands.served import open_run
-    from covid_mm.commands.served_publish import publish_served
+    from covid_mm.publishing.served import publish_served
+    from covid_mm.training.served_run import open_run
 
     if not (folder.path / "config.json").exists():
         folder.write_json("config.json", {"plan": plan.to_dict()})
@@ -135,9 +135,9 @@ def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:
 def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
     """Do, or finish, the training that the plan describes, and publish what came of it."""
     load_tensorflow()
-    from covid_mm.commands.fitting import fit_heads, prepare_network
-    from covid_mm.commands.materials import gather_materials
-    from covid_mm.commands.publish import publish
+    from covid_mm.publishing.paper import publish
+    from covid_mm.training.data import gather_materials
+    from covid_mm.training.heads import fit_heads, prepare_network
     from covid_mm.training.strategy import find_hardware, use_hardware
 
     hardware = find_hardware(plan.training.fine_tune)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, IMAGE_SIZE, Modality
+from covid_mm.config import CLASSES, IMAGE_SIZE, MODALITIES, Modality
 from covid_mm.datasets.audit import SourceTally, tally_sources
+from covid_mm.datasets.collections import Collection, CollectionReading
 from covid_mm.datasets.grouping import near_identical
-from covid_mm.datasets.index import Collection, CollectionImage
-from covid_mm.datasets.manifest import RowProblem
+from covid_mm.datasets.index import CollectionImage
+from covid_mm.datasets.manifest import OTHER, RowProblem
 from covid_mm.datasets.similarity import SIGNATURE_SIZE, compute_signatures, find_similar_pairs
 from covid_mm.datasets.store import FILE_LIMITS
 from covid_mm.errors import ImageError
@@ -207,3 +208,69 @@ def _check_mask(path: Path, shape: tuple[int, ...]) -> str:
     if not np.isin(mask, (0.0, 255.0)).all():
         return "expected the values 0 and 255 only; save the mask as PNG, not JPEG, with 255 inside"
     return ""
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What `check-data` found: problems are (file, row or 0, column, message)."""
+
+    collections: tuple[Collection, ...]
+    problems: tuple[tuple[str, int, str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
+    audits: dict[Modality, CollectionAudit]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "collections": [summarise_collection(collection) for collection in self.collections],
+            "problems": [
+                dict(zip(("file", "row", "column", "message"), problem, strict=True))
+                for problem in self.problems
+            ],
+            "skipped": [{"file": file, "reason": reason} for file, reason in self.skipped],
+            "audit": {modality: audit.to_dict() for modality, audit in self.audits.items()},
+        }
+
+
+def check_data(readings: tuple[CollectionReading, ...]) -> DataCheck:
+    """Decode every image of the collections once, and audit them."""
+    problems: list[tuple[str, int, str, str]] = []
+    signatures = {}
+    collections = tuple(reading.collection for reading in readings if reading.collection is not None)
+    for reading in readings:
+        if reading.error and not reading.skipped:
+            problems.append((reading.file, 0, "", reading.error))
+        found = [(file, problem.row, problem.column, problem.message) for file, problem in reading.problems]
+        if reading.collection is not None:
+            checked = check_images(reading.collection)
+            signatures[reading.collection.name] = checked.signatures
+            found += [
+                (reading.file if image.row else image.name, problem.row, problem.column, problem.message)
+                for image, problem in checked.problems
+            ]
+        problems += sorted(found, key=lambda one: (one[0], one[1]))
+    audits: dict[Modality, CollectionAudit] = {}
+    for modality in MODALITIES:
+        members = [collection for collection in collections if collection.modality == modality]
+        if members:
+            audits[modality] = audit_collections(members, [signatures[member.name] for member in members])
+    skipped = tuple((reading.file, reading.error) for reading in readings if reading.skipped)
+    return DataCheck(collections, tuple(problems), skipped, audits)
+
+
+def summarise_collection(collection: Collection) -> dict[str, Any]:
+    """Name, counts and annotations of a collection, as plain values for JSON."""
+    images = collection.images
+    return {
+        "name": collection.name,
+        "title": collection.title,
+        "modality": collection.modality,
+        "counts": dict(zip((*CLASSES, OTHER), collection.counts, strict=True)),
+        "patients": len({image.patient for image in images if image.patient}),
+        "sites": len({image.site for image in images if image.site}),
+        "boxes": sum(bool(image.boxes) for image in images),
+        "lesion_masks": sum(image.lesion_mask is not None for image in images),
+        "lung_masks": sum(image.lung_mask is not None for image in images),
+        "source": collection.source,
+        "licence": collection.licence,
+    }

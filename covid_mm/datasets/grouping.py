@@ -68,18 +68,15 @@ def group_records(dataset: Dataset, images: NDArray[np.float32] | None = None) -
 
 def join_pairs(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     """Connected components of `count` items: a number for each, the position of its first member."""
-    parents = list(range(count))
+    from scipy.sparse import coo_array  # not needed to serve a checkpoint
+    from scipy.sparse.csgraph import connected_components
 
-    def find(item: int) -> int:
-        while parents[item] != item:
-            parents[item] = parents[parents[item]]  # halve the path, so that chains stay short
-            item = parents[item]
-        return item
-
-    for first, second in pairs:
-        low, high = sorted((find(first), find(second)))
-        parents[high] = low
-    return np.array([find(item) for item in range(count)], dtype=np.int64)
+    ends = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    _, first, component = np.unique(
+        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+    )
+    return first[component].astype(np.int64)
 
 
 def largest_group(groups: NDArray[np.int64]) -> int:

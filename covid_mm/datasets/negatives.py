@@ -1,4 +1,4 @@
-"""Images that are neither a chest CT slice nor a frontal chest film, for the judge of image content.
+"""Images that are neither a chest CT slice nor a frontal chest film, for the content check.
 
 Natural and microscopic pictures that ship with scikit-image, scikit-learn and Gradio, and drawn
 ones: text, noise, gradients, shapes, and phantoms of other radiological views.
@@ -90,7 +90,7 @@ def load_pictures(part: Part) -> dict[str, Grey]:
         from sklearn.datasets import load_sample_image
     except ImportError as error:
         raise UsageError(
-            f"The judge of image content is trained on pictures that ship with scikit-image and scikit-learn,"
+            f"The content check is trained on pictures that ship with scikit-image and scikit-learn,"
             f" and {error.name} is not installed; install requirements.txt."
         ) from error
     pictures: dict[str, Grey] = {}

@@ -6,7 +6,6 @@ No patient image goes into them. The two classes differ by the lesions and by no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from covid_mm.datasets.thorax.body import Patient
 from covid_mm.datasets.thorax.lungs import Lesions
 from covid_mm.datasets.thorax.pictures import CtSettings, FilmSettings, cut_slice, project_film
 from covid_mm.errors import DataError, UsageError
+from covid_mm.files import replace_file
 
 _SMALLEST = 32
 
@@ -119,12 +119,9 @@ def write_phantoms(
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write beside the target, then rename, so that no half file is ever seen under its name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(draft, format="PNG")
-        os.replace(draft, path)
+        with replace_file(path) as tmp_path:
+            Image.fromarray(image).save(tmp_path, format="PNG")
     except OSError as error:
         raise DataError(
             f"Phantom {path} could not be written ({error.strerror or error}); choose a folder that can be."

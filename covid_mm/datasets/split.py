@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from covid_mm.config import CLASSES, DataConfig, Modality, SplitProtocol, TableI
 from covid_mm.datasets.grouping import group_records
 from covid_mm.datasets.index import Dataset, ImageRecord, count_labels, rank_by_seed
 from covid_mm.errors import DataError, UsageError
+from covid_mm.files import write_atomically
 
 FORMAT = 1  # of the file that save_split writes
 
@@ -82,12 +82,9 @@ def split_dataset(dataset: Dataset, config: DataConfig, images: NDArray[np.float
 
 
 def save_split(path: Path, splits: Mapping[Modality, Split]) -> None:
-    """Write the file lists of all modalities as JSON, by rename."""
-    path = Path(path)
+    """Write the file lists of all modalities as JSON."""
     content = {"format": FORMAT, "splits": {name: split.to_dict() for name, split in splits.items()}}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def load_split(path: Path, datasets: Mapping[Modality, Dataset]) -> dict[Modality, Split]:

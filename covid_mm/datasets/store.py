@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from covid_mm.config import IMAGE_SIZE, ImageLimits
 from covid_mm.datasets.index import CollectionImage, ImageRecord
 from covid_mm.errors import DataError, ImageError
+from covid_mm.files import write_array
 from covid_mm.imaging import read_grey, resize_grey
 
 DECODER_VERSION = 1  # raise it with any change of pixel values, so that old caches are not used
@@ -57,7 +58,7 @@ def load_images(
 
     _read_all(records, store, progress=progress)
     if path is not None:
-        _save_array(path, images)
+        write_array(path, images)
     return images
 
 
@@ -107,15 +108,3 @@ def _load_array(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32] 
     except (OSError, ValueError, EOFError):  # absent or damaged: decode again
         return None
     return images if images.shape == shape and images.dtype == np.float32 else None
-
-
-def _save_array(path: Path, images: NDArray[np.float32]) -> None:
-    """Written beside and renamed, so that a killed run leaves no half array."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.save(file, images)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

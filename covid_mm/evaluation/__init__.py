@@ -1,4 +1,4 @@
-"""How good an answer is: the paper's measures, intervals, calibration, tables. No network in sight."""
+"""How good an answer is: the paper's measures, intervals, calibration. No network in sight."""
 
 from __future__ import annotations
 
@@ -24,41 +24,23 @@ from covid_mm.evaluation.metrics import (
     roc_auc,
     roc_curve,
 )
-from covid_mm.evaluation.paper_table import PAPER_TABLE, PaperRow, find_paper_row
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
-from covid_mm.evaluation.tables import (
-    confusion_table,
-    format_estimate,
-    format_proportion,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-)
 
 __all__ = [
     "DEFAULT_THRESHOLD",
-    "PAPER_TABLE",
     "BinaryReport",
     "ConfusionMatrix",
     "Estimate",
-    "PaperRow",
     "Proportion",
     "RocCurve",
     "auc_interval",
     "brier_score",
     "choose_threshold",
-    "confusion_table",
     "count_confusion",
     "estimate_auc",
     "evaluate_binary",
     "expected_calibration_error",
-    "find_paper_row",
     "fit_temperature",
-    "format_estimate",
-    "format_proportion",
-    "format_table",
-    "metrics_table",
-    "paper_comparison_table",
     "roc_auc",
     "roc_curve",
     "softmax_with_temperature",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.intervals import wilson_interval
 from covid_mm.evaluation.metrics import DEFAULT_THRESHOLD, check_binary
+from covid_mm.json_record import JsonRecord
 
 GRID = 0.01  # steps of the zone's ends
 TARGET_ERROR = 0.10
@@ -22,7 +23,7 @@ COLLECTION_SLACK = 0.05
 
 
 @dataclass(frozen=True)
-class ZoneFigures:
+class ZoneFigures(JsonRecord):
     """A zone's cost and worth. coverage: weighted share of images outside it, 0..1.
 
     error_outside, error_inside: weighted share answered wrongly; None where no image lies there.

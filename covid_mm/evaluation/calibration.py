@@ -84,7 +84,8 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     """Mean gap between the likelier class's probability and its share of right answers, 0..1.
 
     Equal bins of that probability over 0.5..1 (two classes reach no lower), weighted by their
-    images; the likelier class is positive from 0.5 on. Source: Guo et al. 2017, equation (3).
+    images; the likelier class is positive from 0.5 on. By hand: scikit-learn has none.
+    Source: Guo et al. 2017, equation (3).
 
     Args:
         probabilities: (n,) probability of the positive class, 0..1.

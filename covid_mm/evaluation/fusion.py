@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
 from covid_mm.evaluation.calibration import expected_calibration_error
-from covid_mm.evaluation.left_out_tables import percent
 from covid_mm.evaluation.metrics import check_labels
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
-from covid_mm.evaluation.tables import NOT_MEASURED, format_table
+from covid_mm.json_record import WITH_DERIVED, JsonRecord
 
 Method = Literal["fused", "sum", "ct", "xray"]
 PairKind = Literal["agreeing", "disagreeing"]
@@ -42,7 +39,7 @@ class StudyPairs:
 
 
 @dataclass(frozen=True)
-class FusionRow:
+class FusionRow(JsonRecord):
     """One way to combine, on one kind of pairs. log_loss in nats.
 
     A disagreeing pair has no one true label: it is held to "positive if either image is", so all are
@@ -59,14 +56,12 @@ class FusionRow:
     auc: float | None
     posterior_difference: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True)
-class FusionComparison:
+class FusionComparison(JsonRecord):
     """All rows. better_branch: the one of greater AUC on these agreeing pairs, which flatters it a little."""
+
+    __pydantic_config__ = WITH_DERIVED
 
     rows: tuple[FusionRow, ...]
     better_branch: Literal["ct", "xray"]
@@ -84,17 +79,8 @@ class FusionComparison:
         return self.find("fused", "agreeing").ece <= self.find("sum", "agreeing").ece
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "better_branch": self.better_branch,
-            "is_fused_as_calibrated": self.is_fused_as_calibrated,
-            "rows": [row.to_dict() for row in self.rows],
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FusionComparison:
-        """What `to_dict` wrote. Raises KeyError or TypeError for anything else."""
-        return cls(tuple(FusionRow(**row) for row in values["rows"]), values["better_branch"])
+        """Plain values for JSON, and whether the fused head is as well calibrated as the sum."""
+        return super().to_dict() | {"is_fused_as_calibrated": self.is_fused_as_calibrated}
 
 
 def draw_pairs(ct_labels: ArrayLike, xray_labels: ArrayLike, *, per_kind: int, seed: int = 0) -> StudyPairs:
@@ -179,25 +165,6 @@ def compare_fusion(
             )
     areas = {row.method: row.auc or 0.0 for row in rows if row.pairs == "agreeing"}
     return FusionComparison(tuple(rows), "ct" if areas["ct"] >= areas["xray"] else "xray")
-
-
-def fusion_table(comparison: FusionComparison) -> str:
-    """Markdown: a row each method and kind of pairs."""
-    header = ["pairs", "combined by", "count", "log loss", "ECE", "AUC", "distance from independent evidence"]
-    return format_table(header, [_cells(row, comparison.better_branch) for row in comparison.rows])
-
-
-def _cells(row: FusionRow, better: str) -> Sequence[str]:
-    title = METHOD_TITLES[row.method] + (" (the better one)" if row.method == better else "")
-    return [
-        row.pairs,
-        title,
-        str(row.count),
-        f"{row.log_loss:.3f}",
-        percent(row.ece),
-        NOT_MEASURED if row.auc is None else f"{row.auc:.3f}",
-        f"{row.posterior_difference:.3f}",
-    ]
 
 
 def _find_auc(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:

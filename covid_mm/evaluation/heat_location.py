@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
 from covid_mm.evaluation.intervals import wilson_interval
-from covid_mm.evaluation.tables import NOT_MEASURED, format_table
+from covid_mm.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class HeatMeasure:
 
 
 @dataclass(frozen=True)
-class HeatRow:
+class HeatRow(JsonRecord):
     """One method and layer on one collection; all shares 0..1, means over images.
 
     hit, hit_low, hit_high: images whose hottest point lies in the target, with Wilson's 95 % interval.
@@ -50,15 +48,6 @@ class HeatRow:
     heat_share: float
     in_lungs_hit: float | None
     in_lungs_share: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> HeatRow:
-        """What `to_dict` wrote. Raises TypeError for other fields."""
-        return cls(**values)
 
 
 def find_hottest(heatmap: ArrayLike) -> tuple[int, int] | None:
@@ -133,36 +122,6 @@ def summarise_heat(measures: Sequence[HeatMeasure], *, method: str, layer: str, 
     )
 
 
-def heat_table(rows: Sequence[HeatRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    header = [
-        "method",
-        "layer",
-        "collection",
-        "images",
-        "hottest point on a lesion (95 % interval)",
-        "chance",
-        "heat on lesions",
-        "hottest point in lungs",
-        "heat in lungs",
-    ]
-    cells = [
-        [
-            row.method,
-            row.layer,
-            row.collection,
-            str(row.images),
-            f"{_percent(row.hit)} ({100 * row.hit_low:.1f} to {100 * row.hit_high:.1f})",
-            _percent(row.chance),
-            _percent(row.heat_share),
-            _percent(row.in_lungs_hit),
-            _percent(row.in_lungs_share),
-        ]
-        for row in rows
-    ]
-    return format_table(header, cells)
-
-
 def check_heatmap(heatmap: ArrayLike) -> NDArray[np.float64]:
     """The map as float64 (h, w).
 
@@ -195,7 +154,3 @@ def _widen(mask: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:
 
     near: NDArray[np.bool_] = distance_transform_edt(~mask) <= tolerance
     return near
-
-
-def _percent(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f"{100 * value:.1f} %"

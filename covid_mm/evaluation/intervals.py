@@ -10,33 +10,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 from numpy.typing import ArrayLike
 
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.metrics import check_binary, roc_auc
+from covid_mm.json_record import JsonRecord
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(JsonRecord):
     """A measured value with its interval, all 0..1. confidence: of the interval, 0..1."""
 
     value: float
     low: float
     high: float
     confidence: float = CONFIDENCE
-
-    def to_dict(self) -> dict[str, Any]:
-        """`value`, `low`, `high`, `confidence`."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "confidence": self.confidence,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +50,6 @@ class Proportion(Estimate):
             total=total,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """`successes` and `total`, then the value and its interval."""
-        return {"successes": self.successes, "total": self.total, **super().to_dict()}
-
 
 def wilson_interval(successes: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval of a share, 0..1.
@@ -82,15 +69,11 @@ def wilson_interval(successes: int, total: int, confidence: float = CONFIDENCE) 
         raise DataError(
             f"A share needs 0 <= successes <= total and total >= 1, but {successes} of {total} was given."
         )
-    z = _normal_quantile(confidence)
-    share = successes / total
-    shrink = 1.0 + z * z / total
-    centre = (share + z * z / (2 * total)) / shrink
-    half = z / shrink * math.sqrt(share * (1.0 - share) / total + z * z / (4 * total * total))
-    # at the ends the bounds are 0 and 1 exactly, which rounding would miss
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == total else centre + half
-    return low, high
+    from scipy.stats import binomtest  # not needed to serve a checkpoint
+
+    _check_confidence(confidence)
+    interval = binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def estimate_auc(probabilities: ArrayLike, labels: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
@@ -131,7 +114,8 @@ def auc_interval(
             "An AUC's interval needs an area within 0..1 and images of both classes, but the area is"
             f" {area:g} from {positive} positive and {negative} normal images."
         )
-    z = _normal_quantile(confidence)
+    _check_confidence(confidence)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)  # 1.96 for 0.95
 
     def excess(bound: float) -> float:
         """Distance from the measurement beyond z standard errors."""
@@ -150,7 +134,10 @@ def _auc_error(area: float, positive: int, negative: int) -> float:
 
 
 def _find_crossing(excess: Callable[[float], float], *, outside: float, inside: float) -> float:
-    """Where `excess` turns from not negative (outside) to negative (inside), by bisection."""
+    """Where `excess` turns from not negative (outside) to negative (inside), by bisection.
+
+    By hand: scipy's root finders take a 0 at the inner end, where the error is 0, for the crossing.
+    """
     for _ in range(60):  # 2**-60 is below the spacing of floats near 1
         middle = (outside + inside) / 2
         if excess(middle) >= 0:
@@ -160,8 +147,6 @@ def _find_crossing(excess: Callable[[float], float], *, outside: float, inside: 
     return (outside + inside) / 2
 
 
-def _normal_quantile(confidence: float) -> float:
-    """Two-sided quantile of the standard normal: 1.96 for 0.95."""
+def _check_confidence(confidence: float) -> None:
     if not 0.0 < confidence < 1.0:
         raise UsageError(f"A confidence must lie between 0 and 1, but is {confidence}; 0.95 is the custom.")
-    return NormalDist().inv_cdf(0.5 + confidence / 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,13 +36,14 @@ from covid_mm.evaluation.reliability import (
     measure_reliability,
     positive_calibration_error,
 )
+from covid_mm.json_record import WITH_DERIVED, JsonRecord
 
 ThresholdRule = Literal["half", "youden"]
 VERY_SURE = 0.99
 
 
 @dataclass(frozen=True)
-class CollectionRow:
+class CollectionRow(JsonRecord):
     """One left-out collection; calibration, threshold and zone come from the others.
 
     patients: an image without a patient's name counts as one. prevalence: share of positive images.
@@ -56,6 +56,8 @@ class CollectionRow:
     those answered wrongly, both classes weighted alike. is_own_calibration: no other two-class collection was
     there, so the row was calibrated on itself and flatters. reliability: None for one class.
     """
+
+    __pydantic_config__ = WITH_DERIVED
 
     collection: str
     head: str
@@ -109,45 +111,15 @@ class CollectionRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; derived figures are written for readers, not read back."""
-        plain = dataclasses.asdict(self)
-        return plain | {
+        return super().to_dict() | {
             "images": self.images,
             "prevalence": self.prevalence,
             "is_own_calibration": self.is_own_calibration,
-            "calibration": self.calibration.to_dict(),
-            "zone": list(self.zone),
-            "reliability": None if self.reliability is None else list(plain["reliability"]),
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CollectionRow:
-        """What `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        plain = {name: values[name] for name in names}
-        shares = (
-            "sensitivity",
-            "specificity",
-            "over_99",
-            "over_supported",
-            "right_over_supported",
-            "coverage",
-        )
-        low, high = plain["zone"]
-        bins = plain["reliability"]
-        return cls(
-            **plain
-            | {name: None if plain[name] is None else Proportion(**plain[name]) for name in shares}
-            | {
-                "auc": None if plain["auc"] is None else Estimate(**plain["auc"]),
-                "calibration": Calibration.from_dict(plain["calibration"]),
-                "zone": (float(low), float(high)),
-                "reliability": None if bins is None else tuple(ReliabilityBin(**part) for part in bins),
-            }
-        )
 
 
 @dataclass(frozen=True)
-class LeftOutTable:
+class LeftOutTable(JsonRecord):
     """All left-out collections of one head, and what serving takes from them.
 
     auc: mean over the two-class rows, each counting the same, with its interval by patient.
@@ -156,6 +128,8 @@ class LeftOutTable:
     zone's figures over them, collections and classes weighted alike. operating_points: what other thresholds
     would have meant on them. threshold_rule: `half` or `youden`.
     """
+
+    __pydantic_config__ = WITH_DERIVED
 
     head: str
     rows: tuple[CollectionRow, ...]
@@ -198,38 +172,10 @@ class LeftOutTable:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, `evidence` and the worst row's name among them for readers."""
         worst = self.worst
-        return {
-            "head": self.head,
-            "auc": self.auc.to_dict(),
+        return super().to_dict() | {
             "worst": {"collection": worst.collection, "auc": worst.auc.value if worst.auc else None},
-            "calibration": self.calibration.to_dict(),
-            "threshold_rule": self.threshold_rule,
-            "threshold": self.threshold,
-            "zone": list(self.zone),
-            "pooled": dataclasses.asdict(self.pooled),
-            "supported_probability": self.supported_probability,
             "evidence": self.evidence(),
-            "operating_points": self.operating_points.to_dict() if self.operating_points else None,
-            "rows": [row.to_dict() for row in self.rows],
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LeftOutTable:
-        """What `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        low, high = values["zone"]
-        points = values.get("operating_points")
-        return cls(
-            head=values["head"],
-            rows=tuple(CollectionRow.from_dict(row) for row in values["rows"]),
-            auc=Estimate(**values["auc"]),
-            calibration=Calibration.from_dict(values["calibration"]),
-            threshold_rule=values["threshold_rule"],
-            threshold=float(values["threshold"]),
-            zone=(float(low), float(high)),
-            pooled=ZoneFigures(**values["pooled"]),
-            supported_probability=float(values["supported_probability"]),
-            operating_points=OperatingPoints.from_dict(points) if points else None,
-        )
 
 
 def tabulate_left_out(

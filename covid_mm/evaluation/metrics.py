@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.errors import DataError
+from covid_mm.json_record import JsonRecord
 
 DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class ConfusionMatrix:
+class ConfusionMatrix(JsonRecord):
     """Counts of images (or pairs); positive is covid19_pneumonia.
 
     The rates raise DataError where their denominator is 0, rather than name a number.
@@ -60,15 +61,6 @@ class ConfusionMatrix:
         """TN / (TN + FP), 0..1; equation (3)."""
         return _divide(self.true_negative, self.negative, "specificity", "a normal image")
 
-    def to_dict(self) -> dict[str, int]:
-        """The four counts by name."""
-        return {
-            "true_positive": self.true_positive,
-            "true_negative": self.true_negative,
-            "false_positive": self.false_positive,
-            "false_negative": self.false_negative,
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class RocCurve:
@@ -111,16 +103,9 @@ def roc_curve(probabilities: ArrayLike, labels: ArrayLike) -> RocCurve:
     Args and errors as for `count_confusion`; also DataError where a class has no image.
     """
     scores, truth = _check_both_classes(probabilities, labels)
-    order = np.argsort(-scores, kind="stable")
-    scores, truth = scores[order], truth[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(scores)), scores.size - 1)
-    true_positive = np.cumsum(truth)[last_of_tie]
-    false_positive = last_of_tie + 1 - true_positive
-    return RocCurve(
-        false_positive_rate=np.append(0.0, false_positive / false_positive[-1]),
-        true_positive_rate=np.append(0.0, true_positive / true_positive[-1]),
-        thresholds=np.append(np.inf, scores[last_of_tie]),
-    )
+    from sklearn.metrics import roc_curve as draw_curve  # not needed to serve a checkpoint
+
+    return RocCurve(*draw_curve(truth, scores, drop_intermediate=False))
 
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -128,8 +113,10 @@ def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
     A tie counts one half (Mann-Whitney). Args and errors as for `roc_curve`.
     """
-    curve = roc_curve(probabilities, labels)
-    return float(np.trapezoid(curve.true_positive_rate, curve.false_positive_rate))
+    scores, truth = _check_both_classes(probabilities, labels)
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, scores))
 
 
 def check_binary(

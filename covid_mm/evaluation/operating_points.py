@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.config import POSITIVE
+from covid_mm.json_record import JsonRecord
 
 THRESHOLDS = tuple(round(step / 100, 2) for step in range(1, 100))
 
 
 @dataclass(frozen=True)
-class OperatingPoints:
+class OperatingPoints(JsonRecord):
     """One head on measured images.
 
     thresholds: ascending, 0..1. true_positive, false_positive: images called positive at each, of
@@ -27,16 +26,6 @@ class OperatingPoints:
     false_positive: tuple[int, ...]
     positive: int
     negative: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> OperatingPoints:
-        """What `to_dict` wrote. Raises TypeError for other fields."""
-        points: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**points)
 
 
 def count_operating_points(probabilities: ArrayLike, labels: ArrayLike) -> OperatingPoints:

@@ -94,7 +94,10 @@ def percentile_interval(values: NDArray[np.float64], confidence: float = CONFIDE
 def _weighted_aucs(
     values: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """AUC of each row of weights (rows, n); a tie counts one half. NaN where a class has no weight."""
+    """AUC of each row of weights (rows, n); a tie counts one half. NaN where a class has no weight.
+
+    By hand: scikit-learn takes one row of weights per call, not a chunk of resamples.
+    """
     order = np.argsort(values, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
     ordered = weights[:, order]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.calibration import MAX_TEMPERATURE
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions, balanced_weights, choose_two_class
+from covid_mm.json_record import JsonRecord
 
 MIN_TEMPERATURE = 0.25  # sharper than four times the network's own odds is never believed
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonRecord):
     """probability of positive = sigmoid((margin - offset) / temperature), at a prevalence of 1/2.
 
     temperature: above 0. offset: in units of the margin. collections: those it was fitted on.
@@ -38,19 +38,6 @@ class Calibration:
         shares: NDArray[np.float64] = expit(self.logits(margins))
         return shares
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "temperature": self.temperature,
-            "offset": self.offset,
-            "collections": list(self.collections),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """What `to_dict` wrote."""
-        return cls(float(values["temperature"]), float(values["offset"]), tuple(values["collections"]))
-
 
 def fit_calibration(
     predictions: Sequence[LeftOutPredictions], *, min_temperature: float = MIN_TEMPERATURE
@@ -58,7 +45,8 @@ def fit_calibration(
     """Platt's fit on all two-class collections, each of them and each class in it weighted alike.
 
     The least weighted cross-entropy with a temperature of `min_temperature` to 20; collections
-    of one class are not used. Source: Platt, Probabilistic outputs for support vector machines, 1999.
+    of one class are not used. By hand: scikit-learn's
+    fit has no bounds for the temperature. Source: Platt, Probabilistic outputs for support vector machines, 1999.
 
     Raises:
         DataError: see `choose_two_class`.

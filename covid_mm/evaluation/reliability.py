@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from covid_mm.evaluation.metrics import check_binary
+from covid_mm.json_record import JsonRecord
 
 RELIABILITY_BINS = 10
 
 
 @dataclass(frozen=True)
-class ReliabilityBin:
+class ReliabilityBin(JsonRecord):
     """Images whose probability lies in one bin. probability: their mean; positive: share truly so."""
 
     probability: float
@@ -25,6 +26,8 @@ def measure_reliability(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = RELIABILITY_BINS
 ) -> tuple[ReliabilityBin, ...]:
     """Equal bins of the positive class's probability, from 0 up; empty ones are left out.
+
+    By hand: scikit-learn's calibration_curve does not say how many images a bin holds.
 
     Args and errors as for `brier_score`. bins: at least 1.
     """

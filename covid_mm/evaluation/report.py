@@ -11,10 +11,11 @@ from covid_mm.config import CLASSES
 from covid_mm.evaluation.calibration import brier_score, expected_calibration_error
 from covid_mm.evaluation.intervals import CONFIDENCE, Estimate, Proportion, estimate_auc
 from covid_mm.evaluation.metrics import DEFAULT_THRESHOLD, ConfusionMatrix, count_confusion
+from covid_mm.json_record import WITH_DERIVED, JsonRecord
 
 
 @dataclass(frozen=True)
-class BinaryReport:
+class BinaryReport(JsonRecord):
     """What `evaluate_binary` found. Values are 0..1.
 
     threshold: probability from which an image is called positive.
@@ -22,6 +23,8 @@ class BinaryReport:
     auc and brier see the probabilities, the rest of the rates only which side of the threshold.
     calibration_error: see `expected_calibration_error`.
     """
+
+    __pydantic_config__ = WITH_DERIVED
 
     threshold: float
     counts: ConfusionMatrix
@@ -39,32 +42,7 @@ class BinaryReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what could not be measured is null."""
-        return {
-            "threshold": self.threshold,
-            "images": self.images,
-            "counts": self.counts.to_dict(),
-            "accuracy": self.accuracy.to_dict(),
-            "sensitivity": _to_dict(self.sensitivity),
-            "specificity": _to_dict(self.specificity),
-            "auc": _to_dict(self.auc),
-            "brier": self.brier,
-            "calibration_error": self.calibration_error,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BinaryReport:
-        """The report that `to_dict` wrote, for tables drawn from meta.json without the network."""
-        auc = values["auc"]
-        return cls(
-            threshold=values["threshold"],
-            counts=ConfusionMatrix(**values["counts"]),
-            accuracy=Proportion(**values["accuracy"]),
-            sensitivity=_read_proportion(values["sensitivity"]),
-            specificity=_read_proportion(values["specificity"]),
-            auc=None if auc is None else Estimate(**auc),
-            brier=values["brier"],
-            calibration_error=values["calibration_error"],
-        )
+        return super().to_dict() | {"images": self.images}
 
 
 def evaluate_binary(
@@ -102,11 +80,3 @@ def evaluate_binary(
         brier=brier_score(probabilities, labels),
         calibration_error=expected_calibration_error(probabilities, labels),
     )
-
-
-def _to_dict(estimate: Estimate | None) -> dict[str, Any] | None:
-    return None if estimate is None else estimate.to_dict()
-
-
-def _read_proportion(values: dict[str, Any] | None) -> Proportion | None:
-    return None if values is None else Proportion(**values)

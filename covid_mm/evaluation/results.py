@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Self
+
+from typing_extensions import TypedDict
 
 from covid_mm.config import Modality, SplitProtocol
 from covid_mm.errors import DataError
-from covid_mm.evaluation.field_types import check_type
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
+from covid_mm.json_record import JsonRecord
 
 RESULTS_NAME = "results.json"
 FORMAT_VERSION = 1
@@ -25,6 +26,7 @@ POSSIBILITY_TITLES: dict[PossibilityKind, str] = {  # by kind: the true labels
     "ct_positive_xray_negative": "CT positive, X-ray normal",
     "ct_negative_xray_positive": "CT normal, X-ray positive",
 }
+PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}
 HISTOGRAM_BINS = 64  # equal ones over 0..255
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")  # what curves are drawn from
 
@@ -62,7 +64,7 @@ class Costs(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Possibility:
+class Possibility(JsonRecord):
     """One of the paper's "four possibilities" of a pair: true labels, and what was called positive.
 
     kind: a key of POSSIBILITY_TITLES. called_positive: by the concatenated head; the others by each
@@ -75,41 +77,21 @@ class Possibility:
     ct_called_positive: Proportion
     xray_called_positive: Proportion
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"kind": self.kind, "studies": self.studies} | {
-            name: getattr(self, name).to_dict()
-            for name in ("called_positive", "ct_called_positive", "xray_called_positive")
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Possibility:
-        """What to_dict wrote."""
-        shares = {
-            name: Proportion(**values[name])
-            for name in ("called_positive", "ct_called_positive", "xray_called_positive")
-        }
-        return cls(kind=values["kind"], studies=int(values["studies"]), **shares)
-
 
 @dataclass(frozen=True)
-class RocPoints:
+class RocPoints(JsonRecord):
     """A ROC curve's points, 0..1, from (0, 0) to (1, 1)."""
 
     false_positive_rate: tuple[float, ...]
     true_positive_rate: tuple[float, ...]
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RocPoints:
-        """What `dataclasses.asdict` wrote."""
-        points = cls(tuple(values["false_positive_rate"]), tuple(values["true_positive_rate"]))
-        if len(points.false_positive_rate) != len(points.true_positive_rate):
+    def __post_init__(self) -> None:
+        if len(self.false_positive_rate) != len(self.true_positive_rate):
             raise ValueError("a ROC curve needs as many false as true positive rates")
-        return points
 
 
 @dataclass(frozen=True)
-class NetworkResult:
+class NetworkResult(JsonRecord):
     """One network on one split.
 
     name: `NetworkConfig.name`. branches: (modality, backbone). trained: one phrase, which layers
@@ -134,48 +116,19 @@ class NetworkResult:
     seconds: float
     external: dict[str, BinaryReport]
 
+    def __post_init__(self) -> None:
+        for row in self.history:
+            if missing := [name for name in HISTORY_COLUMNS if name not in row]:
+                raise ValueError(f"the history of {self.name} has no {' and no '.join(missing)}")
+
     @property
     def is_concatenated(self) -> bool:
         """True for two branches."""
         return len(self.branches) == 2
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return plain | {
-            "report": self.report.to_dict(),
-            "roc": dataclasses.asdict(self.roc),
-            "branch_reports": {m: report.to_dict() for m, report in self.branch_reports.items()},
-            "possibilities": [part.to_dict() for part in self.possibilities],
-            "external": {name: report.to_dict() for name, report in self.external.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkResult:
-        """What to_dict wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        result = cls(
-            **values
-            | {
-                "branches": tuple((modality, backbone) for modality, backbone in values["branches"]),
-                "history": tuple(values["history"]),
-                "report": BinaryReport.from_dict(values["report"]),
-                "roc": RocPoints.from_dict(values["roc"]),
-                "branch_reports": {
-                    m: BinaryReport.from_dict(part) for m, part in values["branch_reports"].items()
-                },
-                "possibilities": tuple(Possibility.from_dict(part) for part in values["possibilities"]),
-                "external": {name: BinaryReport.from_dict(part) for name, part in values["external"].items()},
-            }
-        )
-        check_type(result, cls, result.name if isinstance(result.name, str) else "a network")
-        for row in result.history:
-            if missing := [name for name in HISTORY_COLUMNS if name not in row]:
-                raise ValueError(f"the history of {result.name} has no {' and no '.join(missing)}")
-        return result
-
 
 @dataclass(frozen=True)
-class Step:
+class Step(JsonRecord):
     """One step's wall time. reused: nothing was computed, an earlier result was taken."""
 
     name: str
@@ -184,18 +137,9 @@ class Step:
     network: str | None
     protocol: SplitProtocol | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Step:
-        """What to_dict wrote."""
-        return cls(**values)
-
 
 @dataclass(frozen=True)
-class DataSummary:
+class DataSummary(JsonRecord):
     """Table I as realised for one modality and split.
 
     train, validation: images, normal and positive. mean_histograms: by class name, the mean share
@@ -210,17 +154,13 @@ class DataSummary:
     validation: tuple[int, int]
     mean_histograms: dict[str, list[float]]
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DataSummary:
-        """What `dataclasses.asdict` wrote."""
-        summary = cls(**values | {side: tuple(values[side]) for side in ("train", "validation")})
-        if any(len(shares) != HISTOGRAM_BINS for shares in summary.mean_histograms.values()):
-            raise ValueError(f"a mean histogram of {summary.name} has not {HISTOGRAM_BINS} bins")
-        return summary
+    def __post_init__(self) -> None:
+        if any(len(shares) != HISTOGRAM_BINS for shares in self.mean_histograms.values()):
+            raise ValueError(f"a mean histogram of {self.name} has not {HISTOGRAM_BINS} bins")
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(JsonRecord):
     """The whole document.
 
     command: one line a split. created: ISO date, UTC. networks: up to nine a split, the paper's
@@ -248,24 +188,8 @@ class Results:
         """A network's result on a split, None where there is none."""
         return next((n for n in self.networks if (n.name, n.protocol) == (name, protocol)), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "format_version": self.format_version,
-            "command": self.command,
-            "created": self.created,
-            "seed": self.seed,
-            "synthetic": self.synthetic,
-            "machine": self.machine,
-            "notes": list(self.notes),
-            "data": [dataclasses.asdict(part) for part in self.data],
-            "networks": [network.to_dict() for network in self.networks],
-            "steps": [step.to_dict() for step in self.steps],
-            "costs": self.costs,
-        }
-
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Results:
+    def from_dict(cls, values: Any) -> Self:
         """What to_dict wrote. Raises DataError for anything else."""
         version = values.get("format_version") if isinstance(values, dict) else None
         if version != FORMAT_VERSION:
@@ -274,22 +198,11 @@ class Results:
                 " again with train.py --pair all."
             )
         try:
-            check_type(values.get("notes"), list[str], "notes")  # a text would pass for its letters
-            results = cls(
-                **values
-                | {
-                    "notes": tuple(values["notes"]),
-                    "data": tuple(DataSummary.from_dict(part) for part in values["data"]),
-                    "networks": tuple(NetworkResult.from_dict(part) for part in values["networks"]),
-                    "steps": tuple(Step.from_dict(part) for part in values["steps"]),
-                }
-            )
-            check_type(results, cls, "results")
-            return results
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return super().from_dict(values)
+        except (TypeError, ValueError) as error:
             raise DataError(
-                f"The results are damaged or of another version of this project ({type(error).__name__}:"
-                f" {error}); make them again with train.py --pair all."
+                f"The results are damaged or of another version of this project ({error}); make them again with"
+                " train.py --pair all."
             ) from error
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +11,11 @@ from covid_mm.config import SHORTCUT_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.patient_bootstrap import RESAMPLES, estimate_auc_by_patient
-from covid_mm.evaluation.tables import format_table
+from covid_mm.json_record import JsonRecord
 
 
 @dataclass(frozen=True)
-class ShortcutRow:
+class ShortcutRow(JsonRecord):
     """A collection's AUC with altered images and its 95 % interval by patient.
 
     test: a key of SHORTCUT_TITLES. images: with which it was measured.
@@ -31,18 +28,9 @@ class ShortcutRow:
     high: float
     images: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ShortcutRow:
-        """What `to_dict` wrote. Raises TypeError for other fields."""
-        return cls(**values)
-
 
 @dataclass(frozen=True)
-class SourceRow:
+class SourceRow(JsonRecord):
     """How well features name the source that an image comes from, cross-validated.
 
     accuracy: mean over sources of the share named rightly; chance: 1 / sources. auc: one source
@@ -55,15 +43,6 @@ class SourceRow:
     chance: float
     auc: float
     images: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"sources": list(self.sources)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SourceRow:
-        """What `to_dict` wrote. Raises TypeError or KeyError for other fields."""
-        return cls(**values | {"sources": tuple(values["sources"])})
 
 
 def blank_lungs(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
@@ -221,37 +200,6 @@ def source_auc(
         auc=float(np.mean(areas)),
         images=int(counts.sum()),
     )
-
-
-def shortcut_table(rows: Sequence[ShortcutRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    cells = [
-        [
-            SHORTCUT_TITLES.get(row.test, row.test),
-            row.collection,
-            str(row.images),
-            f"{row.auc:.3f} ({row.low:.3f} to {row.high:.3f})",
-        ]
-        for row in rows
-    ]
-    return format_table(["test", "left out", "images", "AUC (95 % interval by patient)"], cells)
-
-
-def source_table(rows: Sequence[SourceRow]) -> str:
-    """Markdown: a row each, in the order given."""
-    cells = [
-        [
-            row.features,
-            ", ".join(row.sources),
-            str(row.images),
-            f"{100 * row.accuracy:.1f} %",
-            f"{100 * row.chance:.1f} %",
-            f"{row.auc:.3f}",
-        ]
-        for row in rows
-    ]
-    header = ["features", "sources", "images", "source named rightly", "chance", "AUC (chance 0.5)"]
-    return format_table(header, cells)
 
 
 def _check_image(grey: ArrayLike, mask: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

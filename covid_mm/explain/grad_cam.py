@@ -36,7 +36,7 @@ from covid_mm.explain.method_table import (
     LayerChoice,
     check_layer,
 )
-from covid_mm.models.judge import content_features
+from covid_mm.models.content_classifier import content_features
 from covid_mm.models.network import FUSED, Network
 
 PREDICTED = -1  # as a class index: explain the class that the answer names
@@ -50,7 +50,7 @@ class Explained:
     classes: int32 (n,), the class whose evidence was measured.
     evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
     of FIXED_SCALE_METHODS.
-    contents: modality -> float32 (n, d), what the judge of image content reads; empty without one.
+    contents: modality -> float32 (n, d), what the content check reads; empty without one.
     """
 
     logits: dict[str, NDArray[np.float32]]
@@ -63,7 +63,7 @@ def find_layer(network: Network, modality: Modality, layer: str) -> str:
     """The name of the layer whose feature map a heatmap is made of. Raises UsageError."""
     check_layer(layer)
     backbone = network.backbone(modality)
-    return f"{modality}_{backbone.evidence_layer if layer == 'coarse' else backbone.fine_layer}"
+    return f"{modality}_{backbone.last_conv_layer if layer == 'coarse' else backbone.fine_layer}"
 
 
 def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> Any:
@@ -112,7 +112,7 @@ class GradCam:
 
         positive_margin: logit difference from which a study is called positive, so that
         `PREDICTED` explains the class that the decision threshold names. judging_branch: the
-        branch whose backbone reads every image for the judge of image content; with
+        branch whose backbone reads every image for the content check; with
         judges_other_images it reads those that `explain` gets as `content_images`.
         method, layer: of the heatmaps; `explain` may name another method.
 
@@ -207,7 +207,7 @@ class GradCam:
         """Logits and evidence of n studies; any n, without tracing anew. Safe to call from any thread.
 
         images: modality -> float32 (n, side, side, 3), 0..255. classes: (n,), PREDICTED or an index.
-        content_images: as images, what the judge of image content reads where it judges others.
+        content_images: as images, what the content check reads where it reads others.
         method: of the evidence; the function's own without it.
         """
         other = content_images if self._judges_other_images else {}

@@ -39,7 +39,7 @@ class BranchExplainer:
         self.modalities = modalities
         self._whole = modalities == network.config.modalities
         self._held = {m: HeldFeatures(int(network.features(m).shape[-1])) for m in network.config.modalities}
-        self._models = {m: self._cut_branch(m) for m in modalities}
+        self._models = {m: self._watched_model(m) for m in modalities}
         self._lock = threading.Lock()  # the held features belong to one study at a time
 
     def explain(
@@ -74,7 +74,7 @@ class BranchExplainer:
                 watch.finish_branch()
         return maps
 
-    def _cut_branch(self, modality: Modality) -> WatchedModel:
+    def _watched_model(self, modality: Modality) -> WatchedModel:
         network = self.network
         image, features = network.image_input(modality), network.features(modality)
         if not self._whole or not network.config.is_concatenated:

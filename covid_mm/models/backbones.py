@@ -31,7 +31,7 @@ class Backbone:
     """What the rest of the package must know of one backbone.
 
     build: the keras.applications function. scaling: the ImageNet convention of its weights.
-    evidence_layer: the last convolution's output (after its normalisation and activation), where
+    last_conv_layer: the last convolution's output (after its normalisation and activation), where
     Grad-CAM looks. fine_layer: an earlier one, with a grid of 7 to 10 cells a side at 150 pixels
     (18 in VGG16, whose last convolution has 9 already). last_block_input: the layer whose output
     feeds the last block, so that everything up to it is frozen by `--fine-tune last-block`.
@@ -45,7 +45,7 @@ class Backbone:
     title: str
     build: Callable[..., Any]
     scaling: Scaling
-    evidence_layer: str
+    last_conv_layer: str
     fine_layer: str
     last_block_input: str
     relative_cost: float

@@ -14,26 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError
+from covid_mm.files import write_atomically
 
 META_NAME = "meta.json"
 DIGEST = "content_sha256"  # the field of meta.json that covers all others
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint folder's meta.json with its digest, beside and renamed.
+    """Write a checkpoint folder's meta.json with its digest.
 
     Raises ValueError or TypeError for what JSON cannot hold, before anything is written; NaN is such a value.
     """
-    content = encode_meta(meta)
-    partial = folder / f".{META_NAME}.{os.getpid()}.partial"
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, folder / META_NAME)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(folder / META_NAME, encode_meta(meta))
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -80,3 +72,9 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return (json.dumps(content | {DIGEST: digest}, indent=2) + "\n").encode()
+
+
+JUDGE_NAME = "judge.npz"
+
+
+LUNGS_NAME = "lungs.npz"

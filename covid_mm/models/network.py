@@ -56,11 +56,11 @@ class Network:
 
     def evidence(self, modality: Modality) -> Any:
         """The last convolution's feature map of a branch, where Grad-CAM looks."""
-        return self.tensor(self.evidence_layer(modality))
+        return self.tensor(self.last_conv_layer(modality))
 
-    def evidence_layer(self, modality: Modality) -> str:
+    def last_conv_layer(self, modality: Modality) -> str:
         """The name of the layer where Grad-CAM looks."""
-        return f"{modality}_{self.backbone(modality).evidence_layer}"
+        return f"{modality}_{self.backbone(modality).last_conv_layer}"
 
     def attention(self, modality: Modality) -> Any:
         """The attention logits (batch, rows, columns, 1) of a branch; only with attention pooling."""
@@ -77,7 +77,7 @@ class Network:
         """
         return self.tensor("logits" if head == FUSED or not self.config.is_concatenated else f"{head}_logits")
 
-    def boundary(self, modality: Modality, fine_tune: FineTune) -> Any:
+    def bottleneck(self, modality: Modality, fine_tune: FineTune) -> Any:
         """Where the frozen part of a branch ends: pooled features, the last block's input, or the image.
 
         Raises UsageError for any other `fine_tune`.

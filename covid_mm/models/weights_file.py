@@ -8,7 +8,6 @@ float16 to halve the file; vectors (biases, batch-norm statistics) always stay f
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES
 from covid_mm.errors import WeightsError
+from covid_mm.files import replace_file
 from covid_mm.models.network import Network
 
 Shapes = dict[str, tuple[int, ...]]
@@ -29,20 +29,12 @@ _DEPTH = 2  # layer/weight: deeper groups are foreign, and a group that holds it
 
 def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
     """Write all weights atomically. half: kernels as float16."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(beside, "w") as file:
-            for name, variable in _named_weights(network.model):
-                value = np.asarray(variable)
-                if half and value.ndim > 1:
-                    value = value.astype(np.float16)
-                file.create_dataset(name, data=value)
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replace_file(place) as tmp_path, h5py.File(tmp_path, "w") as file:
+        for name, variable in _named_weights(network.model):
+            value = np.asarray(variable)
+            if half and value.ndim > 1:
+                value = value.astype(np.float16)
+            file.create_dataset(name, data=value)
 
 
 def hash_file(place: Path) -> str:

@@ -10,10 +10,10 @@ from covid_mm.config import MODALITIES, MODALITY_TITLES, SHORTCUT_TITLES
 from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable
-from covid_mm.evaluation.left_out_tables import HEAD_TITLES, percent
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
-from covid_mm.evaluation.tables import format_estimate, format_proportion
+from covid_mm.reporting.left_out_tables import HEAD_TITLES, percent
 from covid_mm.reporting.markdown import escape_strings
+from covid_mm.reporting.tables import format_estimate, format_proportion
 
 NO_LUNGS_SEEN = ("blank_lungs", "border_only")  # the tests that leave a network nothing to see of the lungs
 

@@ -8,22 +8,20 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
-from covid_mm.evaluation.fusion import fusion_table
-from covid_mm.evaluation.heat_location import heat_table
 from covid_mm.evaluation.intervals import Proportion
-from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
-from covid_mm.evaluation.shortcuts import shortcut_table, source_table
-from covid_mm.evaluation.tables import (
-    confusion_table,
-    format_proportion,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-)
 from covid_mm.reporting.front_matter import front_matter
 from covid_mm.reporting.left_out_facts import LeftOutFacts, heat_titles, read_left_out
+from covid_mm.reporting.left_out_tables import (
+    confidence_table,
+    fusion_table,
+    heat_table,
+    left_out_table,
+    serving_table,
+    shortcut_table,
+    source_table,
+)
 from covid_mm.reporting.markdown import escape_markdown, render
 from covid_mm.reporting.served_facts import (
     INDEPENDENCE,
@@ -34,13 +32,20 @@ from covid_mm.reporting.served_facts import (
     training_table,
     worst_refusals,
 )
+from covid_mm.reporting.tables import (
+    confusion_table,
+    format_proportion,
+    format_table,
+    metrics_table,
+    paper_comparison_table,
+)
 
 PAIRING = (
     "A CT slice and an X-ray were paired because they bear the same label, not because they are of one"
-    " patient: two independent looks at the label, which flatters the fused figure."
+    " patient: two independent looks at the label, which makes the fused figure too good."
 )
 
-JUDGED = {
+REFUSAL_REASONS = {
     "other_modality": "the other modality",
     "not_a_chest_image": "not a chest image",
     "unlike_training": "unlike the training images",
@@ -77,7 +82,9 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
         "calibration_table": "" if served else _calibration_table(reports, meta),
         "possibilities": _possibilities(meta),
         "judge": meta.get("judge"),
-        "judge_table": Markup(judge_table(meta["judge"]["measured"])) if meta.get("judge") else "",
+        "content_check_table": Markup(content_check_table(meta["judge"]["measured"]))
+        if meta.get("judge")
+        else "",
         "comparisons": _comparisons(meta),
         "commands": _commands(meta),
     }
@@ -86,7 +93,7 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
 
 def title_head(head: str) -> str:
     """A head's name for people."""
-    return "CT and X-ray together" if head == "fused" else f"{MODALITY_TITLES[head]} alone"
+    return "CT and X-ray combined" if head == "fused" else f"{MODALITY_TITLES[head]} alone"
 
 
 def read_reports(metrics: dict[str, Any]) -> dict[str, BinaryReport]:
@@ -94,14 +101,16 @@ def read_reports(metrics: dict[str, Any]) -> dict[str, BinaryReport]:
     return {head: BinaryReport.from_dict(values) for head, values in metrics.items()}
 
 
-def judge_table(measured: list[dict[str, Any]]) -> str:
+def content_check_table(measured: list[dict[str, Any]]) -> str:
     """What became of images in each slot: a row each, shares with their intervals."""
     rows = []
     for row in measured:
         outcomes, total = row["outcomes"], row["total"]
         refused = total - outcomes["answered"]
         reasons = ", ".join(
-            f"{JUDGED[name]} {count}" for name, count in outcomes.items() if count and name in JUDGED
+            f"{REFUSAL_REASONS[name]} {count}"
+            for name, count in outcomes.items()
+            if count and name in REFUSAL_REASONS
         )
         rows.append(
             [
@@ -113,7 +122,7 @@ def judge_table(measured: list[dict[str, Any]]) -> str:
             ]
         )
     return format_table(
-        ["images", "truly", "in the slot for", "not answered (95 % interval)", "because"], rows
+        ["images", "actual", "in the slot for", "not answered (95 % interval)", "because"], rows
     )
 
 
@@ -241,7 +250,13 @@ def _possibilities(meta: dict[str, Any]) -> Markup | str:
         ]
         for part in parts
     ]
-    header = ["true labels", "pairs", "called positive together", "by the CT alone", "by the X-ray alone"]
+    header = [
+        "actual labels",
+        "pairs",
+        "predicted positive by CT and X-ray combined",
+        "by the CT alone",
+        "by the X-ray alone",
+    ]
     return Markup(format_table(header, rows))
 
 
@@ -277,9 +292,7 @@ def _limits(meta: dict[str, Any]) -> list[str]:
         " images: some validation images were training images before."
         for m in meta["validation_seen_before"]
     ]
-    caveats.append(
-        "Pairs in training always agreed; what the network says where CT and X-ray disagree is untaught."
-    )
+    caveats.append("Pairs in training always agreed; disagreeing CT and X-ray were never seen in training.")
     return caveats
 
 

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, REFUSAL_TITLES
 from covid_mm.evaluation.intervals import Proportion
-from covid_mm.evaluation.tables import NOT_MEASURED, format_proportion, format_table
 from covid_mm.reporting.front_matter import is_non_commercial
 from covid_mm.reporting.markdown import escape_markdown
+from covid_mm.reporting.tables import NOT_MEASURED, format_proportion, format_table
 
 FEW_PATIENTS = 30
 INDEPENDENCE = (

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError, WeightsError
-from covid_mm.models.judge import MAX_JUDGE_BYTES, Judge, read_judge
+from covid_mm.models.content_classifier import MAX_CLASSIFIER_BYTES as MAX_JUDGE_BYTES
+from covid_mm.models.content_classifier import ContentClassifier as Judge
+from covid_mm.models.content_classifier import read_content_classifier as read_judge
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
-from covid_mm.models.meta_file import META_NAME, write_meta
+from covid_mm.models.meta_file import JUDGE_NAME, LUNGS_NAME, META_NAME, write_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
-    JUDGE_NAME,
-    LUNGS_NAME,
     WEIGHTS_NAME,
     Metadata,
     check_place,

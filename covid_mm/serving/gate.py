@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from covid_mm.config import MODALITIES, MODALITY_TITLES, Modality
-from covid_mm.models.judge import NEITHER, Content
+from covid_mm.models.content_classifier import NEITHER, Content
 from covid_mm.serving.header import SWAPPED
 from covid_mm.serving.prediction import Notice
 

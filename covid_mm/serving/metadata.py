@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.models.meta_file import META_NAME, read_meta
+from covid_mm.models.meta_file import JUDGE_NAME, LUNGS_NAME, META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 
 Preprocessing = Literal["paper", "lungs"]
@@ -23,8 +23,6 @@ Preprocessing = Literal["paper", "lungs"]
 FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
 CARD_NAME = "README.md"
-JUDGE_NAME = "judge.npz"
-LUNGS_NAME = "lungs.npz"
 LARGEST_IMAGE = 512  # pixels a side; above it a network answers too slowly on a processor
 
 

@@ -19,7 +19,8 @@ from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import BranchExplainer, Progress
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
-from covid_mm.models.judge import Judge
+from covid_mm.models.content_classifier import ContentClassifier as Judge
+from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
     answer_head,
@@ -34,7 +35,7 @@ from covid_mm.serving.explanation import Explanation
 from covid_mm.serving.gate import check_contents
 from covid_mm.serving.header import contradicting_slots, describe_contradictions
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
-from covid_mm.serving.metadata import LUNGS_NAME, Metadata
+from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 

@@ -29,7 +29,7 @@ class ModalitySamples:
 
 
 @dataclass(frozen=True)
-class BoundarySamples:
+class BottleneckSamples:
     """What the trained part reads: features (views, n, ...), or images where nothing is frozen."""
 
     values: NDArray[np.float32]
@@ -37,7 +37,7 @@ class BoundarySamples:
     are_images: bool
 
 
-def prepare_boundary(
+def prepare_bottleneck(
     network: Network,
     modality: Modality,
     samples: ModalitySamples,
@@ -48,7 +48,7 @@ def prepare_boundary(
     strength: float = 1.0,
     cache: Any = None,
     progress: Progress | None = None,
-) -> BoundarySamples:
+) -> BottleneckSamples:
     """Cut a branch at its boundary: compute the frozen part's output, or keep the images.
 
     Raises TrainingError for pixels that are no numbers, which a network's ReLU layers would hide.
@@ -59,7 +59,7 @@ def prepare_boundary(
             " covid_mm.imaging, which refuses such images."
         )
     if fine_tune == "full":
-        return BoundarySamples(samples.images[None], samples.labels, are_images=True)
+        return BottleneckSamples(samples.images[None], samples.labels, are_images=True)
     features = compute_features(
         network,
         modality,
@@ -71,7 +71,7 @@ def prepare_boundary(
         cache=cache,
         progress=progress,
     )
-    return BoundarySamples(features, samples.labels, are_images=False)
+    return BottleneckSamples(features, samples.labels, are_images=False)
 
 
 def draw_order(
@@ -104,7 +104,7 @@ class TrainingBatches(keras.utils.PyDataset):
     """One epoch's batches: (values in order of modality, one-hot labels)."""
 
     def __init__(
-        self, samples: dict[Modality, BoundarySamples], config: TrainingConfig, epoch: int = 0
+        self, samples: dict[Modality, BottleneckSamples], config: TrainingConfig, epoch: int = 0
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.samples = samples
@@ -147,7 +147,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 def validation_arrays(
-    samples: dict[Modality, BoundarySamples], seed: int
+    samples: dict[Modality, BottleneckSamples], seed: int
 ) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.int64]]:
     """All validation studies, unaugmented: (values in order of modality, labels); pairs are fixed."""
     labels = {modality: part.labels for modality, part in samples.items()}

@@ -17,11 +17,11 @@ from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection, CollectionImage, ImageRecord
 from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError, ImageError
+from covid_mm.files import write_arrays
 from covid_mm.imaging import read_grey, resize_grey
 from covid_mm.imaging.lungs import LungRegion, cut_map, read_lungs
 from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.training.appearance import ROOM
-from covid_mm.training.run import write_arrays
 
 _CHUNK = 64
 _VERSION = 5  # raise it with any change of what a crop shows

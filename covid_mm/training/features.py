@@ -8,7 +8,6 @@ from an array. Augmentation survives as a fixed number of varied views of each i
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, FineTune, Modality
+from covid_mm.files import write_array
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
 
@@ -49,7 +49,7 @@ def compute_features(
     `cache`, a folder, the array is kept there under a hash of the backbone, its frozen weights, the images
     and the views, and read back instead of computed.
     """
-    trunk = keras.Model(network.image_input(modality), network.boundary(modality, fine_tune))
+    trunk = keras.Model(network.image_input(modality), network.bottleneck(modality, fine_tune))
     place = None
     if cache is not None:
         if views == 1:  # no augmentation, so neither its seed nor its strength matters
@@ -73,11 +73,7 @@ def compute_features(
             if progress is not None:
                 progress(done, total)
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_suffix(f".{os.getpid()}.tmp")
-        with beside.open("wb") as file:
-            np.save(file, features, allow_pickle=False)
-        os.replace(beside, place)
+        write_array(place, features)
     return features
 
 

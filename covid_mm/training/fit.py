@@ -19,7 +19,7 @@ from covid_mm.config import Modality, TrainingConfig
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import FUSED, Network
 from covid_mm.models.weights_file import load_weights, save_weights
-from covid_mm.training.batches import BoundarySamples, TrainingBatches, one_hot, validation_arrays
+from covid_mm.training.batches import BottleneckSamples, TrainingBatches, one_hot, validation_arrays
 from covid_mm.training.run import RunFolder, RunState
 
 _EVALUATION_BATCH = 64
@@ -41,7 +41,7 @@ def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) ->
     which is always trained on frozen features so that it touches nothing else.
     """
     if head == FUSED:
-        inputs = [network.boundary(m, config.fine_tune) for m in network.config.modalities]
+        inputs = [network.bottleneck(m, config.fine_tune) for m in network.config.modalities]
     else:
         inputs = [network.features(m) for m in network.config.modalities if m == head]
     tail = keras.Model(inputs, network.logits(head), name="trained_part")
@@ -54,8 +54,8 @@ def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) ->
 
 def fit_network(
     network: Network,
-    training: dict[Modality, BoundarySamples],
-    validation: dict[Modality, BoundarySamples],
+    training: dict[Modality, BottleneckSamples],
+    validation: dict[Modality, BottleneckSamples],
     config: TrainingConfig,
     run: RunFolder,
     *,

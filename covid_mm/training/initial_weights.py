@@ -8,6 +8,7 @@ A DIR is a checkpoint or a run folder of this project; the branch with the same 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from covid_mm.errors import CheckpointError, CovidMMError, UsageError, WeightsEr
 from covid_mm.models.meta_file import META_NAME, read_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_backbones, hash_file, load_weights
+from covid_mm.training.plan import shorten_command
 
 _DOWNLOAD_TIMEOUT_S = 20.0
 _FOLDER_WEIGHTS = ("model.weights.h5", "best.weights.h5")  # of a checkpoint, of a run folder
@@ -226,3 +228,9 @@ def _read_run(place: Path) -> Any:
 
 def _shape(network: Network) -> tuple[int, int, int]:
     return (network.config.image_size, network.config.image_size, CHANNELS)
+
+
+def initial_weights_to_dict(weights: InitialWeights) -> dict[str, Any]:
+    """What meta.json says of a branch's initial weights; run folders keep whole command lines."""
+    commands = [shorten_command(command) for command in weights.commands]
+    return dataclasses.asdict(weights) | {"commands": commands}

@@ -7,7 +7,7 @@ runs/<name>/
     last.npz        weights, optimizer and history after the last whole epoch
     best.weights.h5 the weights of the best epoch so far
 
-Every file is written beside its place and renamed, so a kill leaves the old one or the new one.
+Every file is written whole (covid_mm/files.py), so a kill leaves the old one or the new one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.errors import TrainingError
+from covid_mm.files import write_arrays, write_atomically
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class RunFolder:
         arrays = {f"weight_{i:05d}": array for i, array in enumerate(state.weights)}
         arrays |= {f"optimizer_{i:05d}": array for i, array in enumerate(state.optimizer)}
         arrays["about"] = np.array(json.dumps({"epochs": state.epochs, "history": state.history}))
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(self.path / "last.npz", buffer.getbuffer())
+        write_arrays(self.path / "last.npz", arrays)
         self.write_text("history.csv", format_history(state.history))
 
     def load_state(self) -> RunState | None:
@@ -96,31 +94,6 @@ class RunFolder:
                 f"{place} is damaged ({type(error).__name__}); delete it to start this run again from its"
                 " beginning, or name another run."
             ) from error
-
-
-def write_atomically(place: Path, content: bytes | memoryview) -> None:
-    """Write beside and rename, so that the place never holds half a file."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of any size as .npz, beside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp_path = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
-    try:
-        np.savez(tmp_path, **arrays)  # type: ignore[arg-type]
-        os.replace(tmp_path, path)
-    finally:
-        tmp_path.unlink(missing_ok=True)
 
 
 def format_history(history: Sequence[dict[str, float]]) -> str:

@@ -258,17 +258,17 @@ def test_unreadable_files_are_all_listed(train, phantoms, tmp_path):
 
 
 def test_a_broken_training_goes_on_to_the_same_checkpoint(trained, train, monkeypatch, tmp_path):
-    from covid_mm.commands import fitting
+    from covid_mm.training import heads
 
     runs = ["--runs", tmp_path / "runs", "--run-name", "broken", "--output", tmp_path / "toy"]
-    fit_part = fitting.fit_part
+    fit_part = heads.fit_part
 
     def interrupt(*arguments, head, **options):
         if head == "xray":
             raise KeyboardInterrupt
         return fit_part(*arguments, head=head, **options)
 
-    monkeypatch.setattr(fitting, "fit_part", interrupt)
+    monkeypatch.setattr(heads, "fit_part", interrupt)
     done = train("--data", trained.data, *QUICK, *runs)
     assert done.code == 130
     assert f"--resume {tmp_path / 'runs' / 'broken'}" in done.out
@@ -285,12 +285,12 @@ def test_a_broken_training_goes_on_to_the_same_checkpoint(trained, train, monkey
 
 
 def test_ctrl_c_before_the_training_does_not_promise_to_go_on(trained, train, monkeypatch, tmp_path):
-    from covid_mm.commands import materials
+    from covid_mm.training import data
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(materials, "gather_materials", interrupt)
+    monkeypatch.setattr(data, "gather_materials", interrupt)
     done = train("--data", trained.data, *QUICK, "--runs", tmp_path / "runs", "--output", tmp_path / "toy")
     assert done.code == 130
     assert "start it again" in done.out
@@ -337,7 +337,7 @@ def test_training_without_data_says_so_loudly(train, tmp_path):
 
 
 def test_initial_weights_keep_their_history_and_the_choice_of_films_is_remembered(trained, train, tmp_path):
-    from covid_mm.commands.evaluate import read_data_config
+    from covid_mm.evaluation.checkpoint import read_data_config
     from covid_mm.serving.metadata import read_metadata
 
     done = train(

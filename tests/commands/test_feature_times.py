@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from covid_mm.commands import reproduction
-from covid_mm.commands.plan import build_parser, make_plan
+from covid_mm.training.plan import build_parser, make_plan
 from covid_mm.training.run import RunFolder
 
 SECONDS = {"training": 0.3, "validation": 0.12}
@@ -33,7 +33,7 @@ def work(tmp_path, monkeypatch) -> SimpleNamespace:
         time.sleep(SECONDS[samples])
         place.touch()
 
-    monkeypatch.setattr(reproduction, "cut_branch", cut)
+    monkeypatch.setattr(reproduction, "extract_features", cut)
     return run
 
 

@@ -50,7 +50,7 @@ def test_everything_is_drawn_again_without_training(covid_mm, untrained, folder)
 
 
 def test_real_examples_come_from_the_data(covid_mm, untrained, folder, phantoms, monkeypatch):
-    from covid_mm.commands import results_folder
+    from covid_mm.reporting import results_folder
 
     drawn = {}
     monkeypatch.setattr(

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from covid_mm.commands import shorten_command
-from covid_mm.commands.plan import TrainingPlan, build_parser, make_plan
 from covid_mm.commands.train import CHECKPOINTS, choose_output
 from covid_mm.config import TrainingConfig
 from covid_mm.errors import CheckpointError, TrainingError, UsageError
 from covid_mm.models.meta_file import write_meta
+from covid_mm.training.plan import TrainingPlan, build_parser, make_plan, shorten_command
 from covid_mm.training.run import RunFolder
 
 

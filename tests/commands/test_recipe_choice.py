@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from covid_mm.commands.plan import build_parser, check_recipe, make_plan, may_be_served, paper_options
 from covid_mm.errors import UsageError
+from covid_mm.training.plan import build_parser, check_recipe, make_plan, may_be_served, paper_options
 
 
 def parse(*arguments: str):

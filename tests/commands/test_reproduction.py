@@ -53,7 +53,8 @@ def command(data: Path, folder: Path, *more: str) -> list[str]:
 
 def leave_out_figures(patch: pytest.MonkeyPatch) -> None:
     """No pictures and few timed rounds: what the first run has shown."""
-    from covid_mm.commands import costs, results_folder
+    from covid_mm.evaluation import costs
+    from covid_mm.reporting import results_folder
 
     patch.setattr(results_folder, "draw_results", lambda *arguments, **options: None)
     patch.setattr(costs, "ROUNDS", 1)
@@ -179,8 +180,8 @@ def test_only_what_is_missing_or_no_longer_true_is_trained(
 
 
 def test_an_outcome_depends_on_settings_weights_and_images(tmp_path):
-    from covid_mm.commands.plan import build_parser, make_plan
     from covid_mm.commands.reproduction import hash_inputs
+    from covid_mm.training.plan import build_parser, make_plan
 
     contents = {"train ct": "a", "train xray": "b"}
 

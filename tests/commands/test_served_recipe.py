@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from toy_networks import toy_backbones
 
-from covid_mm.commands import exit_with, left_out_heat, served_content
-from covid_mm.commands import served as stages
+from covid_mm.commands import exit_with
 from covid_mm.commands.train import run
 from covid_mm.config import CLASSES, POSITIVE
 from covid_mm.datasets.phantoms import make_study
-from covid_mm.training import recipe
+from covid_mm.evaluation import content_check, left_out_heat
+from covid_mm.training import recipe, served_run
 
 pytestmark = pytest.mark.slow
 COLLECTIONS = (  # name, modality, the labels of its images
@@ -78,7 +78,7 @@ class Served:
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     """Few phantoms and pictures; toy backbones have none of the layers up to which real ones are frozen."""
     patch.setattr(recipe, "FROZEN_UNTIL", {})
-    patch.setattr(served_content, "JUDGE_PHANTOMS", 12)
+    patch.setattr(content_check, "CLASSIFIER_PHANTOMS", 12)
     patch.setattr(left_out_heat, "PHANTOMS", 4)
 
 
@@ -180,6 +180,6 @@ def test_a_finished_run_trains_nothing_again(served, small_backbones, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished branch is not trained again")
 
-    monkeypatch.setattr(stages, "fit_branch", refuse)
+    monkeypatch.setattr(served_run, "fit_branch", refuse)
     assert served.train("--resume", served.runs / "r") == 0
     assert {path: path.read_bytes() for path in served.runs.rglob("last.npz")} == before

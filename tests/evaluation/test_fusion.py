@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import DataError
-from covid_mm.evaluation.fusion import FusionComparison, compare_fusion, draw_pairs, fusion_table
+from covid_mm.evaluation.fusion import FusionComparison, compare_fusion, draw_pairs
+from covid_mm.reporting.left_out_tables import fusion_table
 
 CT = np.array([-2.0, -1.0, 2.0, 1.0])
 XRAY = np.array([-1.0, 1.0, 3.0])

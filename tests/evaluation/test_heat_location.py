@@ -13,13 +13,8 @@ from covid_mm.evaluation.heat_faithfulness import (
     insertion_curve,
     mean_area,
 )
-from covid_mm.evaluation.heat_location import (
-    HeatRow,
-    find_hottest,
-    heat_table,
-    measure_heat,
-    summarise_heat,
-)
+from covid_mm.evaluation.heat_location import HeatRow, find_hottest, measure_heat, summarise_heat
+from covid_mm.reporting.left_out_tables import heat_table
 
 
 def spot(*points: tuple[int, int], shape: tuple[int, int] = (4, 5)) -> np.ndarray:

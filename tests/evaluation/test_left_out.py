@@ -17,17 +17,17 @@ from covid_mm.evaluation import (
     wilson_interval,
 )
 from covid_mm.evaluation.abstention import choose_abstain_zone, measure_zone, supported_probability
-from covid_mm.evaluation.figures.left_out import draw_left_out_aucs, draw_reliability
 from covid_mm.evaluation.fusion import compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatMeasure, summarise_heat
 from covid_mm.evaluation.left_out import LeftOutPredictions, LeftOutTable, tabulate_left_out
-from covid_mm.evaluation.left_out_page import render_left_out
 from covid_mm.evaluation.left_out_predictions import balanced_weights, number_patients
-from covid_mm.evaluation.left_out_tables import confidence_table, left_out_table, serving_table
 from covid_mm.evaluation.patient_bootstrap import bootstrap_aucs, estimate_auc_by_patient
 from covid_mm.evaluation.platt import fit_calibration, leave_one_calibration
 from covid_mm.evaluation.reliability import measure_reliability, positive_calibration_error
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
+from covid_mm.reporting.figures.left_out import draw_left_out_aucs, draw_reliability
+from covid_mm.reporting.left_out_page import render_left_out
+from covid_mm.reporting.left_out_tables import confidence_table, left_out_table, serving_table
 
 LOG3 = math.log(3)
 

@@ -9,18 +9,9 @@ import pytest
 
 from covid_mm.config import BACKBONES, CT_BACKBONES, PAIRS, NetworkConfig
 from covid_mm.errors import DataError, UsageError
-from covid_mm.evaluation import (
-    PAPER_TABLE,
-    BinaryReport,
-    confusion_table,
-    estimate_auc,
-    evaluate_binary,
-    find_paper_row,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-    wilson_interval,
-)
+from covid_mm.evaluation import BinaryReport, estimate_auc, evaluate_binary, wilson_interval
+from covid_mm.reporting.paper_table import PAPER_TABLE, find_paper_row
+from covid_mm.reporting.tables import confusion_table, format_table, metrics_table, paper_comparison_table
 
 LABELS = [1, 1, 1, 0, 0, 0, 0]
 SCORES = [0.9, 0.5, 0.2, 0.8, 0.49, 0.1, 0.0]
@@ -89,9 +80,9 @@ def test_metrics_table_shows_counts_and_intervals():
 
 def test_confusion_table_has_truth_in_rows(report):
     lines = confusion_table(report.counts).split("\n")
-    assert lines[0] == "|  | called Normal | called COVID-19 pneumonia |"
-    assert lines[2] == "| truly Normal | 3 | 1 |"
-    assert lines[3] == "| truly COVID-19 pneumonia | 1 | 2 |"
+    assert lines[0] == "|  | predicted Normal | predicted COVID-19 pneumonia |"
+    assert lines[2] == "| actual Normal | 3 | 1 |"
+    assert lines[3] == "| actual COVID-19 pneumonia | 1 | 2 |"
 
 
 def test_tables_escape_bars_and_refuse_ragged_rows():

@@ -12,7 +12,7 @@ from made_results import ERRORS, NORMAL, POSITIVE, make_results
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import DataError
 from covid_mm.evaluation.results import Results, read_results
-from covid_mm.evaluation.results_tables import render_results, summarise_results
+from covid_mm.reporting.results_tables import render_results, summarise_results
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +77,20 @@ def test_foreign_documents_are_refused(foreign):
         (
             ("networks", 3, "report", "counts", "true_positive"),
             "7",
-            "ct-resnet50.report.counts.true_positive",
+            "results.networks[3].report.counts.true_positive is '7', int is expected",
         ),
-        (("networks", 0, "protocol"), "random", "resnet50-vgg16.protocol is 'random', paper or grouped"),
+        (("networks", 0, "protocol"), "random", "results.networks[0].protocol is 'random', paper or grouped"),
         (("networks", 0, "possibilities", 1, "kind"), "both", "both_negative or both_positive"),
         (("networks", 0, "history", 2), {"epoch": 3.0, "loss": 0.1, "accuracy": 1.0}, "no val_loss and no"),
         (("networks", 0, "roc", "true_positive_rate"), [0.0, 1.0], "as many false as true positive rates"),
-        (("networks", 0, "initial_weights", "ct"), {"kind": "none"}, "'origin' is expected"),
-        (("data", 0, "train"), [884], "results.data[0].train"),
+        (
+            ("networks", 0, "initial_weights", "ct"),
+            {"kind": "none"},
+            "results.networks[0].initial_weights.ct lacks 'origin'",
+        ),
+        (("data", 0, "train"), [884], "results.data[0].train lacks 1"),
         (("data", 0, "mean_histograms", "normal"), [1.0], "has not 64 bins"),
-        (("costs", "training", 0), {"pair": "a-b", "pair_seconds": 1.0}, "'features_seconds'"),
+        (("costs", "training", 0), {"pair": "a-b", "pair_seconds": 1.0}, "lacks 'features_seconds'"),
         (("steps", 0, "extra"), 1, "extra"),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",

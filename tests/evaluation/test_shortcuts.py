@@ -14,11 +14,10 @@ from covid_mm.evaluation.shortcuts import (
     border_only,
     lungs_only,
     measure_shortcut,
-    shortcut_table,
     shuffle_outside,
     source_auc,
-    source_table,
 )
+from covid_mm.reporting.left_out_tables import shortcut_table, source_table
 
 GREY = np.array([[0.0, 10.0, 20.0], [30.0, 200.0, 40.0], [50.0, 60.0, 0.0]])
 CENTRE = np.zeros((3, 3), dtype=bool)

@@ -44,7 +44,7 @@ def compare_with_tf_keras_vis(network: Network, images: dict[str, Any], class_in
         maps = theirs(
             lambda outputs: outputs[:, class_index],
             [images[m] for m in MODALITIES],
-            penultimate_layer=network.evidence_layer(modality),
+            penultimate_layer=network.last_conv_layer(modality),
             seek_penultimate_conv_layer=False,
         )
         assert np.abs(stretch(ours.evidence[modality]) - stretch(maps[branch])).max() < 1e-4, modality

@@ -101,7 +101,7 @@ def test_evidence_and_boundary_lie_where_the_table_says(specimen):
     network, modality = specimen.network, specimen.modality
     evidence = network.evidence(modality)
     backbone = network.backbone(modality)
-    assert evidence is network.model.get_layer(f"{modality}_{backbone.evidence_layer}").output
+    assert evidence is network.model.get_layer(f"{modality}_{backbone.last_conv_layer}").output
     assert len(evidence.shape) == 4
     assert evidence.shape[-1] == {"vgg16": 512, "densenet121": 1024, "mobilenet": 1024}.get(
         backbone.name, 2048
@@ -113,7 +113,7 @@ def test_evidence_and_boundary_lie_where_the_table_says(specimen):
 
 def test_trunk_and_tail_make_the_network(specimen):
     network, modality = specimen.network, specimen.modality
-    boundary = network.boundary(modality, "last-block")
+    boundary = network.bottleneck(modality, "last-block")
     trunk = keras.Model(network.image_input(modality), boundary)
     tail = keras.Model(boundary, network.logits())
     images = colour_images(2, specimen.size, seed=1)

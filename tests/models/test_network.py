@@ -61,7 +61,7 @@ def test_trunks_and_tail_make_the_pair(fine_tune):
     network = make_network(size=64)
     images = {"ct": colour_images(2, 64, seed=1), "xray": colour_images(2, 64, seed=2)}
     whole = network.model.predict_on_batch(images)["logits"]
-    boundary = [network.boundary(m, fine_tune) for m in ("ct", "xray")]
+    boundary = [network.bottleneck(m, fine_tune) for m in ("ct", "xray")]
     values = [
         pixels if fine_tune == "full" else keras.Model(network.image_input(m), cut).predict_on_batch(pixels)
         for (m, pixels), cut in zip(images.items(), boundary, strict=True)

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from covid_mm.commands import card as card_command
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.models.meta_file import read_meta
+from covid_mm.publishing import card as card_command
 from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.readme_results import README_END, README_START, render_readme_results
 

@@ -13,7 +13,14 @@ from toy_networks import PAIR, grey_images, make_network, toy_backbones
 
 from covid_mm import load_predictor
 from covid_mm.errors import CheckpointError
-from covid_mm.models.judge import KINDS, Content, Judge, Surroundings, compute_contents, content_width
+from covid_mm.models.content_classifier import (
+    KINDS,
+    Content,
+    ContentClassifier,
+    PcaOutlierModel,
+    compute_contents,
+    content_width,
+)
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.gate import check_contents
 
@@ -59,18 +66,18 @@ def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
     return [np.clip(rng.normal(mean, spread, (150, 150)), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
-def fitted_judge(network) -> Judge:
+def fitted_judge(network) -> ContentClassifier:
     """A judge that tells those three apart by least squares; everything is usual to it."""
     width = content_width(network, "xray")
     images = np.stack([picture for kind in KINDS for picture in pictures(kind)]).astype(np.float32)
     features = compute_contents(network, "xray", images)
     wanted = 20 * np.repeat(np.eye(3), 4, axis=0)
     weights, *_ = np.linalg.lstsq(features, wanted, rcond=None)
-    usual = Surroundings(
+    usual = PcaOutlierModel(
         np.eye(width, 1, dtype=np.float32), np.zeros(1, np.float32), np.full(1, 1e3, np.float32), 1.0
     )
     nothing = np.zeros(width, np.float32)
-    return Judge(
+    return ContentClassifier(
         "xray",
         nothing,
         nothing + 1,

@@ -16,7 +16,7 @@ from covid_mm import load_predictor
 from covid_mm.config import CLASSES
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.imaging.lungs import read_lungs
-from covid_mm.models.judge import KINDS, Content, compute_contents
+from covid_mm.models.content_classifier import KINDS, Content, compute_contents
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import parse_metadata

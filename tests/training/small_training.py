@@ -47,11 +47,11 @@ class SmallTraining:
 
     def cut(self, side: str) -> dict[str, Any]:
         """The samples of a side at the boundary."""
-        from covid_mm.training.batches import prepare_boundary
+        from covid_mm.training.batches import prepare_bottleneck
 
         samples = self.training if side == "training" else self.validation
         return {
-            m: prepare_boundary(
+            m: prepare_bottleneck(
                 self.network,
                 m,
                 samples[m],

@@ -10,7 +10,7 @@ from toy_networks import grey_images
 
 from covid_mm.config import TrainingConfig
 from covid_mm.training.batches import (
-    BoundarySamples,
+    BottleneckSamples,
     TrainingBatches,
     draw_order,
     one_hot,
@@ -20,10 +20,10 @@ from covid_mm.training.batches import (
 LABELS = {"ct": np.arange(10) % 2, "xray": (np.arange(7) > 2).astype(int)}
 
 
-def features(views: int = 3) -> dict[str, BoundarySamples]:
+def features(views: int = 3) -> dict[str, BottleneckSamples]:
     """Features that say where they are from: (view, row, label)."""
     return {
-        m: BoundarySamples(
+        m: BottleneckSamples(
             np.array(
                 [[(view, row, labels[row]) for row in range(len(labels))] for view in range(views)],
                 np.float32,
@@ -35,9 +35,9 @@ def features(views: int = 3) -> dict[str, BoundarySamples]:
     }
 
 
-def images() -> dict[str, BoundarySamples]:
+def images() -> dict[str, BottleneckSamples]:
     return {
-        m: BoundarySamples(grey_images(len(labels), 24)[None], labels, are_images=True)
+        m: BottleneckSamples(grey_images(len(labels), 24)[None], labels, are_images=True)
         for m, labels in LABELS.items()
     }
 

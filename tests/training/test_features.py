@@ -38,7 +38,7 @@ def test_views_are_the_image_and_its_varied_copies(fine_tune, shape):
     features = compute_features(network, "ct", images, fine_tune=fine_tune, views=2, seed=7)
     assert features.shape == shape
     assert features.dtype == np.float32
-    trunk = keras.Model(network.image_input("ct"), network.boundary("ct", fine_tune))
+    trunk = keras.Model(network.image_input("ct"), network.bottleneck("ct", fine_tune))
     varied = augment_images(images, "ct", seed=(7, 1, 0))
     for view, expected in enumerate((images, varied)):
         assert features[view] == pytest.approx(trunk.predict_on_batch(to_network_input(expected)), abs=1e-5)

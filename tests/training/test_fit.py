@@ -20,7 +20,7 @@ from covid_mm.errors import TrainingError, WeightsError
 from covid_mm.models.network import build_network
 from covid_mm.models.weights_file import load_weights
 from covid_mm.training.fit import cross_entropy
-from covid_mm.training.run import RunFolder, RunState, write_atomically
+from covid_mm.training.run import RunFolder, RunState
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -291,16 +291,6 @@ def test_state_of_another_network_is_refused(small_training):
     (small_training().run.path / "best.weights.h5").unlink()
     with pytest.raises(WeightsError, match="no such file"):
         small_training(epochs=1).fit()
-
-
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    place = tmp_path / "file"
-    write_atomically(place, b"old")
-    monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(place, b"new")
-    assert place.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_run_folder_reads_back_what_it_wrote(tmp_path):

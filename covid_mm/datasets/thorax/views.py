@@ -1,6 +1,6 @@
 """Radiological pictures that are neither an axial chest slice nor a frontal chest film.
 
-The judge of image content learns from them what it has to refuse though it looks medical: the
+The content check learns from them what it has to refuse though it looks medical: the
 same bodies from other sides, cuts through the belly, heads, arms and legs.
 """
 

@@ -1,0 +1,339 @@
+"""What the served recipe is worth somewhere new: left-out branches measured, tables made, nothing trained.
+
+`evaluate --leave-out source` and the last stages of `train.py --recipe served`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.datasets.index import Collection
+from covid_mm.errors import DataError
+from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
+from covid_mm.evaluation.heat_location import HeatRow
+from covid_mm.evaluation.left_out import LeftOutTable, tabulate_left_out
+from covid_mm.evaluation.left_out_heat import (
+    choose_heatmap,
+    measure_faithfulness,
+    measure_heatmaps,
+    measure_phantom_heat,
+)
+from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
+from covid_mm.evaluation.platt import leave_one_calibration
+from covid_mm.evaluation.shortcuts import (
+    ShortcutRow,
+    SourceRow,
+    blank_lungs,
+    border_only,
+    lungs_only,
+    measure_shortcut,
+    shuffle_outside,
+    source_auc,
+)
+from covid_mm.imaging import read_grey
+from covid_mm.imaging.lungs import LungRegion, read_lungs
+from covid_mm.models.network import FUSED, find_margins
+from covid_mm.models.weights_file import hash_file
+from covid_mm.training.branch_predictions import predict_crops
+from covid_mm.training.crops import LungCrops, round_pixels
+from covid_mm.training.fusion import fit_fused_head
+from covid_mm.training.recipe import has_both_classes, trainable
+from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branch
+
+SHORTCUT_IMAGES = 400  # per fold
+PAIRS = 250  # of each of the four combinations of labels
+
+
+@dataclass(frozen=True)
+class LeftOutMeasured:
+    """Everything that left-out branches gave. tables: by head. faithfulness: of the chosen heatmap."""
+
+    tables: Mapping[str, LeftOutTable]
+    fusion: FusionComparison
+    heat: tuple[HeatRow, ...]
+    shortcuts: tuple[ShortcutRow, ...]
+    sources: tuple[SourceRow, ...]
+    faithfulness: tuple[dict[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `left_out_page.render_left_out` takes it."""
+        return {
+            "heads": [table.to_dict() for table in self.tables.values()],
+            "fusion": self.fusion.to_dict(),
+            "heatmaps": [row.to_dict() for row in self.heat],
+            "shortcuts": [row.to_dict() for row in self.shortcuts],
+            "sources": [row.to_dict() for row in self.sources],
+            "faithfulness": list(self.faithfulness),
+        }
+
+
+def measure_branches(
+    run: ServedRun, folds: Sequence[TrainedBranch], served: Mapping[Modality, TrainedBranch]
+) -> dict[Modality, LeftOutTable]:
+    """The table of each modality: every fold by its own network, one-class collections by the served one."""
+    return {m: tabulate_left_out(gather_predictions(run, m, folds, served)) for m in run.network.modalities}
+
+
+def gather_predictions(
+    run: ServedRun,
+    modality: Modality,
+    folds: Sequence[TrainedBranch],
+    served: Mapping[Modality, TrainedBranch],
+) -> list[LeftOutPredictions]:
+    """Left-out predictions of one modality; images whose lungs were not found have none."""
+    predictions = []
+    for branch in folds:
+        if branch.modality != modality or branch.fold is None:
+            continue
+        for name, rows in branch.fold.rows.items():
+            collection = run.collection(modality, name)
+            title = branch.fold.name if has_both_classes(collection) else name
+            predictions.append(_predict(run, collection, branch, rows, title))
+    for collection in run.collections[modality]:
+        if collection not in trainable(run.collections[modality]) and modality in served:
+            rows = np.ones(len(collection.images), np.bool_)
+            predictions.append(_predict(run, collection, served[modality], rows, collection.name))
+    return predictions
+
+
+def _predict(
+    run: ServedRun, collection: Collection, branch: TrainedBranch, rows: NDArray[np.bool_], name: str
+) -> LeftOutPredictions:
+    positions = run.labelled_rows(collection, rows)
+    answers = branch.answers[collection.name]
+    return make_predictions(run, collection, positions, name, answers.margins[positions])
+
+
+def make_predictions(
+    run: ServedRun, collection: Collection, positions: NDArray[np.int64], name: str, margins: NDArray[Any]
+) -> LeftOutPredictions:
+    """Predictions for images of one collection, with the margins given."""
+    images = [collection.images[row] for row in positions]
+    return LeftOutPredictions(
+        collection=name,
+        head=collection.modality,
+        margins=margins.astype(np.float64),
+        labels=run.crops[collection.name].labels[positions],
+        patients=np.array([image.patient for image in images], dtype=np.str_),
+        names=tuple(image.name for image in images),
+    )
+
+
+def training_features(run: ServedRun, branch: TrainedBranch) -> NDArray[np.float32]:
+    """Pooled features (n, channels) of the images that a branch was trained on."""
+    chosen = run.training_rows(branch.modality, branch.fold)
+    return np.concatenate(
+        [branch.answers[name].features[rows].astype(np.float32) for name, rows in chosen.items()]
+    )
+
+
+def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[LeftOutTable, FusionComparison]:
+    """The fused head on pairs of left-out images, a head trained anew for every combination of folds."""
+    fits = {m: leave_one_calibration(gather_predictions(run, m, folds, {})) for m in run.network.modalities}
+    by_modality = {m: [b for b in folds if b.modality == m] for m in run.network.modalities}
+    rows: list[LeftOutPredictions] = []
+    everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ("fused", "ct", "xray", "truth")}
+    for number, (ct, xray) in enumerate(itertools.product(by_modality["ct"], by_modality["xray"])):
+        assert ct.fold is not None
+        assert xray.fold is not None
+        network = load_branches(run, (ct, xray))
+        logits_of = {
+            b.modality: fits[b.modality][b.fold.name].logits for b in (ct, xray) if b.fold is not None
+        }
+        features = {b.modality: training_features(run, b) for b in (ct, xray)}
+        fit_fused_head(network, features, logits_of, seed=run.seed)
+        left = {b.modality: gather_left_out(run, b) for b in (ct, xray)}
+        pairs = draw_pairs(
+            left["ct"].predictions.labels,
+            left["xray"].predictions.labels,
+            per_kind=PAIRS,
+            seed=run.seed + number,
+        )
+        head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
+        paired = [left["ct"].features[pairs.ct], left["xray"].features[pairs.xray]]
+        fused = find_margins(head.predict(paired, batch_size=256, verbose=0)).astype(np.float64)
+        agreeing = pairs.agreeing
+        rows.append(
+            LeftOutPredictions(
+                collection=f"{ct.fold.name} with {xray.fold.name}",
+                head=FUSED,
+                margins=fused[agreeing],
+                labels=pairs.labels[agreeing],
+                patients=left["xray"].predictions.patients[pairs.xray[agreeing]],
+            )
+        )
+        everything["fused"].append(fused)
+        everything["ct"].append(logits_of["ct"](left["ct"].predictions.margins)[pairs.ct])
+        everything["xray"].append(logits_of["xray"](left["xray"].predictions.margins)[pairs.xray])
+        everything["truth"].append(np.stack([pairs.labels, agreeing.astype(np.int64)]).astype(np.float64))
+    joined = {name: np.concatenate(parts, axis=-1) for name, parts in everything.items()}
+    order = np.arange(len(joined["fused"]), dtype=np.int64)
+    labels, agreeing = joined["truth"].astype(np.int64)
+    comparison = compare_fusion(
+        StudyPairs(order, order, labels, agreeing.astype(np.bool_)),
+        fused_logits=joined["fused"],
+        ct_logits=joined["ct"],
+        xray_logits=joined["xray"],
+    )
+    return tabulate_left_out(rows), comparison
+
+
+@dataclass(frozen=True)
+class LeftOutImages:
+    """Predictions of a fold's two-class collection, and the pooled features (n, channels) they come from."""
+
+    predictions: LeftOutPredictions
+    features: NDArray[np.float32]
+
+
+def gather_left_out(run: ServedRun, branch: TrainedBranch) -> LeftOutImages:
+    """The images of a fold that pairs are formed of; collections of one class that it holds too are left away."""
+    assert branch.fold is not None
+    (collection,) = (
+        c for c in run.collections[branch.modality] if c.name in branch.fold.rows and has_both_classes(c)
+    )
+    positions = run.labelled_rows(collection, branch.fold.rows[collection.name])
+    answers = branch.answers[collection.name]
+    predictions = make_predictions(run, collection, positions, branch.fold.name, answers.margins[positions])
+    return LeftOutImages(predictions, answers.features[positions].astype(np.float32))
+
+
+def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[ShortcutRow]:
+    """Left-out images altered so that only a shortcut is left, or only the lungs; AUC of each."""
+    rows = []
+    for branch in folds:
+        assert branch.fold is not None
+        model = load_branches(run, (branch,))
+        for name, left in branch.fold.rows.items():
+            collection = run.collection(branch.modality, name)
+            if not has_both_classes(collection):
+                continue
+            positions = run.labelled_rows(collection, left)
+            positions = np.random.default_rng(run.seed).permutation(positions)[:SHORTCUT_IMAGES]
+            greys = [read_grey(collection.images[row].path) for row in positions]
+            regions = run.segmenter.find(greys, branch.modality)
+            altered: dict[str, list[NDArray[np.uint8]]] = {}
+            for number, (grey, region) in enumerate(zip(greys, regions, strict=True)):
+                if region is None:
+                    continue
+                for test, image in _alter(grey, region, np.random.default_rng([run.seed, number])).items():
+                    crop = read_lungs(image, region, branch.modality, run.network.image_size)
+                    altered.setdefault(test, []).append(round_pixels(crop))
+            kept = positions[[region is not None for region in regions]]
+            for test, images in altered.items():
+                margins = predict_crops(model, branch.modality, np.stack(images)).margins
+                predictions = make_predictions(run, collection, kept, branch.fold.name, margins)
+                rows.append(measure_shortcut(test, predictions))
+    return rows
+
+
+def _alter(
+    grey: NDArray[np.float32], region: LungRegion, rng: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    """One image in every variant, in the order of the table."""
+    height, width = grey.shape
+    lungs = cv2.resize(region.lungs.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return {
+        "whole": grey,
+        "blank_lungs": blank_lungs(grey, lungs),
+        "border_only": border_only(grey),
+        "lungs_only": lungs_only(grey, lungs),
+        "shuffle_outside": shuffle_outside(grey, lungs, rng),
+    }
+
+
+def measure_sources(run: ServedRun, served: Mapping[Modality, TrainedBranch]) -> list[SourceRow]:
+    """Whether the collection can be named from the served branch's features of normal images."""
+    rows = []
+    for modality, branch in served.items():
+        features, names = [], []
+        for collection in run.collections[modality]:
+            crops: LungCrops = run.crops[collection.name]
+            positions = np.flatnonzero(crops.found & (crops.labels == 0))[:SHORTCUT_IMAGES]
+            features.append(branch.answers[collection.name].features[positions].astype(np.float32))
+            names += [collection.name] * len(positions)
+        if len(set(names)) > 1:
+            rows.append(
+                source_auc(np.concatenate(features), np.array(names), name=f"{modality} normal images")
+            )
+    return rows
+
+
+def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, TrainedBranch]]:
+    """Train what is not trained yet, then measure the left-out branches; kept in the run folder.
+
+    Raises:
+        DataError: a modality has fewer than two collections or scanner groups to leave out.
+    """
+    for modality, parts in run.folds.items():
+        if len(parts) < 2:
+            raise DataError(
+                f"Only {len(parts)} collection or group of scanners of {MODALITY_TITLES[modality]} images can be left"
+                " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
+                " or train with --recipe paper."
+            )
+    served = {m: train_branch(run, m, None) for m in run.network.modalities}
+    folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
+    print("measuring the left-out networks", flush=True)
+    stages = _Stages(run, [*served.values(), *folds])
+    tables = {str(m): table for m, table in measure_branches(run, folds, served).items()}
+
+    def fuse() -> dict[str, Any]:
+        table, comparison = measure_fusion(run, folds)
+        return {"table": table.to_dict(), "comparison": comparison.to_dict()}
+
+    fusion = stages.keep("fusion", fuse)
+    heat = tuple(
+        HeatRow.from_dict(row)
+        for row in stages.keep(
+            "heat",
+            lambda: [
+                r.to_dict() for r in (*measure_heatmaps(run, folds), *measure_phantom_heat(run, served))
+            ],
+        )
+    )
+    method, layer = choose_heatmap(heat)
+    shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
+    sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
+    faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
+    measured = LeftOutMeasured(
+        tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
+        fusion=FusionComparison.from_dict(fusion["comparison"]),
+        heat=heat,
+        shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
+        sources=tuple(SourceRow.from_dict(row) for row in sources),
+        faithfulness=tuple(faithful),
+    )
+    return measured, served
+
+
+class _Stages:
+    """What was measured of these very branches, kept as JSON in the run folder."""
+
+    def __init__(self, run: ServedRun, branches: Sequence[TrainedBranch]) -> None:
+        digest = hashlib.sha256()
+        for branch in branches:
+            digest.update(hash_file(branch.folder.path / "last.npz").encode())
+        self._key, self._folder = digest.hexdigest(), run.folder
+
+    def keep(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The kept values of a stage, or those measured now."""
+        file = f"measured-{name}.json"
+        if (self._folder.path / file).exists():
+            kept = self._folder.read_json(file)
+            if kept.get("branches") == self._key:
+                return kept["values"]
+        print(f"  {name}", flush=True)
+        values = measure()
+        self._folder.write_json(file, {"branches": self._key, "values": values})
+        return values

@@ -1,0 +1,223 @@
+"""The classifier of image content: a chest CT slice, a frontal chest film, or neither; usual or not.
+
+One of the network's own backbones reads every image up to its last block, whichever slot the
+image lies in; what comes out there is classified into three kinds, and its distance from the
+training images of that slot is measured.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS, MODALITIES, Modality
+from covid_mm.errors import CheckpointError
+from covid_mm.models.network import Network
+
+NEITHER = "neither"
+KINDS: tuple[str, ...] = (*MODALITIES, NEITHER)  # the order of the classifier's outputs
+MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
+
+# name in the file -> field, in its order: published files keep the names that they were written with
+_STORED = {
+    "centre": "mean",
+    "spread": "scale",
+    "weights": "weights",
+    "bias": "intercept",
+    "refusal": "refusal",
+}
+_STORED_OUTLIERS = {"axes": "components", "origin": "mean", "deviation": "deviation", "limit": "limit"}
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What one image shows.
+
+    kind: the likeliest of `ct`, `xray`, `neither`. probabilities: by kind, sum 1. distance: from
+    the training images of the slot's modality, 1 being ordinary; `unusual` where above the limit.
+    """
+
+    kind: str
+    probabilities: dict[str, float]
+    distance: float
+    unusual: bool
+
+
+@dataclass(frozen=True)
+class PcaOutlierModel:
+    """Where a modality's training images lie: k principal components of d standardised features.
+
+    components (d, k); mean, deviation (k,): mean and standard deviation along them. limit: greatest
+    usual distance, the root mean square over the components of the deviations from the mean.
+    """
+
+    components: Features
+    mean: Features
+    deviation: Features
+    limit: float
+
+    def measure_distance(self, standard: Features) -> Features:
+        """Distances (n,) of standardised features (n, d)."""
+        along = (standard @ self.components - self.mean) / self.deviation
+        distance: Features = np.sqrt(np.mean(along**2, axis=1))
+        return distance
+
+
+@dataclass(frozen=True)
+class ContentClassifier:
+    """The classifier of a network.
+
+    branch: the modality whose backbone reads the images. mean, scale (d,): standardise its
+    features. weights (d, 3), intercept (3,): logits of KINDS. refusal: probability of `neither` from
+    which an image is taken for that. usual: by modality, where its training images lie.
+    """
+
+    branch: Modality
+    mean: Features
+    scale: Features
+    weights: Features
+    intercept: Features
+    refusal: float
+    usual: dict[Modality, PcaOutlierModel]
+
+    def judge(self, modality: Modality, features: Features) -> list[Content]:
+        """What n images in a modality's slot show, from `content_features` (n, d) of them."""
+        standard = self.standardise(features)
+        distances = self.usual[modality].measure_distance(standard)
+        return [
+            Content(
+                kind=name_kind(row, self.refusal),
+                probabilities=dict(zip(KINDS, map(float, row), strict=True)),
+                distance=float(distance),
+                unusual=not distance <= self.usual[modality].limit,  # NaN is unusual too
+            )
+            for row, distance in zip(self.classify(standard), distances, strict=True)
+        ]
+
+    def standardise(self, features: Features) -> Features:
+        """Features (n, d) with mean 0 and deviation 1 over what the classifier was trained on."""
+        standard: Features = (np.asarray(features, np.float32) - self.mean) / self.scale
+        return standard
+
+    def classify(self, standard: Features) -> Features:
+        """Probabilities (n, 3) of KINDS for standardised features."""
+        logits = standard @ self.weights + self.intercept
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        normalised: Features = shares / shares.sum(axis=1, keepdims=True)
+        return normalised
+
+    def to_bytes(self) -> bytes:
+        """The arrays as .npz; the large matrices in half precision."""
+        arrays: dict[str, NDArray[np.generic]] = {"branch": np.array(MODALITIES.index(self.branch))}
+        for stored, name in _STORED.items():
+            arrays[stored] = np.asarray(getattr(self, name), np.float32)
+        for modality, usual in self.usual.items():
+            for stored, name in _STORED_OUTLIERS.items():
+                value = np.asarray(getattr(usual, name), np.float32)
+                arrays[f"{modality}_{stored}"] = value.astype(np.float16) if value.ndim == 2 else value
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def name_kind(shares: Features, refusal: float) -> str:
+    """The kind that probabilities (3,) name: `neither` from `refusal` on, else the likelier modality."""
+    if not shares[KINDS.index(NEITHER)] < refusal:
+        return NEITHER
+    return KINDS[int(np.argmax(shares[: len(MODALITIES)]))]
+
+
+def read_content_classifier(place: Path, network: Network) -> ContentClassifier:
+    """A classifier from the file that `ContentClassifier.to_bytes` made, for this network.
+
+    Raises CheckpointError where it is damaged, not finite, or made for another network.
+    """
+    try:
+        with np.load(place, allow_pickle=False) as file:
+            classifier = _parse_classifier(file, network)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"The {place.name} of checkpoint {place.parent.name} cannot be read ({type(error).__name__}); put"
+            " back the published one, or train again."
+        ) from error
+    if classifier.branch not in network.config.modalities or not _fits(
+        classifier, content_width(network, classifier.branch)
+    ):
+        raise CheckpointError(
+            f"The {place.name} of checkpoint {place.parent.name} was made for another network; put back the"
+            " published one, or train again."
+        )
+    return classifier
+
+
+def content_features(network: Network, branch: Modality) -> Any:
+    """What the classifier reads, symbolic (batch, d): mean and deviation over the image of what a
+    branch's last block is fed with."""
+    fed = keras.ops.cast(network.bottleneck(branch, "last-block"), "float32")
+    return keras.ops.concatenate([keras.ops.mean(fed, axis=(1, 2)), keras.ops.std(fed, axis=(1, 2))], axis=-1)
+
+
+def content_width(network: Network, branch: Modality) -> int:
+    """How many features the classifier reads."""
+    return 2 * int(network.bottleneck(branch, "last-block").shape[-1])
+
+
+def compute_contents(
+    network: Network, branch: Modality, images: NDArray[np.float32], batch_size: int = 64
+) -> Features:
+    """The classifier's features (n, d) of grey images (n, side, side), 0..255."""
+    model = keras.Model(network.image_input(branch), content_features(network, branch))
+    rows = [
+        model.predict_on_batch(np.repeat(images[start : start + batch_size, ..., None], CHANNELS, axis=-1))
+        for start in range(0, len(images), batch_size)
+    ]
+    return np.concatenate([np.zeros((0, content_width(network, branch)), np.float32), *rows])
+
+
+def _parse_classifier(file: Mapping[str, Any], network: Network) -> ContentClassifier:
+    def read(name: str) -> Features:
+        return np.asarray(file[name], np.float32)
+
+    def read_outliers(modality: Modality) -> PcaOutlierModel:
+        components, mean, deviation, limit = (read(f"{modality}_{stored}") for stored in _STORED_OUTLIERS)
+        return PcaOutlierModel(components, mean, deviation, float(limit))
+
+    return ContentClassifier(
+        branch=MODALITIES[int(file["branch"])],
+        mean=read("centre"),
+        scale=read("spread"),
+        weights=read("weights"),
+        intercept=read("bias"),
+        refusal=float(read("refusal")),
+        usual={modality: read_outliers(modality) for modality in network.config.modalities},
+    )
+
+
+def _fits(classifier: ContentClassifier, width: int) -> bool:
+    """Whether all arrays are finite, of the right shapes, and divisors positive."""
+    shaped = [
+        (classifier.mean, (width,)),
+        (classifier.scale, (width,)),
+        (classifier.weights, (width, len(KINDS))),
+        (classifier.intercept, (len(KINDS),)),
+    ]
+    for usual in classifier.usual.values():
+        count = usual.mean.size
+        shaped += [(usual.components, (width, count)), (usual.mean, (count,)), (usual.deviation, (count,))]
+    divisors = [classifier.scale, *(usual.deviation for usual in classifier.usual.values())]
+    limits = [classifier.refusal, *(usual.limit for usual in classifier.usual.values())]
+    return (
+        all(array.shape == shape and np.isfinite(array).all() for array, shape in shaped)
+        and all((array > 0).all() for array in divisors)
+        and all(np.isfinite(value) and value > 0 for value in limits)
+    )

@@ -1,0 +1,1 @@
+"""From a trained and measured network to a checkpoint that is served."""

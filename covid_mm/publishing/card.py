@@ -1,0 +1,65 @@
+"""A published checkpoint's model card, drawn anew from its meta.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from covid_mm.errors import CheckpointError, DataError
+from covid_mm.files import write_atomically
+from covid_mm.models.meta_file import write_meta
+from covid_mm.reporting.model_card import render_card
+from covid_mm.reporting.readme_results import render_readme_results
+from covid_mm.serving.metadata import CARD_NAME, Metadata
+
+if TYPE_CHECKING:
+    from covid_mm.evaluation.checkpoint import Evaluation
+
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
+
+
+def write_card(place: Path, meta: dict[str, Any]) -> None:
+    """Draw the card of the checkpoint at `place` from `meta`, and write both.
+
+    Raises CheckpointError where meta lacks what the card is drawn from.
+    """
+    try:
+        card = render_card(meta, place.resolve().name)
+    except DAMAGED as error:
+        raise _lacking(place, error) from error
+    write_atomically(place / CARD_NAME, card.encode())
+    write_meta(place, meta)
+    print(f"written {place / CARD_NAME}")
+
+
+def print_readme_results(place: Path, meta: dict[str, Any]) -> None:
+    """Print what docs/results.md says of the checkpoint at `place`.
+
+    Raises:
+        UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.
+    """
+    try:
+        print(render_readme_results(meta, place.resolve().name), end="")
+    except DAMAGED as error:
+        raise _lacking(place, error) from error
+
+
+def _lacking(place: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
+        " back the published one."
+    )
+
+
+def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
+    """Write what was found of the answers into meta.json, and draw the card anew.
+
+    Raises DataError where not all of the checkpoint's own validation images were measured.
+    """
+    counted = {head: report["counts"] for head, report in meta.raw["metrics"]["validation"].items()}
+    if {head: report.counts.to_dict() for head, report in evaluation.reports.items()} != counted:
+        raise DataError(
+            f"These are not the validation images that the card of {meta.name} tells of, or it answers them"
+            " otherwise here; its card stays as it is. Name the folder it was trained on."
+        )
+    write_card(place, meta.raw | evaluation.answers)

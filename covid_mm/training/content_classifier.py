@@ -1,0 +1,156 @@
+"""Fitting the classifier of image content: a linear classifier and the surroundings of the training images.
+
+Everything is chosen on validation images: which backbone reads, how probable `neither` must be to
+refuse, and how far from the training images is too far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import Modality
+from covid_mm.models.content_classifier import (
+    KINDS,
+    NEITHER,
+    ContentClassifier,
+    Features,
+    PcaOutlierModel,
+    compute_contents,
+    name_kind,
+)
+from covid_mm.models.network import Network
+from covid_mm.training.augmentation import augment_images
+
+GreyImages = NDArray[np.float32]
+
+TRIAL = 200  # images of each kind and side that a backbone is tried on
+COMPONENTS = 64  # principal components at most of a modality's training images
+REGULARISATION = 0.01  # scikit-learn's C of the logistic regression
+WIDEST_VARIATION = 2.0  # of training's augmentation, so that other sources' images are not refused
+REFUSALS = tuple(
+    round(0.5 + 0.05 * step, 2) for step in range(10)
+)  # probabilities of `neither` to choose from
+WANTED_REFUSED = 0.98  # share of the validation negatives that the chosen probability must refuse
+USUAL = 99.9  # percentile of the validation images' distances
+MARGIN = 1.25  # times that percentile: other scanners are not strangers yet
+
+
+@dataclass(frozen=True)
+class ContentImages:
+    """Grey images (n, side, side), 0..255, by kind (`ct`, `xray`, `neither`), of both sides."""
+
+    training: dict[str, GreyImages]
+    validation: dict[str, GreyImages]
+
+
+def fit_content_classifier(network: Network, images: ContentImages, *, seed: int = 0) -> ContentClassifier:
+    """Choose the backbone on some of the images, then fit the classifier on all of them."""
+    branch = choose_branch(network, images, seed=seed)
+    training = vary_images(images.training, seed=seed)
+    return fit_branch(
+        branch,
+        network.config.modalities,
+        {kind: compute_contents(network, branch, part) for kind, part in training.items()},
+        {kind: compute_contents(network, branch, part) for kind, part in images.validation.items()},
+    )
+
+
+def choose_branch(network: Network, images: ContentImages, *, seed: int) -> Modality:
+    """The modality whose backbone makes the classifier that errs least on validation images."""
+    modalities = network.config.modalities
+    if len(modalities) == 1:
+        return modalities[0]
+    sides = [
+        {kind: part[:: max(1, len(part) // TRIAL)] for kind, part in side.items()}
+        for side in (images.training, images.validation)
+    ]
+    errors: dict[Modality, float] = {}
+    for branch in reversed(modalities):  # of equals the film's backbone, the lighter one of each pair but one
+        training, validation = (
+            {kind: compute_contents(network, branch, part) for kind, part in side.items()} for side in sides
+        )
+        errors[branch] = count_errors(fit_branch(branch, modalities, training, validation), validation)
+    return min(errors, key=lambda branch: errors[branch])
+
+
+def vary_images(images: dict[str, GreyImages], *, seed: int) -> dict[str, GreyImages]:
+    """Chest images as they are and once more, widely varied; negatives as they are."""
+    return {
+        kind: part
+        if kind == NEITHER or not len(part)
+        else np.concatenate(
+            [part, augment_images(part, kind, seed=(seed, 97), strength=WIDEST_VARIATION)]  # type: ignore[arg-type]
+        )
+        for kind, part in images.items()
+    }
+
+
+def fit_branch(
+    branch: Modality,
+    modalities: tuple[Modality, ...],
+    training: dict[str, Features],
+    validation: dict[str, Features],
+) -> ContentClassifier:
+    """Fit a classifier on one backbone's features (n, d) by kind. modalities: those the network answers."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.concatenate([training[kind] for kind in KINDS])
+    labels = np.repeat(np.arange(len(KINDS)), [len(training[kind]) for kind in KINDS])
+    mean = features.mean(axis=0)
+    scale = features.std(axis=0) + 1e-3 * float(features.std()) + 1e-6  # constant channels stay small
+    classifier = LogisticRegression(C=REGULARISATION, max_iter=500, class_weight="balanced")
+    classifier.fit((features - mean) / scale, labels)
+    usual: dict[Modality, PcaOutlierModel] = {}
+    for modality in modalities:
+        own = (training[modality] - mean) / scale
+        count = min(
+            COMPONENTS, own.shape[1], max(1, len(own) // 4)
+        )  # components of too few images fit nobody else
+        pca = PCA(count, random_state=0).fit(own)
+        components = pca.components_.T.astype(np.float16).astype(np.float32)  # as it is stored
+        along = own @ components
+        deviation = np.maximum(along.std(axis=0), 1e-6)
+        inside = PcaOutlierModel(components, along.mean(axis=0), deviation, limit=1.0)
+        distances = inside.measure_distance((validation[modality] - mean) / scale)
+        limit = MARGIN * float(np.percentile(distances, USUAL))
+        usual[modality] = PcaOutlierModel(components, inside.mean, deviation, limit)
+    classifier = ContentClassifier(
+        branch=branch,
+        mean=mean.astype(np.float32),
+        scale=scale.astype(np.float32),
+        weights=classifier.coef_.T.astype(np.float32),
+        intercept=classifier.intercept_.astype(np.float32),
+        refusal=REFUSALS[0],
+        usual=usual,
+    )
+    return set_refusal(classifier, validation)
+
+
+def set_refusal(classifier: ContentClassifier, validation: dict[str, Features]) -> ContentClassifier:
+    """The classifier with the most lenient refusal that still refuses nearly all validation negatives."""
+    shares = classifier.classify(classifier.standardise(validation[NEITHER]))[:, KINDS.index(NEITHER)]
+    enough = [value for value in REFUSALS if np.mean(shares >= value) >= WANTED_REFUSED]
+    refusal = max(enough, default=REFUSALS[0])
+    return ContentClassifier(
+        classifier.branch,
+        classifier.mean,
+        classifier.scale,
+        classifier.weights,
+        classifier.intercept,
+        refusal,
+        classifier.usual,
+    )
+
+
+def count_errors(classifier: ContentClassifier, validation: dict[str, Features]) -> float:
+    """The mean share of validation images, over the kinds, whose kind is named wrongly."""
+    wrong = [
+        np.mean([name_kind(row, classifier.refusal) != kind for row in classifier.classify(standard)])
+        for kind, part in validation.items()
+        if len(standard := classifier.standardise(part))
+    ]
+    return float(np.mean(wrong))

@@ -1,0 +1,148 @@
+"""The classifier's arithmetic, and its file, which is believed only where it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_networks import PAIR, grey_images, make_network
+
+from covid_mm.errors import CheckpointError
+from covid_mm.models.content_classifier import (
+    KINDS,
+    ContentClassifier,
+    PcaOutlierModel,
+    compute_contents,
+    content_width,
+    name_kind,
+    read_content_classifier,
+)
+
+pytestmark = pytest.mark.usefixtures("small_backbones")
+
+
+def make_content_classifier(width: int, *, branch: str = "xray", refusal: float = 0.6) -> ContentClassifier:
+    """Feature 0 speaks for CT, 1 for X-ray, 2 for neither; all features are usual near 0."""
+    weights = np.zeros((width, len(KINDS)), np.float32)
+    weights[:3, :3] = 4 * np.eye(3)
+    usual = PcaOutlierModel(
+        np.eye(width, 3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32), 2.0
+    )
+    return ContentClassifier(
+        branch,  # type: ignore[arg-type]
+        np.zeros(width, np.float32),
+        np.ones(width, np.float32),
+        weights,
+        np.zeros(3, np.float32),
+        refusal,
+        {"ct": usual, "xray": usual},
+    )
+
+
+def row(width: int, **values: float) -> np.ndarray:
+    features = np.zeros((1, width), np.float32)
+    for name, value in values.items():
+        features[0, KINDS.index(name)] = value
+    return features
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_named(kind):
+    (content,) = make_content_classifier(6).judge("ct", row(6, **{kind: 1.0}))
+    assert content.kind == kind
+    assert not content.unusual
+    assert sum(content.probabilities.values()) == pytest.approx(1)
+    assert max(content.probabilities, key=content.probabilities.get) == kind
+
+
+def test_neither_needs_its_probability():
+    shares = np.array([0.3, 0.1, 0.6])
+    assert name_kind(shares, 0.5) == "neither"
+    assert name_kind(shares, 0.6) == "neither"
+    assert name_kind(shares, 0.7) == "ct"
+    assert name_kind(np.array([np.nan, np.nan, np.nan]), 0.5) == "neither"
+
+
+def test_distance_counts_deviations():
+    classifier = make_content_classifier(6)
+    near, far = classifier.judge("ct", np.concatenate([row(6, ct=3.0), row(6, ct=5.0)]))
+    assert near.distance == pytest.approx(3 / np.sqrt(3))
+    assert not near.unusual
+    assert far.distance == pytest.approx(5 / np.sqrt(3))
+    assert far.unusual
+    (broken,) = classifier.judge("ct", np.full((1, 6), np.nan, np.float32))
+    assert broken.unusual
+    assert broken.kind == "neither"
+
+
+def test_its_file_gives_it_back(tmp_path):
+    network = make_network(PAIR, head_width=16)
+    width = content_width(network, "xray")
+    classifier = make_content_classifier(width)
+    (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
+    again = read_content_classifier(tmp_path / "judge.npz", network)
+    assert again.branch == "xray"
+    assert again.refusal == pytest.approx(0.6)
+    features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
+    for slot in ("ct", "xray"):
+        assert [c.kind for c in again.judge(slot, features)] == [
+            c.kind for c in classifier.judge(slot, features)
+        ]
+        assert [c.distance for c in again.judge(slot, features)] == pytest.approx(
+            [c.distance for c in classifier.judge(slot, features)], rel=1e-3
+        )
+
+
+def test_features_are_those_of_the_last_block_s_input():
+    network = make_network(PAIR, head_width=16)
+    images = grey_images(5, 150, seed=2)
+    found = compute_contents(network, "ct", images, batch_size=2)
+    import keras
+
+    fed = keras.Model(network.image_input("ct"), network.bottleneck("ct", "last-block"))
+    values = fed.predict(np.repeat(images[..., None], 3, -1), verbose=0)
+    expected = np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.shape == (5, content_width(network, "ct"))
+
+
+def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifier:
+    import dataclasses
+
+    return dataclasses.replace(classifier, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda j: replace(j, mean=j.mean[:-1]),
+        lambda j: replace(j, weights=j.weights[:, :2]),
+        lambda j: replace(j, intercept=np.array([0, np.nan, 0], np.float32)),
+        lambda j: replace(j, scale=np.zeros_like(j.scale)),
+        lambda j: replace(j, refusal=float("nan")),
+        lambda j: replace(
+            j,
+            usual={
+                m: PcaOutlierModel(u.components, u.mean, u.deviation * 0, u.limit) for m, u in j.usual.items()
+            },
+        ),
+    ],
+    ids=["width", "kinds", "nan", "scale", "refusal", "deviation"],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, spoil):
+    network = make_network(PAIR, head_width=16)
+    classifier = spoil(make_content_classifier(content_width(network, "xray")))
+    (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
+    with pytest.raises(CheckpointError, match="made for another network"):
+        read_content_classifier(tmp_path / "judge.npz", network)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no archive", b"text"], ids=["empty", "zip", "text"])
+def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes):
+    network = make_network(PAIR, head_width=16)
+    (tmp_path / "judge.npz").write_bytes(data)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_content_classifier(tmp_path / "judge.npz", network)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_content_classifier(tmp_path / "none.npz", network)
