@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE
-from covid_mm.serving.gate import UNJUDGED
+from covid_mm.serving.content_check import UNJUDGED
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, Notice, Prediction
 from covid_mm.serving.reading import Study

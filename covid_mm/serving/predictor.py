@@ -30,12 +30,10 @@ from covid_mm.serving.answers import (
     refuse_study,
 )
 from covid_mm.serving.checkpoint import load_checkpoint, load_judge, load_segmenter
-from covid_mm.serving.explanation import Explanation
-from covid_mm.serving.gate import check_contents
-from covid_mm.serving.header import contradicting_slots, describe_contradictions
+from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
 from covid_mm.serving.metadata import LUNGS_NAME, Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 
 BATCH = 16  # studies a forward pass in predict_batch

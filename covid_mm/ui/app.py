@@ -10,9 +10,9 @@ from typing import cast
 
 import covid_mm
 from covid_mm.serving.metadata import read_metadata
-from covid_mm.ui.loading import StudyPredictor
-from covid_mm.ui.server import serve
-from covid_mm.ui.settings import read_settings
+from covid_mm.ui.predictors import StudyPredictor
+from covid_mm.ui.server.launch import serve
+from covid_mm.ui.server.settings import read_settings
 
 
 def load_checkpoint(place: Path) -> StudyPredictor:

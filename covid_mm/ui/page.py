@@ -15,29 +15,35 @@ import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
-from covid_mm.ui.analysis import (
+from covid_mm.ui.batch.files import BatchLimits
+from covid_mm.ui.batch.tab import TITLE as BATCH_TITLE
+from covid_mm.ui.batch.tab import build_batch_tab
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.i18n.static_translations import FixedTexts, in_request_language
+from covid_mm.ui.model.tab import render_loaded, render_waiting
+from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.report.content import NOTE_LENGTH
+from covid_mm.ui.report.events import report_api, report_page
+from covid_mm.ui.server.error_log import QuietBlocks
+from covid_mm.ui.study.analysis import (
     analyse_in_turn,
     delete_uploads,
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.batch_files import BatchLimits
-from covid_mm.ui.batch_tab import TITLE as BATCH_TITLE
-from covid_mm.ui.batch_tab import build_batch_tab
-from covid_mm.ui.examples import LABEL, Example, ExampleShelf
-from covid_mm.ui.fixed_texts import FixedTexts, in_request_language
-from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.model_tab import render_loaded, render_waiting
-from covid_mm.ui.quiet_blocks import QuietBlocks
-from covid_mm.ui.report import NOTE_LENGTH
-from covid_mm.ui.result import render_analysis, render_empty, render_error
-from covid_mm.ui.series_upload import SlotUpload
-from covid_mm.ui.slices import SliceChoice, read_choices
-from covid_mm.ui.slot import ImageSlot
-from covid_mm.ui.static import read_asset
-from covid_mm.ui.study_events import STUDIES, StudyEvents, keep_turn, report_api
-from covid_mm.ui.study_images import READERS, SLOT_TITLES, preview_upload
+from covid_mm.ui.study.events import STUDIES, StudyEvents, keep_turn
+from covid_mm.ui.study.examples import LABEL, Example, ExampleShelf
+from covid_mm.ui.study.images import (
+    READERS,
+    SLOT_TITLES,
+    SliceChoice,
+    SlotUpload,
+    preview_upload,
+    read_choices,
+)
+from covid_mm.ui.study.result import render_analysis, render_empty, render_error
+from covid_mm.ui.study.slot import ImageSlot
+from covid_mm.ui.templates import read_icon
 
 TITLE = "Chest CT + X-ray"
 PURPOSE = (
@@ -127,7 +133,7 @@ def build_page(
             concurrency_limit=STUDIES,
             **private,
         )
-        StudyEvents(networks, limits).attach(study, NETWORK)
+        StudyEvents(networks, limits).attach(study, report_page, NETWORK)
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
             shown = gr.JSON(visible=False)
@@ -308,10 +314,10 @@ def _render_help(texts: Texts = ENGLISH) -> str:
 def _render_header(texts: Texts = ENGLISH) -> str:
     return f"""
 <div class="mm-brand" lang="{texts.language}" data-title="{escape(texts(DOCUMENT))}">
-  {read_asset("mark.svg")}
+  {read_icon("mark")}
   <div><h1>{escape(texts(TITLE))}</h1><p>{escape(texts(PURPOSE))}</p></div>
   <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts.attribute("Dark mode")}">
-    {read_asset("contrast.svg")}
+    {read_icon("contrast")}
   </button>
 </div>"""
 

@@ -9,7 +9,7 @@ import pytest
 from live_server import ROOT
 from test_page import analyse, put
 
-from covid_mm.ui.evidence import describe_evidence, read_evidence
+from covid_mm.ui.study.evidence import describe_evidence, read_evidence
 
 pytestmark = pytest.mark.browser
 

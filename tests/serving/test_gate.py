@@ -15,7 +15,7 @@ from covid_mm import load_predictor
 from covid_mm.errors import CheckpointError
 from covid_mm.models.judge import KINDS, Content, Judge, Surroundings, compute_contents, content_width
 from covid_mm.serving.checkpoint import publish_checkpoint
-from covid_mm.serving.gate import check_contents
+from covid_mm.serving.content_check import check_contents
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 

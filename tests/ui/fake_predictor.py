@@ -13,7 +13,7 @@ import numpy as np
 from covid_mm.config import CLASSES, MODALITY_TITLES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.imaging import read_grey, read_header
-from covid_mm.serving.header import contradicting_slots, describe_contradictions
+from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
     BranchAnswer,
     CheckpointInfo,
@@ -340,8 +340,8 @@ def main() -> int:
     """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY [DELAY]`."""
     import sys
 
-    from covid_mm.ui.server import serve
-    from covid_mm.ui.settings import ServerSettings
+    from covid_mm.ui.server.launch import serve
+    from covid_mm.ui.server.settings import ServerSettings
 
     port, temporary, *rest = sys.argv[1:]
     delay = float(rest[0]) if rest else 0.0
