@@ -67,17 +67,17 @@ class Pairing:
 
 
 def pair_files(files: Iterable[ImageFile]) -> Pairing:
-    """Studies by the rule; two files for one place are an error of that study, never a guess."""
-    found: dict[str, dict[str, list[ImageFile]]] = {}
+    """Studies by the rule; two files for one slot are an error of that study, never a guess."""
+    by_study: dict[str, dict[str, list[ImageFile]]] = {}
     left_out = []
     for file in files:
-        place = split_name(file.name)
-        if place is None:
+        parsed = split_name(file.name)
+        if parsed is None:
             left_out.append(LeftOut(clean_name(file.name), "its name does not end in _ct or _xray"))
         else:
-            study, modality = place
-            found.setdefault(study, {}).setdefault(modality, []).append(file)
-    studies = [make_study(name, found[name]) for name in sorted(found)]
+            study, modality = parsed
+            by_study.setdefault(study, {}).setdefault(modality, []).append(file)
+    studies = [make_study(name, by_study[name]) for name in sorted(by_study)]
     return Pairing(tuple(studies), tuple(sorted(left_out, key=lambda one: one.name)))
 
 

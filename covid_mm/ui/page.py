@@ -19,19 +19,19 @@ from covid_mm.ui.batch.files import BatchLimits
 from covid_mm.ui.batch.tab import TITLE as BATCH_TITLE
 from covid_mm.ui.batch.tab import build_batch_tab
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.i18n.static_translations import FixedTexts, in_request_language
+from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model.tab import render_loaded, render_waiting
-from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.content import NOTE_LENGTH
 from covid_mm.ui.report.events import report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
-    analyse_in_turn,
+    analyse_uploads,
     delete_uploads,
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.study.events import STUDIES, StudyEvents, keep_turn
+from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
 from covid_mm.ui.study.examples import LABEL, Example, ExampleShelf
 from covid_mm.ui.study.images import (
     READERS,
@@ -60,61 +60,63 @@ QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; 
 
 
 def build_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     shelf: ExampleShelf,
     limits: ImageLimits | None = None,
     batch_limits: BatchLimits | None = None,
-    fixed: FixedTexts | None = None,
+    translations: StaticTranslations | None = None,
 ) -> gr.Blocks:
     """The Gradio page around networks that may still be loading.
 
     Args:
         networks: give the predictors; the page shows that one loads, and a study waits for it.
-        shelf: gives the examples; the page shows their places until they are drawn.
+        shelf: gives the examples; the page shows placeholders until they are drawn.
         limits: what an image may measure.
         batch_limits: what many studies at once may measure.
-        fixed: gathers the fixed parts' texts in every language, which `launch_options` wants too.
+        translations: gathers the fixed parts' texts in every language, which `launch_options` wants too.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
     """
-    limits, fixed = limits or ImageLimits(), fixed or FixedTexts()
+    limits, translations = limits or ImageLimits(), translations or StaticTranslations()
     page = QuietBlocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
-            gr.HTML(fixed.draw("mm-header", _render_header), apply_default_css=False)
+            gr.HTML(translations.draw("mm-header", _render_header), apply_default_css=False)
             chooser = gr.Dropdown(
                 list(networks.names),
                 value=networks.names[0],
-                label=fixed.label("Network"),
+                label=translations.label("Network"),
                 visible=len(networks.names) > 1,
                 filterable=False,
                 elem_id="mm-network",
             )
-            loading = fixed.draw("mm-status", partial(_render_status, "loading"))
+            loading = translations.draw("mm-status", partial(_render_status, "loading"))
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
-            with gr.Tab(fixed.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
+            with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
                         xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
                     with gr.Row(elem_id="mm-actions"):
-                        analyse = gr.Button(fixed.label("Analyse"), variant="primary", elem_id="mm-analyse")
-                        clear = gr.Button(fixed.label("Clear"), elem_id="mm-clear")
-                    gr.HTML(fixed.draw("mm-help", _render_help), apply_default_css=False)
-                    waiting = fixed.draw("mm-examples", partial(_render_examples, ()))
+                        analyse = gr.Button(
+                            translations.label("Analyse"), variant="primary", elem_id="mm-analyse"
+                        )
+                        clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
+                    gr.HTML(translations.draw("mm-help", _render_help), apply_default_css=False)
+                    waiting = translations.draw("mm-examples", partial(_render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
-                    empty = fixed.draw("mm-result", render_empty)
+                    empty = translations.draw("mm-result", render_empty)
                     result = gr.HTML(empty, elem_id="mm-result", apply_default_css=False)
-                    form = fixed.draw("mm-report-form", _render_report_form)
+                    form = translations.draw("mm-report-form", _render_report_form)
                     gr.HTML(form, elem_id="mm-report-form", apply_default_css=False)
-            with gr.Tab(fixed.label(BATCH_TITLE), id="batch"):
-                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), fixed)
-            with gr.Tab(fixed.label("Model"), id="model"):
+            with gr.Tab(translations.label(BATCH_TITLE), id="batch"):
+                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), translations)
+            with gr.Tab(translations.label("Model"), id="model"):
                 card = gr.HTML(
-                    fixed.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
+                    translations.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
                 )
 
         slots = [ct, xray]
@@ -146,7 +148,9 @@ def build_page(
                 concurrency_limit=4,
                 **private,
             )
-            asked.then(None, shown, js=f"(found) => window.covidMM.slots.{modality}.show(found)", **private)
+            asked.then(
+                None, shown, js=f"(preview) => window.covidMM.slots.{modality}.show(preview)", **private
+            )
         answered.then(None, js="() => window.covidMM.finished()", **private)
         answered.failure(None, js="() => window.covidMM.failed()", **private)
         cleared = clear.click(
@@ -199,7 +203,7 @@ def build_page(
 
 
 def answer_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     limits: ImageLimits,
     ct: SlotUpload,
     xray: SlotUpload,
@@ -210,7 +214,7 @@ def answer_page(
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
         choices = read_choices(slices)
-        analysis = analyse_in_turn(networks, network, ct, xray, limits, choices)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices)
         return render_analysis(analysis, texts)
     except Exception as error:
         return render_error(explain_error(error, texts), texts)
@@ -221,19 +225,19 @@ def preview_slot(
 ) -> dict[str, Any]:
     """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either.
 
-    `turn` comes back as it was sent, so that the slot knows which of its files this is of.
+    `number` comes back as it was sent, so that the slot knows which of its files this is of.
     """
-    turn = keep_turn(slices)
+    number = read_number(slices)
     try:
         choice = read_choices(slices).get(modality, SliceChoice())
         shown = READERS.run(preview_upload, upload, modality, limits, choice)
-        return shown | turn if shown else {}
+        return shown | number if shown else {}
     except Exception as error:
-        return {"error": explain_error(error, texts)} | turn
+        return {"error": explain_error(error, texts)} | number
 
 
 def answer_api(
-    networks: NetworkShelf, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload
+    networks: PredictorPool, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload
 ) -> dict[str, Any]:
     """The JSON for two uploads, which are deleted whatever the answer.
 
@@ -241,7 +245,7 @@ def answer_api(
         gr.Error: with the same sentence that the page would show.
     """
     try:
-        return describe_prediction(analyse_in_turn(networks, None, ct, xray, limits).prediction)
+        return describe_prediction(analyse_uploads(networks, None, ct, xray, limits).prediction)
     except Exception as error:
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:
@@ -260,7 +264,7 @@ def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str
 
 
 def watch_network(
-    networks: NetworkShelf, network: str | None = None, texts: Texts = ENGLISH
+    networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
 ) -> Iterator[tuple[str, str]]:
     """A network's state for the page's corner, and its card: loading, then ready or failed."""
     loader = networks.choose(network)
@@ -338,7 +342,7 @@ def _render_examples(examples: tuple[Example, ...], texts: Texts = ENGLISH) -> s
 <button type="button" class="mm-example">
   <span class="mm-thumbs"><img data-modality="ct" src="{example.ct}" alt="">
     <img data-modality="xray" src="{example.xray}" alt=""></span>
-  <span>{escape(texts("Phantom {number}: drawn as {made_as}", number=number, made_as=texts(example.made_as)))}</span>
+  <span>{escape(texts("Phantom {number}, synthetic: {made_as}", number=number, made_as=texts(example.made_as)))}</span>
 </button>"""
         for number, example in enumerate(examples, start=1)
     )

@@ -19,8 +19,8 @@ from covid_mm.serving.prediction import CheckpointInfo, Prediction
 SINGLE, BATCH = 0, 1  # smaller goes first
 
 
-class NetworkTurns:
-    """A queue of two ranks. Within a rank first come, first served, so batches take turns too."""
+class PriorityLock:
+    """A queue of two ranks. Within a rank first come, first served, so batches alternate too."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,8 +29,8 @@ class NetworkTurns:
         self._busy = False
 
     @contextmanager
-    def take(self, rank: int = SINGLE) -> Iterator[None]:
-        """Wait for a turn and hold it inside the `with` block, for one study."""
+    def hold(self, rank: int = SINGLE) -> Iterator[None]:
+        """Wait for the lock and hold it inside the `with` block, for one study."""
         with self._changed:
             mine = (rank, next(self._numbers))
             self._line.append(mine)
@@ -49,11 +49,11 @@ class NetworkTurns:
 
 
 class BatchAnswerer:
-    """A predictor that takes a turn for each study of a batch."""
+    """A predictor that takes the lock for each study of a batch."""
 
-    def __init__(self, predictor: StudyAnswerer, turns: NetworkTurns) -> None:
+    def __init__(self, predictor: StudyAnswerer, lock: PriorityLock) -> None:
         self._predictor = predictor
-        self._turns = turns
+        self._lock = lock
 
     @property
     def info(self) -> CheckpointInfo:
@@ -61,8 +61,8 @@ class BatchAnswerer:
         return self._predictor.info
 
     def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
-        """The answer to one study, when its turn comes."""
-        with self._turns.take(BATCH):
+        """The answer to one study, when the lock is free."""
+        with self._lock.hold(BATCH):
             return self._predictor.predict(ct=ct, xray=xray)
 
 
@@ -148,17 +148,17 @@ class PredictorLoader:
             self._done.set()
 
 
-class NetworkShelf:
+class PredictorPool:
     """The networks that a page can answer with, by checkpoint name; each is loaded when first asked for.
 
     Args:
         loads: by name, what makes each predictor; the first is the page's default.
 
-    `turns` says who may ask one of them next.
+    `lock` says who may ask one of them next.
     """
 
     def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
-        self.turns = NetworkTurns()
+        self.lock = PriorityLock()
         self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
         self._started: set[str] = set()
         self._starting = threading.Lock()

@@ -12,7 +12,7 @@ const PARALLEL = 3; // uploads on their way at once
 let sent = []; // Gradio's file objects, each with its owner's name
 let unsent = []; // names of images that are too large
 let leaving = []; // what is to be deleted on the server
-let turn = 0; // counts beginnings, so that a slow upload never lands in a later set
+let round = 0; // counts beginnings, so that a slow upload never lands in a later set
 
 const say = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const find = (selector) => document.querySelector(selector);
@@ -33,7 +33,7 @@ batch.setPhase = (phase) => {
 };
 
 function forget() {
-  turn += 1;
+  round += 1;
   leaving = sent;
   sent = [];
   unsent = [];
@@ -62,8 +62,8 @@ async function take(files) {
     input.value = "";
     return;
   }
-  turn += 1;
-  const mine = turn;
+  round += 1;
+  const mine = round;
   batch.setPhase("sending");
   const small = added.filter(({ file, name }) => {
     const fits = isArchive(file) || file.size <= props.max_image_bytes;
@@ -74,9 +74,9 @@ async function take(files) {
   let done = 0;
   const show = () => (state.textContent = say(texts.sending, { done, total: small.length }));
   const work = async () => {
-    for (let item = waiting.shift(); item && mine === turn; item = waiting.shift()) {
+    for (let item = waiting.shift(); item && mine === round; item = waiting.shift()) {
       const { path } = await upload(new File([item.file], "image", { type: item.file.type }));
-      if (mine !== turn) return;
+      if (mine !== round) return;
       sent.push({ path, orig_name: item.name, meta: { _type: "gradio.FileData" } });
       done += 1;
       show();
@@ -86,13 +86,13 @@ async function take(files) {
   try {
     await Promise.all(Array.from({ length: PARALLEL }, work));
   } catch {
-    if (mine !== turn) return;
+    if (mine !== round) return;
     forget();
     batch.setPhase("empty");
     note.textContent = texts.unsent;
     return;
   }
-  if (mine !== turn) return;
+  if (mine !== round) return;
   input.value = "";
   const all = sent.length + unsent.length;
   state.textContent = say(all === 1 ? texts.one : texts.several, { total: all });
@@ -109,14 +109,14 @@ async function walk(entry, inside = "") {
     return [{ file, name: inside + entry.name }];
   }
   const reader = entry.createReader();
-  const found = [];
+  const files = [];
   for (;;) {
     const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!part.length) break;
-    for (const child of part) found.push(...(await walk(child, `${inside}${entry.name}/`)));
-    if (found.length > props.max_files) break; // refused in any case
+    for (const child of part) files.push(...(await walk(child, `${inside}${entry.name}/`)));
+    if (files.length > props.max_files) break; // refused in any case
   }
-  return found;
+  return files;
 }
 
 input.addEventListener("change", () => take(input.files));

@@ -103,12 +103,12 @@ def pair_uploads(
         left_out += archive.left_out
         inside += archive.tables
     table = _choose_manifest([*sent, *([manifest] if manifest else [])], inside, left_out)
-    found = pair_by_manifest(table, files, limits) if table else pair_files(files)
-    if not found.studies:
+    pairing = pair_by_manifest(table, files, limits) if table else pair_files(files)
+    if not pairing.studies:
         raise DataError(NO_STUDY)
-    if len(found.studies) > limits.max_studies:
-        raise _too_many(len(found.studies), limits)
-    return Pairing(found.studies, (*found.left_out, *left_out))
+    if len(pairing.studies) > limits.max_studies:
+        raise _too_many(len(pairing.studies), limits)
+    return Pairing(pairing.studies, (*pairing.left_out, *left_out))
 
 
 def pair_by_manifest(manifest: Manifest, files: Sequence[ImageFile], limits: BatchLimits) -> Pairing:
@@ -187,20 +187,20 @@ def _choose_manifest(
         if path.stat().st_size > MAX_MANIFEST:
             raise DataError(f"{name} is larger than {MAX_MANIFEST / 2**20:g} MB; divide it.")
         return open_manifest(partial(_open_bytes, path), name)
-    found = []
+    pairing = []
     for table in inside:
         try:
             data = table.read()
             if len(data) > MAX_MANIFEST:
                 raise DataError("too large for a manifest")
-            found.append(open_manifest(partial(io.BytesIO, data), clean_name(table.name)))
+            pairing.append(open_manifest(partial(io.BytesIO, data), clean_name(table.name)))
         except (DataError, ImageError):
             left_out.append(
                 LeftOut(clean_name(table.name), "not a manifest with the columns study, ct, xray")
             )
-    if len(found) > 1:
+    if len(pairing) > 1:
         raise UsageError(MANY_TABLES)
-    return found[0] if found else None
+    return pairing[0] if pairing else None
 
 
 def _open_bytes(path: Path) -> BinaryIO:

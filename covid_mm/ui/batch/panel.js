@@ -12,7 +12,7 @@ let shown = null; // rows in the table; null before a run's first object
 let csv = "";
 let order = null; // {column, down}
 let stopping = false; // by the visitor: Gradio may call that a failure, before or after its own event
-let told = 0; // tenths of the run that a screen reader was told of
+let announced = 0; // tenths of the run that a screen reader was told of
 
 batch.message = (text = "", announce = true) => {
   message.textContent = text;
@@ -22,7 +22,7 @@ batch.message = (text = "", announce = true) => {
 batch.begin = () => {
   shown = order = null;
   csv = "";
-  told = 0;
+  announced = 0;
   batch.message(texts.starting);
 };
 batch.reset = () => {
@@ -66,8 +66,8 @@ function showRun(value) {
   body.querySelector(".mm-batch-count").textContent = value.status;
   body.querySelector(".mm-batch-download").disabled = shown === 0;
   const tenths = Math.floor((10 * shown) / value.total);
-  if (tenths > told || shown === 0) {
-    told = tenths;
+  if (tenths > announced || shown === 0) {
+    announced = tenths;
     live.textContent = value.status;
   }
 }
@@ -96,10 +96,10 @@ function show(value) {
 function compare(first, second) {
   if (!first || !second) return first ? -1 : second ? 1 : 0;
   const numbers = [Number(first), Number(second)];
-  const found = numbers.some(Number.isNaN)
+  const difference = numbers.some(Number.isNaN)
     ? first.localeCompare(second, undefined, { numeric: true, sensitivity: "base" })
     : numbers[0] - numbers[1];
-  return order.down ? -found : found;
+  return order.down ? -difference : difference;
 }
 function sort() {
   const rows = body.querySelector("tbody");

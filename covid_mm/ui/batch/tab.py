@@ -35,12 +35,12 @@ from covid_mm.ui.batch.view import (
 )
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import (
-    FixedTexts,
+    StaticTranslations,
     describe_scripts,
     draw_markup,
     in_request_language,
 )
-from covid_mm.ui.predictors import BatchAnswerer, NetworkShelf
+from covid_mm.ui.predictors import BatchAnswerer, PredictorPool
 from covid_mm.ui.study.analysis import delete_uploads, explain_error
 from covid_mm.ui.study.images import READERS
 from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
@@ -157,11 +157,11 @@ class BatchPanel(gr.HTML, metaclass=StublessMeta):
 
 
 def build_batch_tab(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     chooser: gr.Dropdown,
     image_limits: ImageLimits,
     limits: BatchLimits,
-    fixed: FixedTexts,
+    translations: StaticTranslations,
 ) -> None:
     """The tab's layout and events, and the API's `batch`; to be called inside the tab."""
     with gr.Row(elem_id="mm-batch"):
@@ -169,11 +169,13 @@ def build_batch_tab(
             files = StudyFiles(limits=limits, image_limits=image_limits, elem_id="mm-batch-files")
             with gr.Row(elem_id="mm-batch-actions"):
                 run = gr.Button(
-                    fixed.label("Run"), variant="primary", interactive=True, elem_id="mm-batch-run"
+                    translations.label("Run"), variant="primary", interactive=True, elem_id="mm-batch-run"
                 )
-                cancel = gr.Button(fixed.label("Cancel"), elem_id="mm-batch-cancel")
-                clear = gr.Button(fixed.label("Clear"), elem_id="mm-batch-clear")
-            gr.HTML(fixed.draw("mm-batch-help", partial(_render_help, limits)), apply_default_css=False)
+                cancel = gr.Button(translations.label("Cancel"), elem_id="mm-batch-cancel")
+                clear = gr.Button(translations.label("Clear"), elem_id="mm-batch-clear")
+            gr.HTML(
+                translations.draw("mm-batch-help", partial(_render_help, limits)), apply_default_css=False
+            )
         with gr.Column(elem_id="mm-batch-main"):
             panel = BatchPanel(elem_id="mm-batch-panel")
 
@@ -235,19 +237,19 @@ def pair_page(
 ) -> dict[str, Any]:
     """What the panel shows before a run; errors are sentences in it."""
     try:
-        found = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
+        pairing = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
     except Exception as error:
         return _describe_problem(error, texts)
     return {
         "kind": "paired",
-        "html": render_pairing(found, texts),
-        "status": describe_pairing(found, texts),
-        "ready": any(study.files for study in found.studies),
+        "html": render_pairing(pairing, texts),
+        "status": describe_pairing(pairing, texts),
+        "ready": any(study.files for study in pairing.studies),
     }
 
 
 def run_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     image_limits: ImageLimits,
     limits: BatchLimits,
     files: list[Upload],
@@ -260,19 +262,19 @@ def run_page(
     Ends early, between two studies, where the visitor cancels or leaves.
     """
     try:
-        found = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
+        pairing = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
         keep_uploads(files)
-        shown: dict[str, Any] = {"kind": "run", "total": len(found.studies), "csv": csv_head(), "rows": []}
+        shown: dict[str, Any] = {"kind": "run", "total": len(pairing.studies), "csv": csv_head(), "rows": []}
         began = 0.0
-        for info, row in _answer(networks, found, network):
+        for info, row in _answer(networks, pairing, network):
             if row is None:
                 began = time.monotonic()
-                shown["html"] = render_run_head(len(found.studies), info, texts)
+                shown["html"] = render_run_head(len(pairing.studies), info, texts)
             else:
-                remark = found.studies[len(shown["rows"])].remark
+                remark = pairing.studies[len(shown["rows"])].remark
                 shown["rows"] = [*shown["rows"], describe_row(row, remark, texts)]
             done = len(shown["rows"])
-            shown["status"] = describe_progress(done, len(found.studies), time.monotonic() - began, texts)
+            shown["status"] = describe_progress(done, len(pairing.studies), time.monotonic() - began, texts)
             yield dict(shown)
     except Exception as error:
         yield _describe_problem(error, texts)
@@ -281,7 +283,7 @@ def run_page(
 
 
 def run_api(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     image_limits: ImageLimits,
     limits: BatchLimits,
     files: list[Upload],
@@ -294,11 +296,11 @@ def run_api(
     """
     uploads = [*files, *([manifest] if manifest else [])]
     try:
-        found = pair_uploads(files, manifest, limits=limits, image_limits=image_limits)
+        pairing = pair_uploads(files, manifest, limits=limits, image_limits=image_limits)
         keep_uploads(uploads)
         studies: list[dict[str, Any]] = []
-        left_out = [{"file": one.name, "reason": one.reason} for one in found.left_out]
-        for info, row in _answer(networks, found):
+        left_out = [{"file": one.name, "reason": one.reason} for one in pairing.left_out]
+        for info, row in _answer(networks, pairing):
             if row is not None:
                 studies = [*studies, describe_study(row)]
             yield {"studies": studies, "left_out": left_out, "checkpoint": _describe_checkpoint(info)}
@@ -314,12 +316,12 @@ def delete_page(files: list[Upload]) -> None:
 
 
 def _answer(
-    networks: NetworkShelf, found: Pairing, network: str | None = None
+    networks: PredictorPool, pairing: Pairing, network: str | None = None
 ) -> Iterator[tuple[CheckpointInfo, Row | None]]:
     """The checkpoint alone as soon as it is loaded, then with each study's row."""
-    predictor = BatchAnswerer(networks.choose(network).get(), networks.turns)
+    predictor = BatchAnswerer(networks.choose(network).get(), networks.lock)
     yield predictor.info, None
-    for row in answer_studies(predictor, found.studies, lambda data: READERS.run(decode_image, data)):
+    for row in answer_studies(predictor, pairing.studies, lambda data: READERS.run(decode_image, data)):
         yield predictor.info, row
 
 

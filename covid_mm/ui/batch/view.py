@@ -1,4 +1,4 @@
-"""A batch as the page shows it: what was paired, the progress, one table row a study. HTML and words only."""
+"""A batch as the page shows it: what was paired, the progress, one table row per study. HTML and words only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from covid_mm.serving.prediction import CheckpointInfo, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_outlines, encode_png
 from covid_mm.ui.study.evidence import format_probability
-from covid_mm.ui.study.warnings import shorten_notice
+from covid_mm.ui.study.warnings import shorten_warning
 from covid_mm.ui.templates import read_icon
 
 THUMBNAIL = 56  # pixels of the longer side; a row's two pictures take about 8 kB
@@ -136,25 +136,33 @@ def describe_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> dict[str
 
 def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
     """One study as a table row; `data-sort` of a cell is what it is sorted by."""
-    found = row.prediction
-    label = found.label if found else ""
-    title = texts(CLASS_TITLES[label] if found else NO_ANSWER)
-    fused = found.probabilities if found else {}
-    alone = {m: found.branches[m].probabilities for m in MODALITIES if m in found.branches} if found else {}
-    most = {m: found.branches[m].supported_probability for m in alone} if found else {}
+    prediction = row.prediction
+    label = prediction.label if prediction else ""
+    title = texts(CLASS_TITLES[label] if prediction else NO_ANSWER)
+    fused = prediction.probabilities if prediction else {}
+    alone = (
+        {m: prediction.branches[m].probabilities for m in MODALITIES if m in prediction.branches}
+        if prediction
+        else {}
+    )
+    most = {m: prediction.branches[m].supported_probability for m in alone} if prediction else {}
     _, images, answer, probability, ct, xray, remarks = (escape(texts.title(name)) for name in RESULT_HEAD)
     cells = [
         f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
-        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(found, texts)}</td>',
+        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(prediction, texts)}</td>',
         f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
         f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
         _render_probability(
-            probability, fused, found.supported_probability if found else 1.0, texts, strong=label in fused
+            probability,
+            fused,
+            prediction.supported_probability if prediction else 1.0,
+            texts,
+            strong=label in fused,
         ),
         _render_probability(ct, alone.get("ct", {}), most.get("ct", 1.0), texts),
         _render_probability(xray, alone.get("xray", {}), most.get("xray", 1.0), texts),
         f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}'
-        f"{_render_evidence(found, texts)}</td>",
+        f"{_render_evidence(prediction, texts)}</td>",
     ]
     return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
 
@@ -223,15 +231,15 @@ def _render_evidence(prediction: Prediction | None, texts: Texts) -> str:
     """What the row's probability is worth on left-out images, in short; nothing without a probability."""
     if prediction is None or not prediction.probabilities:
         return ""
-    found = prediction.evidence
-    if found is None:
-        words = texts("Not measured on hospitals never seen.")
+    evidence = prediction.evidence
+    if evidence is None:
+        words = texts("Not measured on hospitals never seen in training.")
     else:
         words = texts(
-            "On hospitals never seen: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
-            auc=f"{found.auc:.2f}",
-            sensitivity=f"{100 * found.sensitivity:.0f} %",
-            specificity=f"{100 * found.specificity:.0f} %",
+            "On hospitals never seen in training: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
+            auc=f"{evidence.auc:.2f}",
+            sensitivity=f"{100 * evidence.sensitivity:.0f} %",
+            specificity=f"{100 * evidence.specificity:.0f} %",
         )
     return f'<small class="mm-batch-worth">{escape(words)}</small>'
 
@@ -264,13 +272,15 @@ def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
     if row.error:
         error = escape(texts.sentence(_capital(row.error)))
         return f'<span class="mm-batch-bad">{read_icon("warning")}{error}</span>'
-    found = row.prediction
+    prediction = row.prediction
     shown = [
-        shorten_notice(one, found, texts)
-        for one in (found.warnings if found else ())
-        if found and not (one.code == "single_modality" and remark)
+        shorten_warning(one, prediction, texts)
+        for one in (prediction.warnings if prediction else ())
+        if prediction and not (one.code == "single_modality" and remark)
     ]
-    refused = found is not None and not found.probabilities  # then the remark, "answered from", is not true
+    refused = (
+        prediction is not None and not prediction.probabilities
+    )  # then the remark, "answered from", is not true
     first = [texts.sentence(_capital(remark))] if remark and not refused else []
     return escape("; ".join(_capital(text) for text in first + shown))
 
@@ -285,15 +295,15 @@ def _capital(text: str) -> str:
 
 def describe_study(row: Row) -> dict[str, Any]:
     """The API's object of one study: the fields of `predict --json` that need no picture, and `error`."""
-    found = row.prediction.to_dict() if row.prediction else {}
+    prediction = row.prediction.to_dict() if row.prediction else {}
     return {
         "study": row.study,
-        "label": found.get("label"),
-        "probabilities": found.get("probabilities", {}),
-        "branches": found.get("branches", {}),
-        "modalities": found.get("modalities", []),
-        "warnings": found.get("warnings", []),
-        "lungs": found.get("lungs", {}),
-        "evidence": found.get("evidence"),
+        "label": prediction.get("label"),
+        "probabilities": prediction.get("probabilities", {}),
+        "branches": prediction.get("branches", {}),
+        "modalities": prediction.get("modalities", []),
+        "warnings": prediction.get("warnings", []),
+        "lungs": prediction.get("lungs", {}),
+        "evidence": prediction.get("evidence"),
         "error": row.error or None,
     }

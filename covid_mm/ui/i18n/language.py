@@ -33,8 +33,8 @@ class Texts:
 
     def __call__(self, text: str, /, **values: Any) -> str:
         """The page's own text in this language, its braces filled with values; English where it is missing."""
-        found = self.texts.get(text, text)
-        return found.format(**values) if values else found
+        result = self.texts.get(text, text)
+        return result.format(**values) if values else result
 
     def attribute(self, text: str, /, **values: Any) -> str:
         """The same where it stands in an HTML attribute, between double quotes."""
@@ -50,14 +50,14 @@ class Texts:
             return message
         subject, colon, rest = message.partition(": ")
         if colon and subject in self.sentences:
-            told = self.sentence(_capital(rest))
-            return f"{_capital(self.sentences[subject])}: {told[:1].lower()}{told[1:]}"
+            rest = self.sentence(_capital(rest))
+            return f"{_capital(self.sentences[subject])}: {rest[:1].lower()}{rest[1:]}"
         if message in self.sentences:
             return self.sentences[message]
         for pattern, template in _compile(tuple(self.sentences.items())):
-            if found := pattern.fullmatch(message):
+            if result := pattern.fullmatch(message):
                 return template.format(
-                    **{name: self.sentence(part) for name, part in found.groupdict().items()}
+                    **{name: self.sentence(part) for name, part in result.groupdict().items()}
                 )
         return message
 
@@ -68,12 +68,12 @@ ENGLISH = Texts()
 @cache
 def find_languages() -> Mapping[str, Texts]:
     """All languages of the page by code, English first."""
-    found = {ENGLISH.language: ENGLISH}
+    result = {ENGLISH.language: ENGLISH}
     for path in sorted((FOLDER / "i18n").glob("texts.*.json")):
         code = path.name.split(".")[1]
         catalogue = json.loads(path.read_text(encoding="utf-8"))
-        found[code] = Texts(code, catalogue["texts"], catalogue["sentences"])
-    return found
+        result[code] = Texts(code, catalogue["texts"], catalogue["sentences"])
+    return result
 
 
 def choose_language(accepted: str | None) -> Texts:

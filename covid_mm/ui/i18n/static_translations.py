@@ -14,7 +14,7 @@ from covid_mm.ui.i18n.language import Texts, choose_language, find_languages
 CHOOSE = "document.documentElement.lang"  # set by Gradio to the language that it chose
 
 
-class FixedTexts:
+class StaticTranslations:
     """Gathers labels and markup while the page is laid out; `i18n` then goes to `Blocks.launch`."""
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from covid_mm.config import MODALITIES, MODALITY_TITLES
 from covid_mm.explain.method_table import METHODS
+from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.model.sections import format_interval, render_table
 from covid_mm.ui.study.evidence import (
@@ -17,7 +18,6 @@ from covid_mm.ui.study.evidence import (
     NOT_LEFT_OUT,
     describe_evidence,
     find_tables,
-    format_percent,
     read_evidence,
     read_supported,
     read_zone,
@@ -50,7 +50,7 @@ HOW = (
     " zone from the others. In brackets: 95 % intervals by patient. Answered: outside the abstain zone. A collection"
     " of one class has no AUC; of normal images only, it counts false alarms."
 )
-OWN = "* calibrated on itself, for no other collection has both classes: its figures flatter."
+OWN = "* calibrated on itself, as no other collection has both classes. This data leakage makes its figures too good."
 
 
 def render_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
@@ -77,7 +77,7 @@ def render_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
 def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
     """How often the hottest point of a map lies on a lesion; empty where it was not measured.
 
-    A row a modality for the maps that answers come with, and below it every method and layer that
+    A row per modality for the maps that answers come with, and below it every method and layer that
     was measured: `meta["left_out"]["heatmaps"]`, rows as `evaluation.heat_location` writes them.
     """
     measured = meta.get("heat_location") or {}

@@ -17,7 +17,7 @@ CURRENT = 0.5  # the operating point that is marked where the thresholds hold it
 def draw_roc(
     operating_points: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], texts: Texts = ENGLISH
 ) -> str:
-    """A small chart a head, side by side; empty without operating points.
+    """A small chart per head, side by side; empty without operating points.
 
     operating_points: by head, `thresholds` with `true_positive` and `false_positive` counts of
     `positive` and `negative` images, as meta.json keeps them.
@@ -40,10 +40,10 @@ def trace_curve(points: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 
 def _draw_chart(title: str, points: Mapping[str, Any], texts: Texts) -> str:
-    def place(x: float, y: float) -> str:
+    def to_point(x: float, y: float) -> str:
         return f"{MARGIN + x * SIDE:.1f},{8 + (1 - y) * SIDE:.1f}"
 
-    line = " ".join(place(x, y) for x, y in trace_curve(points))
+    line = " ".join(to_point(x, y) for x, y in trace_curve(points))
     marks = "".join(
         f'<text class="mm-roc-tick" x="{MARGIN - 6}" y="{8 + (1 - v) * SIDE + 4:.0f}" text-anchor="end">{v:g}</text>'
         f'<text class="mm-roc-tick" x="{MARGIN + v * SIDE:.0f}" y="{SIDE + 24}" text-anchor="middle">{v:g}</text>'
@@ -54,7 +54,7 @@ def _draw_chart(title: str, points: Mapping[str, Any], texts: Texts) -> str:
         row = points["thresholds"].index(CURRENT)
         x = points["false_positive"][row] / points["negative"]
         y = points["true_positive"][row] / points["positive"]
-        cx, cy = place(x, y).split(",")
+        cx, cy = to_point(x, y).split(",")
         dot = f'<circle class="mm-roc-dot" cx="{cx}" cy="{cy}" r="5"/>'
         said = texts(MARKED, threshold=f"{CURRENT:g}", true=f"{100 * y:.1f}", false=f"{100 * (1 - x):.1f}")
     width, height = SIDE + MARGIN + 12, SIDE + 52

@@ -121,24 +121,24 @@ def render_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> str:
 NEITHER = "neither"
 
 
-def render_judge(judge: Mapping[str, Any] | None, texts: Texts) -> str:
-    """A table of the images it was measured on. judge: that of meta.json; empty without one."""
-    if not judge:
+def render_content_check(described: Mapping[str, Any] | None, texts: Texts) -> str:
+    """A table of the images it was measured on. described: `judge` of meta.json; empty without one."""
+    if not described:
         return ""
-    learned = judge["trained_on"]
+    learned = described["trained_on"]
     intro = texts(
-        "Before an answer a small judge names what each image shows: a chest CT slice, a chest X-ray, or neither."
-        " It learned from {ct} CT slices, {xray} X-rays and {neither} other pictures.",
+        "Before an answer a small content classifier names what each image shows: a chest CT slice, a chest"
+        " X-ray, or neither. It learned from {ct} CT slices, {xray} X-rays and {neither} other pictures.",
         **learned,
     )
     rows = []
-    for part in judge["measured"]:
+    for part in described["measured"]:
         refused = part["total"] - part["outcomes"]["answered"]
         share = f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} %"
-        wanted = "wrongly" if part["kind"] == part["slot"] else "rightly"
+        verdict = "wrongly" if part["kind"] == part["slot"] else "rightly"
         kind = texts("neither") if part["kind"] == NEITHER else texts(MODALITY_TITLES[part["kind"]])
         slot = texts(MODALITY_TITLES[part["slot"]])
-        rows.append([texts.sentence(part["images"]), kind, slot, f"{share} {texts(wanted)}"])
+        rows.append([texts.sentence(part["images"]), kind, slot, f"{share} {texts(verdict)}"])
     header = [texts(name) for name in ("Images", "they are", "in the slot for", "not answered")]
     return f"<p>{escape(intro)}</p>{render_table(header, rows)}"
 
@@ -147,10 +147,10 @@ RESULTS = Path(__file__).resolve().parents[3] / "results" / "results.json"
 PROTOCOLS = {"paper": "random split", "grouped": "grouped split"}
 
 
-def read_networks(place: Path = RESULTS) -> Sequence[Mapping[str, Any]]:
+def read_networks(path: Path = RESULTS) -> Sequence[Mapping[str, Any]]:
     """The networks measured by `train.py --pair all`; none where there is no such file or it is no results."""
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
         networks = [] if document["synthetic"] else document["networks"]
         return [network for network in networks if network["protocol"] in PROTOCOLS]
     except (OSError, ValueError, KeyError, TypeError):
@@ -164,11 +164,13 @@ def render_networks(networks: Sequence[Mapping[str, Any]], texts: Texts) -> str:
     protocols = [p for p in PROTOCOLS if any(network["protocol"] == p for network in networks)]
     rows = []
     for name in dict.fromkeys(network["name"] for network in networks):
-        found = {network["protocol"]: network for network in networks if network["name"] == name}
-        branches = next(iter(found.values()))["branches"]
+        by_protocol = {network["protocol"]: network for network in networks if network["name"] == name}
+        branches = next(iter(by_protocol.values()))["branches"]
         title = " + ".join(f"{backbone} ({texts(MODALITY_TITLES[m])})" for m, backbone in branches)
         cells = (
-            format_share(found[p]["report"]["accuracy"], texts) if p in found else texts("not measured")
+            format_share(by_protocol[p]["report"]["accuracy"], texts)
+            if p in by_protocol
+            else texts("not measured")
             for p in protocols
         )
         rows.append([title, *cells])

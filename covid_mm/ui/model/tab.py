@@ -15,7 +15,7 @@ from covid_mm.ui.model.sections import (
     format_share,
     read_networks,
     render_collections,
-    render_judge,
+    render_content_check,
     render_networks,
     render_refusals,
     render_section,
@@ -34,7 +34,8 @@ POSSIBILITY_TITLES = {
     "ct_negative_xray_positive": "CT normal, X-ray positive",
 }
 SPLITS = {
-    "paper": "Random split, as in the paper: images of one patient lie on both sides, which flatters every figure.",
+    "paper": "Random split, as in the paper: images of one patient lie on both sides. This data leakage"
+    " makes every figure too good.",
     "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
 }
 INSIDE = (
@@ -43,7 +44,7 @@ INSIDE = (
 )
 TUNED_INSIDE = "Temperature and best epoch were chosen on these same images; the threshold was not tuned."
 TUNED_OUTSIDE = "Temperature and threshold were chosen on left-out collections, not on these images."
-TOGETHER, BY_CT, BY_XRAY = "Called {label} together", "by the CT alone", "by the X-ray alone"
+TOGETHER, BY_CT, BY_XRAY = "Predicted {label}, combined", "by the CT alone", "by the X-ray alone"
 
 
 def render_waiting(texts: Texts = ENGLISH) -> str:
@@ -80,7 +81,7 @@ def render_model_card(
     sections = [
         _render_intro(meta, name, texts),
         render_section(
-            texts("On hospitals and scanners that it never saw"),
+            texts("On hospitals and scanners never seen in training"),
             "" if not meta else render_left_out(meta, texts),
         ),
         render_section(texts("Where its heatmaps point"), render_heat_location(meta, texts)),
@@ -96,7 +97,7 @@ def render_model_card(
         render_section(
             texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)
         ),
-        render_section(texts("The judge of image content"), render_judge(meta.get("judge"), texts)),
+        render_section(texts("The content check"), render_content_check(meta.get("judge"), texts)),
         *(
             render_section(texts.sentence(c["title"]), _render_comparison(c, texts))
             for c in meta.get("comparisons", ())
@@ -167,7 +168,7 @@ def _render_inside(metrics: Mapping[str, Any], texts: Texts) -> str:
 
 
 def _render_thresholds(meta: Mapping[str, Any], texts: Texts) -> str:
-    """A slider a head over the operating points of the validation images."""
+    """A slider per head over the operating points of the validation images."""
     known = meta.get("decision_threshold", {})
     return "".join(
         render_operating(find_operating(meta, head), known.get(head, 0.5), texts, title=texts(title))
@@ -177,7 +178,7 @@ def _render_thresholds(meta: Mapping[str, Any], texts: Texts) -> str:
 
 def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:
     normal, positive = (texts(CLASS_TITLES[name]) for name in CLASSES)
-    true, called = "truly {label}", "called {label}"
+    true, called = "actual: {label}", "predicted: {label}"
     tables = []
     for head, report in metrics.items():
         counts = report["counts"]
@@ -221,7 +222,9 @@ def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Tex
     ]
     together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
     header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
-    note = texts("Training pairs always agreed: what the network says of the last two rows is untaught.")
+    note = texts(
+        "Training pairs always agreed: pairs like those of the last two rows were never seen in training."
+    )
     return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
 
 

@@ -20,8 +20,9 @@ from covid_mm.errors import UsageError
 from covid_mm.serving.prediction import UNDETERMINED, Evidence, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.analysis import FUSED, Analysis, describe_prediction
-from covid_mm.ui.study.evidence import HEAD_TITLES, find_reasons, read_evidence, read_supported, read_zone
+from covid_mm.ui.study.evidence import HEAD_TITLES, read_evidence, read_supported, read_zone
 from covid_mm.ui.study.result import join_modalities
+from covid_mm.ui.study.warnings import find_reasons
 
 NOTE_LENGTH = 1500  # characters: with NOTE_LINES, what leaves the report two pages long
 NOTE_LINES = 20  # lines as typed, before the report breaks long ones
@@ -176,7 +177,7 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
     sentence = texts("CT and X-ray agree: each alone says {label}", label=texts(CLASS_TITLES[shared]))
     if shared != prediction.label:
         given = texts(CLASS_TITLES[prediction.label])
-        return "agree", sentence + texts(", but together they give {label}.", label=given)
+        return "agree", sentence + texts(", but combined they give {label}.", label=given)
     return "agree", f"{sentence}."
 
 

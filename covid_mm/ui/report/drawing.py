@@ -114,9 +114,9 @@ class ImageFrame(Flowable):
         if self.picture is not None:
             scale = min(self.width / self.picture.width, self.height / self.picture.height)
             width, height = self.picture.width * scale, self.picture.height * scale
-            place = ((self.width - width) / 2, (self.height - height) / 2)
-            canvas.drawImage(ImageReader(self.picture), *place, width, height)
-            self._draw_outlines(*place, width, height)
+            corner = ((self.width - width) / 2, (self.height - height) / 2)
+            canvas.drawImage(ImageReader(self.picture), *corner, width, height)
+            self._draw_outlines(*corner, width, height)
         if self.remark:
             remark = write(self.remark, size=8, colour="on-accent")
             remark.style.alignment = 1  # centred

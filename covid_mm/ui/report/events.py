@@ -13,9 +13,9 @@ import gradio as gr
 from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import to_data_url
-from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.content import clean_note, describe_report, make_report
-from covid_mm.ui.study.analysis import analyse_in_turn, delete_uploads, explain_error
+from covid_mm.ui.study.analysis import analyse_uploads, delete_uploads, explain_error
 from covid_mm.ui.study.heatmaps import read_choice
 from covid_mm.ui.study.images import SlotUpload, read_choices
 
@@ -23,26 +23,26 @@ PDF, JSON = "application/pdf", "application/json"
 
 
 def report_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     limits: ImageLimits,
     ct: SlotUpload,
     xray: SlotUpload,
     network: str | None,
     slices: Any,
-    wanted: Any,
+    request: Any,
     texts: Texts = ENGLISH,
 ) -> dict[str, Any]:
     """The report of the study as a PDF or JSON file in memory: `name` and `url`, or an error.
 
-    wanted: as for `explain_page`, and `note` and `format` (`pdf` or `json`).
+    request: as for `explain_page`, and `note` and `format` (`pdf` or `json`).
     """
     try:
-        asked = wanted if isinstance(wanted, Mapping) else {}
-        note = clean_note(str(asked.get("note") or ""))  # refused before the network is asked
-        choice, chosen = read_choice(asked), read_choices(slices)
-        analysis = analyse_in_turn(networks, network, ct, xray, limits, chosen, choice)
+        values = request if isinstance(request, Mapping) else {}
+        note = clean_note(str(values.get("note") or ""))  # refused before the network is asked
+        choice, chosen = read_choice(values), read_choices(slices)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
         report = make_report(analysis, date=datetime.now(UTC), note=note)
-        if asked.get("format") == "json":
+        if values.get("format") == "json":
             text = json.dumps(describe_report(report), indent=2, allow_nan=False)
             return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
         from covid_mm.ui.report.pdf import render_pdf
@@ -53,7 +53,7 @@ def report_page(
 
 
 def report_api(
-    networks: NetworkShelf, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload, note: str = ""
+    networks: PredictorPool, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload, note: str = ""
 ) -> dict[str, Any]:
     """The API's report: the JSON, and the PDF in base64 under `pdf`; the uploads are deleted.
 
@@ -62,7 +62,7 @@ def report_api(
     """
     try:
         cleaned = clean_note(note or "")
-        analysis = analyse_in_turn(networks, None, ct, xray, limits)
+        analysis = analyse_uploads(networks, None, ct, xray, limits)
         report = make_report(analysis, date=datetime.now(UTC), note=cleaned)
         from covid_mm.ui.report.pdf import render_pdf
 

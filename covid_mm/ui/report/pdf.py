@@ -17,7 +17,8 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence
+from covid_mm.serving.prediction import UNDETERMINED, Evidence
+from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import Reading, Report, describe_agreement
 from covid_mm.ui.report.drawing import (
@@ -37,17 +38,9 @@ from covid_mm.ui.report.drawing import (
     write_heading,
 )
 from covid_mm.ui.report.images import compose_images
-from covid_mm.ui.study.evidence import (
-    INDEPENDENT,
-    OTHER_DISEASES,
-    describe_evidence,
-    find_reasons,
-    format_percent,
-    format_probability,
-    word_reason,
-)
+from covid_mm.ui.study.evidence import INDEPENDENT, OTHER_DISEASES, describe_evidence, format_probability
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
-from covid_mm.ui.study.warnings import word_notice
+from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 
 TITLE = "Chest CT and X-ray: study report"
 WIDTH, HEIGHT = A4  # points
@@ -97,7 +90,7 @@ def _compose(report: Report, texts: Texts, frame_height: float) -> list[Block]:
     """The blocks in reading order, with images in frames of this height."""
     blocks = [
         _compose_answer(report, texts),
-        _compose_notices(report, texts),
+        _compose_warnings(report, texts),
         compose_images(report, frame_height, texts),
         _compose_readings(report, texts),
         _compose_note(report, texts),
@@ -180,7 +173,7 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     prediction = report.prediction
     used = join_modalities(prediction.modalities, texts)
     several = len(prediction.modalities) > 1
-    source = texts("Answer from {used} together" if several else "Answer from the {used} alone", used=used)
+    source = texts("Answer from {used} combined" if several else "Answer from the {used} alone", used=used)
     if not prediction.probabilities:
         source = texts("No answer")
     tone = TONES[prediction.label]
@@ -189,7 +182,7 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
         write(texts(CLASS_TITLES[prediction.label]), size=17, colour=tone, bold=True),
         Spacer(0, 3),
     ]
-    words += [write(word_reason(notice, prediction, texts)) for notice in find_reasons(prediction)]
+    words += [write(word_reason(notice, texts)) for notice in find_reasons(prediction)]
     code, agreement = describe_agreement(prediction, texts)
     words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
     figures: list[Flowable] = [write(texts("No probability: see the reasons below."), colour="warn")]
@@ -232,14 +225,14 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     return [panel, Spacer(0, 5), *worth]
 
 
-def _compose_notices(report: Report, texts: Texts) -> Block:
-    notices = [n for n in report.prediction.warnings if n.code != ABSTAINED]  # said with the answer
-    if not notices:
+def _compose_warnings(report: Report, texts: Texts) -> Block:
+    warnings = list_warnings(report.prediction)
+    if not warnings:
         return []
-    words = [word_notice(notice, report.prediction, texts) for notice in notices]
+    words = [word_warning(notice, texts) for notice in warnings]
     rows = [[write("!", bold=True, colour="warn"), write(sentence)] for sentence in words]
     table = arrange(rows, [12, INNER - 12], ("TOPPADDING", (0, 0), (-1, -1), 1.5))
-    title = "Notices" if report.prediction.probabilities else "Reasons"
+    title = "Warnings" if report.prediction.probabilities else "Reasons"
     return [write_heading(texts(title)), table]
 
 
@@ -250,7 +243,7 @@ def _compose_readings(report: Report, texts: Texts) -> Block:
     widths = [INNER - 98 - 88 - 52 - 84 - 48 - 48, 98, 88, 52, 84, 48, 48]
     titles = [
         "",
-        texts("Says"),
+        texts("Prediction"),
         probability,
         texts("Threshold"),
         "AUC",
@@ -299,7 +292,7 @@ def _explain_threshold(report: Report, texts: Texts) -> str:
         return texts("No threshold was applied: there is no answer.")
     words = [
         texts(
-            "Answered by {title}: called {label} from a probability of {threshold} on.",
+            "Answered by {title}: {label} from a probability of {threshold} on.",
             title=texts(answering.title),
             label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
             threshold=format_percent(answering.threshold),

@@ -14,11 +14,11 @@ _log = logging.getLogger("covid_mm.requests")
 
 
 def log_fault(error: BaseException) -> str:
-    """Log an error's type and place, not its text, which may hold a file's name; the id in that line."""
+    """Log an error's type and line, not its text, which may hold a file's name; the id in that line."""
     token = secrets.token_hex(4)
     frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-    _log.error("error %s: %s in %s", token, type(error).__name__, place)
+    source = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown line"
+    _log.error("error %s: %s in %s", token, type(error).__name__, source)
     return token
 
 

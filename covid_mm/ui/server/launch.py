@@ -20,13 +20,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from covid_mm.errors import UsageError
-from covid_mm.ui.predictors import NetworkShelf, PredictorLoader, StudyPredictor
+from covid_mm.ui.predictors import PredictorLoader, PredictorPool, StudyPredictor
 from covid_mm.ui.server.settings import ServerSettings
 from covid_mm.ui.server.upload_folder import PrivateFolder
 
 if TYPE_CHECKING:
     from covid_mm.ui.i18n.static_translations import (
-        FixedTexts,  # with Gradio, which is not imported before it is time
+        StaticTranslations,  # with Gradio, which is not imported before it is time
     )
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -37,7 +37,7 @@ SCRIPTS = ("page", "study/evidence")  # each a function, called once when the pa
 
 
 def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
-    """Serve the page until the process is told to end; the exit code.
+    """Serve the page until the process is asked to end; the exit code.
 
     Args:
         settings: address and limits.
@@ -50,17 +50,17 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
     os.umask(0o077)
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
-        from covid_mm.ui.i18n.static_translations import FixedTexts
+        from covid_mm.ui.i18n.static_translations import StaticTranslations
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
         from covid_mm.ui.study.examples import ExampleShelf
 
-        networks, shelf, fixed = NetworkShelf(loads), ExampleShelf(), FixedTexts()
-        page = build_page(networks, shelf, settings.limits, settings.batch, fixed)
+        networks, shelf, translations = PredictorPool(loads), ExampleShelf(), StaticTranslations()
+        page = build_page(networks, shelf, settings.limits, settings.batch, translations)
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, networks.default, folder.path, fixed))
+            page.launch(**launch_options(settings, networks.default, folder.path, translations))
             watch_connections(page.server)
         except OSError as error:
             raise UsageError(
@@ -104,15 +104,15 @@ def launch_options(
     settings: ServerSettings,
     loader: PredictorLoader,
     folder: Path | None = None,
-    fixed: FixedTexts | None = None,
+    translations: StaticTranslations | None = None,
 ) -> dict[str, Any]:
-    """All arguments of `Blocks.launch`, in one place.
+    """All arguments of `Blocks.launch`.
 
     Args:
         settings: address and limits.
         loader: answers for the network's health.
         folder: the private folder, whose size is limited; None for no limit.
-        fixed: the page's fixed texts in every language, gathered by `build_page`.
+        translations: the page's static texts in every language, gathered by `build_page`.
     """
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse
@@ -168,7 +168,7 @@ def launch_options(
         "auth_message": " ".join(
             f"{texts(RESEARCH_USE)} {texts(WAITS)}" for texts in find_languages().values()
         ),
-        "i18n": None if fixed is None else fixed.i18n,
+        "i18n": None if translations is None else translations.i18n,
         "app_kwargs": {
             "middleware": [guard],
             "routes": [Route(HEALTH, report_health)],

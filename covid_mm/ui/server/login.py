@@ -105,9 +105,9 @@ class SlowLogin:
 def network_of(address: str) -> str:
     """The address that one visitor has: of IPv6 the first 64 bits, as the rest is free to choose."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket, or none
         return ""
-    if found.version == 4:
-        return str(found)
-    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)).network_address)
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)).network_address)

@@ -164,7 +164,7 @@ def _rename(header: bytes) -> tuple[bytes, bool]:
 
 
 PATIENCE = 30.0  # s of waiting for a body, and beyond it
-SLOWEST = 8 * 1024  # bytes a second that a sender has to keep up
+SLOWEST = 8 * 1024  # bytes per second that a sender has to keep up
 STEP = 4 * 1024**2  # bytes after which the room for uploads is looked at again
 
 

@@ -184,7 +184,7 @@ class RequestGuard:
         boundary = options.get(b"boundary")
         if not boundary:
             raise Refusal(400, "An upload is sent as multipart/form-data with a boundary.")
-        kept = [(key, value) for key, value in scope["headers"] if key != b"content-length"]
+        others = [(key, value) for key, value in scope["headers"] if key != b"content-length"]
         body = RequestBody(
             receive,
             limit,
@@ -192,4 +192,4 @@ class RequestGuard:
             room=self._room,
             patience=self._patience,
         )
-        return body, {**scope, "headers": kept}  # the names had a length of their own
+        return body, {**scope, "headers": others}  # the names had a length of their own

@@ -1,4 +1,4 @@
-"""How the page is served: flags first, then environment variables, then defaults, all in one place.
+"""How the page is served: flags first, then environment variables, then defaults.
 
 Nothing here imports Gradio, whose import reads the environment.
 """
@@ -30,7 +30,7 @@ class ServerSettings:
     image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
     max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
     behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
-    made, None for the system's place.
+    made, None for the system's own.
     """
 
     host: str = "127.0.0.1"
@@ -102,11 +102,11 @@ def read_settings(
 def find_checkpoints(folder: Path = CHECKPOINTS) -> list[Path]:
     """The checkpoints to serve: the default pair's, there or not, then all others but those of phantoms."""
     default = folder / DEFAULT_PAIR
-    others = (place for place in list_checkpoints(folder) if place != default)
-    return [default, *(place for place in others if not place.name.startswith("synthetic-"))]
+    others = (path for path in list_checkpoints(folder) if path != default)
+    return [default, *(path for path in others if not path.name.startswith("synthetic-"))]
 
 
-def read_accounts(place: Path) -> dict[str, str]:
+def read_accounts(path: Path) -> dict[str, str]:
     """Passwords by user name, from `user:password` lines; empty lines and # comments are left out.
 
     Raises:
@@ -114,10 +114,10 @@ def read_accounts(place: Path) -> dict[str, str]:
             repeated in the message.
     """
     try:
-        lines = place.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"--auth-file {place.name} cannot be read ({type(error).__name__}); give a text file of"
+            f"--auth-file {path.name} cannot be read ({type(error).__name__}); give a text file of"
             " user:password lines."
         ) from error
     accounts: dict[str, str] = {}
@@ -127,9 +127,9 @@ def read_accounts(place: Path) -> dict[str, str]:
         user, colon, password = line.strip().partition(":")
         if not (user and colon and password) or user in accounts:
             raise UsageError(
-                f"--auth-file {place.name}: line {number} is not a new user:password; write one account a line."
+                f"--auth-file {path.name}: line {number} is not a new user:password; write one account per line."
             )
         accounts[user] = password
     if not accounts:
-        raise UsageError(f"--auth-file {place.name} holds no account; write user:password, one a line.")
+        raise UsageError(f"--auth-file {path.name} holds no account; write user:password, one per line.")
     return accounts

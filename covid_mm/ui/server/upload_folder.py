@@ -1,4 +1,4 @@
-"""Where uploads live for a short while: one private folder a server, wiped at start and at exit.
+"""Where uploads live for a short while: one private folder per server, wiped at start and at exit.
 
 Gradio writes uploads to GRADIO_TEMP_DIR and Python writes half-received ones to its own temporary
 folder. Both are pointed here, so that removing one folder removes all of it.

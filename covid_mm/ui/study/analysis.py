@@ -16,7 +16,7 @@ from covid_mm.errors import CovidMMError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import View, encode_png
-from covid_mm.ui.predictors import NetworkShelf, StudyPredictor
+from covid_mm.ui.predictors import PredictorPool, StudyPredictor
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.study.images import READERS, SliceChoice, SlotUpload, StudyImages, list_paths, read_study
 
@@ -88,8 +88,8 @@ def answer_study(
     return Analysis(prediction, study.views, thresholds, kind, predictor.meta)
 
 
-def analyse_in_turn(
-    networks: NetworkShelf,
+def analyse_uploads(
+    networks: PredictorPool,
     network: str | None,
     ct: SlotUpload,
     xray: SlotUpload,
@@ -98,14 +98,14 @@ def analyse_in_turn(
     choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
     **watch: Any,
 ) -> Analysis:
-    """As analyse_study, by a network of the shelf, as soon as it is loaded and free.
+    """As analyse_study, by a network of the pool, as soon as it is loaded and free.
 
-    network: a checkpoint's name, None for the default. The images are read before its turn, in a
+    network: a checkpoint's name, None for the default. The images are read before the lock is taken, in a
     process beside this one. Raises RuntimeError too, where the network can't be loaded.
     """
     study = READERS.run(read_study, ct, xray, limits, slices)
     predictor = networks.choose(network).get()
-    with networks.turns.take():
+    with networks.lock.hold():
         return answer_study(predictor, study, choice, **watch)
 
 

@@ -17,13 +17,13 @@ from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import in_request_language
-from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.study.analysis import (
     Analysis,
-    analyse_in_turn,
+    analyse_uploads,
     explain_error,
 )
-from covid_mm.ui.study.heatmaps import Work, describe_map, draw_overlay, read_choice
+from covid_mm.ui.study.heatmaps import CancellableTask, describe_map, draw_overlay, read_choice
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
@@ -60,35 +60,35 @@ class ScriptChannel(gr.HTML, metaclass=StublessMeta):
 
 
 def explain_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     limits: ImageLimits,
     ct: SlotUpload,
     xray: SlotUpload,
     network: str | None,
     slices: Any,
-    wanted: Any,
+    request: Any,
     texts: Texts = ENGLISH,
 ) -> Iterator[dict[str, Any]]:
     """The chosen heatmaps for the page: signs of life, then `maps` by modality, or an error.
 
-    Stopped where the visitor cancels or leaves. wanted: `method`, `layer` and `target`, and `turn`, which comes
+    Stopped where the visitor cancels or leaves. request: `method`, `layer` and `target`, and `number`, which comes
     back with each object, so that the page knows an answer from one that it no longer waits for.
     """
-    turn = keep_turn(wanted)
+    number = read_number(request)
     try:
-        choice, chosen = read_choice(wanted), read_choices(slices)
-        work = Work()
-        # the turn is the working thread's, for a reader may leave at any yield
-        for share in work.run(partial(analyse_in_turn, networks, network, ct, xray, limits, chosen, choice)):
-            yield {"progress": round(share, 3)} | turn
-        analysis: Analysis = work.result
+        choice, chosen = read_choice(request), read_choices(slices)
+        task = CancellableTask()
+        # the lock is the working thread's, for a reader may leave at any yield
+        for share in task.run(partial(analyse_uploads, networks, network, ct, xray, limits, chosen, choice)):
+            yield {"progress": round(share, 3)} | number
+        analysis: Analysis = task.result
         if not analysis.prediction.heatmaps:
             raise UsageError(NO_ANSWER)
-        yield {"maps": describe_maps(analysis, texts)} | turn
+        yield {"maps": describe_maps(analysis, texts)} | number
     except Cancelled:
-        yield {"cancelled": True} | turn
+        yield {"cancelled": True} | number
     except Exception as error:
-        yield {"error": explain_error(error, texts)} | turn
+        yield {"error": explain_error(error, texts)} | number
 
 
 def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[str, str | None]]:
@@ -108,24 +108,24 @@ def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[
 
 
 def download_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     limits: ImageLimits,
     ct: SlotUpload,
     xray: SlotUpload,
     network: str | None,
     slices: Any,
-    wanted: Any,
+    request: Any,
     texts: Texts = ENGLISH,
 ) -> dict[str, Any]:
     """One heatmap over its image as a PNG at the image's own resolution: `name` and `url`, or an error.
 
-    wanted: as for `explain_page`, and `modality` and `opacity` (0..1).
+    request: as for `explain_page`, and `modality` and `opacity` (0..1).
     """
     try:
-        choice, chosen = read_choice(wanted), read_choices(slices)
-        modality, opacity = _read_download(wanted)
+        choice, chosen = read_choice(request), read_choices(slices)
+        modality, opacity = _read_download(request)
         path = {"ct": ct, "xray": xray}[modality]
-        analysis = analyse_in_turn(networks, network, ct, xray, limits, chosen, choice)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
         heatmap = analysis.prediction.heatmaps.get(modality)
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
@@ -136,25 +136,25 @@ def download_page(
         return {"error": explain_error(error, texts)}
 
 
-def keep_turn(asked: Any) -> dict[str, int]:
-    """`turn`, the page's own count of what it asked, to be given back with the answer; `{}` where it sent none."""
-    turn = asked.get("turn") if isinstance(asked, Mapping) else None
-    return {"turn": turn} if isinstance(turn, int) else {}
+def read_number(values: Any) -> dict[str, int]:
+    """`number`, the page's own count of its requests, to be given back with the answer; `{}` where it sent none."""
+    number = values.get("number") if isinstance(values, Mapping) else None
+    return {"number": number} if isinstance(number, int) else {}
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyEvents:
     """The components that these events need beside the study's own."""
 
-    networks: NetworkShelf
+    networks: PredictorPool
     limits: ImageLimits
 
     def attach(self, study: list[Any], report_page: Callable[..., Any], concurrency_id: str) -> None:
         """Hidden buttons that the page's scripts press. study: slots, chooser, slices. report_page: makes it."""
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        wanted = gr.JSON(visible=False)
-        inputs = [*study, wanted]
-        collect = "async (ct, xray, network) => await window.covidMM.wanted(network)"
+        request = gr.JSON(visible=False)
+        inputs = [*study, request]
+        collect = "async (ct, xray, network) => await window.covidMM.request(network)"
 
         def press(name: str, function: Any, channel: ScriptChannel) -> Any:
             button = gr.Button(name, elem_id=f"mm-{name}", elem_classes="mm-hidden")
@@ -178,9 +178,9 @@ class StudyEvents:
         stop.click(None, cancels=[explained], **private)
 
 
-def _read_download(wanted: Any) -> tuple[str, float]:
-    asked = wanted if isinstance(wanted, Mapping) else {}
-    modality, opacity = asked.get("modality"), asked.get("opacity")
+def _read_download(request: Any) -> tuple[str, float]:
+    values = request if isinstance(request, Mapping) else {}
+    modality, opacity = values.get("modality"), values.get("opacity")
     if modality not in MODALITIES or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
         raise UsageError("A heatmap is saved with a modality and an opacity from 0 to 1; choose it again.")
     return str(modality), float(opacity)

@@ -7,7 +7,7 @@
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
-  let turn = 0; // counts what was asked for; the server gives it back
+  let number = 0; // counts what was asked for; the server gives it back
   let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
   let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 
@@ -17,19 +17,19 @@
     target: find(".mm-heat-target")?.value,
   });
   const opacity = () => Number(find(".mm-opacity")?.value ?? 60) / 100;
-  // Hands Gradio the study and what is wanted of it.
-  page.wanted = async (network) => {
+  // Hands Gradio the study and the request.
+  page.request = async (network) => {
     await Promise.allSettled([...page.pending]);
     const files = ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
     return [...files, network, page.slices(), asked];
   };
-  function press(name, wanted) {
-    asked = wanted;
+  function press(name, request) {
+    asked = request;
     document.querySelector(`#mm-${name}`)?.click();
   }
   function say(selector, text, scope = document) {
-    const place = scope.querySelector(selector);
-    if (place) place.textContent = text;
+    const target = scope.querySelector(selector);
+    if (target) target.textContent = text;
   }
 
   // The server would read the images that lie in the slots now, not those that were answered.
@@ -47,11 +47,11 @@
       return;
     }
     working = true;
-    turn += 1;
+    number += 1;
     say(".mm-heat-status", "…");
     find(".mm-heat-cancel").hidden = false;
     find(".mm-views").setAttribute("aria-busy", "true");
-    press("explain", { ...choice(), turn });
+    press("explain", { ...choice(), number });
   }
   function settle(text = "") {
     working = waiting = false;
@@ -66,22 +66,22 @@
       if (control && value) control.value = value;
     }
   }
-  page.explained = (found) => {
-    if (!working || found.turn !== turn || !find(".mm-heat")) return;
+  page.explained = (answer) => {
+    if (!working || answer.number !== number || !find(".mm-heat")) return;
     cancelled = false;
-    if (found.progress !== undefined) {
-      say(".mm-heat-status", `${Math.round(100 * found.progress)} %`);
+    if (answer.progress !== undefined) {
+      say(".mm-heat-status", `${Math.round(100 * answer.progress)} %`);
     } else if (waiting) {
       settle();
       explain();
-    } else if (found.maps) {
+    } else if (answer.maps) {
       applied = choice();
-      for (const [modality, map] of Object.entries(found.maps)) show(find(`.mm-view[data-modality=${modality}]`), map);
+      for (const [modality, map] of Object.entries(answer.maps)) show(find(`.mm-view[data-modality=${modality}]`), map);
       settle();
       page.finishes += 1;
     } else {
       restore();
-      settle(found.error ?? "");
+      settle(answer.error ?? "");
       page.finishes += 1;
     }
   };
@@ -118,18 +118,18 @@
   }
 
   // A file that lives in the page only.
-  page.saved = (found) => {
-    const report = found.name?.startsWith("study-report") || asked.format;
+  page.saved = (answer) => {
+    const report = answer.name?.startsWith("study-report") || asked.format;
     const say_ = (text) => (report ? say(".mm-report-status", text) : settle(text));
-    if (found.error) {
-      say_(found.error);
+    if (answer.error) {
+      say_(answer.error);
       page.finishes += 1;
       return;
     }
-    const [head, body] = found.url.split(",");
+    const [head, body] = answer.url.split(",");
     const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
     const url = URL.createObjectURL(new Blob([bytes], { type: head.slice(5, head.indexOf(";")) }));
-    const link = Object.assign(document.createElement("a"), { href: url, download: found.name });
+    const link = Object.assign(document.createElement("a"), { href: url, download: answer.name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 30000);
     say_("");
@@ -147,8 +147,8 @@
   }
   function slide(slider) {
     const points = JSON.parse(slider.dataset.points);
-    const wanted = Number(slider.value) / 100;
-    const gaps = points.thresholds.map((value) => Math.abs(value - wanted));
+    const chosen = Number(slider.value) / 100;
+    const gaps = points.thresholds.map((value) => Math.abs(value - chosen));
     const row = gaps.indexOf(Math.min(...gaps));
     const words = {
       threshold: `${Math.round(100 * points.thresholds[row])} %`,
@@ -193,7 +193,7 @@
     }
   });
   page.answered = () => {
-    working = waiting = false; // maps of the study before are no longer wanted
+    working = waiting = false; // maps of the study before no longer matter
     applied = choice();
     result()?.style.setProperty("--mm-opacity", opacity());
     say(".mm-report-status", "");

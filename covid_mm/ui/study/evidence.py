@@ -1,4 +1,4 @@
-"""What an answer is worth where the network was never trained: figures, zone, reasons, in words.
+"""What an answer is worth where the network was never trained: figures and zone, in words.
 
 Everything here comes from collections that were left out of training. Figures of the training
 collections' own validation images stand on the Model tab only.
@@ -12,21 +12,21 @@ from typing import Any
 
 from covid_mm.config import CLASSES, MODALITY_TITLES, POSITIVE
 from covid_mm.explain.method_table import METHODS
-from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Evidence, HeatLocation, Notice, Prediction
+from covid_mm.serving.prediction import Evidence, HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
 MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
 ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
 
-HEAD_TITLES = {"fused": "CT and X-ray together"} | {
+HEAD_TITLES = {"fused": "CT and X-ray combined"} | {
     m: f"{title} alone" for m, title in MODALITY_TITLES.items()
 }
 NEVER_SAW = (
-    "On hospitals and scanners it never saw: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}"
+    "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}"
     " ({low} to {high}), {images} images of {collections}."
 )
 NOT_LEFT_OUT = (
-    "How good this checkpoint is on hospitals and scanners that it never saw was not measured: do not trust its"
+    "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
     " probability."
 )
 OTHER_DISEASES = (
@@ -37,24 +37,11 @@ INDEPENDENT = (
     "CT and X-ray are taken as independent evidence. Where they are not (one patient on one day, one mistake that"
     " both images invite), the combined probability is too sure."
 )
-IN_ZONE = (
-    "The probability lies between {low} and {high}, where the network was wrong too often on hospitals that it"
-    " never saw."
-)
-REASONS = {  # why a study is undetermined, by code without its modality; the notices say what to do
-    "lungs_not_found": "No lungs were found on the {modality}.",
-    "unlike_training": "The {modality} is too unlike the images of the training collections.",
-    "not_a_chest_image": "The image in the {modality} slot is not a chest image of its kind.",
-    "wrong_modality": "The {modality} slot holds an image of the other kind.",
-    "modality_mismatch": "By its header the file in the {modality} slot is of the other kind.",
-    "swapped_inputs": "The two images are in each other's slot.",
-    ABSTAINED: "The network abstains: its probability is too close to the threshold.",
-}
 LOCATIONS = {  # by what was marked, where the shown map is of the method and layer that were measured
-    "opacity boxes": "{method}, {layer}. On {images} films of scanners it never saw the hottest point lay on a"
-    " radiologist's box in {hit} (chance {chance}).",
-    "lesion masks": "{method}, {layer}. On {images} slices of hospitals it never saw the hottest point lay on a"
-    " radiologist's lesion mask in {hit} (chance {chance}).",
+    "opacity boxes": "{method}, {layer}. On {images} films of scanners never seen in training the hottest point lay on"
+    " a radiologist's box in {hit} (chance {chance}).",
+    "lesion masks": "{method}, {layer}. On {images} slices of hospitals never seen in training the hottest point lay on"
+    " a radiologist's lesion mask in {hit} (chance {chance}).",
 }
 NOT_LOCATED = (
     "{method}, {layer}. How often the hottest point of such a map lies on a lesion was not measured."
@@ -75,12 +62,6 @@ def format_probability(value: float, supported: float = 1.0, texts: Texts = ENGL
     if value <= 1 - cap + ALMOST and value < 0.5:
         return texts("under {percent} %", percent=100 - most)
     return f"{round(value * 100)} %"
-
-
-def format_percent(value: float) -> str:
-    """A share in percent, with one decimal where it has one."""
-    percent = f"{value * 100:.1f}"
-    return f"{percent.removesuffix('.0')} %"
 
 
 def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
@@ -132,32 +113,6 @@ def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = part.get("rows") if isinstance(part, Mapping) else None
         if isinstance(rows, list) and part.get("head") in HEAD_TITLES:
             yield part["head"], part
-
-
-def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
-    """The warnings for which a study is undetermined; none where it is answered."""
-    if prediction.label != UNDETERMINED:
-        return ()
-    return tuple(notice for notice in prediction.warnings if split_code(notice.code)[0] in REASONS)
-
-
-def word_reason(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
-    """A reason of `find_reasons` in one sentence; the abstain zone with its bounds."""
-    code, modality = split_code(notice.code)
-    zone = prediction.abstain_zone
-    if code == ABSTAINED and zone is not None:
-        return texts(IN_ZONE, low=format_percent(zone[0]), high=format_percent(zone[1]))
-    title = texts(MODALITY_TITLES[modality]) if modality else ""
-    words = texts(REASONS[code], modality=title)
-    return words[:1].upper() + words[1:]
-
-
-def split_code(code: str) -> tuple[str, str]:
-    """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
-    for modality in MODALITY_TITLES:
-        if code.endswith(f"_{modality}"):
-            return code.removesuffix(f"_{modality}"), modality
-    return code, ""
 
 
 def describe_heat_location(

@@ -21,7 +21,7 @@ class Example:
 
 
 def draw_examples(seeds: tuple[tuple[int, int], ...] = ((0, 11), (1, 12), (1, 23))) -> tuple[Example, ...]:
-    """Two or three studies; seeds: (label, seed) each. About half a second a study."""
+    """Two or three studies; seeds: (label, seed) each. About half a second per study."""
     from covid_mm.datasets.phantoms import make_study  # in the drawing thread, not before the page
 
     studies = [(label, make_study(label, seed)) for label, seed in seeds]

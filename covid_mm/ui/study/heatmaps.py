@@ -34,7 +34,7 @@ LEFT = 1.5  # seconds without a reader after which work is given up: Gradio does
 
 @dataclass(frozen=True)
 class HeatmapChoice:
-    """Which heatmap is wanted. None stands for the checkpoint's own method and layer, and the answer's class."""
+    """Which heatmap to show. None stands for the checkpoint's own method and layer, and the answer's class."""
 
     method: str | None = None
     layer: str | None = None
@@ -42,7 +42,7 @@ class HeatmapChoice:
 
     @property
     def options(self) -> dict[str, str]:
-        """What `predict` is to be told of it, nothing where nothing was chosen."""
+        """The options of `predict` for it, none where nothing was chosen."""
         named = {"heatmap_class": self.target, "method": self.method, "layer": self.layer}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -63,10 +63,10 @@ class HeatmapKind:
 
 def read_choice(values: Any) -> HeatmapChoice:
     """What the page's choosers say; nothing in it is believed. Raises UsageError."""
-    found = values if isinstance(values, Mapping) else {}
-    method, layer, target = (found.get(name) or None for name in ("method", "layer", "target"))
-    wanted = ((method, METHODS), (layer, LAYER_TITLES), (target, CLASSES))
-    if not all(value is None or (isinstance(value, str) and value in offered) for value, offered in wanted):
+    chosen = values if isinstance(values, Mapping) else {}
+    method, layer, target = (chosen.get(name) or None for name in ("method", "layer", "target"))
+    choices = ((method, METHODS), (layer, LAYER_TITLES), (target, CLASSES))
+    if not all(value is None or (isinstance(value, str) and value in offered) for value, offered in choices):
         raise UsageError("This heatmap is not one of those offered; choose method, layer and class again.")
     return HeatmapChoice(method, layer, target)
 
@@ -134,11 +134,11 @@ def draw_overlay(grey: NDArray[np.float32], heatmap: NDArray[np.float32], opacit
     return encode_png(blend_heatmap(pixels, resize_heatmap(heatmap, *grey.shape), opacity))
 
 
-class Work:
+class CancellableTask:
     """A call in a thread of its own that reports progress and can be stopped."""
 
     def __init__(self) -> None:
-        self._told: queue.Queue[float | None] = queue.Queue()
+        self._progress: queue.Queue[float | None] = queue.Queue()
         self._stop = threading.Event()
         self._read_at = time.monotonic()
         self._result: Any = None
@@ -155,11 +155,11 @@ class Work:
 
         def call() -> None:
             try:
-                self._result = function(progress=self._told.put, cancelled=is_left)
+                self._result = function(progress=self._progress.put, cancelled=is_left)
             except BaseException as error:
                 self._error = error
             finally:
-                self._told.put(None)
+                self._progress.put(None)
 
         thread = threading.Thread(target=call, name="heatmap", daemon=True)
         thread.start()
@@ -168,13 +168,13 @@ class Work:
             while True:
                 self._read_at = time.monotonic()
                 try:
-                    told = self._told.get(timeout=STEP)
+                    progress = self._progress.get(timeout=STEP)
                 except queue.Empty:
                     yield share
                     continue
-                if told is None:
+                if progress is None:
                     return
-                share = told
+                share = progress
                 yield share
         finally:
             self._stop.set()

@@ -187,7 +187,7 @@ def read_choices(values: Any) -> dict[str, SliceChoice]:
     Raises:
         ImageError: a free window that makes no sense.
     """
-    found: dict[str, SliceChoice] = {}
+    choices: dict[str, SliceChoice] = {}
     for modality in MODALITIES:
         part = values.get(modality) if isinstance(values, Mapping) else None
         if not isinstance(part, Mapping):
@@ -200,8 +200,8 @@ def read_choices(values: Any) -> dict[str, SliceChoice]:
         elif name in (*WINDOW_PRESETS, FILE):
             window = str(name)
         whole = isinstance(frame, int) and not isinstance(frame, bool)
-        found[modality] = SliceChoice(window, frame if whole else None)
-    return found
+        choices[modality] = SliceChoice(window, frame if whole else None)
+    return choices
 
 
 def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:

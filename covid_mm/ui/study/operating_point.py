@@ -20,7 +20,7 @@ POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLA
 
 # filled in by the page's script
 ANOTHER = "With a threshold of {threshold}: sensitivity {sensitivity}, specificity {specificity}."
-THIS_STUDY = "This study would be called {called}."
+THIS_STUDY = "The prediction for this study would be {called}."
 SUMMARY = "What another threshold would have meant on {total} images that were left out of training"
 INSIDE_SUMMARY = (
     "{title}: another threshold on {total} validation images or pairs, inside the training collections"

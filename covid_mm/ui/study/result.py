@@ -10,22 +10,21 @@ from collections.abc import Iterable
 from html import escape
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.analysis import FUSED, Analysis
 from covid_mm.ui.study.evidence import (
+    HEAD_TITLES,
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
-    find_reasons,
-    format_percent,
     format_probability,
     read_zone,
-    word_reason,
 )
 from covid_mm.ui.study.operating_point import find_left_out, render_operating
 from covid_mm.ui.study.result_images import render_images
-from covid_mm.ui.study.warnings import word_notice
+from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 from covid_mm.ui.templates import read_icon
 
 POSITIVE_CLASS = CLASSES[POSITIVE]
@@ -65,14 +64,14 @@ def render_error(sentence: str, texts: Texts = ENGLISH) -> str:
 
 
 def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
-    """The whole answer: class, probabilities, left-out evidence, notices, images with maps, checkpoint."""
+    """The whole answer: class, probabilities, left-out evidence, warnings, images with maps, checkpoint."""
     prediction = analysis.prediction
     return _panel(
         texts("Answer: {answer}.", answer=_describe_answer(prediction, texts)),
         texts,
         f"""
 {_render_answer(analysis, texts)}
-{_render_notices(prediction, texts)}
+{_render_warnings(prediction, texts)}
 {render_images(analysis, texts)}
 {_render_checkpoint(prediction.checkpoint, prediction.timing_ms, texts)}""",
     )
@@ -106,7 +105,7 @@ def _render_answer(analysis: Analysis, texts: Texts) -> str:
     prediction = analysis.prediction
     used = join_modalities(prediction.modalities, texts)
     alone = len(prediction.modalities) == 1
-    source = texts("from the {used} alone" if alone else "from {used} together", used=used)
+    source = texts("from the {used} alone" if alone else "from {used} combined", used=used)
     source = f' <span class="mm-source">{escape(source)}</span>' if prediction.probabilities else ""
     kind = ' data-abstains="true"' if prediction.probabilities and prediction.label == UNDETERMINED else ""
     return f"""
@@ -142,7 +141,7 @@ def _render_figures(prediction: Prediction, texts: Texts) -> str:
 def _render_reasons(prediction: Prediction, texts: Texts) -> str:
     """Why the study is undetermined, a sentence for each reason."""
     return "".join(
-        f'<p class="mm-reason" data-reason="{escape(notice.code)}">{escape(word_reason(notice, prediction, texts))}</p>'
+        f'<p class="mm-reason" data-reason="{escape(notice.code)}">{escape(word_reason(notice, texts))}</p>'
         for notice in find_reasons(prediction)
     )
 
@@ -188,7 +187,7 @@ def _render_agreement(prediction: Prediction, texts: Texts) -> str:
 
 
 def _render_bars(analysis: Analysis, texts: Texts) -> str:
-    """One bar a head on the same scale, each with its own threshold and abstain zone; none without an answer."""
+    """One bar per head on the same scale, each with its own threshold and abstain zone; none without an answer."""
     prediction, thresholds = analysis.prediction, analysis.thresholds
     if not prediction.probabilities:
         return ""
@@ -199,12 +198,12 @@ def _render_bars(analysis: Analysis, texts: Texts) -> str:
             continue
         zone = prediction.abstain_zone if head == analysis.head else read_zone(analysis.meta, head)
         rows.append(_render_bar(name, head, answer, thresholds[head], zone, texts))
-        said = texts("together") if head == FUSED else name
+        said = texts("combined") if head == FUSED else name
         ticks[said] = format_percent(thresholds[head])
         if zone is not None:
             zones[said] = texts("{low} to {high}", low=format_percent(zone[0]), high=format_percent(zone[1]))
     title = texts("Calibrated probability of {label}", label=texts(CLASS_TITLES[POSITIVE_CLASS]))
-    line = texts("Decision threshold: called positive from {where} on.", where=_join_values(ticks))
+    line = texts("Decision threshold: positive from {where} on.", where=_join_values(ticks))
     if zones:
         line += " " + texts("Hatched, undetermined: {where}.", where=_join_values(zones))
     return f"""
@@ -219,10 +218,14 @@ def _list_bars(prediction: Prediction, texts: Texts) -> Iterable[tuple[str, str,
     """(head, its name, what it says) from top to bottom; None for an image that was not given."""
     supported = prediction.supported_probability
     if len(prediction.modalities) > 1:
-        yield FUSED, texts("Together"), BranchAnswer(prediction.label, prediction.probabilities, supported)
+        yield (
+            FUSED,
+            texts(HEAD_TITLES[FUSED]),
+            BranchAnswer(prediction.label, prediction.probabilities, supported),
+        )
     for modality in MODALITIES:
         if answer := prediction.branches.get(modality):
-            yield modality, texts(f"{MODALITY_TITLES[modality]} alone"), answer
+            yield modality, texts(HEAD_TITLES[modality]), answer
         else:
             yield modality, texts.title(MODALITY_TITLES[modality]), None
 
@@ -266,20 +269,19 @@ def _render_missing_bar(name: str, key: str, reason: str) -> str:
     )
 
 
-def _render_notices(prediction: Prediction, texts: Texts) -> str:
-    notices = [n for n in prediction.warnings if n.code != ABSTAINED]  # said with the answer
-    if not notices:
+def _render_warnings(prediction: Prediction, texts: Texts) -> str:
+    warnings = list_warnings(prediction)
+    if not warnings:
         return ""
     icon = read_icon("warning")
     items = "".join(
-        f'<li data-code="{escape(notice.code)}">{icon}'
-        f"<span>{escape(word_notice(notice, prediction, texts))}</span></li>"
-        for notice in notices
+        f'<li data-code="{escape(notice.code)}">{icon}<span>{escape(word_warning(notice, texts))}</span></li>'
+        for notice in warnings
     )
     swap = ""
-    if any(notice.code.startswith(SWAPPED_CODES) for notice in notices):
+    if any(notice.code.startswith(SWAPPED_CODES) for notice in warnings):
         swap = f'<button type="button" class="mm-swap">{texts("Swap and analyse again")}</button>'
-    return f'<ul class="mm-notices" aria-label="{texts.attribute("Notices")}">{items}</ul>{swap}'
+    return f'<ul class="mm-warnings" aria-label="{texts.attribute("Warnings")}">{items}</ul>{swap}'
 
 
 def _render_checkpoint(info: CheckpointInfo, timing_ms: dict[str, float], texts: Texts) -> str:

@@ -13,7 +13,7 @@ from covid_mm.ui.study.images import SLOT_TITLES
 
 
 def render_images(analysis: Analysis, texts: Texts = ENGLISH) -> str:
-    """Heading, what can be chosen, and one panel a modality."""
+    """Heading, what can be chosen, and one panel per modality."""
     prediction = analysis.prediction
     views = "".join(
         _render_modality(analysis, modality, analysis.views[modality], texts)

@@ -11,7 +11,7 @@ const preview = element.querySelector(".mm-slot-preview");
 const note = element.querySelector(".mm-slot-note");
 let chosen = null; // the file itself, for a swap of the two slots
 let value = null; // Gradio's file object, as soon as the upload has arrived
-let turn = 0; // counts the files, so that a slow upload never replaces a later one
+let number = 0; // counts the files, so that a slow upload never replaces a later one
 
 const dicom = element.querySelector(".mm-slot-dicom");
 const controls = Object.fromEntries(
@@ -30,7 +30,7 @@ function changed() {
 }
 
 function forget() {
-  turn += 1;
+  number += 1;
   if (preview.src) URL.revokeObjectURL(preview.src);
   preview.removeAttribute("src");
   preview.hidden = true;
@@ -52,7 +52,7 @@ async function take(given) {
     show("empty", fill(texts.large, { limit: Math.floor(props.max_bytes / 1048576) }));
     return;
   }
-  const mine = turn;
+  const mine = number;
   const series = files.length > 1; // the browser draws no DICOM
   chosen = series ? files : files[0];
   if (!series) {
@@ -60,16 +60,16 @@ async function take(given) {
     preview.hidden = false;
   }
   show("sending");
-  const task = send(files, () => mine === turn)
+  const task = send(files, () => mine === number)
     .then((sent) => {
-      if (mine !== turn) return;
+      if (mine !== number) return;
       value = series ? sent : sent[0];
       const broken = series || slot.dataset.state === "broken";
       show(broken ? "broken" : "ready");
       if (broken) askServer();
     })
     .catch(() => {
-      if (mine !== turn) return;
+      if (mine !== number) return;
       forget();
       show("empty", texts.unsent);
     })
@@ -79,11 +79,11 @@ async function take(given) {
 }
 
 // Four at a time, without their names; Gradio's file objects in the files' order.
-async function send(files, wanted) {
+async function send(files, stillHere) {
   const sent = new Array(files.length);
   let next = 0;
   const work = async () => {
-    while (next < files.length && wanted()) {
+    while (next < files.length && stillHere()) {
       const mine = next;
       next += 1;
       const file = files[mine];
@@ -112,30 +112,30 @@ function askServer() {
   document.querySelector(`#mm-preview-${props.modality}`)?.click();
 }
 
-function showFound(found) {
-  if (!value || found?.turn !== turn) return; // of a file that is no longer here
-  if (found.error) {
-    show("broken", found.error);
+function showPreview(answer) {
+  if (!value || answer?.number !== number) return; // of a file that is no longer here
+  if (answer.error) {
+    show("broken", answer.error);
     return;
   }
-  if (!found.url) return;
-  preview.src = found.url;
+  if (!answer.url) return;
+  preview.src = answer.url;
   preview.hidden = false;
   show("ready");
   if (!choice) {
-    choice = { window: found.windows.includes("lung") ? "lung" : found.windows[0], frame: found.frame };
-    controls.window.replaceChildren(...found.windows.map((name) => new Option(texts[name] ?? name, name)));
+    choice = { window: answer.windows.includes("lung") ? "lung" : answer.windows[0], frame: answer.frame };
+    controls.window.replaceChildren(...answer.windows.map((name) => new Option(texts[name] ?? name, name)));
     controls.window.value = choice.window;
-    const [low, high] = found.range;
+    const [low, high] = answer.range;
     Object.assign(controls.level, { min: low, max: high, step: (high - low) / 240 });
     Object.assign(controls.width, { min: 1, max: 1.5 * (high - low), step: (high - low) / 240 });
-    controls.level.value = found.level ?? (low + high) / 2;
-    controls.width.value = found.width ?? high - low;
-    controls.slice.max = found.frames - 1;
-    controls.slice.value = found.frame;
+    controls.level.value = answer.level ?? (low + high) / 2;
+    controls.width.value = answer.width ?? high - low;
+    controls.slice.max = answer.frames - 1;
+    controls.slice.value = answer.frame;
     dicom.hidden = false;
   }
-  writeControls(found.frames);
+  writeControls(answer.frames);
 }
 
 function writeControls(frames) {
@@ -190,8 +190,8 @@ page.slots[props.modality] = {
   value: () => value,
   file: () => chosen,
   choice: () => choice,
-  ask: () => [value, { [props.modality]: choice, turn }],
-  show: showFound,
+  ask: () => [value, { [props.modality]: choice, number }],
+  show: showPreview,
   isEmpty: () => slot.dataset.state === "empty",
   hasFocus: () => slot.contains(document.activeElement),
 };

@@ -152,7 +152,7 @@ def render_slot(modality: str, title: str, hint: str, texts: Texts = ENGLISH) ->
         choose=texts.attribute(CHOOSE_FILE, title=named),
         invite=texts("<b>Choose</b>, drop or paste"),
         chosen=texts.attribute("{title}, as chosen", title=named),
-        broken=texts("No preview. The file is judged when you analyse it."),
+        broken=texts("No preview. The file is checked when you analyse it."),
         window=texts("Window"),
         window_title=texts.attribute("{title}: window", title=named),
         level=texts("Level"),

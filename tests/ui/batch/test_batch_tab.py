@@ -1,4 +1,4 @@
-"""Many studies on the page and by the API: pairing, rows, turns at the network, and nothing left behind."""
+"""Many studies on the page and by the API: pairing, rows, the lock on the network, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from covid_mm.ui.batch.view import (
     render_row,
     render_run_head,
 )
-from covid_mm.ui.predictors import BATCH, NetworkShelf, NetworkTurns
+from covid_mm.ui.predictors import BATCH, PredictorPool, PriorityLock
 from covid_mm.ui.style import LIGHT
 from covid_mm.ui.templates import read_asset
 
@@ -138,7 +138,7 @@ def test_a_row_carries_evidence_reason_and_what_was_read(put):
     files = [put("a_ct.png", between), put("a_xray.png", between), put("b_ct.png", make_flat(2))]
     abstaining, lungless = list(answer_studies(FakePredictor(), pair_uploads(files).studies))
     row = render_row(abstaining)
-    assert "On hospitals never seen: AUC 0.93, sensitivity 87 %, specificity 84 %." in row
+    assert "On hospitals never seen in training: AUC 0.93, sensitivity 87 %, specificity 84 %." in row
     assert "The probability lies between 48 % and 51 %, where the network was wrong too often" in row
     assert 'data-label="undetermined"' in row
     assert ">50 %<" in row
@@ -150,7 +150,7 @@ def test_a_row_carries_evidence_reason_and_what_was_read(put):
     assert "answered from" not in row
     assert "On hospitals never seen" not in row
     bare = dataclasses.replace(abstaining.prediction, evidence=None)
-    assert "Not measured on hospitals never seen." in render_row(
+    assert "Not measured on hospitals never seen in training." in render_row(
         dataclasses.replace(abstaining, prediction=bare)
     )
 
@@ -242,8 +242,8 @@ class SlowPredictor(FakePredictor):
         return super().predict(ct, xray)
 
 
-def shelf(predictor: FakePredictor) -> NetworkShelf:
-    networks = NetworkShelf({"fake": lambda: predictor})
+def shelf(predictor: FakePredictor) -> PredictorPool:
+    networks = PredictorPool({"fake": lambda: predictor})
     networks.choose()
     return networks
 
@@ -290,10 +290,10 @@ def test_a_single_study_goes_between_two_of_a_batch(put, dark):
         )
     )
     run.start()
-    while not networks.turns._busy:
+    while not networks.lock._busy:
         time.sleep(0.005)
     began = time.monotonic()
-    with networks.turns.take():
+    with networks.lock.hold():
         waited = time.monotonic() - began
         busy = run.is_alive()
     run.join()
@@ -302,19 +302,19 @@ def test_a_single_study_goes_between_two_of_a_batch(put, dark):
     assert done[-1] == 8
 
 
-def test_turns_go_by_rank_then_by_arrival():
-    turns, order = NetworkTurns(), []
+def test_the_lock_goes_by_rank_then_by_arrival():
+    lock, order = PriorityLock(), []
 
     def work(name: str, rank: int) -> None:
-        with turns.take(rank):
+        with lock.hold(rank):
             order.append(name)
 
     threads = []
-    with turns.take():
+    with lock.hold():
         for name, rank in (("batch 1", BATCH), ("batch 2", BATCH), ("single", 0)):
             threads.append(threading.Thread(target=work, args=(name, rank)))
             threads[-1].start()
-            while len(turns._line) < len(threads):
+            while len(lock._line) < len(threads):
                 time.sleep(0.002)
     for thread in threads:
         thread.join()

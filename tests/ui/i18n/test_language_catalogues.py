@@ -16,7 +16,6 @@ from fake_predictor import INFO, META, FakePredictor
 
 from covid_mm.config import (
     CLASS_TITLES,
-    CLASSES,
     MODALITY_TITLES,
     REFUSAL_TITLES,
     SHORTCUT_TITLES,
@@ -25,24 +24,25 @@ from covid_mm.config import (
 from covid_mm.errors import ImageError
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
+from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, Notice, Prediction
 from covid_mm.ui import page
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
 from covid_mm.ui.batch.files import BatchLimits
 from covid_mm.ui.i18n.language import ENGLISH, FIELD, Texts, choose_language, find_languages
-from covid_mm.ui.i18n.static_translations import FixedTexts, in_request_language
+from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model import left_out, sections
 from covid_mm.ui.model import tab as model_tab
 from covid_mm.ui.report import images as report_images
 from covid_mm.ui.study import evidence, heatmaps, slot
-from covid_mm.ui.study import warnings as notices
 from covid_mm.ui.study.analysis import Analysis, analyse_study, explain_error
 from covid_mm.ui.study.examples import Example
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
+from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
 
 PACKAGE = Path(page.__file__).parents[1]
@@ -55,7 +55,6 @@ TABLES = [  # whose entries are looked up by name
     SLOT_TITLES,
     evidence.LAYER_TITLES,
     evidence.LOCATIONS,
-    evidence.REASONS,
     heatmaps.SCALES,
     REFUSAL_TITLES,
     SHORTCUT_TITLES,
@@ -64,8 +63,10 @@ TABLES = [  # whose entries are looked up by name
     model_tab.POSSIBILITY_TITLES,
     model_tab.SPLITS,
     sections.PROTOCOLS,
-    notices.NOTICES,
-    notices.SHORT_NOTICES,
+    {name: one.text for name, one in warnings.WARNINGS.items()},
+    warnings.KINDS,
+    warnings.REASONS,
+    warnings.SHORT_FORMS,
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
@@ -81,8 +82,8 @@ LISTS = [
     left_out.METHODS_HEAD,
 ]
 CHOSEN = """
-One axial slice, lung window|Frontal film|Reasons|Notices|Threshold|Software|Temperature|Brier score
-Expected calibration error|SHA-256|SHA-256 of the weights|truly {label}|called {label}|they are|in the slot for
+One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
+Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
 not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
 Only the {used} was given; there is no second image to compare it with.
 After three wrong passwords each further try has to wait longer, at most 15 minutes.
@@ -138,7 +139,7 @@ def _is_lookup(function: ast.expr) -> bool:
     if isinstance(function, ast.Name):
         return function.id == "texts"
     return isinstance(function, ast.Attribute) and ast.unparse(function) in (
-        "fixed.label",
+        "translations.label",
         "texts.title",
         "texts.attribute",
     )
@@ -204,38 +205,26 @@ def test_every_refusal_that_a_visitor_can_read_is_translated(texts):
 
 
 @BY_CODE
-@pytest.mark.parametrize("code", sorted(notices.NOTICES))
-def test_every_notice_is_worded_by_its_code(texts, code):
-    modal = "{modality}" in notices.NOTICES[code]
-    notice = Notice(f"{code}_ct" if modal else code, "An English sentence.")
-    prediction = Prediction(
-        label="normal",
-        probabilities={},
-        branches={m: BranchAnswer("normal", {}) for m in ("ct", "xray")},
-        modalities=("ct", "xray"),
-        heatmaps={},
-        heatmap_class=CLASSES[1],
-        images={},
-        warnings=(notice,),
-        checkpoint=INFO,
-    )
-    worded = notices.word_notice(notice, prediction, texts)
-    assert worded != notice.message
-    assert "{" not in worded
-    assert notices.word_notice(notice, prediction) == notice.message
-    unknown = Notice("of_tomorrow", "An English sentence.")
-    assert notices.word_notice(unknown, prediction, texts) == unknown.message
+@pytest.mark.parametrize("name", sorted(warnings.WARNINGS))
+def test_every_warning_is_worded_from_its_template_and_values(texts, name):
+    values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
+    about = "ct" if values.pop("modality", "") else None
+    values.pop("other", None)
+    warning = warnings.warn(name, about, **values)
+    worded = word_warning(warning, texts)
+    assert worded != warning.message
+    assert "{" not in worded + warning.message
+    assert word_warning(warning) == warning.message
+    foreign = Notice("of_tomorrow", "An English sentence.")
+    assert word_warning(foreign, texts) == foreign.message
 
 
-def test_the_notices_that_serving_gives_are_known():
-    codes = set()
-    for name in ("content_check", "answers", "prediction"):
-        text = (PACKAGE / "serving" / f"{name}.py").read_text(encoding="utf-8")
-        codes |= set(re.findall(r'Notice\(\s*f?"(\w+?)_?[{"]', text))
-        codes |= set(re.findall(r'^[A-Z]+ = "([a-z_]+?)_?"(?:  #.*)?$', text, re.MULTILINE))
-    codes -= {"neither", "fused", "undetermined"}
-    assert len(codes) >= 9
-    assert codes <= set(notices.NOTICES)
+def test_the_words_in_a_warning_are_translated_too():
+    texts = find_languages()["id"]
+    warning = warnings.warn("wrong_modality", "ct", kind=warnings.KINDS["xray"])
+    assert warning.code == "wrong_modality_ct"
+    assert "looks like a frontal chest X-ray" in warning.message
+    assert "tampak seperti foto rontgen toraks frontal" in word_warning(warning, texts)
 
 
 @pytest.mark.parametrize(
@@ -287,10 +276,10 @@ def test_the_warning_of_the_page_is_said_in_indonesian():
 
 
 def test_fixed_parts_are_offered_in_every_language_under_the_same_names():
-    fixed = FixedTexts()
-    assert fixed.label("Analyse").key == "Analyse"
-    assert '"mm-result"' in fixed.draw("mm-result", render_empty)
-    offered = fixed.i18n.translations
+    translations = StaticTranslations()
+    assert translations.label("Analyse").key == "Analyse"
+    assert '"mm-result"' in translations.draw("mm-result", render_empty)
+    offered = translations.i18n.translations
     assert set(offered) == set(find_languages())
     assert {tuple(part) for part in offered.values()} == {("Analyse", "mm-result")}
     assert offered["id"]["Analyse"] == "Analisis"
@@ -347,7 +336,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     alone = analyse_study(FakePredictor(), None, dark)
     reasons = tuple(
         Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
-        for code in evidence.REASONS
+        for code in warnings.REASONS
     )
     refused = Prediction(
         **{

@@ -44,7 +44,7 @@ def test_the_card_tells_what_the_issue_asks_for(meta):
     assert f"{report['successes']}/{report['total']}" in text
     for words in (
         "Research use only",
-        "On hospitals and scanners that it never saw",
+        "On hospitals and scanners never seen in training",
         "medseg-ct 265 / 356 0.",
         "Where its heatmaps point",
         "SARS-CoV-2 CT-scan training (1,737 images) 1,229 1,252 0 not known CC BY-NC-SA 4.0",
@@ -94,7 +94,7 @@ def test_the_curve_goes_through_the_counts():
 def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are():
     text = text_of(render_model_card(FAKE, "x"))
     titles = (
-        "On hospitals and scanners that it never saw",
+        "On hospitals and scanners never seen in training",
         "Where its heatmaps point",
         "Two images as independent evidence",
         "Measured inside the training collections",
@@ -103,7 +103,7 @@ def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are()
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
     for words in (
-        "CT and X-ray together. On hospitals and scanners it never saw: sensitivity 87 %",
+        "CT and X-ray combined. On hospitals and scanners never seen in training: sensitivity 87 %",
         "Threshold 50 %. Abstain zone 47 % to 51 %. No probability above 95 % is shown.",
         "first 40 / 60 0.900 (0.870 to 0.920) 86 % (83 to 88) 83 % (80 to 85) 3.1 % 91 % (88 to 93) 17 % (15 to 20)",
         "second 70 / 0 none none 83 %",
@@ -153,12 +153,12 @@ def test_a_network_that_failed_is_one_sentence():
     assert "The weights are &lt;damaged&gt;." in render_loaded(loader)
 
 
-def test_the_judge_is_told_with_what_it_was_measured_on(meta):
+def test_the_content_check_is_shown_with_what_it_was_measured_on(meta):
     text = text_of(render_model_card(meta, "densenet121-mobilenet"))
     part = next(p for p in meta["judge"]["measured"] if (p["kind"], p["slot"]) == ("neither", "ct"))
     refused = part["total"] - part["outcomes"]["answered"]
     assert f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} % rightly" in text
-    assert "The judge of image content" not in text_of(render_model_card(meta | {"judge": None}, "x"))
+    assert "The content check" not in text_of(render_model_card(meta | {"judge": None}, "x"))
 
 
 def measured(name: str, protocol: str, successes: int) -> dict:

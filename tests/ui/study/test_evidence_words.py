@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from fake_predictor import EVIDENCE, META
 
+from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import find_languages
 from covid_mm.ui.study.evidence import (
     describe_evidence,
-    format_percent,
     format_probability,
     read_evidence,
     read_supported,

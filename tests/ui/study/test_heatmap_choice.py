@@ -16,9 +16,9 @@ from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.study.heatmaps import (
     RELATIVE,
+    CancellableTask,
     HeatmapChoice,
     HeatmapKind,
-    Work,
     describe_map,
     draw_overlay,
     read_choice,
@@ -134,7 +134,7 @@ def test_the_overlay_has_the_images_own_size_and_at_no_opacity_is_the_image():
 
 
 def test_work_reports_progress_and_then_its_result():
-    work = Work()
+    work = CancellableTask()
 
     def count(progress, cancelled):
         for step in range(4):
@@ -148,7 +148,7 @@ def test_work_reports_progress_and_then_its_result():
 
 
 def test_work_that_nobody_reads_any_more_is_stopped():
-    work, ended = Work(), threading.Event()
+    work, ended = CancellableTask(), threading.Event()
 
     def forever(progress, cancelled):
         progress(0.1)
@@ -166,7 +166,7 @@ def test_work_that_nobody_reads_any_more_is_stopped():
 
 
 def test_what_the_work_raises_is_raised_where_it_is_read():
-    work = Work()
+    work = CancellableTask()
 
     def fail(progress, cancelled):
         raise UsageError("One sentence.")

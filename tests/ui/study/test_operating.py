@@ -75,7 +75,7 @@ def test_the_slider_begins_at_the_threshold_and_carries_every_point():
 
 
 def test_on_the_model_tab_no_study_is_called_anything():
-    panel = render_operating(find_operating(META, "fused"), 0.5, title="CT and X-ray together")
+    panel = render_operating(find_operating(META, "fused"), 0.5, title="CT and X-ray combined")
     assert read_points(panel)["probability"] is None
     assert read_words(panel) == {"threshold", "sensitivity", "specificity"}
     assert "744 validation images or pairs, inside the training collections" in panel

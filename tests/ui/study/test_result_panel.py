@@ -13,8 +13,9 @@ from fake_predictor import FakePredictor
 from made_images import make_png
 
 from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Evidence, Notice
+from covid_mm.serving.warnings import REASONS
 from covid_mm.ui.study.analysis import Analysis, analyse_study
-from covid_mm.ui.study.evidence import OTHER_DISEASES, REASONS
+from covid_mm.ui.study.evidence import OTHER_DISEASES
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 
 VOID = {"img", "input", "br", "path", "circle"}
@@ -74,12 +75,12 @@ def test_an_answer_names_class_probabilities_branches_and_checkpoint(analyse, br
     html = render_analysis(analyse(bright, bright))
     parser = parse(html)
     assert 'data-label="covid19_pneumonia"' in html
-    assert "from CT and X-ray together" in html
+    assert "from CT and X-ray combined" in html
     for branch in ("fused", "ct", "xray"):
         assert f'data-branch="{branch}" data-label="covid19_pneumonia"' in html
     for text in ("fake-for-tests", "2026-01-02", "a stand-in for the tests", "densenet121-mobilenet"):
         assert text in html
-    assert "Decision threshold: called positive from" in html
+    assert "Decision threshold: positive from" in html
     assert 'data-flag="disagree"' not in html
     assert len(parser.images) == 2 * (2 + 1 + 1)  # image, image below its map, map, colour bar
     assert all(image["alt"] for image in parser.images)
@@ -141,7 +142,7 @@ def test_an_undetermined_study_has_no_probability(analyse, dark):
 def test_each_head_is_shown_against_its_own_threshold(analyse, bright):
     analysis = analyse(bright, bright)
     html = render_analysis(dataclasses.replace(analysis, thresholds={"fused": 0.5, "ct": 0.437, "xray": 0.6}))
-    assert "50 % (together), 43.7 % (CT alone), 60 % (X-ray alone)" in html
+    assert "50 % (combined), 43.7 % (CT alone), 60 % (X-ray alone)" in html
     assert 'style="left:43.7%"' in html
 
 
@@ -150,8 +151,8 @@ def test_the_left_out_evidence_stands_beside_the_probability_and_the_validation_
 ):
     html = text_of(render_analysis(analyse(bright, bright)))
     assert (
-        "On hospitals and scanners it never saw: sensitivity 87 %, specificity 84 %, AUC 0.93 (0.91 to 0.95), 1,204"
-        " images of east hospital, west hospital." in html
+        "On hospitals and scanners never seen in training: sensitivity 87 %, specificity 84 %, AUC 0.93 (0.91 to 0.95),"
+        " 1,204 images of east hospital, west hospital." in html
     )
     assert "taken as independent evidence" in html
     assert "388/389" not in html
@@ -199,7 +200,7 @@ def test_in_the_abstain_zone_the_bar_is_small_with_the_zone_on_it(analyse):
     assert "mm-figures" not in html  # no large percentage
     assert '<span class="mm-zone" style="left:48.0%;width:3.0%"></span>' in html
     assert html.count("mm-zone") == 3
-    assert "Hatched, undetermined: 48 % to 51 % (together), 47 % to 51 % (CT alone)" in html
+    assert "Hatched, undetermined: 48 % to 51 % (combined), 47 % to 51 % (CT alone)" in html
     assert 'data-code="in_abstain_zone"' not in html  # said once
     assert html.count('class="mm-layer" src=') == 2
 

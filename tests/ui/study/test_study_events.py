@@ -15,7 +15,7 @@ from PIL import Image
 from pypdf import PdfReader
 
 from covid_mm.config import ImageLimits
-from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.content import NOTE_LENGTH
 from covid_mm.ui.report.events import report_api, report_page
 from covid_mm.ui.study.events import download_page, explain_page
@@ -24,8 +24,8 @@ LIMITS = ImageLimits()
 
 
 @pytest.fixture
-def networks(predictor: FakePredictor) -> NetworkShelf:
-    return NetworkShelf({"fake": lambda: predictor})
+def networks(predictor: FakePredictor) -> PredictorPool:
+    return PredictorPool({"fake": lambda: predictor})
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def study(tmp_path, bright, dark) -> dict[str, str]:
     return {"ct": str(tmp_path / "ct"), "xray": str(tmp_path / "xray")}
 
 
-def is_free(networks: NetworkShelf) -> bool:
-    """Whether nobody holds the network's turn."""
-    return not networks.turns._busy and not networks.turns._line
+def is_free(networks: PredictorPool) -> bool:
+    """Whether nobody holds the network."""
+    return not networks.lock._busy and not networks.lock._line
 
 
 def explain(networks, study, wanted) -> list[dict[str, object]]:
@@ -86,11 +86,11 @@ def test_who_leaves_during_slow_work_ends_it(study):
             finished.append(found)
             return found
 
-    networks = NetworkShelf({"fake": Recorder})
+    networks = PredictorPool({"fake": Recorder})
     events = explain_page(networks, LIMITS, study["ct"], None, None, None, {"method": "score_cam"})
     assert "progress" in next(events)
     events.close()
-    with networks.turns.take():  # held until the work has ended
+    with networks.lock.hold():  # held until the work has ended
         assert finished == []
 
 
@@ -163,7 +163,7 @@ def test_an_unexpected_error_leaks_no_path(networks, study, tmp_path):
 
 
 def test_the_pages_count_comes_back_with_every_object(networks, study):
-    given = explain(networks, study, {"method": "grad_cam", "turn": 7})
+    given = explain(networks, study, {"method": "grad_cam", "number": 7})
     assert given
-    assert {one["turn"] for one in given} == {7}
-    assert all("turn" not in one for one in explain(networks, study, {"turn": "<b>"}))
+    assert {one["number"] for one in given} == {7}
+    assert all("number" not in one for one in explain(networks, study, {"number": "<b>"}))

@@ -21,7 +21,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch.files import Upload
 from covid_mm.ui.page import NETWORK, answer_page, build_page, preview_slot
-from covid_mm.ui.predictors import NetworkShelf
+from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.study import analysis
 from covid_mm.ui.study.events import STUDIES
 from covid_mm.ui.study.examples import ExampleShelf
@@ -32,8 +32,8 @@ PATIENT = 120.0  # seconds; a busy machine starts a process slowly
 
 
 @pytest.fixture
-def networks(predictor: FakePredictor) -> NetworkShelf:
-    return NetworkShelf({"fake": lambda: predictor})
+def networks(predictor: FakePredictor) -> PredictorPool:
+    return PredictorPool({"fake": lambda: predictor})
 
 
 def run_aside(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -46,7 +46,7 @@ def run_aside(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 def test_a_bad_image_is_refused_while_another_has_the_network(networks, tmp_path):
     (tmp_path / "ct").write_bytes(b"not an image")
-    with networks.turns.take():
+    with networks.lock.hold():
         thread, found = run_aside(lambda: answer_page(networks, LIMITS, str(tmp_path / "ct"), None))
         thread.join(PATIENT)
         assert "is not a PNG, JPEG or DICOM file" in found[0]
@@ -79,7 +79,7 @@ def test_a_slow_image_lets_the_next_visitor_pass(networks, tmp_path, dark, monke
 def test_a_batch_reads_its_files_before_its_turn(networks, tmp_path):
     (tmp_path / "a_ct.png").write_bytes(b"not an image")
     files = [Upload(str(tmp_path / "a_ct.png"), "a_ct.png")]
-    with networks.turns.take():
+    with networks.lock.hold():
         thread, found = run_aside(
             lambda: list(batch_tab.run_api(networks, LIMITS, batch_tab.BatchLimits(), files, None))
         )
@@ -121,10 +121,10 @@ def test_a_header_that_contradicts_its_slot_is_still_seen(networks, tmp_path):
 def test_previews_are_drawn_by_the_readers(tmp_path, dark):
     (tmp_path / "ct").write_bytes(ct_slice())
     (tmp_path / "png").write_bytes(dark)
-    wanted = {"ct": {"window": "lung"}, "turn": 4}
+    wanted = {"ct": {"window": "lung"}, "number": 4}
     shown = preview_slot(LIMITS, "ct", str(tmp_path / "ct"), wanted)
-    assert shown == preview_upload(str(tmp_path / "ct"), "ct", LIMITS, SliceChoice("lung")) | {"turn": 4}
-    assert preview_slot(LIMITS, "ct", str(tmp_path / "png"), {"turn": 4}) == {}
+    assert shown == preview_upload(str(tmp_path / "ct"), "ct", LIMITS, SliceChoice("lung")) | {"number": 4}
+    assert preview_slot(LIMITS, "ct", str(tmp_path / "png"), {"number": 4}) == {}
 
 
 def test_a_reader_loads_nothing_heavy():

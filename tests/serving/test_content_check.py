@@ -91,11 +91,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_judge_travels_with_the_checkpoint(place):
+def test_the_content_classifier_travels_with_the_checkpoint(place):
     meta = json.loads((place / "meta.json").read_text())
     assert meta["judge"]["refusal"] == 0.5
     assert meta["judge"]["sha256"] == hashlib.sha256((place / "judge.npz").read_bytes()).hexdigest()
-    assert load_predictor(place).judge is not None
+    assert load_predictor(place).classifier is not None
 
 
 def test_a_refused_study_has_no_numbers(place):
@@ -122,7 +122,7 @@ def test_one_by_one_and_together_judge_alike(place):
     assert sum(found for _, found in answered) == 3  # the pair in place, and each alone
 
 
-def test_an_exchanged_judge_is_refused(place, tmp_path):
+def test_an_exchanged_content_classifier_is_refused(place, tmp_path):
     import shutil
 
     other = tmp_path / "judged"
@@ -135,7 +135,7 @@ def test_an_exchanged_judge_is_refused(place, tmp_path):
         load_predictor(other)
 
 
-def test_a_checkpoint_without_a_judge_says_so(tmp_path):
+def test_a_checkpoint_without_a_content_classifier_says_so(tmp_path):
     publish_toy(tmp_path / "toy")
     picture = grey_images(1, 150, seed=1)[0].astype(np.uint8)
     assert load_predictor(tmp_path / "toy").predict(ct=picture).has_warning("content_not_judged")
