@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -80,25 +80,25 @@ LUNGS_OUTLINE = "Lungs' outline"
 DECIMALS = 4  # of a fraction of the image: a twentieth of a pixel on the largest map
 
 
-def draw_outlines(prediction: Prediction, modality: str, said: str = "") -> str:
+def draw_outlines(prediction: Prediction, modality: str, label: str = "") -> Markup:
     """An SVG that covers the image: the lungs solid, the box dashed; empty where neither is known.
 
-    said: what a screen reader reads; without it the drawing is left out there.
+    label: what a screen reader reads; without it the drawing is left out there.
     """
     outlines, box = find_outlines(prediction, modality)
     if not outlines and box is None:
-        return ""
-    shapes = [f'<polygon points="{_join(outline)}"/>' for outline in outlines]
+        return Markup()
+    shapes = Markup().join(Markup('<polygon points="{}"/>').format(_join(outline)) for outline in outlines)
     if box is not None:
         x0, y0, x1, y1 = box
-        shapes.append(
-            f'<polygon class="mm-outline-box" points="{_join([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])}"/>'
-        )
-    role = f'role="img" aria-label="{escape(said)}"' if said else 'aria-hidden="true"'
+        corners = _join([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        shapes += Markup('<polygon class="mm-outline-box" points="{}"/>').format(corners)
+    role = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
     # each line twice: a dark one below keeps the bright one visible on white lungs and on the hottest colour
-    under = f'<g class="mm-outline-under">{"".join(shapes)}</g>'
-    frame = f'class="mm-outline" viewBox="0 0 1 1" preserveAspectRatio="none" {role}'
-    return f"<svg {frame}>{under}<g>{''.join(shapes)}</g></svg>"
+    return Markup(
+        '<svg class="mm-outline" viewBox="0 0 1 1" preserveAspectRatio="none" {role}>'
+        '<g class="mm-outline-under">{shapes}</g><g>{shapes}</g></svg>'
+    ).format(role=role, shapes=shapes)
 
 
 def find_outlines(

@@ -44,7 +44,7 @@ from covid_mm.ui.predictors import BatchAnswerer, PredictorPool
 from covid_mm.ui.study.analysis import delete_uploads, explain_error
 from covid_mm.ui.study.images import READERS
 from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
-from covid_mm.ui.templates import fill_template, read_asset, read_icon
+from covid_mm.ui.templates import read_asset, render_template
 
 RUNS = 3  # batches that run side by side, turn by turn; the next waits in the queue
 MAX_NAMES = 500  # of files that were not sent
@@ -53,11 +53,6 @@ API_DESCRIPTION = (
     "Answer many studies: one ZIP, or images named <study>_ct.* and <study>_xray.*, or any names with a CSV"
     " manifest (columns study, ct, xray). Gives `studies` (study, label, probabilities, branches, modalities,"
     " warnings, lungs, evidence, error), `left_out` (file, reason) and `checkpoint`."
-)
-KINDS = "One ZIP archive, or many files: PNG, JPEG, DICOM, and a CSV manifest if you have one"
-EMPTY = (
-    "Add images of many studies. First you see which images were found to belong together; nothing is analysed until"
-    " you press Run."
 )
 MEASURE = (
     "At most {studies} studies at once; files of {size} MB together."
@@ -362,25 +357,12 @@ def _name_inputs(run: Any) -> Any:
 
 def render_drop(texts: Texts = ENGLISH) -> str:
     """The markup of the slot for many files."""
-    return fill_template(
-        "batch/drop.html",
-        title=texts("Files"),
-        choose=texts.attribute(TEXTS["choose"]),
-        invite=texts("<b>Choose</b>, drop or paste"),
-        kinds=texts(KINDS),
-    )
+    return render_template("batch/drop.html", texts, choose=TEXTS["choose"])
 
 
 def render_panel(texts: Texts = ENGLISH) -> str:
     """The markup of the panel before anything was added."""
-    return fill_template(
-        "batch/panel.html",
-        info=read_icon("info"),
-        lungs=read_icon("lungs"),
-        research=texts(RESEARCH_USE),
-        title=texts("No files yet"),
-        empty=texts(EMPTY),
-    )
+    return render_template("batch/panel.html", texts, research_use=RESEARCH_USE)
 
 
 def _render_help(limits: BatchLimits, texts: Texts = ENGLISH) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from covid_mm.config import MODALITIES, MODALITY_TITLES
 from covid_mm.explain.method_table import METHODS
 from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.model.sections import format_interval, render_table
+from covid_mm.ui.model.sections import Part, Table, format_interval
 from covid_mm.ui.study.evidence import (
     HEAD_TITLES,
     INDEPENDENT,
@@ -53,28 +54,26 @@ HOW = (
 OWN = "* calibrated on itself, as no other collection has both classes. This data leakage makes its figures too good."
 
 
-def render_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
+def list_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[Part]:
     """Each head's sentence and its table, a row for each collection; a sentence where nothing was measured."""
-    parts = []
+    parts: list[Part] = []
     tables = dict(find_tables(meta.get("left_out")))
     for head, title in HEAD_TITLES.items():
         evidence, table = read_evidence(meta, head), tables.get(head)
         if evidence is not None:
-            sentence = escape(describe_evidence(evidence, texts))
-            parts.append(
-                f"<p><strong>{escape(texts(title))}.</strong> {sentence} {escape(_describe_use(meta, head, texts))}</p>"
-            )
+            sentences = f"{describe_evidence(evidence, texts)} {_describe_use(meta, head, texts)}"
+            parts.append(Markup("<p><strong>{}.</strong> {}</p>").format(texts(title), sentences))
         if table is not None:
-            parts.append(_render_table(texts(title), table, texts))
+            parts.append(_make_table(texts(title), table, texts))
     if not parts:
-        return f"<p>{escape(texts(NOT_LEFT_OUT))}</p>"
+        return [texts(NOT_LEFT_OUT)]
     own = any(row.get("is_own_calibration") for table in tables.values() for row in table["rows"])
     if tables:
-        parts.append(f"<p>{escape(texts(HOW))}{' ' + escape(texts(OWN)) if own else ''}</p>")
-    return "".join(parts)
+        parts.append(f"{texts(HOW)} {texts(OWN)}" if own else texts(HOW))
+    return parts
 
 
-def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
+def list_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[Part]:
     """How often the hottest point of a map lies on a lesion; empty where it was not measured.
 
     A row per modality for the maps that answers come with, and below it every method and layer that
@@ -96,19 +95,18 @@ def render_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str
                 ]
             )
     header = ["", *(texts(name) for name in HEAT_HEAD)]
-    every = _render_methods(meta.get("left_out"), texts)
     note = texts("On positive images of hospitals and scanners that were left out of training.")
-    tables = (render_table(header, rows) if rows else "") + every
-    return f"{tables}<p>{note}</p>" if tables else ""
+    tables = [*([Table(header, rows)] if rows else []), *_list_methods(meta.get("left_out"), texts)]
+    return [*tables, note] if tables else []
 
 
-def render_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
+def list_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[Part]:
     """What the combined answer takes for granted; nothing for a network of one modality."""
     branches = meta.get("network", {}).get("branches", ())
-    return f"<p>{escape(texts(INDEPENDENT))}</p>" if len(branches) > 1 else ""
+    return [texts(INDEPENDENT)] if len(branches) > 1 else []
 
 
-def _render_methods(left_out: Any, texts: Texts) -> str:
+def _list_methods(left_out: Any, texts: Texts) -> list[Table]:
     measured = left_out.get("heatmaps") if isinstance(left_out, Mapping) else None
     rows = [
         [
@@ -123,30 +121,30 @@ def _render_methods(left_out: Any, texts: Texts) -> str:
         ]
         for row in measured or ()
     ]
-    return render_table([texts(name) for name in METHODS_HEAD], rows) if rows else ""
+    return [Table([texts(name) for name in METHODS_HEAD], rows)] if rows else []
 
 
 def _describe_use(meta: Mapping[str, Any], head: str, texts: Texts) -> str:
     """What serving takes from them: threshold, abstain zone, highest probability shown."""
-    said = []
+    sentences = []
     if (threshold := meta.get("decision_threshold", {}).get(head)) is not None:
-        said.append(texts("Threshold {value}.", value=format_percent(threshold)))
+        sentences.append(texts("Threshold {value}.", value=format_percent(threshold)))
     if (zone := read_zone(meta, head)) is not None:
         low, high = (format_percent(bound) for bound in zone)
-        said.append(texts("Abstain zone {low} to {high}.", low=low, high=high))
+        sentences.append(texts("Abstain zone {low} to {high}.", low=low, high=high))
     if (most := read_supported(meta, head)) < 1:
-        said.append(texts("No probability above {value} is shown.", value=format_percent(most)))
-    return " ".join(said)
+        sentences.append(texts("No probability above {value} is shown.", value=format_percent(most)))
+    return " ".join(sentences)
 
 
-def _render_table(title: str, table: Mapping[str, Any], texts: Texts) -> str:
+def _make_table(title: str, table: Mapping[str, Any], texts: Texts) -> Table:
     rows = [_make_row(row, texts) for row in table["rows"]]
     if auc := table.get("auc"):
         evidence = table.get("evidence", {})
         mean = [texts("mean of the two-class collections"), "", format_interval(auc, texts, 3)]
         mean += [_format_plain(evidence.get(name)) for name in ("sensitivity", "specificity", "ece")]
         rows.append([*mean, "", "", ""])
-    return render_table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)
+    return Table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)
 
 
 def _make_row(row: Mapping[str, Any], texts: Texts) -> list[str]:

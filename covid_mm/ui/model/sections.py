@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, REFUSAL_TITLES, SHORTCUT_TITLES
 from covid_mm.ui.i18n.language import ENGLISH, Texts
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with row headings. header: a cell per column; rows: as many cells each, the first is the heading."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Parts of a section side by side."""
+
+    parts: Sequence[Part]
+
+
+Part: TypeAlias = "str | Table | Row"  # of a section: a paragraph of text, Markup as it is, a table, a row
 
 
 def format_share(share: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str:
@@ -29,24 +47,6 @@ def format_interval(estimate: Mapping[str, Any] | None, texts: Texts, decimals: 
         for name in ("value", "low", "high")
     )
     return f"{value}{'' if decimals else ' %'} ({texts('{low} to {high}', low=low, high=high)})"
-
-
-def render_section(title: str, content: str) -> str:
-    """A heading and what stands below it; nothing where there is nothing."""
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
-
-
-def render_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with row headings that scrolls by itself where it is wider than the page."""
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    return (
-        '<div class="mm-card-table" tabindex="0" role="group"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 COLLECTIONS_HEAD = (
@@ -69,7 +69,7 @@ SHORTCUT_NOTE = (
 )
 
 
-def render_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> str:
+def list_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
     """A row for each collection of `meta["data"]`, as the recipe served writes it."""
     rows = [
         [
@@ -85,10 +85,10 @@ def render_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> str:
         for part in data
     ]
     header = ["", *(texts(title) for title in COLLECTIONS_HEAD)]
-    return f"{render_table(header, rows)}<p>{texts(HELD_OUT)}</p>" if rows else ""
+    return [Table(header, rows), texts(HELD_OUT)] if rows else []
 
 
-def render_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> str:
+def list_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
     """A row for each collection of `meta["refusals"]`: how many images get no answer, and why."""
     rows = [
         [
@@ -100,10 +100,10 @@ def render_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> str:
         for row in refusals
     ]
     header = ["", *(texts.title(title) for title in (*REFUSALS_HEAD, *REFUSAL_TITLES.values()))]
-    return render_table(header, rows) if rows else ""
+    return [Table(header, rows)] if rows else []
 
 
-def render_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> str:
+def list_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> list[Part]:
     """A row for each collection and test of `meta["left_out"]["shortcuts"]`."""
     rows = [
         [
@@ -115,16 +115,16 @@ def render_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> str:
         for row in left_out.get("shortcuts", ())
     ]
     header = [*(texts(title) for title in SHORTCUTS_HEAD), "AUC"]
-    return f"{render_table(header, rows)}<p>{texts(SHORTCUT_NOTE)}</p>" if rows else ""
+    return [Table(header, rows), texts(SHORTCUT_NOTE)] if rows else []
 
 
 NEITHER = "neither"
 
 
-def render_content_check(described: Mapping[str, Any] | None, texts: Texts) -> str:
+def list_content_check(described: Mapping[str, Any] | None, texts: Texts) -> list[Part]:
     """A table of the images it was measured on. described: `judge` of meta.json; empty without one."""
     if not described:
-        return ""
+        return []
     learned = described["trained_on"]
     intro = texts(
         "Before an answer a small content classifier names what each image shows: a chest CT slice, a chest"
@@ -140,7 +140,7 @@ def render_content_check(described: Mapping[str, Any] | None, texts: Texts) -> s
         slot = texts(MODALITY_TITLES[part["slot"]])
         rows.append([texts.sentence(part["images"]), kind, slot, f"{share} {texts(verdict)}"])
     header = [texts(name) for name in ("Images", "they are", "in the slot for", "not answered")]
-    return f"<p>{escape(intro)}</p>{render_table(header, rows)}"
+    return [intro, Table(header, rows)]
 
 
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "results.json"
@@ -157,10 +157,10 @@ def read_networks(path: Path = RESULTS) -> Sequence[Mapping[str, Any]]:
         return []
 
 
-def render_networks(networks: Sequence[Mapping[str, Any]], texts: Texts) -> str:
+def list_networks(networks: Sequence[Mapping[str, Any]], texts: Texts) -> list[Part]:
     """Accuracy of each network on each split; empty without any."""
     if not networks:
-        return ""
+        return []
     protocols = [p for p in PROTOCOLS if any(network["protocol"] == p for network in networks)]
     rows = []
     for name in dict.fromkeys(network["name"] for network in networks):
@@ -179,4 +179,4 @@ def render_networks(networks: Sequence[Mapping[str, Any]], texts: Texts) -> str:
         " split). What each began from, and the paper's own figures, stand in results/README.md."
     )
     header = [texts("Network"), *(f"{texts('Accuracy')}, {texts(PROTOCOLS[p])}" for p in protocols)]
-    return f"{render_table(header, rows)}<p>{note}</p>"
+    return [Table(header, rows), note]

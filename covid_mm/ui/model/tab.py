@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
+from covid_mm.evaluation.results import POSSIBILITY_TITLES
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.model.left_out import render_heat_location, render_independence, render_left_out
+from covid_mm.ui.model.left_out import list_heat_location, list_independence, list_left_out
 from covid_mm.ui.model.roc_chart import draw_roc
 from covid_mm.ui.model.sections import (
+    Part,
+    Row,
+    Table,
     format_share,
+    list_collections,
+    list_content_check,
+    list_networks,
+    list_refusals,
+    list_shortcuts,
     read_networks,
-    render_collections,
-    render_content_check,
-    render_networks,
-    render_refusals,
-    render_section,
-    render_shortcuts,
-    render_table,
 )
 from covid_mm.ui.predictors import PredictorLoader
 from covid_mm.ui.study.evidence import HEAD_TITLES
 from covid_mm.ui.study.operating_point import find_operating, render_operating
+from covid_mm.ui.templates import render_template
 
 POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
-POSSIBILITY_TITLES = {
-    "both_negative": "both normal",
-    "both_positive": "both positive",
-    "ct_positive_xray_negative": "CT positive, X-ray normal",
-    "ct_negative_xray_positive": "CT normal, X-ray positive",
-}
 SPLITS = {
     "paper": "Random split, as in the paper: images of one patient lie on both sides. This data leakage"
     " makes every figure too good.",
@@ -78,55 +76,55 @@ def render_model_card(
     meta: the object of meta.json. networks: those of results.json, as `read_networks` gives them.
     """
     metrics = meta.get("metrics", {}).get("validation", {})
+    charts = draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)
     sections = [
-        _render_intro(meta, name, texts),
-        render_section(
+        (
             texts("On hospitals and scanners never seen in training"),
-            "" if not meta else render_left_out(meta, texts),
+            list_left_out(meta, texts) if meta else [],
         ),
-        render_section(texts("Where its heatmaps point"), render_heat_location(meta, texts)),
-        render_section(texts("Two images as independent evidence"), render_independence(meta, texts)),
-        render_section(texts("Data"), _render_data(meta, texts)),
-        render_section(texts("Images that get no answer"), render_refusals(meta.get("refusals", ()), texts)),
-        render_section(texts("Shortcuts"), render_shortcuts(meta.get("left_out") or {}, texts)),
-        render_section(texts("Measured inside the training collections"), _render_inside(metrics, texts)),
-        render_section(texts("Confusion matrices"), _render_confusion(metrics, texts)),
-        render_section(texts("Other thresholds"), _render_thresholds(meta, texts)),
-        render_section(texts("ROC curves"), draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)),
-        render_section(texts("Calibration"), _render_calibration(meta, metrics, texts)),
-        render_section(
-            texts("The four possibilities"), _render_possibilities(meta.get("possibilities", ()), texts)
-        ),
-        render_section(texts("The content check"), render_content_check(meta.get("judge"), texts)),
-        *(
-            render_section(texts.sentence(c["title"]), _render_comparison(c, texts))
-            for c in meta.get("comparisons", ())
-        ),
-        render_section(texts("The paper's nine networks"), render_networks(networks, texts)),
-        render_section(texts("Limits"), _render_limits(meta, texts)),
-        render_section(texts("How to train it again"), _render_commands(meta)),
+        (texts("Where its heatmaps point"), list_heat_location(meta, texts)),
+        (texts("Two images as independent evidence"), list_independence(meta, texts)),
+        (texts("Data"), _list_data(meta, texts)),
+        (texts("Images that get no answer"), list_refusals(meta.get("refusals", ()), texts)),
+        (texts("Shortcuts"), list_shortcuts(meta.get("left_out") or {}, texts)),
+        (texts("Measured inside the training collections"), _list_inside(metrics, texts)),
+        (texts("Confusion matrices"), _list_confusion(metrics, texts)),
+        (texts("Other thresholds"), _list_thresholds(meta, texts)),
+        (texts("ROC curves"), [Row(charts)] if charts else []),
+        (texts("Calibration"), _list_calibration(meta, metrics, texts)),
+        (texts("The four possibilities"), _list_possibilities(meta.get("possibilities", ()), texts)),
+        (texts("The content check"), list_content_check(meta.get("judge"), texts)),
     ]
-    return f'<article class="mm-card">{"".join(sections)}</article>'
+    compared = [
+        (texts.sentence(one["title"]), [texts.sentence(one["text"]), *_list_metrics(one["metrics"], texts)])
+        for one in meta.get("comparisons", ())
+    ]
+    nine = (texts("The paper's nine networks"), list_networks(networks, texts))
+    return render_template(
+        "model/card.html",
+        texts,
+        research_use=RESEARCH_USE,
+        synthetic=meta.get("synthetic"),
+        facts=_list_facts(meta, name, texts),
+        sections=[*sections, *compared, nine],
+        limits=_list_limits(meta, texts),
+        commands=_list_commands(meta),
+    )
 
 
-def _render_intro(meta: Mapping[str, Any], name: str, texts: Texts) -> str:
-    phantoms = texts("Trained on synthetic phantoms, not on patients: it means nothing for a person.")
-    synthetic = f"<p><b>{phantoms}</b></p>" if meta.get("synthetic") else ""
-    sha256 = meta.get("weights", {}).get("sha256", "")
-    rows = {
+def _list_facts(meta: Mapping[str, Any], name: str, texts: Texts) -> dict[str, str]:
+    return {
         "Checkpoint": name,
         "Network": meta.get("pair", ""),
         "Trained on": texts.sentence(meta.get("trained_on", "")),
         "Trained": str(meta.get("trained_at", ""))[:10],
-        "SHA-256 of the weights": sha256,
+        "SHA-256 of the weights": meta.get("weights", {}).get("sha256", ""),
     }
-    items = "".join(f"<div><dt>{texts(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in rows.items() if v)
-    return f"<p>{escape(texts(RESEARCH_USE))} {texts('Not a medical device.')}</p>{synthetic}<dl>{items}</dl>"
 
 
-def _render_data(meta: Mapping[str, Any], texts: Texts) -> str:
+def _list_data(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
     if meta.get("recipe") == "served":
-        return render_collections(meta.get("data", ()), texts)
+        return list_collections(meta.get("data", ()), texts)
     rows = []
     for part in meta.get("data", ()):
         train, validation = part["counts"]["train"], part["counts"]["validation"]
@@ -139,14 +137,14 @@ def _render_data(meta: Mapping[str, Any], texts: Texts) -> str:
             ]
         )
     if not rows:
-        return ""
+        return []
     counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
     header = ["", texts("Data set"), *counts, texts("Licence")]
     note = texts(SPLITS.get(meta.get("split", {}).get("protocol", ""), ""))
-    return render_table(header, rows) + (f"<p>{note}</p>" if note else "")
+    return [Table(header, rows), *([note] if note else [])]
 
 
-def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
+def _list_metrics(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
     rows = []
     for head, report in metrics.items():
         auc = report["auc"]
@@ -157,42 +155,42 @@ def _render_metrics(metrics: Mapping[str, Any], texts: Texts) -> str:
         shares = (format_share(report[m], texts) for m in ("accuracy", "sensitivity", "specificity"))
         rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
     header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
-    note = f"<p>{texts('In brackets: 95 % intervals.')}</p>"
-    return render_table(header, rows) + note if rows else ""
+    return [Table(header, rows), texts("In brackets: 95 % intervals.")] if rows else []
 
 
-def _render_inside(metrics: Mapping[str, Any], texts: Texts) -> str:
+def _list_inside(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
     """The validation figures below the words that say what they are."""
-    table = _render_metrics(metrics, texts)
-    return f'<p class="mm-card-note">{texts(INSIDE)}</p>{table}' if table else ""
+    parts = _list_metrics(metrics, texts)
+    return [Markup('<p class="mm-card-note">{}</p>').format(texts(INSIDE)), *parts] if parts else []
 
 
-def _render_thresholds(meta: Mapping[str, Any], texts: Texts) -> str:
+def _list_thresholds(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
     """A slider per head over the operating points of the validation images."""
     known = meta.get("decision_threshold", {})
-    return "".join(
+    panels = (
         render_operating(find_operating(meta, head), known.get(head, 0.5), texts, title=texts(title))
         for head, title in HEAD_TITLES.items()
     )
+    return [panel for panel in panels if panel]
 
 
-def _render_confusion(metrics: Mapping[str, Any], texts: Texts) -> str:
+def _list_confusion(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
     normal, positive = (texts(CLASS_TITLES[name]) for name in CLASSES)
-    true, called = "actual: {label}", "predicted: {label}"
+    actual, predicted = "actual: {label}", "predicted: {label}"
     tables = []
     for head, report in metrics.items():
         counts = report["counts"]
         rows = [
-            [texts(true, label=normal), str(counts["true_negative"]), str(counts["false_positive"])],
-            [texts(true, label=positive), str(counts["false_negative"]), str(counts["true_positive"])],
+            [texts(actual, label=normal), str(counts["true_negative"]), str(counts["false_positive"])],
+            [texts(actual, label=positive), str(counts["false_negative"]), str(counts["true_positive"])],
         ]
         title = texts(HEAD_TITLES.get(head, head))
-        header = [title, texts(called, label=normal), texts(called, label=positive)]
-        tables.append(render_table(header, rows))
-    return f'<div class="mm-card-row">{"".join(tables)}</div>' if tables else ""
+        header = [title, texts(predicted, label=normal), texts(predicted, label=positive)]
+        tables.append(Table(header, rows))
+    return [Row(tables)] if tables else []
 
 
-def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts: Texts) -> str:
+def _list_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
     temperature = meta.get("temperature", {})
     rows = [
         [
@@ -208,10 +206,10 @@ def _render_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], tex
     names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
     header = ["", *(texts(name) for name in names)]
     note = texts(TUNED_OUTSIDE if meta.get("recipe") == "served" else TUNED_INSIDE)
-    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
+    return [Table(header, rows), note] if rows else []
 
 
-def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> str:
+def _list_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
     keys = ("called_positive", "ct_called_positive", "xray_called_positive")
     rows = [
         [
@@ -225,26 +223,18 @@ def _render_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Tex
     note = texts(
         "Training pairs always agreed: pairs like those of the last two rows were never seen in training."
     )
-    return f"{render_table(header, rows)}<p>{note}</p>" if rows else ""
+    return [Table(header, rows), note] if rows else []
 
 
-def _render_comparison(comparison: Mapping[str, Any], texts: Texts) -> str:
-    return (
-        f"<p>{escape(texts.sentence(comparison['text']))}</p>{_render_metrics(comparison['metrics'], texts)}"
-    )
-
-
-def _render_limits(meta: Mapping[str, Any], texts: Texts) -> str:
+def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:
+    """(title, text) of each limit; the data's caveats, which have no title, first."""
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
-    items = [escape(texts.sentence(caveat)) for caveat in caveats]
-    for limit in meta.get("limits", ()):
-        title, text = (escape(texts.sentence(limit[name])) for name in ("title", "text"))
-        items.append(f"<strong>{title}</strong> {text}")
-    return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>" if items else ""
+    limits = [("", texts.sentence(caveat)) for caveat in caveats]
+    return limits + [
+        (texts.sentence(one["title"]), texts.sentence(one["text"])) for one in meta.get("limits", ())
+    ]
 
 
-def _render_commands(meta: Mapping[str, Any]) -> str:
+def _list_commands(meta: Mapping[str, Any]) -> list[str]:
     earlier = (c for weights in meta.get("initial_weights", {}).values() for c in weights.get("commands", ()))
-    commands = dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])])
-    lines = escape("\n".join(commands))
-    return f'<pre tabindex="0"><code>{lines}</code></pre>' if commands else ""
+    return list(dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])]))

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -102,25 +101,24 @@ def describe_map(
     return words | {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}"}
 
 
-def render_choosers(shown: str, kind: HeatmapKind, texts: Texts = ENGLISH) -> str:
-    """The controls above the images. shown: the class whose evidence is drawn at first; kind: the maps' own."""
+def list_choosers(
+    shown: str, kind: HeatmapKind, texts: Texts = ENGLISH
+) -> tuple[tuple[str, str, dict[str, str], str], ...]:
+    """The choices above the images: (CSS class, title, option -> its title, the chosen one).
+
+    shown: the class whose evidence is drawn at first; kind: the maps' own.
+    """
     classes: dict[str, str] = {name: texts(CLASS_TITLES[name]) for name in CLASSES}
     methods = {
         name: f"{method.title} ({texts('slower')})" if method.slow else method.title
         for name, method in METHODS.items()
     }
     layers = {name: texts(title) for name, title in LAYER_TITLES.items()}
-    return f"""
-<div class="mm-heat">
-  {_select("mm-heat-target", texts("Evidence for"), classes, shown)}
-  {_select("mm-heat-method", texts("Method"), methods, kind.method)}
-  {_select("mm-heat-layer", texts("Layer"), layers, kind.layer)}
-  <label class="mm-heat-opacity"><span>{texts("Opacity")} <output>60 %</output></span>
-    <input type="range" class="mm-opacity" min="0" max="100" step="5" value="60"
-      aria-label="{texts.attribute("Opacity of the heatmaps")}"></label>
-  <p class="mm-heat-status" role="status"></p>
-  <button type="button" class="mm-heat-cancel" hidden>{texts("Cancel")}</button>
-</div>"""
+    return (
+        ("mm-heat-target", texts("Evidence for"), classes, shown),
+        ("mm-heat-method", texts("Method"), methods, kind.method),
+        ("mm-heat-layer", texts("Layer"), layers, kind.layer),
+    )
 
 
 def draw_overlay(grey: NDArray[np.float32], heatmap: NDArray[np.float32], opacity: float) -> str:
@@ -187,11 +185,3 @@ class CancellableTask:
                 raise Cancelled(*self._error.args)
             raise self._error
         return self._result
-
-
-def _select(name: str, title: str, options: Mapping[str, str], chosen: str) -> str:
-    items = "".join(
-        f'<option value="{escape(value)}"{" selected" if value == chosen else ""}>{escape(text)}</option>'
-        for value, text in options.items()
-    )
-    return f'<label><span>{escape(title)}</span><select class="{name}">{items}</select></label>'

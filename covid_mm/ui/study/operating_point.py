@@ -1,4 +1,4 @@
-"""What other decision thresholds were measured to be worth: a slider over the kept operating points.
+"""What other decision thresholds were measured to be worth: a slider over operating points.
 
 On the result it is drawn from left-out images only; the points of the training collections' own
 validation images are drawn on the Model tab.
@@ -6,17 +6,17 @@ validation images are drawn on the Model tab.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
-from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
+from markupsafe import Markup
+
+from covid_mm.evaluation.operating_points import OperatingPoints
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.evidence import find_tables
-
-POSITIVE_TITLE, NORMAL_TITLE = CLASS_TITLES[CLASSES[POSITIVE]], CLASS_TITLES[CLASSES[1 - POSITIVE]]
+from covid_mm.ui.templates import render_template
 
 # filled in by the page's script
 ANOTHER = "With a threshold of {threshold}: sensitivity {sensitivity}, specificity {specificity}."
@@ -27,52 +27,34 @@ INSIDE_SUMMARY = (
 )
 
 
-@dataclass(frozen=True)
-class Operating:
-    """One head on measured images.
-
-    thresholds: ascending, 0..1; true_positive, false_positive: images called positive at each, of
-    `positive` and `negative` images.
-    """
-
-    thresholds: tuple[float, ...]
-    true_positive: tuple[int, ...]
-    false_positive: tuple[int, ...]
-    positive: int
-    negative: int
-
-    @property
-    def total(self) -> int:
-        """Images measured."""
-        return self.positive + self.negative
-
-
-def find_operating(meta: Mapping[str, Any], head: str) -> Operating | None:
+def find_operating(meta: Mapping[str, Any], head: str) -> OperatingPoints | None:
     """A head's operating points on the validation images; None where meta.json has none that can be used."""
-    kept = meta.get("operating_points")
-    return _read_points(kept.get(head)) if isinstance(kept, Mapping) else None
+    by_head = meta.get("operating_points")
+    return _read_points(by_head.get(head)) if isinstance(by_head, Mapping) else None
 
 
-def find_left_out(meta: Mapping[str, Any], head: str) -> Operating | None:
+def find_left_out(meta: Mapping[str, Any], head: str) -> OperatingPoints | None:
     """The same on images of collections that were left out of training."""
     table = dict(find_tables(meta.get("left_out"))).get(head)
     return None if table is None else _read_points(table.get("operating_points"))
 
 
 def render_operating(
-    operating: Operating | None,
+    operating: OperatingPoints | None,
     threshold: float,
     texts: Texts = ENGLISH,
     probability: float | None = None,
     title: str = "",
-) -> str:
+) -> Markup:
     """A slider over other thresholds, and the sensitivity and specificity there; nothing where nothing was measured.
 
     probability: of covid19_pneumonia in the study on the page. title: of the head, on the Model tab,
     where there is no study and the points are those of the validation images.
     """
     if operating is None:
-        return ""
+        return Markup()
+    total = f"{operating.positive + operating.negative:,}"
+    sentence = texts(ANOTHER) if probability is None else f"{texts(ANOTHER)} {texts(THIS_STUDY)}"
     points = {
         "thresholds": operating.thresholds,
         "truePositive": operating.true_positive,
@@ -81,33 +63,23 @@ def render_operating(
         "negative": operating.negative,
         "probability": None if probability is None else round(probability, 4),
     }
-    summary = texts(SUMMARY, total=f"{operating.total:,}")
-    said = texts(ANOTHER)
-    if title:
-        summary = texts(INSIDE_SUMMARY, title=title, total=f"{operating.total:,}")
-    if probability is not None:
-        said = f"{said} {texts(THIS_STUDY)}"
-    return f"""
-<div class="mm-operating">
-  <details><summary>{escape(summary)}</summary>
-    <label><span>{texts("Threshold")} <output></output></span>
-      <input type="range" class="mm-operating-slider" min="1" max="99" step="1" value="{round(100 * threshold)}"
-        aria-label="{texts.attribute("Another decision threshold, in percent")}"
-        data-points="{escape(json.dumps(points))}" data-text="{escape(said)}"
-        data-positive="{escape(texts(POSITIVE_TITLE))}" data-negative="{escape(texts(NORMAL_TITLE))}"/>
-    </label>
-    <p class="mm-operating-text" role="status"></p>
-  </details>
-</div>"""
+    return render_template(
+        "study/operating_point.html",
+        texts,
+        summary=texts(INSIDE_SUMMARY, title=title, total=total) if title else texts(SUMMARY, total=total),
+        percent=round(100 * threshold),
+        points=json.dumps(points),
+        sentence=sentence,
+    )
 
 
-def _read_points(points: Any) -> Operating | None:
+def _read_points(values: Any) -> OperatingPoints | None:
     try:
-        thresholds, true, false = (
-            tuple(points[k]) for k in ("thresholds", "true_positive", "false_positive")
+        points = OperatingPoints.from_dict(
+            {f.name: values[f.name] for f in dataclasses.fields(OperatingPoints)}
         )
-        if not thresholds or not len(thresholds) == len(true) == len(false):
-            return None
-        return Operating(thresholds, true, false, int(points["positive"]), int(points["negative"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        lengths = {len(part) for part in (points.thresholds, points.true_positive, points.false_positive)}
+        int(points.positive), int(points.negative)
+    except (KeyError, TypeError, ValueError):
         return None
+    return points if len(lengths) == 1 and points.thresholds else None

@@ -20,9 +20,8 @@ from gradio.data_classes import FileData, GradioRootModel
 from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup
-from covid_mm.ui.templates import fill_template, read_asset
+from covid_mm.ui.templates import read_asset, render_template
 
-CHOOSE_FILE = "{title}: choose a PNG, JPEG or DICOM file, or the DICOM files of one series"
 NOT_SENT = "The image could not be sent to the server; try again."
 SCRIPT_TEXTS = {  # of the slot's script
     "lung": "Lung (-600, 1500)",
@@ -141,24 +140,10 @@ class ImageSlot(UploadSlot):
 
 def render_slot(modality: str, title: str, hint: str, texts: Texts = ENGLISH) -> str:
     """The markup of an image slot."""
-    named = texts(title)
-    return fill_template(
+    return render_template(
         "study/slot.html",
+        texts,
         modality=modality,
-        title=named,
+        title=texts(title),
         hint=texts(hint),
-        remove=texts("Remove"),
-        remove_title=texts.attribute("Remove: {title}", title=named),
-        choose=texts.attribute(CHOOSE_FILE, title=named),
-        invite=texts("<b>Choose</b>, drop or paste"),
-        chosen=texts.attribute("{title}, as chosen", title=named),
-        broken=texts("No preview. The file is checked when you analyse it."),
-        window=texts("Window"),
-        window_title=texts.attribute("{title}: window", title=named),
-        level=texts("Level"),
-        level_title=texts.attribute("{title}: window level", title=named),
-        width=texts("Width"),
-        width_title=texts.attribute("{title}: window width", title=named),
-        slice=texts("Slice"),
-        slice_title=texts.attribute("{title}: slice", title=named),
     )

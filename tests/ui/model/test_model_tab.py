@@ -58,7 +58,7 @@ def test_the_card_tells_what_the_issue_asks_for(meta):
         meta["weights"]["sha256"],
     ):
         assert words in text
-    assert meta["command"] in text.replace("&#x27;", "'")
+    assert meta["command"] in text.replace("&#39;", "'")
 
 
 def test_it_is_well_formed(meta):
@@ -86,9 +86,9 @@ def test_phantoms_are_said_first(meta):
 
 def test_the_curve_goes_through_the_counts():
     assert trace_curve(POINTS) == [(0.0, 0.0), (0.0, 0.4), (0.1, 0.8), (0.3, 1.0), (1.0, 1.0)]
-    html = draw_roc({"ct": POINTS}, {"ct": "CT alone"})
+    (html,) = draw_roc({"ct": POINTS}, {"ct": "CT alone"})
     assert "sensitivity 80.0 %, specificity 90.0 %" in html
-    assert draw_roc({}, {}) == ""
+    assert draw_roc({}, {}) == []
 
 
 def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are():

@@ -26,7 +26,7 @@ def test_left_out_points_and_validation_points_are_kept_apart():
     assert inside is not None
     assert outside is not None
     assert (inside.positive, inside.negative) == (389, 355)
-    assert outside.total == 1204
+    assert outside.positive + outside.negative == 1204
     assert len(inside.thresholds) == len(inside.true_positive) == len(inside.false_positive) == 99
     assert find_left_out(META, "ct") is None  # never replaced by the validation's
     assert find_operating(META, "ct") is not None

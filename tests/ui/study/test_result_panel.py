@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from html import escape, unescape
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -105,8 +105,8 @@ def test_one_image_is_answered_alone_and_says_so(analyse, dark):
 
 
 def test_a_positive_answer_says_that_other_diseases_look_alike(analyse, bright, dark):
-    assert escape(OTHER_DISEASES) in render_analysis(analyse(bright, None))
-    assert escape(OTHER_DISEASES) in render_analysis(analyse(bright, bright))
+    assert OTHER_DISEASES in render_analysis(analyse(bright, None))
+    assert OTHER_DISEASES in render_analysis(analyse(bright, bright))
     assert "other lung diseases" not in render_analysis(analyse(dark, None))
 
 
