@@ -2,7 +2,7 @@
 
 Everything before the last `_ct` or `_xray` is the study's name, folders included; upper and lower
 case of `_CT` and of the ending don't matter, and a DICOM file may come without an ending. A study
-may have one of the two. Nothing is opened here: names only, contents when a study's turn comes.
+may have one of the two. Nothing is opened here: names only, contents when a study is answered.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def list_folder(folder: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> list[Ima
 
 
 def on_disk(name: str, path: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageFile:
-    """A file that is opened when its study's turn comes."""
+    """A file that is opened when its study is answered."""
     return ImageFile(name, lambda: read_bytes(path, clean_name(os.path.basename(name)), limits))
 
 

@@ -32,7 +32,7 @@ from covid_mm.ui.study.analysis import (
     explain_error,
 )
 from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
-from covid_mm.ui.study.examples import LABEL, Example, ExampleShelf
+from covid_mm.ui.study.examples import LABEL, Example, ExampleStudies
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
@@ -61,7 +61,7 @@ QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; 
 
 def build_page(
     networks: PredictorPool,
-    shelf: ExampleShelf,
+    studies: ExampleStudies,
     limits: ImageLimits | None = None,
     batch_limits: BatchLimits | None = None,
     translations: StaticTranslations | None = None,
@@ -70,7 +70,7 @@ def build_page(
 
     Args:
         networks: give the predictors; the page shows that one loads, and a study waits for it.
-        shelf: gives the examples; the page shows placeholders until they are drawn.
+        studies: the examples; the page shows placeholders until they are drawn.
         limits: what an image may measure.
         batch_limits: what many studies at once may measure.
         translations: gathers the fixed parts' texts in every language, which `launch_options` wants too.
@@ -136,6 +136,7 @@ def build_page(
             **private,
         )
         StudyEvents(networks, limits).attach(study, report_page, NETWORK)
+        # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
             shown = gr.JSON(visible=False)
@@ -174,7 +175,7 @@ def build_page(
         chooser.change(None, js="() => window.covidMM.replaced()", **private)
         # Not through the queue: Gradio ends a visitor's stream with its last event, and one that joins in that very
         # moment is never heard of again. So nothing but the network's state travels there while the page opens.
-        drawn = in_request_language(show_examples, shelf)
+        drawn = in_request_language(show_examples, studies)
         page.load(drawn, None, examples, queue=False, **private)
 
         # The API's own event, on a button that nobody can see or press.
@@ -252,9 +253,9 @@ def answer_api(
         delete_uploads(ct, xray)
 
 
-def show_examples(shelf: ExampleShelf, texts: Texts = ENGLISH) -> str:
+def show_examples(studies: ExampleStudies, texts: Texts = ENGLISH) -> str:
     """The examples, as soon as they are drawn."""
-    return _render_examples(shelf.get(), texts)
+    return _render_examples(studies.get(), texts)
 
 
 def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str:

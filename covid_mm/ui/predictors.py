@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -99,29 +101,27 @@ class PredictorLoader:
 
     def __init__(self, load: Callable[[], StudyPredictor]) -> None:
         self._load = load
-        self._done = threading.Event()
-        self._predictor: StudyPredictor | None = None
-        self._error: BaseException | None = None
+        self._future: Future[StudyPredictor] = Future()
 
     def start(self) -> None:
         """Begin to load; returns at once."""
-        threading.Thread(target=self._run, name="predictor-loader", daemon=True).start()
+        run_in_thread(self._future, self._load_warm, "predictor-loader")
 
     @property
     def is_ready(self) -> bool:
         """Whether a study would be answered without waiting."""
-        return self._predictor is not None
+        return self.state == "ready"
 
     @property
     def state(self) -> str:
         """`loading`, `ready` or `failed`."""
-        if not self._done.is_set():
+        if not self._future.done():
             return "loading"
-        return "ready" if self.is_ready else "failed"
+        return "failed" if self._future.exception() else "ready"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until loading has ended, well or not; False when `timeout` seconds have passed."""
-        return self._done.wait(timeout)
+        return bool(futures.wait([self._future], timeout).done)
 
     def get(self) -> StudyPredictor:
         """The predictor, as soon as it is there.
@@ -130,22 +130,29 @@ class PredictorLoader:
             CovidMMError: the checkpoint cannot be served; the same sentence each time.
             RuntimeError: loading failed for a reason that the user cannot mend.
         """
-        self._done.wait()
-        if self._predictor is not None:
-            return self._predictor
-        if isinstance(self._error, CovidMMError):
-            raise type(self._error)(*self._error.args)
-        raise RuntimeError("The network could not be loaded.") from self._error
+        error = self._future.exception()
+        if isinstance(error, CovidMMError):
+            raise type(error)(*error.args)  # anew, or its traceback would grow with each visitor
+        if error is not None:
+            raise RuntimeError("The network could not be loaded.") from error
+        return self._future.result()
 
-    def _run(self) -> None:
+    def _load_warm(self) -> StudyPredictor:
+        predictor = self._load()
+        predictor.warm_up()
+        return predictor
+
+
+def run_in_thread(future: Future[Any], function: Callable[[], Any], name: str) -> None:
+    """Complete a future by a function in a thread of its own, which ends with the process; an executor's would not."""
+
+    def run() -> None:
         try:
-            predictor = self._load()
-            predictor.warm_up()
-            self._predictor = predictor
+            future.set_result(function())
         except BaseException as error:
-            self._error = error
-        finally:
-            self._done.set()
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class PredictorPool:

@@ -46,7 +46,7 @@ from covid_mm.ui.study.images import READERS
 from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
 from covid_mm.ui.templates import read_asset, render_template
 
-RUNS = 3  # batches that run side by side, turn by turn; the next waits in the queue
+RUNS = 3  # batches that run side by side, one study each in turn; the next waits in the queue
 MAX_NAMES = 500  # of files that were not sent
 TITLE = "Many studies"
 API_DESCRIPTION = (

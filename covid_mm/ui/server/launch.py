@@ -53,10 +53,10 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.i18n.static_translations import StaticTranslations
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
-        from covid_mm.ui.study.examples import ExampleShelf
+        from covid_mm.ui.study.examples import ExampleStudies
 
-        networks, shelf, translations = PredictorPool(loads), ExampleShelf(), StaticTranslations()
-        page = build_page(networks, shelf, settings.limits, settings.batch, translations)
+        networks, examples, translations = PredictorPool(loads), ExampleStudies(), StaticTranslations()
+        page = build_page(networks, examples, settings.limits, settings.batch, translations)
         _check_port(settings)
         _import_server()
         try:
@@ -71,7 +71,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         try:
             time.sleep(HEAD_START)
             loader = networks.choose()
-            shelf.start()
+            examples.start()
             loader.wait()
             loader.get()
             threading.Event().wait()

@@ -151,6 +151,8 @@ class StudyEvents:
 
     def attach(self, study: list[Any], report_page: Callable[..., Any], concurrency_id: str) -> None:
         """Hidden buttons that the page's scripts press. study: slots, chooser, slices. report_page: makes it."""
+        # Not `gr.HTML(server_functions=...)`: what is sent there is not checked to be one's own upload, does not wait
+        # in the queue with the others and cannot be cancelled.
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         request = gr.JSON(visible=False)
         inputs = [*study, request]

@@ -7,7 +7,7 @@
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
-  let number = 0; // counts what was asked for; the server gives it back
+  let number = 0; // counts what was asked for; the server gives it back, for Gradio hands over what a cancelled event still gives
   let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
   let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.ui.pictures import encode_png
+from covid_mm.ui.predictors import run_in_thread
 
 LABEL = "Synthetic phantom, not a patient"
 
@@ -31,24 +32,16 @@ def draw_examples(seeds: tuple[tuple[int, int], ...] = ((0, 11), (1, 12), (1, 23
     )
 
 
-class ExampleShelf:
+class ExampleStudies:
     """The example studies, drawn once in a thread, so that the page need not wait for them."""
 
     def __init__(self) -> None:
-        self._examples: tuple[Example, ...] = ()
-        self._drawn = threading.Event()
+        self._future: Future[tuple[Example, ...]] = Future()
 
     def start(self) -> None:
         """Begin to draw; returns at once."""
-        threading.Thread(target=self._draw, name="example-shelf", daemon=True).start()
+        run_in_thread(self._future, draw_examples, "example-studies")
 
     def get(self) -> tuple[Example, ...]:
-        """The studies, as soon as they are drawn."""
-        self._drawn.wait()
-        return self._examples
-
-    def _draw(self) -> None:
-        try:
-            self._examples = draw_examples()
-        finally:
-            self._drawn.set()
+        """The studies, as soon as they are drawn; none where that failed."""
+        return () if self._future.exception() else self._future.result()

@@ -6,19 +6,22 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES
-from covid_mm.errors import Cancelled, UsageError
+from covid_mm.errors import UsageError
 from covid_mm.explain.method_table import METHODS
 from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
 from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import encode_png, make_heat_layer
+from covid_mm.ui.predictors import run_in_thread
 from covid_mm.ui.study.evidence import LAYER_TITLES, describe_heat_location
 
 FIXED, RELATIVE = "fixed", "relative"
@@ -139,8 +142,8 @@ class CancellableTask:
         self._progress: queue.Queue[float | None] = queue.Queue()
         self._stop = threading.Event()
         self._read_at = time.monotonic()
-        self._result: Any = None
-        self._error: BaseException | None = None
+        self._future: Future[Any] = Future()
+        self._future.add_done_callback(lambda _: self._progress.put(None))
 
     def run(self, function: Any) -> Iterator[float]:
         """Call `function(progress=, cancelled=)` and yield shares 0..1; stopped where the reader leaves.
@@ -151,16 +154,8 @@ class CancellableTask:
         def is_left() -> bool:
             return self._stop.is_set() or time.monotonic() - self._read_at > LEFT
 
-        def call() -> None:
-            try:
-                self._result = function(progress=self._progress.put, cancelled=is_left)
-            except BaseException as error:
-                self._error = error
-            finally:
-                self._progress.put(None)
-
-        thread = threading.Thread(target=call, name="heatmap", daemon=True)
-        thread.start()
+        call = partial(function, progress=self._progress.put, cancelled=is_left)
+        run_in_thread(self._future, call, "heatmap")
         share = 0.0
         try:
             while True:
@@ -179,9 +174,5 @@ class CancellableTask:
 
     @property
     def result(self) -> Any:
-        """What the function gave. Raises what it raised."""
-        if self._error is not None:
-            if isinstance(self._error, Cancelled):
-                raise Cancelled(*self._error.args)
-            raise self._error
-        return self._result
+        """What the function gave, as soon as it has ended. Raises what it raised."""
+        return self._future.result()

@@ -242,18 +242,18 @@ class SlowPredictor(FakePredictor):
         return super().predict(ct, xray)
 
 
-def shelf(predictor: FakePredictor) -> PredictorPool:
+def pool(predictor: FakePredictor) -> PredictorPool:
     networks = PredictorPool({"fake": lambda: predictor})
     networks.choose()
     return networks
 
 
 def test_a_run_yields_one_row_more_each_time_and_deletes_its_uploads(archive):
-    seen = list(run_page(shelf(FakePredictor()), ImageLimits(), BatchLimits(), [archive]))
+    seen = list(run_page(pool(FakePredictor()), ImageLimits(), BatchLimits(), [archive]))
     assert [len(one["rows"]) for one in seen] == [0, 1, 2, 3]
     assert "CT: the image is truncated" in seen[-1]["rows"][1]["html"]
     assert not Path(archive.path).exists()
-    again = list(run_page(shelf(FakePredictor()), ImageLimits(), BatchLimits(), [archive]))
+    again = list(run_page(pool(FakePredictor()), ImageLimits(), BatchLimits(), [archive]))
     assert GONE in again[0]["html"]
 
 
@@ -264,7 +264,7 @@ def test_a_network_that_fails_within_a_run_ends_it_with_its_sentence(archive):
                 raise CheckpointError("The output is not a number.")
             return super().predict(ct, xray)
 
-    seen = list(run_page(shelf(Broken()), ImageLimits(), BatchLimits(), [archive]))
+    seen = list(run_page(pool(Broken()), ImageLimits(), BatchLimits(), [archive]))
     assert [one["kind"] for one in seen] == ["run", "run", "run", "problem"]
     assert seen[-1]["sentence"] == "The output is not a number."
     assert not Path(archive.path).exists()
@@ -272,7 +272,7 @@ def test_a_network_that_fails_within_a_run_ends_it_with_its_sentence(archive):
 
 def test_a_cancelled_run_stops_between_two_studies_and_deletes_its_uploads(archive):
     predictor = FakePredictor()
-    run = run_page(shelf(predictor), ImageLimits(), BatchLimits(), [archive])
+    run = run_page(pool(predictor), ImageLimits(), BatchLimits(), [archive])
     next(run)
     next(run)
     run.close()
@@ -282,7 +282,7 @@ def test_a_cancelled_run_stops_between_two_studies_and_deletes_its_uploads(archi
 
 def test_a_single_study_goes_between_two_of_a_batch(put, dark):
     uploads = [put(f"s{number}_ct.png", dark) for number in range(8)]
-    networks = shelf(SlowPredictor())
+    networks = pool(SlowPredictor())
     done: list[int] = []
     run = threading.Thread(
         target=lambda: done.extend(

@@ -24,7 +24,7 @@ from covid_mm.ui.page import NETWORK, answer_page, build_page, preview_slot
 from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.study import analysis
 from covid_mm.ui.study.events import STUDIES
-from covid_mm.ui.study.examples import ExampleShelf
+from covid_mm.ui.study.examples import ExampleStudies
 from covid_mm.ui.study.images import READERS, SliceChoice, preview_upload, read_study
 
 LIMITS = ImageLimits()
@@ -88,7 +88,7 @@ def test_a_batch_reads_its_files_before_its_turn(networks, tmp_path):
 
 
 def test_several_studies_are_read_while_one_has_the_network(networks):
-    page = build_page(networks, ExampleShelf())
+    page = build_page(networks, ExampleStudies())
     limits = {fn.concurrency_limit for fn in page.fns.values() if fn.concurrency_id == NETWORK}
     assert limits == {STUDIES}
     assert STUDIES > 1
