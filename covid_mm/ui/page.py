@@ -22,8 +22,7 @@ from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model.tab import render_loaded, render_waiting
 from covid_mm.ui.predictors import PredictorPool
-from covid_mm.ui.report.content import NOTE_LENGTH
-from covid_mm.ui.report.events import report_api, report_page
+from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
     analyse_uploads,
@@ -32,7 +31,7 @@ from covid_mm.ui.study.analysis import (
     explain_error,
 )
 from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
-from covid_mm.ui.study.examples import LABEL, Example, ExampleStudies
+from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
@@ -43,13 +42,8 @@ from covid_mm.ui.study.images import (
 )
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
-from covid_mm.ui.templates import read_icon
+from covid_mm.ui.templates import render_template
 
-TITLE = "Chest CT + X-ray"
-PURPOSE = (
-    "One CT slice and one chest X-ray, read together by one network: normal or COVID-19 pneumonia, "
-    "what each image says alone, and where the evidence lies."
-)
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
     "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
@@ -82,7 +76,7 @@ def build_page(
     page = QuietBlocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
-            gr.HTML(translations.draw("mm-header", _render_header), apply_default_css=False)
+            gr.HTML(translations.draw("mm-header", render_header), apply_default_css=False)
             chooser = gr.Dropdown(
                 list(networks.names),
                 value=networks.names[0],
@@ -91,7 +85,7 @@ def build_page(
                 filterable=False,
                 elem_id="mm-network",
             )
-            loading = translations.draw("mm-status", partial(_render_status, "loading"))
+            loading = translations.draw("mm-status", partial(render_status, "loading"))
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
             with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
@@ -104,13 +98,13 @@ def build_page(
                             translations.label("Analyse"), variant="primary", elem_id="mm-analyse"
                         )
                         clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
-                    gr.HTML(translations.draw("mm-help", _render_help), apply_default_css=False)
-                    waiting = translations.draw("mm-examples", partial(_render_examples, ()))
+                    gr.HTML(translations.draw("mm-help", render_help), apply_default_css=False)
+                    waiting = translations.draw("mm-examples", partial(render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
                     empty = translations.draw("mm-result", render_empty)
                     result = gr.HTML(empty, elem_id="mm-result", apply_default_css=False)
-                    form = translations.draw("mm-report-form", _render_report_form)
+                    form = translations.draw("mm-report-form", render_form)
                     gr.HTML(form, elem_id="mm-report-form", apply_default_css=False)
             with gr.Tab(translations.label(BATCH_TITLE), id="batch"):
                 build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), translations)
@@ -255,7 +249,7 @@ def answer_api(
 
 def show_examples(studies: ExampleStudies, texts: Texts = ENGLISH) -> str:
     """The examples, as soon as they are drawn."""
-    return _render_examples(studies.get(), texts)
+    return render_examples(studies.get(), texts)
 
 
 def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str:
@@ -270,13 +264,13 @@ def watch_network(
     """A network's state for the page's corner, and its card: loading, then ready or failed."""
     loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield _render_status("loading", texts), render_waiting(texts)
+        yield render_status("loading", texts), render_waiting(texts)
     try:
         name = loader.get().info.name
     except (CovidMMError, RuntimeError):
-        yield _render_status("failed", texts), render_loaded(loader, texts)
+        yield render_status("failed", texts), render_loaded(loader, texts)
     else:
-        yield _render_status("ready", texts, name), render_loaded(loader, texts)
+        yield render_status("ready", texts, name), render_loaded(loader, texts)
 
 
 def _name_inputs(answer: Any) -> Any:
@@ -299,35 +293,18 @@ def _name_report_inputs(answer: Any) -> Any:
     return report
 
 
-def _render_report_form(texts: Texts = ENGLISH) -> str:
-    note = texts("Note for the report (no names; {most} characters at most)", most=NOTE_LENGTH)
-    return f"""
-<section class="mm-report" aria-label="{texts.attribute("Report")}">
-  <h2>{texts("Report")}</h2>
-  <label><span>{note}</span>
-    <textarea class="mm-note" rows="2" maxlength="{NOTE_LENGTH}"></textarea></label>
-  <div><button type="button" class="mm-report-button" data-format="pdf">{texts("Report as PDF")}</button>
-    <button type="button" class="mm-report-button" data-format="json">{texts("Report as JSON")}</button></div>
-  <p class="mm-report-status" role="status"></p>
-</section>"""
-
-
-def _render_help(texts: Texts = ENGLISH) -> str:
+def render_help(texts: Texts = ENGLISH) -> str:
+    """One line below the buttons."""
     return f'<p class="mm-help">{texts(HELP)}</p>'
 
 
-def _render_header(texts: Texts = ENGLISH) -> str:
-    return f"""
-<div class="mm-brand" lang="{texts.language}" data-title="{escape(texts(DOCUMENT))}">
-  {read_icon("mark")}
-  <div><h1>{escape(texts(TITLE))}</h1><p>{escape(texts(PURPOSE))}</p></div>
-  <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts.attribute("Dark mode")}">
-    {read_icon("contrast")}
-  </button>
-</div>"""
+def render_header(texts: Texts = ENGLISH) -> str:
+    """Title, purpose, and the button for dark mode."""
+    return render_template("header.html", texts, document=texts(DOCUMENT))
 
 
-def _render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
+def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
+    """Whether the network `name` can answer: `loading`, `ready` or `failed`."""
     text = {
         "loading": texts("Loading the network…"),
         "ready": texts("Network ready: {name}", name=name),
@@ -335,19 +312,3 @@ def _render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
     }[state]
     dot = '<i aria-hidden="true"></i>'
     return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'
-
-
-def _render_examples(examples: tuple[Example, ...], texts: Texts = ENGLISH) -> str:
-    cards = "".join(
-        f"""
-<button type="button" class="mm-example">
-  <span class="mm-thumbs"><img data-modality="ct" src="{example.ct}" alt="">
-    <img data-modality="xray" src="{example.xray}" alt=""></span>
-  <span>{escape(texts("Phantom {number}, synthetic: {made_as}", number=number, made_as=texts(example.made_as)))}</span>
-</button>"""
-        for number, example in enumerate(examples, start=1)
-    )
-    waiting = "" if examples else '<span class="mm-example-wait"></span>' * 3
-    return f"""
-<h2 class="mm-examples-title">{texts("Examples")} <small>{escape(texts(LABEL))}</small></h2>
-<div class="mm-example-list">{cards}{waiting}</div>"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
-from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.serving.pairing import Pairing
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_outlines, encode_png
 from covid_mm.ui.study.evidence import format_probability
 from covid_mm.ui.study.warnings import shorten_warning
-from covid_mm.ui.templates import read_icon
+from covid_mm.ui.templates import render_template
 
 THUMBNAIL = 56  # pixels of the longer side; a row's two pictures take about 8 kB
 LEFT_OUT_SHOWN = 50  # files; more are counted
@@ -83,23 +84,21 @@ def describe_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
 
 def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
     """The table of what was found, before anything runs, and the files that belong to no study."""
-    rows = "".join(_render_pair(study, texts) for study in pairing.studies)
-    head = "".join(f'<th scope="col" role="columnheader">{texts.title(name)}</th>' for name in PAIRING_HEAD)
-    return f"""
-<section class="mm-batch-paired" aria-label="{texts.attribute("What was paired")}">
-  <h2>{texts("Found before the run")}</h2>
-  <p class="mm-batch-summary">{escape(describe_pairing(pairing, texts))}.</p>
-  {_render_left_out(pairing.left_out, texts)}
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts.attribute("Studies found")}">
-    <table role="table"><caption class="mm-sr">{texts("Studies found among the files")}</caption>
-      <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table>
-  </div>
-</section>"""
+    more = len(pairing.left_out) - LEFT_OUT_SHOWN
+    return render_template(
+        "batch/pairing.html",
+        texts,
+        summary=describe_pairing(pairing, texts),
+        left_out=pairing.left_out[:LEFT_OUT_SHOWN],
+        more=texts("and {files} more", files=_count_files(more, texts)) if more > 0 else "",
+        head=[texts.title(name) for name in PAIRING_HEAD],
+        modalities={m: texts.title(MODALITY_TITLES[m]) for m in MODALITIES},
+        studies=[(one, texts.sentence(_capital(one.error or one.remark))) for one in pairing.studies],
+    )
 
 
 def render_run_head(total: int, checkpoint: CheckpointInfo, texts: Texts = ENGLISH) -> str:
     """Progress bar and the empty result table; the page's script fills it row by row."""
-    head = "".join(_render_column(name, texts) for name in RESULT_HEAD)
     caption = texts(
         CAPTION,
         label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
@@ -107,21 +106,8 @@ def render_run_head(total: int, checkpoint: CheckpointInfo, texts: Texts = ENGLI
         name=checkpoint.name,
         sha256=checkpoint.sha256[:12],
     )
-    return f"""
-<section class="mm-batch-run" aria-label="{texts.attribute("Results")}">
-  <div class="mm-batch-top">
-    <div class="mm-batch-progress">
-      <progress max="{total}" value="0" aria-label="{texts.attribute("Studies answered")}"></progress>
-      <p class="mm-batch-count"></p>
-    </div>
-    <button type="button" class="mm-batch-download" disabled>{texts("Download CSV")}</button>
-  </div>
-  <div class="mm-batch-scroll" tabindex="0" role="region" aria-label="{texts.attribute("Results, study by study")}">
-    <table class="mm-batch-table" role="table">
-      <caption>{escape(caption)}</caption>
-      <thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup"></tbody></table>
-  </div>
-</section>"""
+    columns = [(texts.title(name), name not in UNSORTED) for name in RESULT_HEAD]
+    return render_template("batch/results.html", texts, total=total, caption=caption, columns=columns)
 
 
 def csv_head() -> str:
@@ -135,36 +121,26 @@ def describe_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> dict[str
 
 
 def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
-    """One study as a table row; `data-sort` of a cell is what it is sorted by."""
+    """One study as a table row. remark: what was said of the study before the run."""
     prediction = row.prediction
+    _, images, answer, *probabilities, remarks = (texts.title(name) for name in RESULT_HEAD)
     label = prediction.label if prediction else ""
-    title = texts(CLASS_TITLES[label] if prediction else NO_ANSWER)
-    fused = prediction.probabilities if prediction else {}
-    alone = (
-        {m: prediction.branches[m].probabilities for m in MODALITIES if m in prediction.branches}
-        if prediction
-        else {}
+    return render_template(
+        "batch/row.html",
+        texts,
+        study=row.study,
+        label=label,
+        title=texts(CLASS_TITLES[label] if prediction else NO_ANSWER),
+        head={"images": images, "answer": answer, "remarks": remarks},
+        thumbnails=_list_thumbnails(prediction, texts) if prediction else (),
+        probabilities=[
+            (name, *cell)
+            for name, cell in zip(probabilities, _list_probabilities(prediction, texts), strict=True)
+        ],
+        error=texts.sentence(_capital(row.error)),
+        remarks="; ".join(_list_remarks(prediction, remark, texts)) if prediction else "",
+        worth=_describe_worth(prediction, texts) if prediction and prediction.probabilities else "",
     )
-    most = {m: prediction.branches[m].supported_probability for m in alone} if prediction else {}
-    _, images, answer, probability, ct, xray, remarks = (escape(texts.title(name)) for name in RESULT_HEAD)
-    cells = [
-        f'<th scope="row" role="rowheader" data-sort="{escape(row.study)}">{escape(row.study)}</th>',
-        f'<td role="cell" data-head="{images}" class="mm-batch-images">{_render_thumbnails(prediction, texts)}</td>',
-        f'<td role="cell" data-head="{answer}" data-sort="{escape(title)}">'
-        f'<span class="mm-batch-answer" data-label="{escape(label)}">{escape(title)}</span></td>',
-        _render_probability(
-            probability,
-            fused,
-            prediction.supported_probability if prediction else 1.0,
-            texts,
-            strong=label in fused,
-        ),
-        _render_probability(ct, alone.get("ct", {}), most.get("ct", 1.0), texts),
-        _render_probability(xray, alone.get("xray", {}), most.get("xray", 1.0), texts),
-        f'<td role="cell" data-head="{remarks}" class="mm-batch-remarks">{_render_remarks(row, remark, texts)}'
-        f"{_render_evidence(prediction, texts)}</td>",
-    ]
-    return f'<tr role="row" data-failed="{str(bool(row.error)).lower()}">{"".join(cells)}</tr>'
 
 
 def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
@@ -172,92 +148,48 @@ def render_problem(sentence: str, texts: Texts = ENGLISH) -> str:
     return f'<div class="mm-error" role="alert"><h2>{texts("No run")}</h2><p>{escape(sentence)}</p></div>'
 
 
-def _render_pair(study: Study, texts: Texts) -> str:
-    cells = "".join(
-        f'<td role="cell" data-head="{escape(texts.title(MODALITY_TITLES[m]))}">'
-        f"{_render_presence(m in study.files, texts)}</td>"
-        for m in MODALITIES
-    )
-    remark = texts.sentence(_capital(study.error or study.remark))
-    kind = ' class="mm-batch-bad"' if study.error else ""
-    shown = f"<span{kind}>{escape(remark)}</span>" if remark else ""
-    return (
-        f'<tr role="row"><th scope="row" role="rowheader">{escape(study.name)}</th>{cells}'
-        f'<td role="cell" data-head="{escape(texts.title(PAIRING_HEAD[-1]))}">{shown}</td></tr>'
-    )
+def _list_probabilities(
+    prediction: Prediction | None, texts: Texts
+) -> Iterator[tuple[float | None, str, bool]]:
+    """Of the answer, then of each image alone: probability, how it is shown, whether it is the named class's."""
+    answers: list[BranchAnswer | None] = [None] * (1 + len(MODALITIES))
+    if prediction is not None:
+        fused = BranchAnswer(prediction.label, prediction.probabilities, prediction.supported_probability)
+        answers = [fused, *(prediction.branches.get(m) for m in MODALITIES)]
+    for number, answer in enumerate(answers):
+        value = answer.probabilities.get(CLASSES[POSITIVE]) if answer else None
+        if answer is None or value is None:
+            yield None, "", False
+        else:
+            shown = format_probability(value, answer.supported_probability, texts)
+            yield value, shown, number == 0 and answer.label in answer.probabilities
 
 
-def _render_presence(there: bool, texts: Texts) -> str:
-    kind, text = ("there", texts("there")) if there else ("not", texts("none"))
-    return f'<span class="mm-batch-{kind}">{text}</span>'
-
-
-def _render_left_out(left_out: tuple[LeftOut, ...], texts: Texts) -> str:
-    if not left_out:
-        return ""
-    items = "".join(
-        f"<li><b>{escape(one.name)}</b>: {escape(texts.sentence(one.reason))}</li>"
-        for one in left_out[:LEFT_OUT_SHOWN]
-    )
-    if (more := len(left_out) - LEFT_OUT_SHOWN) > 0:
-        items += f"<li>{texts('and {files} more', files=_count_files(more, texts))}</li>"
-    return f'<div class="mm-batch-left"><h3>{texts("Left out, as not understood")}</h3><ul>{items}</ul></div>'
-
-
-def _render_column(name: str, texts: Texts) -> str:
-    if name in UNSORTED:
-        return f'<th scope="col" role="columnheader">{texts.title(name)}</th>'
-    return (
-        '<th scope="col" role="columnheader" aria-sort="none"><button type="button" class="mm-batch-sort">'
-        f'{texts.title(name)}<i aria-hidden="true"></i></button></th>'
-    )
-
-
-def _render_probability(
-    head: str, probabilities: dict[str, float], supported: float, texts: Texts, *, strong: bool = False
-) -> str:
-    value = probabilities.get(CLASSES[POSITIVE])
-    if value is None:
-        return (
-            f'<td role="cell" data-head="{head}" data-sort="" class="mm-batch-number">'
-            f'<span aria-hidden="true">–</span><span class="mm-sr">{texts("none")}</span></td>'  # noqa: RUF001 (a dash)
-        )
-    text = format_probability(value, supported, texts)
-    shown = f"<b>{escape(text)}</b>" if strong else escape(text)
-    return f'<td role="cell" data-head="{head}" data-sort="{value:.6f}" class="mm-batch-number">{shown}</td>'
-
-
-def _render_evidence(prediction: Prediction | None, texts: Texts) -> str:
-    """What the row's probability is worth on left-out images, in short; nothing without a probability."""
-    if prediction is None or not prediction.probabilities:
-        return ""
+def _describe_worth(prediction: Prediction, texts: Texts) -> str:
+    """What the row's probability is worth on left-out images, in short."""
     evidence = prediction.evidence
     if evidence is None:
-        words = texts("Not measured on hospitals never seen in training.")
-    else:
-        words = texts(
-            "On hospitals never seen in training: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
-            auc=f"{evidence.auc:.2f}",
-            sensitivity=f"{100 * evidence.sensitivity:.0f} %",
-            specificity=f"{100 * evidence.specificity:.0f} %",
-        )
-    return f'<small class="mm-batch-worth">{escape(words)}</small>'
+        return texts("Not measured on hospitals never seen in training.")
+    return texts(
+        "On hospitals never seen in training: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
+        auc=f"{evidence.auc:.2f}",
+        sensitivity=f"{100 * evidence.sensitivity:.0f} %",
+        specificity=f"{100 * evidence.specificity:.0f} %",
+    )
 
 
-def _render_thumbnails(prediction: Prediction | None, texts: Texts) -> str:
-    """The study's images with what was read in them, drawn in memory; nothing where there was no answer."""
-    if prediction is None:
-        return ""
-    pictures = []
+def _list_thumbnails(prediction: Prediction, texts: Texts) -> Iterator[dict[str, Any]]:
+    """The study's images with what was read in them, drawn in memory."""
     for modality in MODALITIES:
         if modality in prediction.images:
             url, width, height = _shrink(prediction.images[modality][..., 0])
-            title = escape(texts.title(MODALITY_TITLES[modality]))
-            pictures.append(
-                f'<span class="mm-batch-thumb" style="--ratio:{width}/{height}">'
-                f'<img src="{url}" alt="{title}"/>{draw_outlines(prediction, modality)}</span>'
-            )
-    return "".join(pictures)
+            yield {
+                "url": url,
+                "width": width,
+                "height": height,
+                "title": texts.title(MODALITY_TITLES[modality]),
+                "outline": draw_outlines(prediction, modality),
+            }
 
 
 def _shrink(grey: NDArray[np.uint8]) -> tuple[str, int, int]:
@@ -268,21 +200,13 @@ def _shrink(grey: NDArray[np.uint8]) -> tuple[str, int, int]:
     return encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height
 
 
-def _render_remarks(row: Row, remark: str, texts: Texts) -> str:
-    if row.error:
-        error = escape(texts.sentence(_capital(row.error)))
-        return f'<span class="mm-batch-bad">{read_icon("warning")}{error}</span>'
-    prediction = row.prediction
-    shown = [
-        shorten_warning(one, prediction, texts)
-        for one in (prediction.warnings if prediction else ())
-        if prediction and not (one.code == "single_modality" and remark)
+def _list_remarks(prediction: Prediction, remark: str, texts: Texts) -> list[str]:
+    """What was said before the run, unless no answer came of it, then the warnings in short."""
+    first = [texts.sentence(_capital(remark))] if remark and prediction.probabilities else []
+    warnings = [one for one in prediction.warnings if not (one.code == "single_modality" and remark)]
+    return [
+        _capital(text) for text in (*first, *(shorten_warning(one, prediction, texts) for one in warnings))
     ]
-    refused = (
-        prediction is not None and not prediction.probabilities
-    )  # then the remark, "answered from", is not true
-    first = [texts.sentence(_capital(remark))] if remark and not refused else []
-    return escape("; ".join(_capital(text) for text in first + shown))
 
 
 def _count_files(count: int, texts: Texts) -> str:

@@ -14,10 +14,11 @@ from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import to_data_url
 from covid_mm.ui.predictors import PredictorPool
-from covid_mm.ui.report.content import clean_note, describe_report, make_report
+from covid_mm.ui.report.content import NOTE_LENGTH, clean_note, describe_report, make_report
 from covid_mm.ui.study.analysis import analyse_uploads, delete_uploads, explain_error
 from covid_mm.ui.study.heatmaps import read_choice
 from covid_mm.ui.study.images import SlotUpload, read_choices
+from covid_mm.ui.templates import render_template
 
 PDF, JSON = "application/pdf", "application/json"
 
@@ -71,3 +72,8 @@ def report_api(
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:
         delete_uploads(ct, xray)
+
+
+def render_form(texts: Texts = ENGLISH) -> str:
+    """The note and the buttons below an answer."""
+    return render_template("report/form.html", texts, most=NOTE_LENGTH)

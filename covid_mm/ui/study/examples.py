@@ -6,10 +6,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from covid_mm.config import CLASS_TITLES, CLASSES
+from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import encode_png
 from covid_mm.ui.predictors import run_in_thread
-
-LABEL = "Synthetic phantom, not a patient"
+from covid_mm.ui.templates import render_template
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,8 @@ class ExampleStudies:
     def get(self) -> tuple[Example, ...]:
         """The studies, as soon as they are drawn; none where that failed."""
         return () if self._future.exception() else self._future.result()
+
+
+def render_examples(examples: tuple[Example, ...], texts: Texts = ENGLISH) -> str:
+    """The examples as buttons, or placeholders while there are none."""
+    return render_template("study/examples.html", texts, examples=examples)

@@ -210,7 +210,7 @@ def test_tables_have_captions_header_cells_and_sort_buttons():
     assert "and 10 files more" in html
     assert "1 that cannot be answered; 60 files left out" in describe_pairing(pairing)
     head = render_run_head(3, INFO)
-    root = ET.fromstring(head.replace("disabled>", "disabled=''>"))
+    root = ET.fromstring(str(head).replace("disabled>", "disabled=''>"))
     assert root.find(".//caption") is not None
     assert len(root.findall(".//th[@aria-sort='none']/button")) == 5
     assert all(cell.get("scope") == "col" for cell in root.iter("th"))

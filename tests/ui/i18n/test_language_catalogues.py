@@ -37,8 +37,9 @@ from covid_mm.ui.i18n.language import ENGLISH, FIELD, Texts, choose_language, fi
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model import left_out, sections
 from covid_mm.ui.model import tab as model_tab
+from covid_mm.ui.report import events
 from covid_mm.ui.report import images as report_images
-from covid_mm.ui.study import evidence, heatmaps, slot
+from covid_mm.ui.study import evidence, examples, heatmaps, slot
 from covid_mm.ui.study.analysis import Analysis, analyse_study, explain_error
 from covid_mm.ui.study.examples import Example
 from covid_mm.ui.study.images import SLOT_TITLES
@@ -367,12 +368,12 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     yield "error", render_error("1", texts)
     for number, analysis in enumerate(analyses):
         yield f"answer {number}", render_analysis(analysis, texts)
-    yield "header", page._render_header(texts)
-    yield "help", page._render_help(texts)
-    yield "report", page._render_report_form(texts)
-    yield "examples", page._render_examples((Example("data:,", "data:,", "Normal"),), texts)
+    yield "header", page.render_header(texts)
+    yield "help", page.render_help(texts)
+    yield "report", events.render_form(texts)
+    yield "examples", examples.render_examples((Example("data:,", "data:,", "Normal"),), texts)
     for state in ("loading", "ready", "failed"):
-        yield state, page._render_status(state, texts, "1")
+        yield state, page.render_status(state, texts, "1")
     for modality, title in SLOT_TITLES.items():
         yield modality, slot.render_slot(modality, title, "Frontal film", texts)
     yield "drop", batch_tab.render_drop(texts)
