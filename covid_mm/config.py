@@ -18,6 +18,7 @@ ClassName = Literal["normal", "covid19_pneumonia"]
 FineTune = Literal["frozen", "last-block", "full"]
 SplitProtocol = Literal["paper", "grouped"]
 Pooling = Literal["average", "attention"]
+Length = Literal["short", "long"]  # of the served recipe
 OutputStride = Literal[32, 16]
 
 MODALITIES: tuple[Modality, ...] = ("ct", "xray")

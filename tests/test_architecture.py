@@ -32,8 +32,17 @@ ALLOWED = {
     "ui": {"imaging", "models", "explain", "serving", "evaluation", "reporting"},
 }
 # the page's examples are phantoms, drawn when asked for: no room on the way needs them
-EXCEPTIONS = {"covid_mm/ui/examples.py": {"covid_mm.datasets.phantoms"}}
+EXCEPTIONS = {"covid_mm/ui/study/examples.py": {"covid_mm.datasets.phantoms"}}
 ROOMS = set(ALLOWED)
+# the page's wings, and which others each may import; page.py and server/ put them together
+WINGS = {
+    "i18n": set(),
+    "study": {"i18n"},
+    "report": {"i18n", "study"},
+    "batch": {"i18n", "study"},
+    "model": {"i18n", "study"},
+    "server": {"i18n", "study", "batch"},
+}
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
 FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room
 HEAVY = ("tensorflow", "keras", "gradio", "tf_keras_vis")
@@ -68,6 +77,11 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def test_every_folder_of_the_page_is_a_known_wing():
+    folders = {path.relative_to(PACKAGE / "ui").parts[0] for path in (PACKAGE / "ui").glob("*/*.py")}
+    assert folders == set(WINGS)
+
+
 def test_every_folder_of_the_package_is_a_known_room():
     folders = {path.relative_to(PACKAGE).parts[0] for path in MODULES if path.parent != PACKAGE}
     assert folders == ROOMS | {"commands"}
@@ -81,6 +95,19 @@ def test_rooms_import_only_to_their_left(room):
         if (extra := imported_rooms(path) - ALLOWED[room] - FOUNDATIONS - {room})
     }
     assert wrong == {}, f"{room} may import only {sorted(ALLOWED[room])}"
+
+
+@pytest.mark.parametrize("wing", sorted(WINGS))
+def test_wings_of_the_page_import_only_those_below_them(wing):
+    paths = sorted((PACKAGE / "ui" / wing).rglob("*.py"))
+    found = {
+        parts[2]
+        for path in paths
+        for name in imported_modules(path)
+        if len(parts := name.split(".")) > 2 and parts[:2] == ["covid_mm", "ui"]
+    }
+    assert paths
+    assert found & set(WINGS) <= WINGS[wing] | {wing}
 
 
 @pytest.mark.parametrize("name", sorted(FOUNDATIONS))

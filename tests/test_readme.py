@@ -15,7 +15,7 @@ from covid_mm import __main__ as shell
 from covid_mm.config import DEFAULT_PAIR
 from covid_mm.reporting.readme_results import README_END, README_START, render_readme_results
 from covid_mm.training.plan import build_parser as training_parser
-from covid_mm.ui.settings import build_parser as server_parser
+from covid_mm.ui.server.settings import build_parser as server_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {

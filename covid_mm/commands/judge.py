@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     )
     from covid_mm.publishing.card import write_card
     from covid_mm.reporting.model_card import content_check_table
-    from covid_mm.serving.checkpoint import load_checkpoint, write_judge
+    from covid_mm.serving.checkpoint import load_checkpoint, write_classifier
 
     place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(place)
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     described["measured"] += [
         row for part in others for row in measure_content_check(network, classifier, part)
     ]
-    write_card(place, meta.raw | {"judge": described | write_judge(place, classifier)})
+    write_card(place, meta.raw | {"judge": described | write_classifier(place, classifier)})
     print()
     print(content_check_table(described["measured"]))
     return 0

@@ -131,7 +131,7 @@ def measure_content_check(
     features = compute_contents(network, classifier.branch, part.images)
     rows = []
     for slot in network.config.modalities:
-        outcomes = [name_outcome(slot, content) for content in classifier.judge(slot, features)]
+        outcomes = [name_outcome(slot, content) for content in classifier.check(slot, features)]
         counts = {name: outcomes.count(name) for name in (ANSWERED, WRONG, FOREIGN, UNLIKE)}
         rows.append(
             {
@@ -236,7 +236,7 @@ def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifi
             features = compute_contents(
                 network, classifier.branch, load_images(some, size=run.network.image_size)
             )
-            outcomes = [name_outcome(modality, content) for content in classifier.judge(modality, features)]
+            outcomes = [name_outcome(modality, content) for content in classifier.check(modality, features)]
             rows.append(
                 {
                     "collection": collection.name,

@@ -90,7 +90,7 @@ class ContentClassifier:
     refusal: float
     usual: dict[Modality, PcaOutlierModel]
 
-    def judge(self, modality: Modality, features: Features) -> list[Content]:
+    def check(self, modality: Modality, features: Features) -> list[Content]:
         """What n images in a modality's slot show, from `content_features` (n, d) of them."""
         standard = self.standardise(features)
         distances = self.usual[modality].measure_distance(standard)

@@ -74,7 +74,7 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
     return (json.dumps(content | {DIGEST: digest}, indent=2) + "\n").encode()
 
 
-JUDGE_NAME = "judge.npz"
+CLASSIFIER_NAME = "judge.npz"
 
 
 LUNGS_NAME = "lungs.npz"

@@ -117,7 +117,7 @@ def publish(
         seed=seed,
     )
     folder.write_json("result.json", {"metrics": meta["metrics"], "epochs_run": meta["epochs_run"]})
-    publish_checkpoint(place, network, meta, render_card(meta, place.name), judge=classifier)
+    publish_checkpoint(place, network, meta, render_card(meta, place.name), classifier=classifier)
     print()
     print(metrics_table({title_head(head): report for head, report in reports.items()}))
     print(f"\npublished {place}: {meta['trained_on']}")

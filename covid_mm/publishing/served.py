@@ -145,7 +145,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     }
     meta["limits"] = describe_limits(meta)
     publish_checkpoint(
-        place, network, meta, render_card(meta, place.name), judge=classifier, segmenter=run.segmenter
+        place, network, meta, render_card(meta, place.name), classifier=classifier, segmenter=run.segmenter
     )
     write_left_out(run.folder.path, left_out)
     if results is not None:

@@ -1,4 +1,4 @@
-"""From a head's logits to its answer, and what a reader must know beside a study's answer."""
+"""From a head's logits to its answer, and what a reader must know with a study's answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE
-from covid_mm.serving.gate import UNJUDGED
+from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, Notice, Prediction
 from covid_mm.serving.reading import Study
-
-LUNGLESS = "lungs_not_found_"
+from covid_mm.serving.warnings import format_percent, warn
 
 
 def answer_head(meta: Metadata, head: str, logits: NDArray[np.float32]) -> BranchAnswer:
@@ -43,24 +41,13 @@ def positive_margin(meta: Metadata, head: str) -> float:
 
 
 def describe_missing_lungs(study: Study) -> tuple[Notice, ...]:
-    """One notice for each image without lungs; empty where all were found, or none looked for."""
-    lungless = [m for m, image in study.items() if image.lacks_lungs]
-    others = [m for m in study if m not in lungless]
-    rest = (
-        f" Replace or remove it: the {MODALITY_TITLES[others[0]]} can be analysed alone."
-        if others
-        else " Replace it."
-    )
-    return tuple(
-        Notice(
-            f"{LUNGLESS}{modality}",
-            f"No lungs were found on the {MODALITY_TITLES[modality]}, so there is no answer.{rest}",
-        )
-        for modality in lungless
-    )
+    """One warning for each image without lungs; empty where all were found, or none looked for."""
+    lacking = [m for m, image in study.items() if image.lacks_lungs]
+    name = "lungs_not_found" if len(lacking) == len(study) else "lungs_not_found_on_one"
+    return tuple(warn(name, modality) for modality in lacking)
 
 
-def find_notices(
+def find_warnings(
     meta: Metadata,
     head: str,
     answer: BranchAnswer,
@@ -68,61 +55,36 @@ def find_notices(
     heatmaps: Mapping[str, NDArray[np.float32]],
     shown: str,
     *,
-    judged: bool,
+    checked: bool,
 ) -> Iterable[Notice]:
-    """What must be said beside an answer.
+    """What must be said with an answer.
 
     Args:
         meta: of the checkpoint.
         head: that answered. answer: what it said. branches: what each modality alone says.
         heatmaps: of each modality that was given. shown: the class whose evidence they show.
-        judged: whether the images' content was checked.
+        checked: whether the images' content was checked.
     """
     zone = meta.abstain_zone[head]
     if answer.label == UNDETERMINED and zone is not None:
-        yield Notice(
-            ABSTAINED,
-            f"The probability of {CLASS_TITLES[CLASSES[POSITIVE]]} lies between {zone[0]:.0%} and {zone[1]:.0%}, where"
-            " answers to images of other hospitals were wrong too often, so no class is named.",
-        )
-    names = {m: branch.label for m, branch in branches.items()}
-    if set(names.values()) >= set(CLASSES):
-        said = " and ".join(f"the {MODALITY_TITLES[m]} alone {CLASS_TITLES[n]}" for m, n in names.items())
-        yield Notice(
-            "branches_disagree",
-            f"The two images disagree: {said}. No patient with two such images was in training, so"
-            " go by each image rather than by the combined answer.",
-        )
+        yield warn(ABSTAINED, low=format_percent(zone[0]), high=format_percent(zone[1]))
+    if {branch.label for branch in branches.values()} >= set(CLASSES):
+        yield warn("branches_disagree", **{m: CLASS_TITLES[branch.label] for m, branch in branches.items()})
     if len(heatmaps) == 1 and meta.network.is_concatenated:
-        (only,) = heatmaps
-        yield Notice(
-            "single_modality",
-            f"Answered from the {MODALITY_TITLES[only]} alone; the other image was not given.",
-        )
+        yield warn("single_modality", next(iter(heatmaps)))
     for modality, heatmap in heatmaps.items():
         if not heatmap.any():
-            yield Notice(
-                f"no_positive_evidence_{modality}",
-                f"The network found no positive evidence for {CLASS_TITLES[shown]} on the"
-                f" {MODALITY_TITLES[modality]}, so its heatmap is empty.",
-            )
-    if not judged:
-        yield Notice(
-            UNJUDGED,
-            "This checkpoint has no judge of image content: whatever the images show, they are answered.",
-        )
+            yield warn("no_positive_evidence", modality, target=CLASS_TITLES[shown])
+    if not checked:
+        yield warn("content_not_checked")
     if meta.synthetic:
-        yield Notice(
-            "synthetic_checkpoint",
-            "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing"
-            " for a person.",
-        )
+        yield warn("synthetic_checkpoint")
 
 
 def refuse_study(
     meta: Metadata,
     previews: Mapping[Any, NDArray[np.uint8]],
-    notices: tuple[Notice, ...],
+    reasons: tuple[Notice, ...],
     study: Study | None = None,
 ) -> Prediction:
     """No answer, and why.
@@ -130,7 +92,7 @@ def refuse_study(
     Args:
         meta: of the checkpoint.
         previews: modality -> the whole image to look at.
-        notices: the reasons, at least one.
+        reasons: at least one.
         study: with the lungs that were found, where they may be shown.
     """
     return Prediction(
@@ -141,7 +103,7 @@ def refuse_study(
         heatmaps={},
         heatmap_class=CLASSES[POSITIVE],
         images=dict(previews),
-        warnings=notices,
+        warnings=reasons,
         checkpoint=meta.info,
         heatmap_method=meta.heatmap_method,
         heatmap_layer=meta.heatmap_layer,

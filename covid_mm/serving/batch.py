@@ -86,21 +86,21 @@ class Row:
         reason: code of why a label is undetermined. evidence_auc, evidence_sensitivity and
         evidence_specificity: 0..1, of such answers on collections left out of training.
         """
-        found = self.prediction
-        evidence = found.evidence if found else None
-        fused = found.probabilities if found else {}
-        alone = {m: answer.probabilities for m, answer in found.branches.items()} if found else {}
+        prediction = self.prediction
+        evidence = prediction.evidence if prediction else None
+        fused = prediction.probabilities if prediction else {}
+        alone = {m: answer.probabilities for m, answer in prediction.branches.items()} if prediction else {}
         positive = CLASSES[POSITIVE]
         return {
             "study": self.study,
-            "label": found.label if found else None,
-            "reason": found.reason if found else None,
+            "label": prediction.label if prediction else None,
+            "reason": prediction.reason if prediction else None,
             **{f"probability_{name}": _rounded(fused.get(name)) for name in CLASSES},
             **{f"{m}_probability": _rounded(alone.get(m, {}).get(positive)) for m in MODALITIES},
             "evidence_auc": _rounded(evidence.auc) if evidence else None,
             "evidence_sensitivity": _rounded(evidence.sensitivity) if evidence else None,
             "evidence_specificity": _rounded(evidence.specificity) if evidence else None,
-            "warnings": [notice.code for notice in found.warnings] if found else [],
+            "warnings": [notice.code for notice in prediction.warnings] if prediction else [],
             "error": self.error or None,
             "checkpoint": self.checkpoint.name,
             "sha256": self.checkpoint.sha256,
@@ -118,7 +118,7 @@ def answer_studies(
     studies: Iterable[Study],
     decode: Callable[[bytes], DecodedImage] = decode_image,
 ) -> Iterator[Row]:
-    """One row a study, in order, each computed when it is asked for. decode: reads a file's bytes.
+    """One row per study, in order, each computed when it is asked for. decode: reads a file's bytes.
 
     Raises:
         CheckpointError: the network cannot answer anything; all else becomes a row's error.
@@ -225,7 +225,7 @@ class ResultFile:
         self._close()
 
     def is_done(self, study: Study) -> bool:
-        """Whether an earlier run answered it; to be asked once a study, so that doubles count too."""
+        """Whether an earlier run answered it; to be asked once per study, so that doubles count too."""
         key = neutralise_cell(study.name)
         self._met[key] += 1
         return self._met[key] <= self._done[key]
@@ -273,18 +273,18 @@ class ResultFile:
             self._take_out(failed)
 
     def _take_out(self, lines: list[tuple[int, int]]) -> None:
-        """Rewrite the file without these (offset, length), beside its place, then swap it in."""
+        """Rewrite the file without these (offset, length) under another name, then swap it in."""
         dropped = {offset for offset, _ in lines}
-        beside = self.path.with_name(f".{self.path.name}.partial")
-        with open(self.path, "rb") as whole, open(beside, "wb") as kept:
+        tmp_path = self.path.with_name(f".{self.path.name}.partial")
+        with open(self.path, "rb") as whole, open(tmp_path, "wb") as output:
             offset = 0
             for line in whole:
                 if offset not in dropped:
-                    kept.write(line)
+                    output.write(line)
                 offset += len(line)
-            kept.flush()
-            os.fsync(kept.fileno())
-        os.replace(beside, self.path)
+            output.flush()
+            os.fsync(output.fileno())
+        os.replace(tmp_path, self.path)
         self._close()
         self._open()
 

@@ -1,7 +1,7 @@
 """Checkpoints: publish whole or not at all, load strictly or not at all.
 
 A checkpoint is a folder with weights, meta.json (which names their SHA-256) and a model card. It
-is written beside its place and swapped in; should a crash fall between the two renames of the
+is written under another name and swapped in; should a crash fall between the two renames of the
 swap, the previous folder is put back by the next load.
 """
 
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError, WeightsError
-from covid_mm.models.content_classifier import MAX_CLASSIFIER_BYTES as MAX_JUDGE_BYTES
-from covid_mm.models.content_classifier import ContentClassifier as Judge
-from covid_mm.models.content_classifier import read_content_classifier as read_judge
+from covid_mm.models.content_classifier import (
+    MAX_CLASSIFIER_BYTES,
+    ContentClassifier,
+    read_content_classifier,
+)
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
-from covid_mm.models.meta_file import JUDGE_NAME, LUNGS_NAME, META_NAME, write_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, write_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import hash_file, load_weights, save_weights
 from covid_mm.serving.metadata import (
@@ -28,7 +30,7 @@ from covid_mm.serving.metadata import (
     Metadata,
     check_place,
     parse_metadata,
-    previous_place,
+    previous_folder,
     read_metadata,
     recover_checkpoint,
 )
@@ -37,28 +39,28 @@ MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; kee
 
 
 def publish_checkpoint(
-    place: Path,
+    folder: Path,
     network: Network,
     meta: dict[str, Any],
     card: str,
     *,
-    judge: Judge | None = None,
+    classifier: ContentClassifier | None = None,
     segmenter: LungSegmenter | None = None,
     half: bool = True,
 ) -> Metadata:
-    """Write weights, judge, segmenter, card and, last, meta.json; then swap the folder into its place.
+    """Write weights, content classifier, segmenter, card and, last, meta.json; then swap the folder in.
 
     half: kernels as float16. `meta` gets each file's name, size and SHA-256. Raises
-    CheckpointError where meta is not one that the loader would take, or where the place holds
+    CheckpointError where meta is not one that the loader would take, or where the folder holds
     something else than a checkpoint; what is there stays.
     """
-    place = Path(os.path.abspath(place))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    recover_checkpoint(place)
-    check_place(place)
-    beside = Path(tempfile.mkdtemp(prefix=f".{place.name}.new-", dir=place.parent))
+    folder = Path(os.path.abspath(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover_checkpoint(folder)
+    check_place(folder)
+    tmp_path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     try:
-        weights = beside / WEIGHTS_NAME
+        weights = tmp_path / WEIGHTS_NAME
         save_weights(network, weights, half=half)
         whole = meta | {
             "weights": {
@@ -68,56 +70,58 @@ def publish_checkpoint(
                 "kernels": "float16" if half else "float32",
             }
         }
-        if judge is not None:
-            whole["judge"] = meta.get("judge", {}) | write_judge(beside, judge)
+        if classifier is not None:
+            whole["judge"] = meta.get("judge", {}) | write_classifier(tmp_path, classifier)
         if segmenter is not None:
-            whole["lungs"] = meta.get("lungs", {}) | _write_part(beside, LUNGS_NAME, segmenter.to_bytes())
-        checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), place.name)
-        (beside / CARD_NAME).write_text(card, encoding="utf-8")
-        write_meta(beside, whole)
-        beside.chmod(0o755)
-        previous = previous_place(place)
+            whole["lungs"] = meta.get("lungs", {}) | _write_part(tmp_path, LUNGS_NAME, segmenter.to_bytes())
+        checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), folder.name)
+        (tmp_path / CARD_NAME).write_text(card, encoding="utf-8")
+        write_meta(tmp_path, whole)
+        tmp_path.chmod(0o755)
+        previous = previous_folder(folder)
         shutil.rmtree(previous, ignore_errors=True)  # left over where a crash came after the swap
-        if place.exists():
-            place.rename(previous)
-        beside.rename(place)
+        if folder.exists():
+            folder.rename(previous)
+        tmp_path.rename(folder)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
-        recover_checkpoint(place)
-        shutil.rmtree(beside, ignore_errors=True)
+        recover_checkpoint(folder)
+        shutil.rmtree(tmp_path, ignore_errors=True)
     return checked
 
 
-def write_judge(place: Path, judge: Judge) -> dict[str, Any]:
-    """Write the judge into a checkpoint folder, beside and renamed; what meta.json says of the file."""
-    return _write_part(place, JUDGE_NAME, judge.to_bytes())
+def write_classifier(folder: Path, classifier: ContentClassifier) -> dict[str, Any]:
+    """Write the content classifier into a checkpoint folder, by rename; what meta.json says of the file."""
+    return _write_part(folder, CLASSIFIER_NAME, classifier.to_bytes())
 
 
-def _write_part(place: Path, name: str, data: bytes) -> dict[str, Any]:
-    partial = place / f".{name}.partial"
+def _write_part(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+    partial = folder / f".{name}.partial"
     partial.write_bytes(data)
-    os.replace(partial, place / name)
-    return {"file": name, "bytes": len(data), "sha256": hash_file(place / name)}
+    os.replace(partial, folder / name)
+    return {"file": name, "bytes": len(data), "sha256": hash_file(folder / name)}
 
 
-def load_judge(place: Path, network: Network, meta: Metadata) -> Judge | None:
-    """The checkpoint's judge of image content; None where meta.json names none.
+def load_classifier(folder: Path, network: Network, meta: Metadata) -> ContentClassifier | None:
+    """The checkpoint's content classifier; None where meta.json names none.
 
     Raises CheckpointError where it is missing, damaged or exchanged.
     """
-    if meta.judge_sha256 is None:
+    if meta.classifier_sha256 is None:
         return None
-    return read_judge(_find_part(place, JUDGE_NAME, meta.judge_sha256, MAX_JUDGE_BYTES, meta.name), network)
+    return read_content_classifier(
+        _find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name), network
+    )
 
 
-def load_segmenter(place: Path, meta: Metadata) -> LungSegmenter | None:
+def load_segmenter(folder: Path, meta: Metadata) -> LungSegmenter | None:
     """What finds the lungs for a network that reads them; None for one that reads whole images.
 
     Raises CheckpointError where it is missing, damaged or exchanged, or lacks a modality.
     """
     if meta.lungs_sha256 is None:
         return None
-    file = _find_part(place, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
+    file = _find_part(folder, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
     segmenter = read_lung_segmenter(file)
     if lacking := set(meta.network.modalities) - set(segmenter.networks):
         raise CheckpointError(
@@ -127,9 +131,9 @@ def load_segmenter(place: Path, meta: Metadata) -> LungSegmenter | None:
     return segmenter
 
 
-def _find_part(place: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
+def _find_part(folder: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
     """A checkpoint's further file, its hash checked. Raises CheckpointError."""
-    file = Path(os.path.abspath(place)) / name
+    file = Path(os.path.abspath(folder)) / name
     usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= most_bytes
     if not usable or hash_file(file) != sha256:
         raise CheckpointError(
@@ -139,35 +143,35 @@ def _find_part(place: Path, name: str, sha256: str, most_bytes: int, checkpoint:
     return file
 
 
-def load_checkpoint(place: Path) -> tuple[Network, Metadata]:
+def load_checkpoint(folder: Path) -> tuple[Network, Metadata]:
     """Check meta.json and the hash, build the network in code, load the weights strictly.
 
     Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
     """
-    place = Path(os.path.abspath(place))  # its name is shown, and "." has none
-    meta = read_metadata(place)
-    weights = place / WEIGHTS_NAME
+    folder = Path(os.path.abspath(folder))  # its name is shown, and "." has none
+    meta = read_metadata(folder)
+    weights = folder / WEIGHTS_NAME
     if not weights.is_file() or weights.is_symlink():
-        raise CheckpointError(f"Checkpoint {place.name} has no {WEIGHTS_NAME}; put back the published one.")
+        raise CheckpointError(f"Checkpoint {folder.name} has no {WEIGHTS_NAME}; put back the published one.")
     if weights.stat().st_size > MAX_WEIGHTS_BYTES:
         raise CheckpointError(
-            f"The {WEIGHTS_NAME} of checkpoint {place.name} is larger than any network of this project; put"
+            f"The {WEIGHTS_NAME} of checkpoint {folder.name} is larger than any network of this project; put"
             " back the published one."
         )
     if hash_file(weights) != meta.sha256:
         raise CheckpointError(
-            f"The {WEIGHTS_NAME} of checkpoint {place.name} is not the file that its {META_NAME} describes"
+            f"The {WEIGHTS_NAME} of checkpoint {folder.name} is not the file that its {META_NAME} describes"
             " (SHA-256 differs): it is damaged or was exchanged; put back the published one."
         )
     network = build_network(meta.network)
     scaling = {modality: network.backbone(modality).scaling for modality in meta.network.modalities}
     if meta.raw["preprocessing"].get("scaling_inside_the_network", scaling) != scaling:
         raise CheckpointError(
-            f"Checkpoint {place.name} was trained with another scaling of pixels than its backbones have here"
+            f"Checkpoint {folder.name} was trained with another scaling of pixels than its backbones have here"
             f" ({scaling}); use the program that wrote it, or train again."
         )
     try:
         load_weights(network, weights)
     except WeightsError as error:
-        raise CheckpointError(f"Checkpoint {place.name} cannot be used. {error}") from error
+        raise CheckpointError(f"Checkpoint {folder.name} cannot be used. {error}") from error
     return network, meta

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.models.meta_file import JUDGE_NAME, LUNGS_NAME, META_NAME, read_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 
 Preprocessing = Literal["paper", "lungs"]
@@ -23,7 +23,7 @@ Preprocessing = Literal["paper", "lungs"]
 FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
 CARD_NAME = "README.md"
-LARGEST_IMAGE = 512  # pixels a side; above it a network answers too slowly on a processor
+LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on a processor
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Metadata:
     """The fields that serving needs and enforces; `raw` is the file's whole content, without its digest.
 
     temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
-    modality, the evidence in logit units that is drawn as 1. judge_sha256: of the judge of image
-    content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
+    modality, the evidence in logit units that is drawn as 1. classifier_sha256: of the classifier of
+    image content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
     `lungs` for the lungs found and cropped by the file whose hash is lungs_sha256.
 
     offset, abstain_zone, supported_probability, evidence: by head, as the checkpoint's left-out
@@ -51,7 +51,7 @@ class Metadata:
     trained_on: str
     trained_at: str
     synthetic: bool
-    judge_sha256: str | None
+    classifier_sha256: str | None
     preprocessing: Preprocessing
     lungs_sha256: str | None
     offset: dict[str, float]
@@ -88,46 +88,46 @@ class Metadata:
         """On how many studies each head was calibrated, as far as the file says."""
         metrics = self.raw.get("metrics", {})
         reports = metrics.get("validation", {}) if isinstance(metrics, dict) else {}
-        found: dict[str, int] = {}
+        studies: dict[str, int] = {}
         for head in self.heads:
             try:
-                found[head] = int(sum(reports[head]["counts"].values()))
+                studies[head] = int(sum(reports[head]["counts"].values()))
             except (KeyError, TypeError, AttributeError, ValueError):
                 continue
-        return found
+        return studies
 
 
-def check_place(place: Path) -> None:
-    """Refuse a place whose files a checkpoint must not replace. Raises CheckpointError naming one."""
-    if not os.path.lexists(place):
+def check_place(folder: Path) -> None:
+    """Refuse a folder whose files a checkpoint must not replace. Raises CheckpointError naming one."""
+    if not os.path.lexists(folder):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, JUDGE_NAME, LUNGS_NAME}
-    foreign = [] if place.is_dir() else [place.name]
-    if place.is_dir():
-        foreign = sorted(file.name for file in place.iterdir() if file.name not in known)
-    if foreign or place.is_symlink():
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME}
+    foreign = [] if folder.is_dir() else [folder.name]
+    if folder.is_dir():
+        foreign = sorted(file.name for file in folder.iterdir() if file.name not in known)
+    if foreign or folder.is_symlink():
         raise CheckpointError(
-            f"{place.name} is there already and is not just a checkpoint ({', '.join(foreign[:1]) or 'a link'});"
+            f"{folder.name} is there already and is not just a checkpoint ({', '.join(foreign[:1]) or 'a link'});"
             " publishing would replace it all: name a new folder."
         )
 
 
-def recover_checkpoint(place: Path) -> None:
+def recover_checkpoint(folder: Path) -> None:
     """Finish a publication that a crash cut in two: put the previous folder back where none is."""
-    previous = previous_place(place)
-    if previous.exists() and not place.exists():
-        previous.rename(place)
+    previous = previous_folder(folder)
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)
 
 
-def previous_place(place: Path) -> Path:
+def previous_folder(folder: Path) -> Path:
     """Where a publication keeps the old folder between its two renames."""
-    return place.parent / f".{place.name}.previous"
+    return folder.parent / f".{folder.name}.previous"
 
 
-def read_metadata(place: Path) -> Metadata:
+def read_metadata(folder: Path) -> Metadata:
     """Read and check a checkpoint folder's meta.json. Raises CheckpointError with what is wrong."""
-    recover_checkpoint(place)
-    return parse_metadata(read_meta(place), place.name)
+    recover_checkpoint(folder)
+    return parse_metadata(read_meta(folder), folder.name)
 
 
 def parse_metadata(raw: Any, name: str) -> Metadata:
@@ -209,7 +209,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         trained_on=_typed(raw["trained_on"], str),
         trained_at=_typed(raw["trained_at"], str),
         synthetic=_typed(raw["synthetic"], bool),
-        judge_sha256=_read_hash(raw.get("judge"), JUDGE_NAME, name),
+        classifier_sha256=_read_hash(raw.get("judge"), CLASSIFIER_NAME, name),
         preprocessing=preprocessing,
         lungs_sha256=_read_hash(raw.get("lungs"), LUNGS_NAME, name),
         offset=_by_head(raw, "offset", heads, 0.0, lambda v: float(_number(v, -1e3, 1e3))),
@@ -235,16 +235,16 @@ def _by_head(raw: Any, field: str, heads: Iterable[Any], absent: Any, read: Call
 
 def _read_zones(raw: Any, threshold: dict[str, float]) -> dict[str, tuple[float, float] | None]:
     zones: dict[str, Any] = _by_head(raw, "abstain_zone", threshold, None, lambda value: value)
-    found: dict[str, tuple[float, float] | None] = {}
+    checked: dict[str, tuple[float, float] | None] = {}
     for head, zone in zones.items():
         if zone is None:
-            found[head] = None
+            checked[head] = None
             continue
         low, high = (float(_number(bound, 0, 1)) for bound in zone)
         if not low <= threshold[head] <= high:
             raise ValueError(f"the abstain_zone of {head} does not hold its decision_threshold")
-        found[head] = (low, high) if low < high else None
-    return found
+        checked[head] = (low, high) if low < high else None
+    return checked
 
 
 def _read_evidence(described: Any) -> Evidence | None:
@@ -296,8 +296,8 @@ def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
 
 
 def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:
-    wanted = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted):
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
         raise ValueError(f"{_short(value)} is not a{' whole' if whole else ''} number")
     if not least <= value <= most:  # NaN is not either
         raise ValueError(f"{_short(value)} is not within {least:g} to {most:g}")
@@ -323,7 +323,7 @@ def _is_sha256(text: Any) -> bool:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders that are there, the default pair first."""
-    found = sorted(
+    folders = sorted(
         meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
     )
-    return sorted(found, key=lambda place: place.name != DEFAULT_PAIR)
+    return sorted(folders, key=lambda checkpoint: checkpoint.name != DEFAULT_PAIR)

@@ -2,7 +2,7 @@
 
 Everything before the last `_ct` or `_xray` is the study's name, folders included; upper and lower
 case of `_CT` and of the ending don't matter, and a DICOM file may come without an ending. A study
-may have one of the two. Nothing is opened here: names only, contents when a study's turn comes.
+may have one of the two. Nothing is opened here: names only, contents when a study is answered.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ class Pairing:
 
 
 def pair_files(files: Iterable[ImageFile]) -> Pairing:
-    """Studies by the rule; two files for one place are an error of that study, never a guess."""
-    found: dict[str, dict[str, list[ImageFile]]] = {}
+    """Studies by the rule; two files for one slot are an error of that study, never a guess."""
+    by_study: dict[str, dict[str, list[ImageFile]]] = {}
     left_out = []
     for file in files:
-        place = split_name(file.name)
-        if place is None:
+        parsed = split_name(file.name)
+        if parsed is None:
             left_out.append(LeftOut(clean_name(file.name), "its name does not end in _ct or _xray"))
         else:
-            study, modality = place
-            found.setdefault(study, {}).setdefault(modality, []).append(file)
-    studies = [make_study(name, found[name]) for name in sorted(found)]
+            study, modality = parsed
+            by_study.setdefault(study, {}).setdefault(modality, []).append(file)
+    studies = [make_study(name, by_study[name]) for name in sorted(by_study)]
     return Pairing(tuple(studies), tuple(sorted(left_out, key=lambda one: one.name)))
 
 
@@ -147,7 +147,7 @@ def list_folder(folder: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> list[Ima
 
 
 def on_disk(name: str, path: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageFile:
-    """A file that is opened when its study's turn comes."""
+    """A file that is opened when its study is answered."""
     return ImageFile(name, lambda: read_bytes(path, clean_name(os.path.basename(name)), limits))
 
 

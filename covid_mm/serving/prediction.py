@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,11 +20,14 @@ class Notice:
     """Something the reader must know beside the answer.
 
     code: stable, for programs (`branches_disagree`, `single_modality`, `no_positive_evidence_ct`).
-    message: one sentence, for people.
+    message: one sentence, for people. template, values: what it was made from, by `serving.warnings.warn`, so that
+    it can be translated; empty where it was not.
     """
 
     code: str
     message: str
+    template: str = ""
+    values: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -150,13 +154,13 @@ class Prediction:
 
     @property
     def reason(self) -> str | None:
-        """The code of the notice that says why the label is undetermined; None for other labels."""
+        """The code of the warning that says why the label is undetermined; None for other labels."""
         if self.label != UNDETERMINED:
             return None
         return ABSTAINED if self.probabilities else next((w.code for w in self.warnings), None)
 
     def has_warning(self, code: str) -> bool:
-        """Whether a notice of this code is among the warnings."""
+        """Whether a warning of this code is among them."""
         return any(notice.code == code for notice in self.warnings)
 
     def to_dict(self, heatmap_files: dict[str, str] | None = None) -> dict[str, Any]:
@@ -183,3 +187,22 @@ class Prediction:
             },
             "timing_ms": self.timing_ms,
         }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The heatmaps of one study.
+
+    method, layer: as `Predictor.explain` takes them. title: the method's name for people.
+    heatmap_class: whose evidence. scale: `fixed` where 1 is the checkpoint's fixed scale,
+    `relative` where it is each map's own highest value, so that two maps cannot be compared.
+    heatmaps: modality -> float32 (height, width), 0..1, in the frame of the whole image as the
+    prediction's; all zero without positive evidence.
+    """
+
+    method: str
+    title: str
+    layer: str
+    heatmap_class: str
+    scale: Literal["fixed", "relative"]
+    heatmaps: Mapping[Any, NDArray[np.float32]]

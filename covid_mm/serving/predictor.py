@@ -19,27 +19,25 @@ from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import BranchExplainer, Progress
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
-from covid_mm.models.content_classifier import ContentClassifier as Judge
+from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
     answer_head,
     describe_lungs,
     describe_missing_lungs,
-    find_notices,
+    find_warnings,
     positive_margin,
     refuse_study,
 )
-from covid_mm.serving.checkpoint import load_checkpoint, load_judge, load_segmenter
-from covid_mm.serving.explanation import Explanation
-from covid_mm.serving.gate import check_contents
-from covid_mm.serving.header import contradicting_slots, describe_contradictions
+from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
+from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 
-BATCH = 16  # studies a forward pass in predict_batch
+BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
 _NONE: Mapping[Modality, Any] = MappingProxyType({})
@@ -50,9 +48,9 @@ def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
 
     Raises CheckpointError where it is missing, damaged or not understood.
     """
-    place = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
-    network, meta = load_checkpoint(place)
-    return Predictor(network, meta, load_judge(place, network, meta), load_segmenter(place, meta))
+    folder = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
+    network, meta = load_checkpoint(folder)
+    return Predictor(network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta))
 
 
 class Predictor:
@@ -62,12 +60,12 @@ class Predictor:
         self,
         network: Network,
         meta: Metadata,
-        judge: Judge | None = None,
+        classifier: ContentClassifier | None = None,
         segmenter: LungFinder | None = None,
     ) -> None:
         """Take a loaded network; the compiled functions are traced when first needed or by warm_up.
 
-        judge: of image content; without one every image is answered, with a notice that says so.
+        classifier: of image content; without one every image is answered, with a warning that says so.
         segmenter: finds the lungs where the checkpoint's preprocessing is `lungs`; CheckpointError
         without it there.
         """
@@ -79,7 +77,7 @@ class Predictor:
         self.segmenter = segmenter if meta.preprocessing == "lungs" else None
         self.network = network
         self.metadata = meta
-        self.judge = judge
+        self.classifier = classifier
         self._functions: dict[tuple[tuple[Modality, ...], LayerChoice], GradCam] = {}
         self._explainers: dict[tuple[Modality, ...], BranchExplainer] = {}
         self._tracing = threading.Lock()
@@ -121,7 +119,7 @@ class Predictor:
         its fixed scale, without them. All but Faster Score-CAM come from the pass that answers.
         windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`. A file
         whose header contradicts its slot leaves the study undetermined.
-        progress, cancelled: of a slow method: is told shares 0..1; says whether to stop.
+        progress, cancelled: of a slow method: gets shares 0..1; says whether to stop.
         Raises ImageError for an image that cannot be read, UsageError for no image, a modality that
         this network does not read or an unknown name, Cancelled, CheckpointError where the network
         gives no number.
@@ -267,7 +265,7 @@ class Predictor:
             {m: np.stack([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), request.class_index, dtype=np.int32),
             {m: np.stack([study[m].whole for study in studies]) for m in combination}
-            if self._judges_whole_images
+            if self._classifies_whole_images
             else None,
             method=request.gradient_method,
         )
@@ -286,9 +284,9 @@ class Predictor:
     ) -> Prediction:
         """One study's answer, or the first reason against it: what its images show, then their lungs."""
         previews = {m: image.preview for m, image in study.items()}
-        if self.judge is not None:
+        if self.classifier is not None:
             contents = {
-                m: self.judge.judge(m, part[row : row + 1])[0] for m, part in explained.contents.items()
+                m: self.classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
             }
             if refusal := check_contents(contents):
                 in_place = all(content.kind == m for m, content in contents.items())
@@ -315,7 +313,7 @@ class Predictor:
             maps = show_evidence(evidence, request, meta.heatmap_scale[head])
         heatmaps: dict[str, NDArray[np.float32]] = {m: study[m].place(maps[m]) for m in function.modalities}
         shown = CLASSES[class_index]
-        judged = self.judge is not None
+        checked = self.classifier is not None
         return Prediction(
             label=answers[head].label,
             probabilities=answers[head].probabilities,
@@ -324,7 +322,9 @@ class Predictor:
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=tuple(find_notices(meta, head, answers[head], branches, heatmaps, shown, judged=judged)),
+            warnings=tuple(
+                find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked)
+            ),
             checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
             heat_location={
@@ -341,7 +341,7 @@ class Predictor:
     def _explain_slowly(
         self, study: Study, class_index: int, request: HeatmapRequest
     ) -> dict[Modality, NDArray[np.float32]]:
-        """Maps of a method that runs the network on its own, beside the pass that answered."""
+        """Maps of a method that runs the network on its own, apart from the pass that answered."""
         combination = tuple(study)
         with self._tracing:
             if combination not in self._explainers:
@@ -367,8 +367,8 @@ class Predictor:
                     self.network,
                     combination,
                     positive_margin=positive_margin(meta, head),
-                    judging_branch=None if self.judge is None else self.judge.branch,
-                    judges_other_images=self._judges_whole_images,
+                    judging_branch=None if self.classifier is None else self.classifier.branch,
+                    judges_other_images=self._classifies_whole_images,
                     method=meta.heatmap_method,
                     layer=key[1],
                 )
@@ -381,9 +381,9 @@ class Predictor:
         return target
 
     @property
-    def _judges_whole_images(self) -> bool:
-        """Whether the judge reads other images than the network: it knows whole images only."""
-        return self.judge is not None and self.segmenter is not None
+    def _classifies_whole_images(self) -> bool:
+        """Whether the content classifier reads other images than the network: it knows whole images only."""
+        return self.classifier is not None and self.segmenter is not None
 
 
 def _read_headers(ct: ImageSource | None, xray: ImageSource | None) -> dict[Modality, ImageHeader | None]:

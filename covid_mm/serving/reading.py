@@ -1,4 +1,4 @@
-"""Whole grey images to what the network reads, what the judge reads, and what is shown of them."""
+"""Whole grey images to what the network reads, what the content check reads, and what is shown of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StudyImage:
     """One image of a study, read.
 
     pixels: float32 (side, side, 3), 0..255, what the network reads. whole: the whole image of the
-    same shape, what the judge of image content reads; the same array where the network reads the
+    same shape, what the content classifier reads; the same array where the network reads the
     whole image too. preview: uint8 (height, width, 3), the whole image with its aspect. region: the
     lungs that were cropped to. lacks_lungs: they were looked for and not found; pixels is then the
     whole image, and no answer may be given from it.
@@ -75,16 +75,16 @@ def prepare_studies(studies: Sequence[GreyStudy], size: int, finder: LungFinder 
 
     Args:
         studies: whole grey images by modality.
-        size: pixels a side of what the network reads.
+        size: pixels per side of what the network reads.
         finder: crops to the lungs; without one whole images are resized, as in the paper. It is
-            asked once a modality, for all studies together.
+            asked once per modality, for all studies together.
     """
     regions: dict[tuple[int, Modality], LungRegion | None] = {}
     if finder is not None:
         for modality in dict.fromkeys(m for greys in studies for m in greys):
             rows = [row for row, greys in enumerate(studies) if modality in greys]
-            found = finder.find([studies[row][modality] for row in rows], modality)
-            regions |= {(row, modality): region for row, region in zip(rows, found, strict=True)}
+            lungs = finder.find([studies[row][modality] for row in rows], modality)
+            regions |= {(row, modality): region for row, region in zip(rows, lungs, strict=True)}
     return [
         {
             modality: _read_image(grey, modality, size, regions.get((row, modality)), finder is not None)

@@ -24,7 +24,7 @@ except ImportError:  # Windows: a worker's memory has no limit there
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_MEMORY = 3 * 1024**3  # bytes of address space a worker; most of it is libraries' and never touched
+_MEMORY = 3 * 1024**3  # bytes of address space per worker; most of it is libraries' and never touched
 _DONE, _REFUSED, _BROKEN = "done", "refused", "broken"
 
 

@@ -16,6 +16,7 @@ from covid_mm.config import (
     MODALITIES,
     PAIRS,
     DataConfig,
+    Length,
     NetworkConfig,
     TrainingConfig,
 )
@@ -48,8 +49,8 @@ class TrainingPlan(JsonRecord):
     """One training, fully described: what config.json of the run folder holds.
 
     recipe: `served` (lungs, several collections, left-out evaluation) or `paper` (Table II on whole
-    images). branch_steps, lung_steps: of the served recipe's branches and of its lung segmenter; None
-    for its own choice.
+    images). length: how long the served recipe trains. branch_steps, lung_steps: of its branches and of
+    its lung segmenter; None for its own choice.
     """
 
     network: NetworkConfig
@@ -61,6 +62,7 @@ class TrainingPlan(JsonRecord):
     output: str | None
     command: str
     recipe: Recipe = "paper"
+    length: Length = "short"
     branch_steps: int | None = None
     lung_steps: int | None = None
 
@@ -152,10 +154,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     served = parser.add_argument_group("how, recipe served")
     served.add_argument(
+        "--length",
+        choices=get_args(Length),
+        default="short",
+        help="short: the first blocks stay as they are, for processors; long: the whole network and more steps, for a"
+        " GPU; default: %(default)s",
+    )
+    served.add_argument(
         "--branch-steps",
         type=int,
         metavar="N",
-        help="steps per branch (default: 700 for CT, 1,000 for X-ray)",
+        help="steps per branch, instead of what the length says",
     )
     served.add_argument(
         "--lung-steps", type=int, metavar="N", help="steps of the lung segmenter (default: 1,200)"
@@ -274,6 +283,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         output=options.output,
         command=command,
         recipe="served" if wants_served(options) else "paper",
+        length=options.length,
         branch_steps=options.branch_steps,
         lung_steps=options.lung_steps,
     )
@@ -287,8 +297,11 @@ def wants_served(options: argparse.Namespace) -> bool:
 def check_recipe(options: argparse.Namespace) -> None:
     """Raise UsageError for options that the recipe asked for does not have."""
     if not wants_served(options):
-        if options.recipe == "paper" and (options.branch_steps or options.lung_steps):
-            raise UsageError("--branch-steps and --lung-steps belong to the recipe served; leave them out.")
+        own = (options.length != "short", options.branch_steps, options.lung_steps)
+        if options.recipe == "paper" and any(own):
+            raise UsageError(
+                "--length, --branch-steps and --lung-steps belong to the recipe served; leave them out."
+            )
         return
     if options.recipe == "paper":
         raise UsageError(

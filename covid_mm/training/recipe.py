@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, Modality, Pooling
+from covid_mm.config import CLASSES, Length, Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
@@ -32,7 +32,8 @@ class ServedRecipe:
 
     steps, learning_rate: of the branch that is served and of each left-out one (8e-4 was worse on
     films, on those learned from too: AUC 0.90 against 0.93). frozen_until: by backbone, see
-    BranchConfig. most_draws: how often an image is drawn at most, on average: few images, fewer steps.
+    BranchConfig; none: the whole network learns. most_draws: how often an image is drawn at most, on
+    average: few images, fewer steps.
     """
 
     image_size: int = 150
@@ -53,6 +54,18 @@ class ServedRecipe:
             frozen_until=self.frozen_until.get(backbone),
             seed=seed,
         )
+
+
+# short: what two processors train in two hours; long: what a GPU trains in minutes
+BY_LENGTH: Mapping[Length, ServedRecipe] = {
+    "short": ServedRecipe(),
+    "long": ServedRecipe(
+        steps={"ct": 2400, "xray": 3000},
+        learning_rate={"ct": 5e-4, "xray": 5e-4},
+        most_draws=51,
+        frozen_until={},
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
 from covid_mm.training.plan import TrainingPlan
 from covid_mm.training.progress import LazyBar
 from covid_mm.training.recipe import (
+    BY_LENGTH,
     Fold,
     ServedRecipe,
     choose_training_rows,
@@ -70,7 +71,7 @@ def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) ->
     hardware = find_hardware("full")
     precision = hardware.precision if hardware.devices != ("CPU:0",) else find_processor_precision()
     print(f"training on {', '.join(hardware.devices)}, {precision}", flush=True)
-    root, recipe = Path(plan.data_root), ServedRecipe()
+    root, recipe = Path(plan.data_root), BY_LENGTH[plan.length]
     if plan.branch_steps is not None:
         recipe = replace(recipe, steps=dict.fromkeys(recipe.steps, plan.branch_steps))
     if plan.lung_steps is not None:

@@ -10,23 +10,23 @@ from typing import cast
 
 import covid_mm
 from covid_mm.serving.metadata import read_metadata
-from covid_mm.ui.loading import StudyPredictor
-from covid_mm.ui.server import serve
-from covid_mm.ui.settings import read_settings
+from covid_mm.ui.predictors import StudyPredictor
+from covid_mm.ui.server.launch import serve
+from covid_mm.ui.server.settings import read_settings
 
 
-def load_checkpoint(place: Path) -> StudyPredictor:
+def load_checkpoint(path: Path) -> StudyPredictor:
     """The predictor; only here is TensorFlow imported, behind the page that already stands."""
     # the page names each keyword that it passes; the protocol takes any
-    return cast(StudyPredictor, covid_mm.load_predictor(place))
+    return cast(StudyPredictor, covid_mm.load_predictor(path))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, launch; the exit code."""
     try:
         settings, checkpoints = read_settings(arguments)
-        names = [read_metadata(place).name for place in checkpoints]  # what is missing is said at once
-        loads = [partial(load_checkpoint, place) for place in checkpoints]
+        names = [read_metadata(path).name for path in checkpoints]  # what is missing is said at once
+        loads = [partial(load_checkpoint, path) for path in checkpoints]
         return serve(settings, dict(zip(names, loads, strict=True)))
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)

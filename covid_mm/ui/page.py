@@ -15,35 +15,35 @@ import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import CovidMMError
-from covid_mm.ui.analysis import (
-    analyse_in_turn,
+from covid_mm.ui.batch.files import BatchLimits
+from covid_mm.ui.batch.tab import TITLE as BATCH_TITLE
+from covid_mm.ui.batch.tab import build_batch_tab
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
+from covid_mm.ui.model.tab import render_loaded, render_waiting
+from covid_mm.ui.predictors import PredictorPool
+from covid_mm.ui.report.events import render_form, report_api, report_page
+from covid_mm.ui.server.error_log import QuietBlocks
+from covid_mm.ui.study.analysis import (
+    analyse_uploads,
     delete_uploads,
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.batch_files import BatchLimits
-from covid_mm.ui.batch_tab import TITLE as BATCH_TITLE
-from covid_mm.ui.batch_tab import build_batch_tab
-from covid_mm.ui.examples import LABEL, Example, ExampleShelf
-from covid_mm.ui.fixed_texts import FixedTexts, in_request_language
-from covid_mm.ui.language import ENGLISH, Texts
-from covid_mm.ui.loading import NetworkShelf
-from covid_mm.ui.model_tab import render_loaded, render_waiting
-from covid_mm.ui.quiet_blocks import QuietBlocks
-from covid_mm.ui.report import NOTE_LENGTH
-from covid_mm.ui.result import render_analysis, render_empty, render_error
-from covid_mm.ui.series_upload import SlotUpload
-from covid_mm.ui.slices import SliceChoice, read_choices
-from covid_mm.ui.slot import ImageSlot
-from covid_mm.ui.static import read_asset
-from covid_mm.ui.study_events import STUDIES, StudyEvents, keep_turn, report_api
-from covid_mm.ui.study_images import READERS, SLOT_TITLES, preview_upload
-
-TITLE = "Chest CT + X-ray"
-PURPOSE = (
-    "One CT slice and one chest X-ray, read together by one network: normal or COVID-19 pneumonia, "
-    "what each image says alone, and where the evidence lies."
+from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
+from covid_mm.ui.study.examples import ExampleStudies, render_examples
+from covid_mm.ui.study.images import (
+    READERS,
+    SLOT_TITLES,
+    SliceChoice,
+    SlotUpload,
+    preview_upload,
+    read_choices,
 )
+from covid_mm.ui.study.result import render_analysis, render_empty, render_error
+from covid_mm.ui.study.slot import ImageSlot
+from covid_mm.ui.templates import render_template
+
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
     "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
@@ -54,61 +54,63 @@ QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; 
 
 
 def build_page(
-    networks: NetworkShelf,
-    shelf: ExampleShelf,
+    networks: PredictorPool,
+    studies: ExampleStudies,
     limits: ImageLimits | None = None,
     batch_limits: BatchLimits | None = None,
-    fixed: FixedTexts | None = None,
+    translations: StaticTranslations | None = None,
 ) -> gr.Blocks:
     """The Gradio page around networks that may still be loading.
 
     Args:
         networks: give the predictors; the page shows that one loads, and a study waits for it.
-        shelf: gives the examples; the page shows their places until they are drawn.
+        studies: the examples; the page shows placeholders until they are drawn.
         limits: what an image may measure.
         batch_limits: what many studies at once may measure.
-        fixed: gathers the fixed parts' texts in every language, which `launch_options` wants too.
+        translations: gathers the fixed parts' texts in every language, which `launch_options` wants too.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
     """
-    limits, fixed = limits or ImageLimits(), fixed or FixedTexts()
+    limits, translations = limits or ImageLimits(), translations or StaticTranslations()
     page = QuietBlocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
-            gr.HTML(fixed.draw("mm-header", _render_header), apply_default_css=False)
+            gr.HTML(translations.draw("mm-header", render_header), apply_default_css=False)
             chooser = gr.Dropdown(
                 list(networks.names),
                 value=networks.names[0],
-                label=fixed.label("Network"),
+                label=translations.label("Network"),
                 visible=len(networks.names) > 1,
                 filterable=False,
                 elem_id="mm-network",
             )
-            loading = fixed.draw("mm-status", partial(_render_status, "loading"))
+            loading = translations.draw("mm-status", partial(render_status, "loading"))
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
-            with gr.Tab(fixed.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
+            with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
                         xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
                     with gr.Row(elem_id="mm-actions"):
-                        analyse = gr.Button(fixed.label("Analyse"), variant="primary", elem_id="mm-analyse")
-                        clear = gr.Button(fixed.label("Clear"), elem_id="mm-clear")
-                    gr.HTML(fixed.draw("mm-help", _render_help), apply_default_css=False)
-                    waiting = fixed.draw("mm-examples", partial(_render_examples, ()))
+                        analyse = gr.Button(
+                            translations.label("Analyse"), variant="primary", elem_id="mm-analyse"
+                        )
+                        clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
+                    gr.HTML(translations.draw("mm-help", render_help), apply_default_css=False)
+                    waiting = translations.draw("mm-examples", partial(render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
-                    empty = fixed.draw("mm-result", render_empty)
+                    empty = translations.draw("mm-result", render_empty)
                     result = gr.HTML(empty, elem_id="mm-result", apply_default_css=False)
-                    form = fixed.draw("mm-report-form", _render_report_form)
+                    form = translations.draw("mm-report-form", render_form)
                     gr.HTML(form, elem_id="mm-report-form", apply_default_css=False)
-            with gr.Tab(fixed.label(BATCH_TITLE), id="batch"):
-                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), fixed)
-            with gr.Tab(fixed.label("Model"), id="model"):
+            with gr.Tab(translations.label(BATCH_TITLE), id="batch"):
+                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), translations)
+            with gr.Tab(translations.label("Model"), id="model"):
                 card = gr.HTML(
-                    fixed.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
+                    translations.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
                 )
 
         slots = [ct, xray]
@@ -127,7 +129,8 @@ def build_page(
             concurrency_limit=STUDIES,
             **private,
         )
-        StudyEvents(networks, limits).attach(study, NETWORK)
+        StudyEvents(networks, limits).attach(study, report_page, NETWORK)
+        # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
             shown = gr.JSON(visible=False)
@@ -140,7 +143,9 @@ def build_page(
                 concurrency_limit=4,
                 **private,
             )
-            asked.then(None, shown, js=f"(found) => window.covidMM.slots.{modality}.show(found)", **private)
+            asked.then(
+                None, shown, js=f"(preview) => window.covidMM.slots.{modality}.show(preview)", **private
+            )
         answered.then(None, js="() => window.covidMM.finished()", **private)
         answered.failure(None, js="() => window.covidMM.failed()", **private)
         cleared = clear.click(
@@ -164,7 +169,7 @@ def build_page(
         chooser.change(None, js="() => window.covidMM.replaced()", **private)
         # Not through the queue: Gradio ends a visitor's stream with its last event, and one that joins in that very
         # moment is never heard of again. So nothing but the network's state travels there while the page opens.
-        drawn = in_request_language(show_examples, shelf)
+        drawn = in_request_language(show_examples, studies)
         page.load(drawn, None, examples, queue=False, **private)
 
         # The API's own event, on a button that nobody can see or press.
@@ -193,7 +198,7 @@ def build_page(
 
 
 def answer_page(
-    networks: NetworkShelf,
+    networks: PredictorPool,
     limits: ImageLimits,
     ct: SlotUpload,
     xray: SlotUpload,
@@ -204,7 +209,7 @@ def answer_page(
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
         choices = read_choices(slices)
-        analysis = analyse_in_turn(networks, network, ct, xray, limits, choices)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices)
         return render_analysis(analysis, texts)
     except Exception as error:
         return render_error(explain_error(error, texts), texts)
@@ -215,19 +220,19 @@ def preview_slot(
 ) -> dict[str, Any]:
     """What a slot shows of a file that the browser cannot draw; `{}` where the server cannot either.
 
-    `turn` comes back as it was sent, so that the slot knows which of its files this is of.
+    `number` comes back as it was sent, so that the slot knows which of its files this is of.
     """
-    turn = keep_turn(slices)
+    number = read_number(slices)
     try:
         choice = read_choices(slices).get(modality, SliceChoice())
         shown = READERS.run(preview_upload, upload, modality, limits, choice)
-        return shown | turn if shown else {}
+        return shown | number if shown else {}
     except Exception as error:
-        return {"error": explain_error(error, texts)} | turn
+        return {"error": explain_error(error, texts)} | number
 
 
 def answer_api(
-    networks: NetworkShelf, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload
+    networks: PredictorPool, limits: ImageLimits, ct: SlotUpload, xray: SlotUpload
 ) -> dict[str, Any]:
     """The JSON for two uploads, which are deleted whatever the answer.
 
@@ -235,16 +240,16 @@ def answer_api(
         gr.Error: with the same sentence that the page would show.
     """
     try:
-        return describe_prediction(analyse_in_turn(networks, None, ct, xray, limits).prediction)
+        return describe_prediction(analyse_uploads(networks, None, ct, xray, limits).prediction)
     except Exception as error:
         raise gr.Error(explain_error(error), print_exception=False) from None
     finally:
         delete_uploads(ct, xray)
 
 
-def show_examples(shelf: ExampleShelf, texts: Texts = ENGLISH) -> str:
+def show_examples(studies: ExampleStudies, texts: Texts = ENGLISH) -> str:
     """The examples, as soon as they are drawn."""
-    return _render_examples(shelf.get(), texts)
+    return render_examples(studies.get(), texts)
 
 
 def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str:
@@ -254,18 +259,18 @@ def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str
 
 
 def watch_network(
-    networks: NetworkShelf, network: str | None = None, texts: Texts = ENGLISH
+    networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
 ) -> Iterator[tuple[str, str]]:
     """A network's state for the page's corner, and its card: loading, then ready or failed."""
     loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield _render_status("loading", texts), render_waiting(texts)
+        yield render_status("loading", texts), render_waiting(texts)
     try:
         name = loader.get().info.name
     except (CovidMMError, RuntimeError):
-        yield _render_status("failed", texts), render_loaded(loader, texts)
+        yield render_status("failed", texts), render_loaded(loader, texts)
     else:
-        yield _render_status("ready", texts, name), render_loaded(loader, texts)
+        yield render_status("ready", texts, name), render_loaded(loader, texts)
 
 
 def _name_inputs(answer: Any) -> Any:
@@ -288,35 +293,18 @@ def _name_report_inputs(answer: Any) -> Any:
     return report
 
 
-def _render_report_form(texts: Texts = ENGLISH) -> str:
-    note = texts("Note for the report (no names; {most} characters at most)", most=NOTE_LENGTH)
-    return f"""
-<section class="mm-report" aria-label="{texts.attribute("Report")}">
-  <h2>{texts("Report")}</h2>
-  <label><span>{note}</span>
-    <textarea class="mm-note" rows="2" maxlength="{NOTE_LENGTH}"></textarea></label>
-  <div><button type="button" class="mm-report-button" data-format="pdf">{texts("Report as PDF")}</button>
-    <button type="button" class="mm-report-button" data-format="json">{texts("Report as JSON")}</button></div>
-  <p class="mm-report-status" role="status"></p>
-</section>"""
-
-
-def _render_help(texts: Texts = ENGLISH) -> str:
+def render_help(texts: Texts = ENGLISH) -> str:
+    """One line below the buttons."""
     return f'<p class="mm-help">{texts(HELP)}</p>'
 
 
-def _render_header(texts: Texts = ENGLISH) -> str:
-    return f"""
-<div class="mm-brand" lang="{texts.language}" data-title="{escape(texts(DOCUMENT))}">
-  {read_asset("mark.svg")}
-  <div><h1>{escape(texts(TITLE))}</h1><p>{escape(texts(PURPOSE))}</p></div>
-  <button type="button" id="mm-theme" aria-pressed="false" aria-label="{texts.attribute("Dark mode")}">
-    {read_asset("contrast.svg")}
-  </button>
-</div>"""
+def render_header(texts: Texts = ENGLISH) -> str:
+    """Title, purpose, and the button for dark mode."""
+    return render_template("header.html", texts, document=texts(DOCUMENT))
 
 
-def _render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
+def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
+    """Whether the network `name` can answer: `loading`, `ready` or `failed`."""
     text = {
         "loading": texts("Loading the network…"),
         "ready": texts("Network ready: {name}", name=name),
@@ -324,19 +312,3 @@ def _render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
     }[state]
     dot = '<i aria-hidden="true"></i>'
     return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'
-
-
-def _render_examples(examples: tuple[Example, ...], texts: Texts = ENGLISH) -> str:
-    cards = "".join(
-        f"""
-<button type="button" class="mm-example">
-  <span class="mm-thumbs"><img data-modality="ct" src="{example.ct}" alt="">
-    <img data-modality="xray" src="{example.xray}" alt=""></span>
-  <span>{escape(texts("Phantom {number}: drawn as {made_as}", number=number, made_as=texts(example.made_as)))}</span>
-</button>"""
-        for number, example in enumerate(examples, start=1)
-    )
-    waiting = "" if examples else '<span class="mm-example-wait"></span>' * 3
-    return f"""
-<h2 class="mm-examples-title">{texts("Examples")} <small>{escape(texts(LABEL))}</small></h2>
-<div class="mm-example-list">{cards}{waiting}</div>"""

@@ -1,18 +1,21 @@
-"""Arrays to pictures inside the page: data URLs, so that no file is written or served."""
+"""Arrays and outlines as pictures inside the page: data URLs and SVG, so that no file is written or served."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colour_bar, resize_heatmap
+from covid_mm.serving.prediction import Box, Prediction
 
 VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
 OPACITY = 0.6  # largest share of the heatmap's colour
@@ -65,4 +68,45 @@ def encode_png(pixels: NDArray[np.uint8]) -> str:
     """Data URL of a lossless PNG: uint8 (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return to_data_url(buffer.getvalue(), "image/png")
+
+
+def to_data_url(data: bytes, kind: str) -> str:
+    """Bytes inside the page: no file is written or served."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+LUNGS_OUTLINE = "Lungs' outline"
+DECIMALS = 4  # of a fraction of the image: a twentieth of a pixel on the largest map
+
+
+def draw_outlines(prediction: Prediction, modality: str, label: str = "") -> Markup:
+    """An SVG that covers the image: the lungs solid, the box dashed; empty where neither is known.
+
+    label: what a screen reader reads; without it the drawing is left out there.
+    """
+    outlines, box = find_outlines(prediction, modality)
+    if not outlines and box is None:
+        return Markup()
+    shapes = Markup().join(Markup('<polygon points="{}"/>').format(_join(outline)) for outline in outlines)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        corners = _join([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        shapes += Markup('<polygon class="mm-outline-box" points="{}"/>').format(corners)
+    role = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    # each line twice: a dark one below keeps the bright one visible on white lungs and on the hottest colour
+    return Markup(
+        '<svg class="mm-outline" viewBox="0 0 1 1" preserveAspectRatio="none" {role}>'
+        '<g class="mm-outline-under">{shapes}</g><g>{shapes}</g></svg>'
+    ).format(role=role, shapes=shapes)
+
+
+def find_outlines(
+    prediction: Prediction, modality: str
+) -> tuple[tuple[NDArray[np.float32], ...], Box | None]:
+    """The closed polygons of a modality's lungs, (n, 2) fractions of the image, and the box that was read."""
+    return tuple(prediction.outlines.get(modality, ())), prediction.lungs.get(modality)
+
+
+def _join(points: Sequence[Sequence[float]] | NDArray[np.float32]) -> str:
+    return " ".join(f"{float(x):.{DECIMALS}f},{float(y):.{DECIMALS}f}" for x, y in points)

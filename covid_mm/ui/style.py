@@ -1,6 +1,6 @@
 """The page's look: Gradio's theme variables set to the project's own colours, system fonts only.
 
-The layout and the result panel are styled in assets/page.css, on the same variables. Text on its
+The layout and the result panel are styled in page.css, on the same variables. Text on its
 background has a contrast of at least 4.5 to 1 (WCAG AA) in light and dark; a test computes it.
 """
 

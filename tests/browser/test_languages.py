@@ -70,10 +70,10 @@ def test_an_answer_its_heatmaps_and_its_report_are_in_indonesian(open_page, stud
     put(page, "xray", studies["black"])
     text = analyse(page)
     for words in (
-        "Jawaban dari CT dan rontgen bersama-sama",
+        "Jawaban dari gabungan CT dan rontgen",
         "Probabilitas terkalibrasi Pneumonia COVID-19",
-        "Kedua gambar memberi hasil berbeda: CT saja Pneumonia COVID-19, rontgen saja Normal.",
-        "Ambang keputusan: dinyatakan positif mulai dari 50 %.",
+        "Kedua gambar memberi hasil berbeda: CT saja menyatakan Pneumonia COVID-19, rontgen saja Normal.",
+        "Ambang keputusan: positif mulai dari 50 %.",
         "sensitivitas",
         "spesifisitas",
         "Tidak ada bukti positif untuk",

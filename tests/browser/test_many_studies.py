@@ -24,8 +24,8 @@ import sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from fake_predictor import FakePredictor
 from pathlib import Path
-from covid_mm.ui.server import serve
-from covid_mm.ui.settings import ServerSettings
+from covid_mm.ui.server.launch import serve
+from covid_mm.ui.server.settings import ServerSettings
 class Slow(FakePredictor):
     def predict(self, *images, **options):
         time.sleep(0.15)

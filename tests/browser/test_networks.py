@@ -16,8 +16,8 @@ import dataclasses, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from fake_predictor import FakePredictor
 from pathlib import Path
-from covid_mm.ui.server import serve
-from covid_mm.ui.settings import ServerSettings
+from covid_mm.ui.server.launch import serve
+from covid_mm.ui.server.settings import ServerSettings
 
 class Named(FakePredictor):
     def __init__(self, name):

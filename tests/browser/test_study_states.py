@@ -9,7 +9,7 @@ import pytest
 from live_server import ROOT
 from test_page import analyse, put
 
-from covid_mm.ui.evidence import describe_evidence, read_evidence
+from covid_mm.ui.study.evidence import describe_evidence, read_evidence
 
 pytestmark = pytest.mark.browser
 
@@ -31,14 +31,14 @@ def open_real(open_page, real_server):
 
 def codes(page) -> set[str]:
     return set(
-        page.eval_on_selector_all(".mm-notices [data-code]", "all => all.map(one => one.dataset.code)")
+        page.eval_on_selector_all(".mm-warnings [data-code]", "all => all.map(one => one.dataset.code)")
     )
 
 
 def says_no_probability(page) -> bool:
     """Neither a figure, a bar, a threshold nor a map."""
     drawn = ".mm-figure, .mm-fill, .mm-threshold, .mm-operating, .mm-layer, .mm-heat, .mm-download"
-    text = page.inner_text(".mm-answer") + page.inner_text(".mm-notices")
+    text = page.inner_text(".mm-answer") + page.inner_text(".mm-warnings")
     return page.locator(drawn).count() == 0 and "%" not in text
 
 

@@ -47,6 +47,7 @@ def test_options_of_the_paper_choose_the_paper(arguments):
         (("--data", "x", "--recipe", "served", "--pair", "all"), "--pair all"),
         (("--data", "x", "--recipe", "paper", "--split", "sources"), "--split sources"),
         (("--data", "x", "--recipe", "paper", "--branch-steps", "3"), "--branch-steps"),
+        (("--data", "x", "--recipe", "paper", "--length", "long"), "--length"),
     ],
 )
 def test_contradictions_are_refused_by_name(arguments, told):
@@ -63,7 +64,12 @@ def test_a_plan_is_restored_with_its_recipe():
     plan = make_plan(parse("--data", "x", "--recipe", "served", "--branch-steps", "7"), "train.py")
     assert type(plan).from_dict(plan.to_dict()) == plan
     older = plan.to_dict()
-    del older["recipe"], older["branch_steps"], older["lung_steps"]  # written before there were recipes
+    del (
+        older["recipe"],
+        older["branch_steps"],
+        older["lung_steps"],
+        older["length"],
+    )  # written before there were recipes
     assert type(plan).from_dict(older).recipe == "paper"
 
 

@@ -49,7 +49,7 @@ def row(width: int, **values: float) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_is_named(kind):
-    (content,) = make_content_classifier(6).judge("ct", row(6, **{kind: 1.0}))
+    (content,) = make_content_classifier(6).check("ct", row(6, **{kind: 1.0}))
     assert content.kind == kind
     assert not content.unusual
     assert sum(content.probabilities.values()) == pytest.approx(1)
@@ -66,12 +66,12 @@ def test_neither_needs_its_probability():
 
 def test_distance_counts_deviations():
     classifier = make_content_classifier(6)
-    near, far = classifier.judge("ct", np.concatenate([row(6, ct=3.0), row(6, ct=5.0)]))
+    near, far = classifier.check("ct", np.concatenate([row(6, ct=3.0), row(6, ct=5.0)]))
     assert near.distance == pytest.approx(3 / np.sqrt(3))
     assert not near.unusual
     assert far.distance == pytest.approx(5 / np.sqrt(3))
     assert far.unusual
-    (broken,) = classifier.judge("ct", np.full((1, 6), np.nan, np.float32))
+    (broken,) = classifier.check("ct", np.full((1, 6), np.nan, np.float32))
     assert broken.unusual
     assert broken.kind == "neither"
 
@@ -86,11 +86,11 @@ def test_its_file_gives_it_back(tmp_path):
     assert again.refusal == pytest.approx(0.6)
     features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
     for slot in ("ct", "xray"):
-        assert [c.kind for c in again.judge(slot, features)] == [
-            c.kind for c in classifier.judge(slot, features)
+        assert [c.kind for c in again.check(slot, features)] == [
+            c.kind for c in classifier.check(slot, features)
         ]
-        assert [c.distance for c in again.judge(slot, features)] == pytest.approx(
-            [c.distance for c in classifier.judge(slot, features)], rel=1e-3
+        assert [c.distance for c in again.check(slot, features)] == pytest.approx(
+            [c.distance for c in classifier.check(slot, features)], rel=1e-3
         )
 
 

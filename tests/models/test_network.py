@@ -149,7 +149,7 @@ def test_no_unknown_choice_is_taken_for_the_last_one():
     with pytest.raises(UsageError, match="max"):
         pool_features(keras.Input((4, 4, 8)), "max", "ct_")
     with pytest.raises(UsageError, match="half"):
-        make_network(size=64).boundary("ct", "half")
+        make_network(size=64).bottleneck("ct", "half")
 
 
 @pytest.mark.parametrize("option", [{"pooling": "max"}, {"output_stride": 8}])

@@ -110,7 +110,7 @@ def test_an_abstained_study_has_its_numbers_and_heatmaps(meta, pictures):
     answer = Predictor(network, meta(abstain_zone=zone)).predict(*pictures)
     assert (answer.label, answer.reason) == ("undetermined", "in_abstain_zone")
     assert answer.warnings[0].code == "in_abstain_zone"
-    assert "between 30% and 60%" in answer.warnings[0].message
+    assert "between 30 % and 60 %" in answer.warnings[0].message
     assert answer.probabilities[POSITIVE] == pytest.approx(0.5498, abs=1e-3)
     assert answer.heatmap_class == POSITIVE  # the likelier one
     assert set(answer.heatmaps) == {"ct", "xray"}

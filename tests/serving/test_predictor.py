@@ -253,7 +253,7 @@ def test_extreme_logits_stay_numbers(aimed, pictures):
 def test_disagreeing_branches_are_said(aimed, pictures):
     answer = aimed({"fused": 1.0, "ct": 2.0, "xray": -2.0}).predict(pictures[0], pictures[1])
     (notice,) = [w for w in answer.warnings if w.code == "branches_disagree"]
-    assert "CT alone COVID-19 pneumonia" in notice.message
+    assert "CT alone says COVID-19 pneumonia" in notice.message
     assert "X-ray alone Normal" in notice.message
     agreeing = aimed({"fused": 1.0, "ct": 2.0, "xray": 2.0}).predict(pictures[0], pictures[1])
     assert not agreeing.has_warning("branches_disagree")

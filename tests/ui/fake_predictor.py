@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from covid_mm.config import CLASSES, MODALITY_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.imaging import read_grey, read_header
-from covid_mm.serving.header import contradicting_slots, describe_contradictions
+from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
     BranchAnswer,
     CheckpointInfo,
@@ -22,6 +22,7 @@ from covid_mm.serving.prediction import (
     Notice,
     Prediction,
 )
+from covid_mm.serving.warnings import format_percent, warn
 
 INFO = CheckpointInfo(
     name="fake-for-tests",
@@ -205,7 +206,7 @@ class FakePredictor:
         if any(float(image.min()) > 250 for image in given.values()):
             raise OSError(f"cannot open {SECRET}")
         if lost := [name for name, image in given.items() if 0 < float(image.max()) < 4]:
-            return _refuse(given, tuple(_miss_lungs(name) for name in lost))
+            return _refuse(given, tuple(warn("lungs_not_found", name) for name in lost))
         head = "fused" if len(given) > 1 else next(iter(given))
         values = {name: _clip(float(image.mean() / 255.0), name) for name, image in given.items()}
         fused = _clip(float(np.mean(list(values.values()))), head)
@@ -217,21 +218,19 @@ class FakePredictor:
         labels = {branch.label for branch in branches.values()} - {"undetermined"}
         warnings = []
         if label == "undetermined":
-            warnings.append(Notice("in_abstain_zone", "The probability lies in the abstain zone."))
+            zone = (format_percent(bound) for bound in ZONE[head])
+            warnings.append(warn("in_abstain_zone", **dict(zip(("low", "high"), zone, strict=True))))
         if len(given) == 1:
-            title = "CT" if "ct" in given else "X-ray"
-            warnings.append(Notice("single_modality", f"Answered from the {title} alone."))
+            warnings.append(warn("single_modality", next(iter(given))))
         elif len(labels) > 1:
-            warnings.append(
-                Notice("branches_disagree", "CT alone and X-ray alone give different answers; read both.")
-            )
+            said = {name: CLASS_TITLES[branch.label] for name, branch in branches.items()}
+            warnings.append(warn("branches_disagree", **said))
         heatmaps = {}
         for name, image in given.items():
             heatmaps[name] = _draw_map(image, values[name], heatmap_class)
             if not heatmaps[name].any():
-                warnings.append(
-                    Notice(f"no_positive_evidence_{name}", "The network found nothing for it in one image.")
-                )
+                target = CLASS_TITLES[heatmap_class or CLASSES[1]]
+                warnings.append(warn("no_positive_evidence", name, target=target))
         kind = (method or OWN[0], layer or OWN[1])
         if kind != OWN:
             heatmaps = {name: np.flip(heatmap, axis=0) for name, heatmap in heatmaps.items()}
@@ -316,13 +315,6 @@ def _refuse(given: dict[str, np.ndarray], warnings: tuple[Notice, ...]) -> Predi
     )
 
 
-def _miss_lungs(modality: str) -> Notice:
-    title = MODALITY_TITLES[modality]
-    return Notice(
-        f"lungs_not_found_{modality}", f"No lungs were found on the {title}, so there is no answer."
-    )
-
-
 def _clip(value: float, head: str) -> float:
     return float(np.clip(value, 1 - SUPPORTED[head], SUPPORTED[head]))
 
@@ -340,8 +332,8 @@ def main() -> int:
     """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY [DELAY]`."""
     import sys
 
-    from covid_mm.ui.server import serve
-    from covid_mm.ui.settings import ServerSettings
+    from covid_mm.ui.server.launch import serve
+    from covid_mm.ui.server.settings import ServerSettings
 
     port, temporary, *rest = sys.argv[1:]
     delay = float(rest[0]) if rest else 0.0

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from covid_mm.ui.loading import PredictorLoader
-from covid_mm.ui.server import launch_options
-from covid_mm.ui.settings import ServerSettings
-from covid_mm.ui.static import ASSETS, read_asset
+from covid_mm.ui.predictors import PredictorLoader
+from covid_mm.ui.server.launch import launch_options
+from covid_mm.ui.server.settings import ServerSettings
 from covid_mm.ui.style import DARK, LIGHT, make_theme, make_variables
+from covid_mm.ui.templates import FOLDER, read_asset
 
 # text on ground, as page.css puts them together
 TEXTS = [
@@ -58,7 +58,7 @@ def test_both_modes_have_the_same_colours_and_the_style_sheet_knows_them_all():
 
 
 def test_nothing_in_the_page_names_another_host():
-    for path in ASSETS.iterdir():
+    for path in FOLDER.rglob("*"):
         if path.suffix in {
             ".css",
             ".html",

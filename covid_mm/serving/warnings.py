@@ -1,0 +1,145 @@
+"""Every warning that an answer can come with: one catalogue of code, sentence and short forms.
+
+The braces of a sentence are filled in with values: numbers, and words that have a translation of their own. API,
+shell and JSON give the English sentence; the page translates the sentence and the words in it by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from covid_mm.config import MODALITIES, MODALITY_TITLES
+from covid_mm.serving.prediction import ABSTAINED, Notice
+
+KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
+
+
+@dataclass(frozen=True)
+class WarningText:
+    """One warning. code: stable, without its modality; two sentences may share one.
+
+    text: the whole sentence. reason: why a study is undetermined, where this is such a reason. short: a few words.
+    """
+
+    code: str
+    text: str
+    reason: str = ""
+    short: str = ""
+
+
+_LUNGS_REASON = "No lungs were found on the {modality}."
+_SWAPPED_REASON = "The two images are in each other's slot."
+_ABSTAINS = (
+    "The probability lies between {low} and {high}, where the network was wrong too often on hospitals never seen in"
+    " training, so no class is named."
+)
+WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
+    "branches_disagree": WarningText(
+        "branches_disagree",
+        "The two images disagree: the CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was"
+        " in training, so go by each image rather than by the combined answer.",
+        short="CT and X-ray disagree",
+    ),
+    "single_modality": WarningText(
+        "single_modality",
+        "Answered from the {modality} alone; the other image was not given.",
+        short="answered from one image",
+    ),
+    "no_positive_evidence": WarningText(
+        "no_positive_evidence",
+        "The network found no positive evidence for {target} on the {modality}, so its heatmap is empty.",
+        short="no positive evidence on the {modality}",
+    ),
+    "content_not_checked": WarningText(
+        "content_not_judged",
+        "This checkpoint has no content check: whatever the images show, they are answered.",
+    ),
+    "synthetic_checkpoint": WarningText(
+        "synthetic_checkpoint",
+        "This checkpoint was trained on synthetic phantoms, not on patients: its answer means nothing for a person.",
+        short="network trained on phantoms: no meaning for a person",
+    ),
+    "swapped_by_content": WarningText(
+        "swapped_inputs",
+        "The two images seem to be swapped: the CT slot shows a chest X-ray and the X-ray slot a chest CT slice. Swap"
+        " them; until then there is no answer.",
+        _SWAPPED_REASON,
+    ),
+    "swapped_by_header": WarningText(
+        "swapped_inputs",
+        "The two files are swapped: by their headers the CT slot holds an X-ray and the X-ray slot a CT. Swap them;"
+        " until then there is no answer.",
+        _SWAPPED_REASON,
+    ),
+    "modality_mismatch": WarningText(
+        "modality_mismatch",
+        "By its header the file in the {modality} slot belongs into the {other} slot. Move it to the other slot; until"
+        " then there is no answer.",
+        "By its header the file in the {modality} slot is of the other kind.",
+    ),
+    "wrong_modality": WarningText(
+        "wrong_modality",
+        "The image in the {modality} slot looks like {kind}. Move it to the other slot; until then there is no answer.",
+        "The {modality} slot holds an image of the other kind.",
+    ),
+    "not_a_chest_image": WarningText(
+        "not_a_chest_image",
+        "The image in the {modality} slot does not look like {kind}, so there is no answer. Replace or remove it.",
+        "The image in the {modality} slot is not a chest image of its kind.",
+    ),
+    "unlike_training": WarningText(
+        "unlike_training",
+        "The image in the {modality} slot is too unlike the images that the network was trained on (distance"
+        " {distance}), so there is no answer. Replace or remove it.",
+        "The {modality} is too unlike the images of the training collections.",
+    ),
+    "lungs_not_found": WarningText(
+        "lungs_not_found",
+        "No lungs were found on the {modality}, so there is no answer. Replace it.",
+        _LUNGS_REASON,
+    ),
+    "lungs_not_found_on_one": WarningText(
+        "lungs_not_found",
+        "No lungs were found on the {modality}, so there is no answer. Replace or remove it: the {other} can be"
+        " analysed alone.",
+        _LUNGS_REASON,
+    ),
+    ABSTAINED: WarningText(ABSTAINED, _ABSTAINS, _ABSTAINS),
+}
+REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
+SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}
+WITHOUT_MODALITY = ("branches_disagree", "single_modality")  # the code is whole, whatever the sentence names
+
+
+def warn(name: str, modality: str | None = None, **values: str) -> Notice:
+    """A warning of the catalogue, about one modality where the sentence names one.
+
+    values: what else the sentence is filled in with, in English.
+    """
+    entry = WARNINGS[name]
+    if modality is not None:
+        values["modality"] = MODALITY_TITLES[modality]
+        if "{other}" in entry.text:
+            values["other"] = next(MODALITY_TITLES[m] for m in MODALITIES if m != modality)
+    code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
+    return Notice(code, entry.text.format(**values), entry.text, values)
+
+
+def split_code(code: str) -> tuple[str, str]:
+    """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
+    for modality in MODALITY_TITLES:
+        if code.endswith(f"_{modality}"):
+            return code.removesuffix(f"_{modality}"), modality
+    return code, ""
+
+
+def find_reasons(warnings: Iterable[Notice]) -> tuple[Notice, ...]:
+    """Those of an undetermined study's warnings for which it is undetermined."""
+    return tuple(one for one in warnings if split_code(one.code)[0] in REASONS)
+
+
+def format_percent(value: float) -> str:
+    """A share, 0..1, in percent, with one decimal where it has one: `48 %`."""
+    percent = f"{value * 100:.1f}"
+    return f"{percent.removesuffix('.0')} %"

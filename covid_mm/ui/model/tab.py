@@ -1,0 +1,240 @@
+"""The Model tab: the served checkpoint's card, drawn from its meta.json and from results/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.errors import CovidMMError
+from covid_mm.evaluation.results import POSSIBILITY_TITLES
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.model.left_out import list_heat_location, list_independence, list_left_out
+from covid_mm.ui.model.roc_chart import draw_roc
+from covid_mm.ui.model.sections import (
+    Part,
+    Row,
+    Table,
+    format_share,
+    list_collections,
+    list_content_check,
+    list_networks,
+    list_refusals,
+    list_shortcuts,
+    read_networks,
+)
+from covid_mm.ui.predictors import PredictorLoader
+from covid_mm.ui.study.evidence import HEAD_TITLES
+from covid_mm.ui.study.operating_point import find_operating, render_operating
+from covid_mm.ui.templates import render_template
+
+POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
+SPLITS = {
+    "paper": "Random split, as in the paper: images of one patient lie on both sides. This data leakage"
+    " makes every figure too good.",
+    "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
+}
+INSIDE = (
+    "The figures from here to the four possibilities are of validation images of the training collections, split off"
+    " as said under Data. They say how well the collections were learned, not what the answer is worth elsewhere."
+)
+TUNED_INSIDE = "Temperature and best epoch were chosen on these same images; the threshold was not tuned."
+TUNED_OUTSIDE = "Temperature and threshold were chosen on left-out collections, not on these images."
+TOGETHER, BY_CT, BY_XRAY = "Predicted {label}, combined", "by the CT alone", "by the X-ray alone"
+
+
+def render_waiting(texts: Texts = ENGLISH) -> str:
+    """What stands where the card will be."""
+    text = texts("The network is loading; its card appears here.")
+    return f'<p class="mm-card-wait" role="status">{text}</p>'
+
+
+def render_loaded(loader: PredictorLoader, texts: Texts = ENGLISH) -> str:
+    """The card of the loaded network, or one sentence where it could not be loaded."""
+    try:
+        predictor = loader.get()
+    except (CovidMMError, RuntimeError) as error:
+        return f'<p class="mm-card-wait" role="alert">{escape(texts.sentence(str(error)))}</p>'
+    try:
+        networks = () if predictor.meta.get("synthetic") else read_networks()
+        return render_model_card(predictor.meta, predictor.info.name, texts, networks)
+    except (KeyError, TypeError, ValueError, AttributeError):  # the network answers all the same
+        lacking = texts("The meta.json of this checkpoint lacks what its card shows.")
+        return f'<p class="mm-card-wait" role="alert">{lacking}</p>'
+
+
+def render_model_card(
+    meta: Mapping[str, Any],
+    name: str,
+    texts: Texts = ENGLISH,
+    networks: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The card as HTML; sections whose fields are lacking are left out.
+
+    meta: the object of meta.json. networks: those of results.json, as `read_networks` gives them.
+    """
+    metrics = meta.get("metrics", {}).get("validation", {})
+    charts = draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)
+    sections = [
+        (
+            texts("On hospitals and scanners never seen in training"),
+            list_left_out(meta, texts) if meta else [],
+        ),
+        (texts("Where its heatmaps point"), list_heat_location(meta, texts)),
+        (texts("Two images as independent evidence"), list_independence(meta, texts)),
+        (texts("Data"), _list_data(meta, texts)),
+        (texts("Images that get no answer"), list_refusals(meta.get("refusals", ()), texts)),
+        (texts("Shortcuts"), list_shortcuts(meta.get("left_out") or {}, texts)),
+        (texts("Measured inside the training collections"), _list_inside(metrics, texts)),
+        (texts("Confusion matrices"), _list_confusion(metrics, texts)),
+        (texts("Other thresholds"), _list_thresholds(meta, texts)),
+        (texts("ROC curves"), [Row(charts)] if charts else []),
+        (texts("Calibration"), _list_calibration(meta, metrics, texts)),
+        (texts("The four possibilities"), _list_possibilities(meta.get("possibilities", ()), texts)),
+        (texts("The content check"), list_content_check(meta.get("judge"), texts)),
+    ]
+    compared = [
+        (texts.sentence(one["title"]), [texts.sentence(one["text"]), *_list_metrics(one["metrics"], texts)])
+        for one in meta.get("comparisons", ())
+    ]
+    nine = (texts("The paper's nine networks"), list_networks(networks, texts))
+    return render_template(
+        "model/card.html",
+        texts,
+        research_use=RESEARCH_USE,
+        synthetic=meta.get("synthetic"),
+        facts=_list_facts(meta, name, texts),
+        sections=[*sections, *compared, nine],
+        limits=_list_limits(meta, texts),
+        commands=_list_commands(meta),
+    )
+
+
+def _list_facts(meta: Mapping[str, Any], name: str, texts: Texts) -> dict[str, str]:
+    return {
+        "Checkpoint": name,
+        "Network": meta.get("pair", ""),
+        "Trained on": texts.sentence(meta.get("trained_on", "")),
+        "Trained": str(meta.get("trained_at", ""))[:10],
+        "SHA-256 of the weights": meta.get("weights", {}).get("sha256", ""),
+    }
+
+
+def _list_data(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
+    if meta.get("recipe") == "served":
+        return list_collections(meta.get("data", ()), texts)
+    rows = []
+    for part in meta.get("data", ()):
+        train, validation = part["counts"]["train"], part["counts"]["validation"]
+        rows.append(
+            [
+                texts.title(MODALITY_TITLES[part["modality"]]),
+                part["name"],
+                *(f"{train[c]} / {validation[c]}" for c in CLASSES),
+                part["licence"],
+            ]
+        )
+    if not rows:
+        return []
+    counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
+    header = ["", texts("Data set"), *counts, texts("Licence")]
+    note = texts(SPLITS.get(meta.get("split", {}).get("protocol", ""), ""))
+    return [Table(header, rows), *([note] if note else [])]
+
+
+def _list_metrics(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
+    rows = []
+    for head, report in metrics.items():
+        auc = report["auc"]
+        area = texts("not measured")
+        if auc is not None:
+            interval = texts("{low} to {high}", low=f"{auc['low']:.4f}", high=f"{auc['high']:.4f}")
+            area = f"{auc['value']:.4f} ({interval})"
+        shares = (format_share(report[m], texts) for m in ("accuracy", "sensitivity", "specificity"))
+        rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
+    header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
+    return [Table(header, rows), texts("In brackets: 95 % intervals.")] if rows else []
+
+
+def _list_inside(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
+    """The validation figures below the words that say what they are."""
+    parts = _list_metrics(metrics, texts)
+    return [Markup('<p class="mm-card-note">{}</p>').format(texts(INSIDE)), *parts] if parts else []
+
+
+def _list_thresholds(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
+    """A slider per head over the operating points of the validation images."""
+    known = meta.get("decision_threshold", {})
+    panels = (
+        render_operating(find_operating(meta, head), known.get(head, 0.5), texts, title=texts(title))
+        for head, title in HEAD_TITLES.items()
+    )
+    return [panel for panel in panels if panel]
+
+
+def _list_confusion(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
+    normal, positive = (texts(CLASS_TITLES[name]) for name in CLASSES)
+    actual, predicted = "actual: {label}", "predicted: {label}"
+    tables = []
+    for head, report in metrics.items():
+        counts = report["counts"]
+        rows = [
+            [texts(actual, label=normal), str(counts["true_negative"]), str(counts["false_positive"])],
+            [texts(actual, label=positive), str(counts["false_negative"]), str(counts["true_positive"])],
+        ]
+        title = texts(HEAD_TITLES.get(head, head))
+        header = [title, texts(predicted, label=normal), texts(predicted, label=positive)]
+        tables.append(Table(header, rows))
+    return [Row(tables)] if tables else []
+
+
+def _list_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
+    temperature = meta.get("temperature", {})
+    rows = [
+        [
+            texts(HEAD_TITLES.get(head, head)),
+            f"{temperature[head]:.3f}",
+            f"{report['threshold']:g}",
+            f"{report['calibration_error']:.4f}",
+            f"{report['brier']:.4f}",
+        ]
+        for head, report in metrics.items()
+        if head in temperature
+    ]
+    names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
+    header = ["", *(texts(name) for name in names)]
+    note = texts(TUNED_OUTSIDE if meta.get("recipe") == "served" else TUNED_INSIDE)
+    return [Table(header, rows), note] if rows else []
+
+
+def _list_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
+    keys = ("called_positive", "ct_called_positive", "xray_called_positive")
+    rows = [
+        [
+            texts(POSSIBILITY_TITLES.get(part["kind"], part["kind"])),
+            *(format_share(part[key], texts) for key in keys),
+        ]
+        for part in possibilities
+    ]
+    together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
+    header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
+    note = texts(
+        "Training pairs always agreed: pairs like those of the last two rows were never seen in training."
+    )
+    return [Table(header, rows), note] if rows else []
+
+
+def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:
+    """(title, text) of each limit; the data's caveats, which have no title, first."""
+    caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
+    limits = [("", texts.sentence(caveat)) for caveat in caveats]
+    return limits + [
+        (texts.sentence(one["title"]), texts.sentence(one["text"])) for one in meta.get("limits", ())
+    ]
+
+
+def _list_commands(meta: Mapping[str, Any]) -> list[str]:
+    earlier = (c for weights in meta.get("initial_weights", {}).values() for c in weights.get("commands", ()))
+    return list(dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])]))

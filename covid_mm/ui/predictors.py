@@ -1,0 +1,198 @@
+"""The networks that answer: each loads behind the page, and one study at a time has them.
+
+A visitor's single study goes before a batch's next one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.imaging import DecodedImage
+from covid_mm.serving.batch import StudyAnswerer
+from covid_mm.serving.prediction import CheckpointInfo, Prediction
+
+SINGLE, BATCH = 0, 1  # smaller goes first
+
+
+class PriorityLock:
+    """A queue of two ranks. Within a rank first come, first served, so batches alternate too."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._line: list[tuple[int, int]] = []
+        self._numbers = itertools.count()
+        self._busy = False
+
+    @contextmanager
+    def hold(self, rank: int = SINGLE) -> Iterator[None]:
+        """Wait for the lock and hold it inside the `with` block, for one study."""
+        with self._changed:
+            mine = (rank, next(self._numbers))
+            self._line.append(mine)
+            try:
+                self._changed.wait_for(lambda: not self._busy and min(self._line) == mine)
+                self._busy = True
+            finally:
+                self._line.remove(mine)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+
+
+class BatchAnswerer:
+    """A predictor that takes the lock for each study of a batch."""
+
+    def __init__(self, predictor: StudyAnswerer, lock: PriorityLock) -> None:
+        self._predictor = predictor
+        self._lock = lock
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint that answers."""
+        return self._predictor.info
+
+    def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
+        """The answer to one study, when the lock is free."""
+        with self._lock.hold(BATCH):
+            return self._predictor.predict(ct=ct, xray=xray)
+
+
+class StudyPredictor(Protocol):
+    """What the page needs of a predictor; `covid_mm.load_predictor` gives one."""
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint that answers."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The checkpoint's meta.json; the page reads `decision_threshold` from it, by head."""
+
+    def warm_up(self) -> None:
+        """Compile before the first study, so that it does not wait for that."""
+
+    def predict(
+        self, ct: DecodedImage | None = None, xray: DecodedImage | None = None, **options: Any
+    ) -> Prediction:
+        """The answer to one study; raises CovidMMError for what it does not take.
+
+        options: `heatmap_class`, `method` and `layer` of the heatmaps, where they were chosen; `progress` and
+        `cancelled` of a slow method.
+        """
+
+
+class PredictorLoader:
+    """Loads and warms up once, in a thread; whoever needs the predictor waits for it.
+
+    Args:
+        load: makes the predictor; runs in the thread, so that its heavy imports do too.
+    """
+
+    def __init__(self, load: Callable[[], StudyPredictor]) -> None:
+        self._load = load
+        self._future: Future[StudyPredictor] = Future()
+
+    def start(self) -> None:
+        """Begin to load; returns at once."""
+        run_in_thread(self._future, self._load_warm, "predictor-loader")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a study would be answered without waiting."""
+        return self.state == "ready"
+
+    @property
+    def state(self) -> str:
+        """`loading`, `ready` or `failed`."""
+        if not self._future.done():
+            return "loading"
+        return "failed" if self._future.exception() else "ready"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until loading has ended, well or not; False when `timeout` seconds have passed."""
+        return bool(futures.wait([self._future], timeout).done)
+
+    def get(self) -> StudyPredictor:
+        """The predictor, as soon as it is there.
+
+        Raises:
+            CovidMMError: the checkpoint cannot be served; the same sentence each time.
+            RuntimeError: loading failed for a reason that the user cannot mend.
+        """
+        error = self._future.exception()
+        if isinstance(error, CovidMMError):
+            raise type(error)(*error.args)  # anew, or its traceback would grow with each visitor
+        if error is not None:
+            raise RuntimeError("The network could not be loaded.") from error
+        return self._future.result()
+
+    def _load_warm(self) -> StudyPredictor:
+        predictor = self._load()
+        predictor.warm_up()
+        return predictor
+
+
+def run_in_thread(future: Future[Any], function: Callable[[], Any], name: str) -> None:
+    """Complete a future by a function in a thread of its own, which ends with the process; an executor's would not."""
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
+class PredictorPool:
+    """The networks that a page can answer with, by checkpoint name; each is loaded when first asked for.
+
+    Args:
+        loads: by name, what makes each predictor; the first is the page's default.
+
+    `lock` says who may ask one of them next.
+    """
+
+    def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
+        self.lock = PriorityLock()
+        self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
+        self._started: set[str] = set()
+        self._starting = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All checkpoints, the default first."""
+        return tuple(self._loaders)
+
+    @property
+    def default(self) -> PredictorLoader:
+        """The default's loader, begun or not."""
+        return next(iter(self._loaders.values()))
+
+    def choose(self, name: str | None = None) -> PredictorLoader:
+        """A network's loader, begun where it was not; the default's without a name.
+
+        Raises:
+            UsageError: no such checkpoint is served here.
+        """
+        chosen = name or self.names[0]
+        if chosen not in self._loaders:
+            raise UsageError(
+                f"There is no checkpoint of that name here; choose one of {', '.join(self.names)}."
+            )
+        with self._starting:
+            if chosen not in self._started:
+                self._started.add(chosen)
+                self._loaders[chosen].start()
+        return self._loaders[chosen]

@@ -1,0 +1,216 @@
+"""Runs the page: private folder, environment, Gradio's settings, a clean end.
+
+Gradio reads parts of its environment while it is imported, so nothing here imports it before
+`serve` has set that up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from covid_mm.errors import UsageError
+from covid_mm.ui.predictors import PredictorLoader, PredictorPool, StudyPredictor
+from covid_mm.ui.server.settings import ServerSettings
+from covid_mm.ui.server.upload_folder import PrivateFolder
+
+if TYPE_CHECKING:
+    from covid_mm.ui.i18n.static_translations import (
+        StaticTranslations,  # with Gradio, which is not imported before it is time
+    )
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
+HEALTH = "/health"  # for a container's health check; open without an account
+STYLES = ("page", "study/evidence", "model/model", "batch/batch")
+SCRIPTS = ("page", "study/evidence")  # each a function, called once when the page opens
+
+
+def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
+    """Serve the page until the process is asked to end; the exit code.
+
+    Args:
+        settings: address and limits.
+        loads: by checkpoint name, what makes the predictor, in the background; the first is the
+            page's default and is loaded at once, others when they are chosen.
+
+    Raises:
+        CovidMMError: the checkpoint cannot be served, or the port is taken.
+    """
+    os.umask(0o077)
+    with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
+        prepare_environment(folder.path, folder.uploads)
+        from covid_mm.ui.i18n.static_translations import StaticTranslations
+        from covid_mm.ui.page import build_page
+        from covid_mm.ui.server.connections import watch_connections
+        from covid_mm.ui.study.examples import ExampleStudies
+
+        networks, examples, translations = PredictorPool(loads), ExampleStudies(), StaticTranslations()
+        page = build_page(networks, examples, settings.limits, settings.batch, translations)
+        _check_port(settings)
+        _import_server()
+        try:
+            page.launch(**launch_options(settings, networks.default, folder.path, translations))
+            watch_connections(page.server)
+        except OSError as error:
+            raise UsageError(
+                f"The server did not start on {settings.host}:{settings.port}; if the machine is busy, try"
+                " again, else choose another address with --host and --port."
+            ) from error
+        print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
+        try:
+            time.sleep(HEAD_START)
+            loader = networks.choose()
+            examples.start()
+            loader.wait()
+            loader.get()
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)
+    return 0
+
+
+def prepare_environment(temporary: Path, uploads: Path) -> None:
+    """Everything temporary goes into the private folder; nothing is reported to anyone."""
+    os.environ.update(
+        GRADIO_TEMP_DIR=str(uploads),
+        TMPDIR=str(temporary),
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_SHARE="False",
+        GRADIO_MCP_SERVER="False",
+        GRADIO_RUN_HISTORY="False",
+        HF_HUB_DISABLE_TELEMETRY="1",
+    )
+    os.environ.setdefault(
+        "TF_FORCE_GPU_ALLOW_GROWTH", "true"
+    )  # a GPU is shared with whatever else runs there
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; the server's log is for people
+    tempfile.tempdir = str(temporary)
+    for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_BLOCKED_PATHS"):  # an empty list would fall back to them
+        os.environ.pop(name, None)
+
+
+def launch_options(
+    settings: ServerSettings,
+    loader: PredictorLoader,
+    folder: Path | None = None,
+    translations: StaticTranslations | None = None,
+) -> dict[str, Any]:
+    """All arguments of `Blocks.launch`.
+
+    Args:
+        settings: address and limits.
+        loader: answers for the network's health.
+        folder: the private folder, whose size is limited; None for no limit.
+        translations: the page's static texts in every language, gathered by `build_page`.
+    """
+    from starlette.middleware import Middleware
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    from covid_mm.config import RESEARCH_USE
+    from covid_mm.ui.i18n.language import find_languages
+    from covid_mm.ui.server.login import WAITS, SlowLogin
+    from covid_mm.ui.server.request_body import UploadLimits
+    from covid_mm.ui.server.request_limits import MAX_JSON, RequestGuard
+    from covid_mm.ui.server.upload_folder import UploadRoom
+    from covid_mm.ui.style import make_theme, make_variables
+    from covid_mm.ui.templates import FOLDER, read_asset
+
+    largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
+    guard = Middleware(
+        RequestGuard,
+        uploads=UploadLimits(file=settings.limits.max_bytes, archive=largest, field=MAX_JSON),
+        room=None if folder is None else UploadRoom(folder, settings.max_stored),
+        behind_proxy=settings.behind_proxy,
+    )
+
+    def report_health(request: object) -> JSONResponse:
+        state = loader.state
+        return JSONResponse({"network": state}, status_code=503 if state == "failed" else 200)
+
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "inbrowser": False,
+        "share": False,
+        "show_error": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "strict_cors": True,
+        "max_file_size": largest,
+        "max_threads": 16,
+        "state_session_capacity": 200,
+        "allowed_paths": [],
+        "blocked_paths": [str(REPOSITORY)],
+        "footer_links": ["api"],
+        "favicon_path": str(FOLDER / "favicon.png"),
+        "theme": make_theme(),
+        "css": make_variables() + "".join(read_asset(f"{name}.css") for name in STYLES),
+        "js": "() => {" + "".join(f"({read_asset(f'{name}.js')})();" for name in SCRIPTS) + "}",
+        "root_path": settings.root_path or None,
+        "auth": SlowLogin(settings.admits).admits if settings.accounts else None,
+        "auth_message": " ".join(
+            f"{texts(RESEARCH_USE)} {texts(WAITS)}" for texts in find_languages().values()
+        ),
+        "i18n": None if translations is None else translations.i18n,
+        "app_kwargs": {
+            "middleware": [guard],
+            "routes": [Route(HEALTH, report_health)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+    }
+
+
+def _check_port(settings: ServerSettings) -> None:
+    """Raises UsageError where the address is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"Port {settings.port} on {settings.host} cannot be used; give a free one with --port."
+        ) from error
+
+
+def _import_server() -> None:
+    """Gradio gives its server thread 5 s to start; a busy machine needs them for uvicorn's imports."""
+    import uvicorn
+
+    uvicorn.Config(lambda: None, log_config=None).load()
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack like Ctrl-C, so that the private folder is removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):
+                signal.signal(number, leave)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)

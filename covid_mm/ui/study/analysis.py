@@ -1,0 +1,142 @@
+"""From two uploads to an answer or a sentence: what the page and the API share, without any HTML."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covid_mm.config import MODALITIES, ImageLimits
+from covid_mm.errors import CovidMMError
+from covid_mm.serving.prediction import Prediction
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.pictures import View, encode_png
+from covid_mm.ui.predictors import PredictorPool, StudyPredictor
+from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
+from covid_mm.ui.study.images import READERS, SliceChoice, SlotUpload, StudyImages, list_paths, read_study
+
+FUSED = "fused"
+HEADS = (FUSED, *MODALITIES)  # as meta.json names them
+
+_log = logging.getLogger("covid_mm.ui")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An answer, and what the page needs to show it.
+
+    views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
+    probability from which it is called positive. kind: what the heatmaps are. meta: the
+    checkpoint's meta.json.
+    """
+
+    prediction: Prediction
+    views: dict[str, View]
+    thresholds: dict[str, float]
+    kind: HeatmapKind = field(default_factory=HeatmapKind)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        """The head whose answer is the study's."""
+        modalities = self.prediction.modalities
+        return FUSED if len(modalities) > 1 else modalities[0]
+
+
+def analyse_study(
+    predictor: StudyPredictor,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
+    slices: Mapping[str, SliceChoice] | None = None,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
+) -> Analysis:
+    """Read the uploads, ask the predictor, and keep the images for the screen.
+
+    Args:
+        predictor: answers the study.
+        ct, xray: paths of uploads, several for a DICOM series, None where the slot is empty.
+        limits: what an image may measure.
+        slices: by modality, which slice and window of a DICOM file to read.
+        choice: which heatmaps.
+        watch: `progress` and `cancelled` for a slow heatmap.
+
+    Raises:
+        CovidMMError: one sentence, which names the slot and no path.
+    """
+    return answer_study(predictor, read_study(ct, xray, limits, slices), choice, **watch)
+
+
+def answer_study(
+    predictor: StudyPredictor,
+    study: StudyImages,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
+) -> Analysis:
+    """As analyse_study, of a study that was read already."""
+    options: dict[str, Any] = choice.options | watch
+    prediction = predictor.predict(ct=study.images.get("ct"), xray=study.images.get("xray"), **options)
+    kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
+    known = predictor.meta.get("decision_threshold", {})
+    thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
+    return Analysis(prediction, study.views, thresholds, kind, predictor.meta)
+
+
+def analyse_uploads(
+    networks: PredictorPool,
+    network: str | None,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    limits: ImageLimits,
+    slices: Mapping[str, SliceChoice] | None = None,
+    choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    **watch: Any,
+) -> Analysis:
+    """As analyse_study, by a network of the pool, as soon as it is loaded and free.
+
+    network: a checkpoint's name, None for the default. The images are read before the lock is taken, in a
+    process beside this one. Raises RuntimeError too, where the network can't be loaded.
+    """
+    study = READERS.run(read_study, ct, xray, limits, slices)
+    predictor = networks.choose(network).get()
+    with networks.lock.hold():
+        return answer_study(predictor, study, choice, **watch)
+
+
+def delete_uploads(*uploads: SlotUpload) -> None:
+    """Remove uploads from the disk, where they still are."""
+    for upload in uploads:
+        for path in list_paths(upload):
+            Path(path).unlink(missing_ok=True)
+
+
+def describe_prediction(prediction: Prediction) -> dict[str, Any]:
+    """The JSON object of the API: `Prediction.to_dict` with each heatmap as a grey PNG data URL.
+
+    A pixel of 0 means no evidence, 255 the top of the fixed scale; null where there is none at all.
+    """
+    maps = {
+        modality: encode_png(np.rint(heatmap * 255.0).astype(np.uint8))
+        for modality, heatmap in prediction.heatmaps.items()
+        if heatmap.any()
+    }
+    return prediction.to_dict(maps)
+
+
+def explain_error(error: Exception, texts: Texts = ENGLISH) -> str:
+    """One sentence for the user.
+
+    What the package raises on purpose is already one. Anything else is logged here, with its
+    traceback, under an id; the user gets the id only, so no path or value leaves the server.
+    """
+    if isinstance(error, CovidMMError):
+        return texts.sentence(str(error))
+    token = secrets.token_hex(4)
+    _log.error("error %s", token, exc_info=error)
+    return texts("Something went wrong on the server; its log has the details under {token}.", token=token)

@@ -1,0 +1,201 @@
+// What can be done with an answer without asking for a new one: opacity, other thresholds; and with
+// the server's help: another method, layer or class, a map as a file, the report.
+() => {
+  const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
+  const result = () => document.querySelector("#mm-result");
+  const find = (selector) => result()?.querySelector(selector);
+  let asked = {}; // what the next hidden button press is to send
+  let applied = {}; // the heatmaps that are shown
+  let working = false; // heatmaps were asked for; what comes after a cancel is ignored
+  let number = 0; // counts what was asked for; the server gives it back, for Gradio hands over what a cancelled event still gives
+  let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
+  let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
+
+  const choice = () => ({
+    method: find(".mm-heat-method")?.value,
+    layer: find(".mm-heat-layer")?.value,
+    target: find(".mm-heat-target")?.value,
+  });
+  const opacity = () => Number(find(".mm-opacity")?.value ?? 60) / 100;
+  // Hands Gradio the study and the request.
+  page.request = async (network) => {
+    await Promise.allSettled([...page.pending]);
+    const files = ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
+    return [...files, network, page.slices(), asked];
+  };
+  function press(name, request) {
+    asked = request;
+    document.querySelector(`#mm-${name}`)?.click();
+  }
+  function say(selector, text, scope = document) {
+    const target = scope.querySelector(selector);
+    if (target) target.textContent = text;
+  }
+
+  // The server would read the images that lie in the slots now, not those that were answered.
+  const isOld = () => result().matches(".mm-stale, .mm-busy");
+  const oldText = () => find(".mm-stale-note").textContent;
+
+  function explain() {
+    if (isOld()) {
+      restore();
+      settle(oldText());
+      return;
+    }
+    if (working) {
+      waiting = true;
+      return;
+    }
+    working = true;
+    number += 1;
+    say(".mm-heat-status", "…");
+    find(".mm-heat-cancel").hidden = false;
+    find(".mm-views").setAttribute("aria-busy", "true");
+    press("explain", { ...choice(), number });
+  }
+  function settle(text = "") {
+    working = waiting = false;
+    say(".mm-heat-status", text);
+    const button = find(".mm-heat-cancel");
+    if (button) button.hidden = true;
+    find(".mm-views")?.removeAttribute("aria-busy");
+  }
+  function restore() {
+    for (const [name, value] of Object.entries(applied)) {
+      const control = find(`.mm-heat-${name}`);
+      if (control && value) control.value = value;
+    }
+  }
+  page.explained = (answer) => {
+    if (!working || answer.number !== number || !find(".mm-heat")) return;
+    cancelled = false;
+    if (answer.progress !== undefined) {
+      say(".mm-heat-status", `${Math.round(100 * answer.progress)} %`);
+    } else if (waiting) {
+      settle();
+      explain();
+    } else if (answer.maps) {
+      applied = choice();
+      for (const [modality, map] of Object.entries(answer.maps)) show(find(`.mm-view[data-modality=${modality}]`), map);
+      settle();
+      page.finishes += 1;
+    } else {
+      restore();
+      settle(answer.error ?? "");
+      page.finishes += 1;
+    }
+  };
+  function cancel() {
+    cancelled = true;
+    setTimeout(() => (cancelled = false), 3000);
+    restore();
+    settle();
+    document.querySelector("#mm-stop-explain")?.click();
+  }
+  page.refused = (name) => {
+    if (name === "explain" && (cancelled || !working)) return;
+    const text = document.querySelector("#mm-result .mm-unanswered-note")?.textContent ?? "";
+    if (name === "report") say(".mm-report-status", text);
+    else {
+      restore();
+      settle(text);
+    }
+  };
+  function show(view, map) {
+    if (!view) return;
+    const layer = view.querySelector(".mm-layer");
+    layer.hidden = !map.layer;
+    if (map.layer) layer.src = map.layer;
+    else layer.removeAttribute("src");
+    layer.alt = map.alt;
+    const none = view.querySelector(".mm-stack .mm-none");
+    none.hidden = !map.none;
+    none.textContent = map.none;
+    view.querySelector(".mm-map-caption").textContent = map.caption;
+    view.querySelector(".mm-scale small").textContent = map.legend;
+    view.querySelector(".mm-location").textContent = map.location;
+    view.querySelector(".mm-download").hidden = !map.layer;
+  }
+
+  // A file that lives in the page only.
+  page.saved = (answer) => {
+    const report = answer.name?.startsWith("study-report") || asked.format;
+    const say_ = (text) => (report ? say(".mm-report-status", text) : settle(text));
+    if (answer.error) {
+      say_(answer.error);
+      page.finishes += 1;
+      return;
+    }
+    const [head, body] = answer.url.split(",");
+    const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+    const url = URL.createObjectURL(new Blob([bytes], { type: head.slice(5, head.indexOf(";")) }));
+    const link = Object.assign(document.createElement("a"), { href: url, download: answer.name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 30000);
+    say_("");
+    page.finishes += 1;
+  };
+
+  // Wilson's score interval, as everywhere in the project.
+  function share(successes, total) {
+    const z = 1.959964;
+    const p = successes / total;
+    const middle = (p + (z * z) / (2 * total)) / (1 + (z * z) / total);
+    const half = (z * Math.sqrt((p * (1 - p)) / total + (z * z) / (4 * total * total))) / (1 + (z * z) / total);
+    const percent = (value) => (100 * Math.min(1, Math.max(0, value))).toFixed(1);
+    return `${successes}/${total} = ${percent(p)} % (${percent(middle - half)} – ${percent(middle + half)})`;
+  }
+  function slide(slider) {
+    const points = JSON.parse(slider.dataset.points);
+    const chosen = Number(slider.value) / 100;
+    const gaps = points.thresholds.map((value) => Math.abs(value - chosen));
+    const row = gaps.indexOf(Math.min(...gaps));
+    const words = {
+      threshold: `${Math.round(100 * points.thresholds[row])} %`,
+      sensitivity: share(points.truePositive[row], points.positive),
+      specificity: share(points.negative - points.falsePositive[row], points.negative),
+      called: points.probability >= points.thresholds[row] ? slider.dataset.positive : slider.dataset.negative,
+    };
+    const box = slider.closest("details");
+    box.querySelector("output").textContent = words.threshold;
+    box.querySelector(".mm-operating-text").textContent = slider.dataset.text.replace(/{(\w+)}/g, (_, name) => words[name]);
+  }
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.(".mm-opacity")) {
+      result().style.setProperty("--mm-opacity", opacity());
+      event.target.closest("label").querySelector("output").textContent = `${event.target.value} %`;
+    }
+    if (event.target.matches?.(".mm-operating-slider")) slide(event.target);
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches?.(".mm-heat select")) explain();
+  });
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      const slider = event.target.querySelector?.(".mm-operating-slider");
+      if (slider && event.target.open) slide(slider);
+    },
+    true,
+  );
+  document.addEventListener("click", (event) => {
+    const target = event.target;
+    if (target.closest?.(".mm-heat-cancel")) cancel();
+    const map = target.closest?.(".mm-download");
+    if (map && isOld()) settle(oldText());
+    else if (map) press("download", { ...choice(), modality: map.dataset.modality, opacity: opacity() });
+    const report = target.closest?.(".mm-report-button");
+    if (report && isOld()) say(".mm-report-status", oldText());
+    else if (report) {
+      say(".mm-report-status", "…");
+      press("report", { ...choice(), format: report.dataset.format, note: document.querySelector(".mm-note").value });
+    }
+  });
+  page.answered = () => {
+    working = waiting = false; // maps of the study before no longer matter
+    applied = choice();
+    result()?.style.setProperty("--mm-opacity", opacity());
+    say(".mm-report-status", "");
+  };
+}

@@ -1,0 +1,147 @@
+"""What an answer is worth where the network was never trained: figures and zone, in words.
+
+Everything here comes from collections that were left out of training. Figures of the training
+collections' own validation images stand on the Model tab only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from covid_mm.config import CLASSES, MODALITY_TITLES, POSITIVE
+from covid_mm.explain.method_table import METHODS
+from covid_mm.serving.prediction import Evidence, HeatLocation
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+
+MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
+ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
+
+HEAD_TITLES = {"fused": "CT and X-ray combined"} | {
+    m: f"{title} alone" for m, title in MODALITY_TITLES.items()
+}
+NEVER_SAW = (
+    "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}"
+    " ({low} to {high}), {images} images of {collections}."
+)
+NOT_LEFT_OUT = (
+    "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
+    " probability."
+)
+OTHER_DISEASES = (
+    "The network learned from normal and COVID-19 images only: opacities of other lung diseases are called COVID-19"
+    " pneumonia too."
+)
+INDEPENDENT = (
+    "CT and X-ray are taken as independent evidence. Where they are not (one patient on one day, one mistake that"
+    " both images invite), the combined probability is too sure."
+)
+LOCATIONS = {  # by what was marked, where the shown map is of the method and layer that were measured
+    "opacity boxes": "{method}, {layer}. On {images} films of scanners never seen in training the hottest point lay on"
+    " a radiologist's box in {hit} (chance {chance}).",
+    "lesion masks": "{method}, {layer}. On {images} slices of hospitals never seen in training the hottest point lay on"
+    " a radiologist's lesion mask in {hit} (chance {chance}).",
+}
+NOT_LOCATED = (
+    "{method}, {layer}. How often the hottest point of such a map lies on a lesion was not measured."
+)
+LAYER_TITLES = {"coarse": "coarse (last convolution)", "fine": "fine (earlier layer)"}
+
+
+def format_probability(value: float, supported: float = 1.0, texts: Texts = ENGLISH) -> str:
+    """A probability in whole percent, `over 97 %` or `under 3 %` where it reaches what is supported.
+
+    supported: the highest probability, 0.5..1, that left-out predictions support. Never more
+    certain than 99 %.
+    """
+    most = min(MOST_SURE, math.floor(100 * supported + ALMOST))
+    cap = min(supported, MOST_SURE / 100)
+    if value >= cap - ALMOST and value > 0.5:
+        return texts("over {percent} %", percent=most)
+    if value <= 1 - cap + ALMOST and value < 0.5:
+        return texts("under {percent} %", percent=100 - most)
+    return f"{round(value * 100)} %"
+
+
+def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
+    """One sentence: the left-out figures of a head, or that there are none."""
+    if evidence is None:
+        return texts(NOT_LEFT_OUT)
+    return texts(
+        NEVER_SAW,
+        sensitivity=f"{evidence.sensitivity * 100:.0f} %",
+        specificity=f"{evidence.specificity * 100:.0f} %",
+        auc=f"{evidence.auc:.2f}",
+        low=f"{evidence.auc_low:.2f}",
+        high=f"{evidence.auc_high:.2f}",
+        images=f"{evidence.images:,}",
+        collections=", ".join(evidence.collections),
+    )
+
+
+def read_evidence(meta: Mapping[str, Any], head: str) -> Evidence | None:
+    """The left-out figures that meta.json keeps of a head; None where it keeps none that can be read."""
+    try:
+        described = meta["evidence"][head]
+        figures = {name: float(described[name]) for name in ("auc", "auc_low", "auc_high")}
+        return Evidence(
+            **figures,
+            sensitivity=float(described["sensitivity"]),
+            specificity=float(described["specificity"]),
+            collections=tuple(str(name) for name in described["collections"]),
+            images=int(described["images"]),
+            ece=None if described.get("ece") is None else float(described["ece"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def read_zone(meta: Mapping[str, Any], head: str) -> tuple[float, float] | None:
+    """Lowest and highest probability inside which a head abstains, 0..1; None without a zone."""
+    try:
+        low, high = (float(bound) for bound in meta["abstain_zone"][head])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (low, high) if 0 <= low < high <= 1 else None
+
+
+def find_tables(left_out: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(head, its table) of `meta["left_out"]["heads"]`, a list of them."""
+    named = left_out.get("heads") if isinstance(left_out, Mapping) else None
+    for part in named if isinstance(named, list) else ():
+        rows = part.get("rows") if isinstance(part, Mapping) else None
+        if isinstance(rows, list) and part.get("head") in HEAD_TITLES:
+            yield part["head"], part
+
+
+def describe_heat_location(
+    location: HeatLocation | None, method: str, layer: str, target: str, texts: Texts = ENGLISH
+) -> str:
+    """How often a map of this method and layer points at a lesion, measured on left-out images.
+
+    location: of the checkpoint's own maps; it says nothing of another method, layer or class.
+    """
+    named = {"method": METHODS[method].title, "layer": texts(LAYER_TITLES[layer])}
+    if (
+        location is None
+        or (location.method, location.layer) != (method, layer)
+        or target != CLASSES[POSITIVE]
+        or location.target not in LOCATIONS
+    ):
+        return texts(NOT_LOCATED, **named)
+    return texts(
+        LOCATIONS[location.target],
+        **named,
+        images=f"{location.images:,}",
+        hit=f"{location.hit * 100:.0f} %",
+        chance=f"{location.chance * 100:.0f} %",
+    )
+
+
+def read_supported(meta: Mapping[str, Any], head: str) -> float:
+    """The highest probability that a head's left-out predictions support; 1 where meta.json names none."""
+    try:
+        return float(meta["supported_probability"][head])
+    except (KeyError, TypeError, ValueError):
+        return 1.0

@@ -1,0 +1,257 @@
+"""From a slot's uploads to pixels: one image file, or the files of one DICOM series, of which one slice is read.
+
+All of it can run in another process: nothing here imports Gradio or a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from covid_mm.config import MODALITIES, ImageLimits
+from covid_mm.errors import ImageError, UsageError
+from covid_mm.imaging import (
+    WINDOW_PRESETS,
+    DecodedImage,
+    DicomImage,
+    SliceStack,
+    WindowSettings,
+    decode_image,
+    is_dicom,
+    read_dicom,
+    stack_slices,
+)
+from covid_mm.serving.worker_pool import WorkerPool
+from covid_mm.ui.pictures import View, make_view
+
+SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
+BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
+READERS = WorkerPool(size=2, deadline=30.0)  # the largest accepted file takes a tenth of that
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """A study, read. images: modality -> whole image. views: modality -> the same for the screen."""
+
+    images: dict[str, DecodedImage]
+    views: dict[str, View]
+
+
+def read_study(
+    ct: SlotUpload,
+    xray: SlotUpload,
+    limits: ImageLimits,
+    slices: Mapping[str, SliceChoice] | None = None,
+) -> StudyImages:
+    """Read the uploads of a study. slices: by modality, which slice and window of a DICOM file.
+
+    Raises CovidMMError.
+    """
+    uploads = {m: upload for m, upload in zip(MODALITIES, (ct, xray), strict=True) if upload}
+    if not uploads:
+        raise UsageError(BOTH_EMPTY)
+    chosen = slices or {}
+    images: dict[str, DecodedImage] = {
+        m: read_slot_image(upload, m, limits, chosen.get(m, SliceChoice())) for m, upload in uploads.items()
+    }
+    return StudyImages(images, {m: make_view(image.grey) for m, image in images.items()})
+
+
+def read_slot_image(
+    upload: SlotUpload, modality: str, limits: ImageLimits, choice: SliceChoice
+) -> DecodedImage:
+    """What lies in one slot, at its own size. Raises ImageError naming the slot."""
+    title = SLOT_TITLES[modality]
+    data, choice = read_slot(upload, title, limits, choice)
+    try:
+        return decode_image(data, limits=limits, window=choice.window, frame=choice.frame)
+    except ImageError as error:
+        raise error.about(title) from error
+
+
+def preview_upload(
+    upload: SlotUpload, modality: str, limits: ImageLimits, choice: SliceChoice
+) -> dict[str, Any]:
+    """What a slot shows of files that the browser cannot draw; `{}` for others. Raises ImageError."""
+    title = SLOT_TITLES[modality]
+    contents = read_files(list_paths(upload), title, limits)
+    if len(contents) < 2 and not (contents and is_dicom(contents[0])):
+        return {}
+    return preview_stack(stack_files(contents, title, limits)[0], choice)
+
+
+SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
+
+MAX_SERIES_FILES = 600
+MAX_SERIES_BYTES = 200 * 1024 * 1024
+GONE = "the uploaded image is no longer kept on the server; add it again."
+
+
+def list_paths(upload: SlotUpload) -> tuple[str, ...]:
+    """The paths of a slot's uploads, none where it is empty."""
+    if not upload:
+        return ()
+    return (upload,) if isinstance(upload, str) else tuple(upload)
+
+
+def read_slot(
+    upload: SlotUpload, title: str, limits: ImageLimits, choice: SliceChoice
+) -> tuple[bytes, SliceChoice]:
+    """The file that holds the chosen slice, and the choice within that file.
+
+    Without a chosen slice of a series, the stack's first choice. Raises ImageError naming the slot.
+    """
+    contents = read_files(list_paths(upload), title, limits)
+    if len(contents) == 1:
+        return contents[0], choice
+    stack, file_of = stack_files(contents, title, limits)
+    index = stack.find_first_choice() if choice.frame is None else choice.frame
+    if not 0 <= index < len(stack):
+        raise ImageError(f"{title}: there are {len(stack)} slices; there is no slice {index + 1}.")
+    _, frame = stack.slices[index]
+    return contents[file_of[index]], SliceChoice(choice.window, frame)
+
+
+def read_files(paths: Sequence[str], title: str, limits: ImageLimits) -> list[bytes]:
+    """The bytes of a slot's uploads. Raises ImageError for too many, too large, or gone."""
+    if len(paths) > MAX_SERIES_FILES:
+        raise ImageError(
+            f"{title}: these are {len(paths)} files, and a series may have {MAX_SERIES_FILES} here; leave some out."
+        )
+    contents, total = [], 0
+    for path in paths:
+        contents.append(read_upload(path, title, limits))
+        total += len(contents[-1])
+        if total > MAX_SERIES_BYTES:
+            raise ImageError(
+                f"{title}: the series is larger than {MAX_SERIES_BYTES / 2**20:g} MB; leave some slices out."
+            )
+    return contents
+
+
+def stack_files(
+    contents: Sequence[bytes], title: str, limits: ImageLimits
+) -> tuple[SliceStack, tuple[int, ...]]:
+    """Several files as one stack, and for each of its slices the number of its file.
+
+    Raises ImageError where one is not DICOM or cannot be read.
+    """
+    images = []
+    for number, data in enumerate(contents, start=1):
+        if not is_dicom(data):
+            raise ImageError(
+                f"{title}: several files at once must be slices of one DICOM series, and file {number} of"
+                f" {len(contents)} is not DICOM; add one image, or DICOM files only."
+            )
+        images.append(read_dicom(data, f"{title}: file {number} of {len(contents)}", limits))
+    stack = stack_slices(images)
+    number_of = {id(image): number for number, image in enumerate(images)}
+    return stack, tuple(number_of[id(image)] for image, _ in stack.slices)
+
+
+def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:
+    """The bytes of one upload, however it came to the server.
+
+    Raises:
+        ImageError: the file is gone or too large.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except OSError as error:
+        raise ImageError(f"{title}: {GONE}") from error
+    if len(data) > limits.max_bytes:
+        raise ImageError(f"{title}: the file is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+    return data
+
+
+FILE, FREE = "file", "free"
+
+
+@dataclass(frozen=True)
+class SliceChoice:
+    """window: settings, a preset's name, `file`, or None for the default. frame: from 0, None for the first choice."""
+
+    window: WindowSettings | str | None = None
+    frame: int | None = None
+
+
+def read_choices(values: Any) -> dict[str, SliceChoice]:
+    """What the page's controls say, by modality; anything that is not understood is left out.
+
+    values: `{"ct": {"window": "lung" | "mediastinum" | "file" | "free", "level": HU, "width": HU,
+    "frame": 0}, ...}`, from the browser, so nothing in it is believed.
+
+    Raises:
+        ImageError: a free window that makes no sense.
+    """
+    choices: dict[str, SliceChoice] = {}
+    for modality in MODALITIES:
+        part = values.get(modality) if isinstance(values, Mapping) else None
+        if not isinstance(part, Mapping):
+            continue
+        name, frame = part.get("window"), part.get("frame")
+        window: WindowSettings | str | None = None
+        if name == FREE:
+            level, width = (_to_number(part.get(key)) for key in ("level", "width"))
+            window = WindowSettings(level, width)
+        elif name in (*WINDOW_PRESETS, FILE):
+            window = str(name)
+        whole = isinstance(frame, int) and not isinstance(frame, bool)
+        choices[modality] = SliceChoice(window, frame if whole else None)
+    return choices
+
+
+def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:
+    """What a slot shows of DICOM files, which the browser cannot draw itself.
+
+    Returns `{"url", "frames", "frame", "windows", "window", "level", "width", "range", "left_out"}`.
+    Raises ImageError where the slice cannot be drawn.
+    """
+    image = stack.image
+    frame = stack.find_first_choice() if choice.frame is None else choice.frame
+    view = make_view(stack.render(frame, choice.window))
+    shown = _resolve(image, choice.window)
+    return {
+        "url": view.url,
+        "frames": len(stack),
+        "frame": frame,
+        "windows": _offer_windows(image, stack),
+        "window": choice.window if isinstance(choice.window, str) else None,
+        "level": None if shown is None else shown.level,
+        "width": None if shown is None else shown.width,
+        "range": _find_range(image, *stack.slices[frame]),
+        "left_out": stack.left_out,
+    }
+
+
+def _offer_windows(image: DicomImage, stack: SliceStack) -> list[str]:
+    """Names of the windows that make sense for this file."""
+    own = [FILE] if stack.image.header.windows or image.header.modality != "ct" else []
+    return [*WINDOW_PRESETS, *own, FREE] if image.header.modality == "ct" else [*own, FREE]
+
+
+def _resolve(image: DicomImage, window: WindowSettings | str | None) -> WindowSettings | None:
+    if isinstance(window, WindowSettings):
+        return window
+    if window in WINDOW_PRESETS:
+        return WINDOW_PRESETS[window]
+    if window is None and image.header.modality == "ct":
+        return WINDOW_PRESETS["lung"]
+    return image.header.windows[0] if image.header.windows else None
+
+
+def _find_range(image: DicomImage, chosen: DicomImage, frame: int) -> list[float]:
+    """What a free window may span: the usual Hounsfield units, or a film's own values."""
+    if image.header.modality == "ct":
+        return [-1200.0, 1200.0]
+    values = chosen.values(frame)
+    return [float(values.min()), float(max(values.max(), values.min() + 1))]
+
+
+def _to_number(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise ImageError("A free window needs a level and a width that are numbers; choose them again.")

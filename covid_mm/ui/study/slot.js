@@ -1,0 +1,197 @@
+// Runs once a slot, with element, props and upload from Gradio's HTML component.
+// The image is previewed from the browser's own copy and uploaded without its name. The slot keeps
+// its value itself; page.js hands it to Gradio when a button is pressed.
+const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
+const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
+const slot = element.querySelector(".mm-slot");
+const input = element.querySelector(".mm-slot-input");
+const drop = element.querySelector(".mm-slot-drop");
+const preview = element.querySelector(".mm-slot-preview");
+const note = element.querySelector(".mm-slot-note");
+let chosen = null; // the file itself, for a swap of the two slots
+let value = null; // Gradio's file object, as soon as the upload has arrived
+let number = 0; // counts the files, so that a slow upload never replaces a later one
+
+const dicom = element.querySelector(".mm-slot-dicom");
+const controls = Object.fromEntries(
+  ["window", "level", "width", "slice"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
+);
+let choice = null; // what the controls of a DICOM file ask for; null for other images
+
+function show(state, text = "") {
+  slot.dataset.state = state;
+  note.textContent = text;
+}
+
+function changed() {
+  page.version += 1;
+  page.changed?.();
+}
+
+function forget() {
+  number += 1;
+  if (preview.src) URL.revokeObjectURL(preview.src);
+  preview.removeAttribute("src");
+  preview.hidden = true;
+  input.value = "";
+  value = null;
+  chosen = null;
+  choice = null;
+  dicom.hidden = true;
+  show("empty");
+}
+
+// One file, or the files of a DICOM series.
+async function take(given) {
+  const files = Array.isArray(given) ? given : [given].filter(Boolean);
+  if (!files.length) return;
+  forget();
+  changed();
+  if (files.some((file) => file.size > props.max_bytes)) {
+    show("empty", fill(texts.large, { limit: Math.floor(props.max_bytes / 1048576) }));
+    return;
+  }
+  const mine = number;
+  const series = files.length > 1; // the browser draws no DICOM
+  chosen = series ? files : files[0];
+  if (!series) {
+    preview.src = URL.createObjectURL(files[0]);
+    preview.hidden = false;
+  }
+  show("sending");
+  const task = send(files, () => mine === number)
+    .then((sent) => {
+      if (mine !== number) return;
+      value = series ? sent : sent[0];
+      const broken = series || slot.dataset.state === "broken";
+      show(broken ? "broken" : "ready");
+      if (broken) askServer();
+    })
+    .catch(() => {
+      if (mine !== number) return;
+      forget();
+      show("empty", texts.unsent);
+    })
+    .finally(() => page.pending.delete(task));
+  page.pending.add(task);
+  await task;
+}
+
+// Four at a time, without their names; Gradio's file objects in the files' order.
+async function send(files, stillHere) {
+  const sent = new Array(files.length);
+  let next = 0;
+  const work = async () => {
+    while (next < files.length && stillHere()) {
+      const mine = next;
+      next += 1;
+      const file = files[mine];
+      const { path } = await upload(new File([file], "image", { type: file.type }));
+      sent[mine] = {
+        path, url: null, size: file.size, orig_name: null, mime_type: null, is_stream: false,
+        meta: { _type: "gradio.FileData" },
+      };
+      if (files.length > 1) note.textContent = `${sent.filter(Boolean).length} / ${files.length}`;
+    }
+  };
+  await Promise.all([work(), work(), work(), work()]);
+  note.textContent = "";
+  return sent;
+}
+
+preview.addEventListener("error", () => {
+  if (!preview.getAttribute("src")) return;
+  preview.hidden = true;
+  show("broken");
+  if (value) askServer();
+});
+
+// The browser cannot draw DICOM: the server does, through the chosen window.
+function askServer() {
+  document.querySelector(`#mm-preview-${props.modality}`)?.click();
+}
+
+function showPreview(answer) {
+  if (!value || answer?.number !== number) return; // of a file that is no longer here
+  if (answer.error) {
+    show("broken", answer.error);
+    return;
+  }
+  if (!answer.url) return;
+  preview.src = answer.url;
+  preview.hidden = false;
+  show("ready");
+  if (!choice) {
+    choice = { window: answer.windows.includes("lung") ? "lung" : answer.windows[0], frame: answer.frame };
+    controls.window.replaceChildren(...answer.windows.map((name) => new Option(texts[name] ?? name, name)));
+    controls.window.value = choice.window;
+    const [low, high] = answer.range;
+    Object.assign(controls.level, { min: low, max: high, step: (high - low) / 240 });
+    Object.assign(controls.width, { min: 1, max: 1.5 * (high - low), step: (high - low) / 240 });
+    controls.level.value = answer.level ?? (low + high) / 2;
+    controls.width.value = answer.width ?? high - low;
+    controls.slice.max = answer.frames - 1;
+    controls.slice.value = answer.frame;
+    dicom.hidden = false;
+  }
+  writeControls(answer.frames);
+}
+
+function writeControls(frames) {
+  const free = choice.window === "free";
+  for (const label of dicom.querySelectorAll(".mm-slot-free")) label.hidden = !free;
+  dicom.querySelector(".mm-slot-slices").hidden = frames < 2;
+  const write = (control, text) => (control.closest("label").querySelector("output").value = text);
+  write(controls.level, Math.round(controls.level.value));
+  write(controls.width, Math.round(controls.width.value));
+  write(controls.slice, fill(texts.of, { number: Number(controls.slice.value) + 1, total: frames }));
+}
+
+let waiting = null;
+function choose() {
+  choice = { window: controls.window.value, frame: Number(controls.slice.value) };
+  if (choice.window === "free") Object.assign(choice, { level: Number(controls.level.value), width: Number(controls.width.value) });
+  writeControls(Number(controls.slice.max) + 1);
+  changed();
+  clearTimeout(waiting);
+  waiting = setTimeout(askServer, 60);
+}
+for (const control of Object.values(controls)) control.addEventListener("input", choose);
+input.addEventListener("change", () => take([...input.files]));
+input.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && slot.dataset.state === "empty") {
+    event.preventDefault();
+    event.stopPropagation();
+    input.click();
+  }
+});
+element.querySelector(".mm-slot-remove").addEventListener("click", () => {
+  forget();
+  changed();
+  input.focus();
+});
+for (const name of ["dragenter", "dragover"]) {
+  drop.addEventListener(name, (event) => {
+    event.preventDefault();
+    slot.classList.add("mm-over");
+  });
+}
+for (const name of ["dragleave", "drop"]) {
+  drop.addEventListener(name, (event) => {
+    event.preventDefault();
+    slot.classList.remove("mm-over");
+  });
+}
+drop.addEventListener("drop", (event) => take([...event.dataTransfer.files]));
+page.slots[props.modality] = {
+  take,
+  forget,
+  value: () => value,
+  file: () => chosen,
+  choice: () => choice,
+  ask: () => [value, { [props.modality]: choice, number }],
+  show: showPreview,
+  isEmpty: () => slot.dataset.state === "empty",
+  hasFocus: () => slot.contains(document.activeElement),
+};

@@ -1,0 +1,45 @@
+"""The warnings beside an answer in the page's language: each sentence and the words in it by themselves."""
+
+from __future__ import annotations
+
+from covid_mm.config import MODALITY_TITLES
+from covid_mm.serving import warnings
+from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Notice, Prediction
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+
+
+def list_warnings(prediction: Prediction) -> tuple[Notice, ...]:
+    """The warnings to show beside an answer; that it abstains is said with the answer itself."""
+    return tuple(notice for notice in prediction.warnings if notice.code != ABSTAINED)
+
+
+def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:
+    """A warning's whole sentence; as it is where it was not made from the catalogue."""
+    if not notice.template:
+        return notice.message
+    return texts(notice.template, **{name: texts(value) for name, value in notice.values.items()})
+
+
+def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
+    """The warnings for which a study is undetermined; none where it is answered."""
+    return warnings.find_reasons(prediction.warnings) if prediction.label == UNDETERMINED else ()
+
+
+def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
+    """A reason of `find_reasons` in one sentence."""
+    code, modality = warnings.split_code(notice.code)
+    if code == ABSTAINED:  # with the zone's bounds
+        return word_warning(notice, texts)
+    words = texts(warnings.REASONS[code], modality=texts(MODALITY_TITLES[modality]) if modality else "")
+    return words[:1].upper() + words[1:]
+
+
+def shorten_warning(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
+    """A warning in a few words, or its whole sentence where there are none."""
+    if notice in find_reasons(prediction):
+        return word_reason(notice, texts)
+    code, modality = warnings.split_code(notice.code)
+    short = warnings.SHORT_FORMS.get(code)
+    if short is None:
+        return word_warning(notice, texts)
+    return texts(short, modality=texts(MODALITY_TITLES[modality]) if modality else "")

@@ -1,0 +1,148 @@
+"""What keeps a study from being answered, in words and in the predictor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_checkpoint import make_meta, publish_toy
+from toy_networks import PAIR, grey_images, make_network, toy_backbones
+
+from covid_mm import load_predictor
+from covid_mm.errors import CheckpointError
+from covid_mm.models.content_classifier import (
+    KINDS,
+    Content,
+    ContentClassifier,
+    PcaOutlierModel,
+    compute_contents,
+    content_width,
+)
+from covid_mm.serving.checkpoint import publish_checkpoint
+from covid_mm.serving.content_check import check_contents
+
+pytestmark = pytest.mark.usefixtures("small_backbones")
+
+
+def content(kind: str, *, unusual: bool = False) -> Content:
+    return Content(kind, dict.fromkeys(KINDS, 1 / 3), 2.5 if unusual else 0.9, unusual)
+
+
+@pytest.mark.parametrize(
+    ("ct", "xray", "codes"),
+    [
+        ("ct", "xray", []),
+        ("xray", "ct", ["swapped_inputs"]),
+        ("xray", "xray", ["wrong_modality_ct"]),
+        ("ct", "ct", ["wrong_modality_xray"]),
+        ("neither", "xray", ["not_a_chest_image_ct"]),
+        ("neither", "ct", ["not_a_chest_image_ct", "wrong_modality_xray"]),
+        ("neither", "neither", ["not_a_chest_image_ct", "not_a_chest_image_xray"]),
+        (None, "ct", ["wrong_modality_xray"]),
+        ("neither", None, ["not_a_chest_image_ct"]),
+        ("ct", None, []),
+    ],
+)
+def test_each_case_has_its_notices(ct, xray, codes):
+    contents = {m: content(kind) for m, kind in (("ct", ct), ("xray", xray)) if kind is not None}
+    found = check_contents(contents)
+    assert [notice.code for notice in found] == codes
+    assert all(notice.message.endswith(".") for notice in found)
+
+
+def test_what_is_too_unlike_is_said_with_its_distance():
+    (notice,) = check_contents({"ct": content("ct", unusual=True), "xray": content("xray")})
+    assert notice.code == "unlike_training_ct"
+    assert "2.5" in notice.message
+
+
+def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
+    """Bright noise stands for a CT slice, dark noise for a film, an even shade for neither."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    mean, spread = {"ct": (190, 30), "xray": (60, 30), "neither": (120, 0)}[kind]
+    return [np.clip(rng.normal(mean, spread, (150, 150)), 0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def fitted_judge(network) -> ContentClassifier:
+    """A judge that tells those three apart by least squares; everything is usual to it."""
+    width = content_width(network, "xray")
+    images = np.stack([picture for kind in KINDS for picture in pictures(kind)]).astype(np.float32)
+    features = compute_contents(network, "xray", images)
+    wanted = 20 * np.repeat(np.eye(3), 4, axis=0)
+    weights, *_ = np.linalg.lstsq(features, wanted, rcond=None)
+    usual = PcaOutlierModel(
+        np.eye(width, 1, dtype=np.float32), np.zeros(1, np.float32), np.full(1, 1e3, np.float32), 1.0
+    )
+    nothing = np.zeros(width, np.float32)
+    return ContentClassifier(
+        "xray",
+        nothing,
+        nothing + 1,
+        weights.astype(np.float32),
+        np.zeros(3, np.float32),
+        0.5,
+        {"ct": usual, "xray": usual},
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "judged"
+    with toy_backbones():
+        network = make_network(PAIR, head_width=16)
+        meta = make_meta(network) | {"judge": {"refusal": 0.5}}
+        publish_checkpoint(folder, network, meta, "# judged\n", classifier=fitted_judge(network))
+    return folder
+
+
+def test_the_content_classifier_travels_with_the_checkpoint(place):
+    meta = json.loads((place / "meta.json").read_text())
+    assert meta["judge"]["refusal"] == 0.5
+    assert meta["judge"]["sha256"] == hashlib.sha256((place / "judge.npz").read_bytes()).hexdigest()
+    assert load_predictor(place).classifier is not None
+
+
+def test_a_refused_study_has_no_numbers(place):
+    predictor = load_predictor(place)
+    (flat,) = pictures("neither", 1)
+    found = predictor.predict(ct=flat, xray=flat)
+    assert found.label == "undetermined"
+    assert found.probabilities == {}
+    assert found.heatmaps == {}
+    assert {notice.code for notice in found.warnings} == {"not_a_chest_image_ct", "not_a_chest_image_xray"}
+    assert all(not branch.probabilities for branch in found.branches.values())
+    assert "probability" not in json.dumps(found.to_dict()["branches"])
+
+
+def test_one_by_one_and_together_judge_alike(place):
+    predictor = load_predictor(place)
+    given = [*(picture for kind in KINDS for picture in pictures(kind, 1)), None]
+    studies = [(a, b) for a in given for b in given if a is not None or b is not None]
+    together = predictor.predict_batch(studies)
+    alone = [predictor.predict(ct=ct, xray=xray) for ct, xray in studies]
+    assert [p.label for p in together] == [p.label for p in alone]
+    assert [[w.code for w in p.warnings] for p in together] == [[w.code for w in p.warnings] for p in alone]
+    answered = [(p.modalities, p.label != "undetermined") for p in together]
+    assert sum(found for _, found in answered) == 3  # the pair in place, and each alone
+
+
+def test_an_exchanged_content_classifier_is_refused(place, tmp_path):
+    import shutil
+
+    other = tmp_path / "judged"
+    shutil.copytree(place, other)
+    (other / "judge.npz").write_bytes((other / "judge.npz").read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        load_predictor(other)
+    (other / "judge.npz").unlink()
+    with pytest.raises(CheckpointError, match="missing"):
+        load_predictor(other)
+
+
+def test_a_checkpoint_without_a_content_classifier_says_so(tmp_path):
+    publish_toy(tmp_path / "toy")
+    picture = grey_images(1, 150, seed=1)[0].astype(np.uint8)
+    assert load_predictor(tmp_path / "toy").predict(ct=picture).has_warning("content_not_judged")

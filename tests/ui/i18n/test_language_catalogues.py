@@ -1,0 +1,474 @@
+"""Each language says all that English says: no key missing, no place to fill in lost, nothing left untranslated."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import types
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fake_predictor import INFO, META, FakePredictor
+from jinja2 import Environment, nodes
+
+from covid_mm.config import (
+    CLASS_TITLES,
+    MODALITY_TITLES,
+    REFUSAL_TITLES,
+    SHORTCUT_TITLES,
+    ImageLimits,
+)
+from covid_mm.errors import ImageError
+from covid_mm.explain.method_table import METHODS
+from covid_mm.imaging import read_grey
+from covid_mm.serving import warnings
+from covid_mm.serving.batch import Row
+from covid_mm.serving.pairing import LeftOut, Pairing, Study
+from covid_mm.serving.prediction import ABSTAINED, Notice, Prediction
+from covid_mm.ui import page
+from covid_mm.ui.batch import tab as batch_tab
+from covid_mm.ui.batch import view as batch_view
+from covid_mm.ui.batch.files import BatchLimits
+from covid_mm.ui.i18n.language import ENGLISH, FIELD, Texts, choose_language, find_languages
+from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
+from covid_mm.ui.model import left_out, sections
+from covid_mm.ui.model import tab as model_tab
+from covid_mm.ui.report import events
+from covid_mm.ui.report import images as report_images
+from covid_mm.ui.study import evidence, examples, heatmaps, slot
+from covid_mm.ui.study.analysis import Analysis, analyse_study, explain_error
+from covid_mm.ui.study.examples import Example
+from covid_mm.ui.study.images import SLOT_TITLES
+from covid_mm.ui.study.result import render_analysis, render_empty, render_error
+from covid_mm.ui.study.warnings import word_warning
+from covid_mm.ui.templates import read_asset
+
+PACKAGE = Path(page.__file__).parents[1]
+ROOT = PACKAGE.parent
+LANGUAGES = [texts for code, texts in find_languages().items() if code != "en"]
+BY_CODE = pytest.mark.parametrize("texts", LANGUAGES, ids=lambda texts: texts.language)
+TABLES = [  # whose entries are looked up by name
+    CLASS_TITLES,
+    MODALITY_TITLES,
+    SLOT_TITLES,
+    evidence.LAYER_TITLES,
+    evidence.LOCATIONS,
+    heatmaps.SCALES,
+    REFUSAL_TITLES,
+    SHORTCUT_TITLES,
+    left_out.TARGET_TITLES,
+    evidence.HEAD_TITLES,
+    model_tab.POSSIBILITY_TITLES,
+    model_tab.SPLITS,
+    sections.PROTOCOLS,
+    {name: one.text for name, one in warnings.WARNINGS.items()},
+    warnings.KINDS,
+    warnings.REASONS,
+    warnings.SHORT_FORMS,
+    report_images.LEGENDS,
+    batch_tab.TEXTS,
+    slot.SCRIPT_TEXTS,
+]
+LISTS = [
+    batch_view.PAIRING_HEAD,
+    batch_view.RESULT_HEAD,
+    tuple(set(left_out.LEFT_OUT_HEAD) - {"AUC"}),
+    sections.COLLECTIONS_HEAD,
+    sections.REFUSALS_HEAD,
+    sections.SHORTCUTS_HEAD,
+    left_out.HEAT_HEAD,
+    left_out.METHODS_HEAD,
+]
+CHOSEN = """
+One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
+Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
+not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
+Only the {used} was given; there is no second image to compare it with.
+After three wrong passwords each further try has to wait longer, at most 15 minutes.
+{mark} stands for one character that this document cannot print.
+{mark} stands for {count} characters that this document cannot print.
+"""  # picked or passed on by code, so that no lookup names them
+SPOKEN = [  # modules whose refusals a visitor can read
+    *(
+        f"imaging.{name}"
+        for name in ("dicom", "jpeg", "png", "raster", "series", "source", "transfer", "window")
+    ),
+    *(f"serving.{name}" for name in ("archive", "manifest", "pairing", "worker_pool")),
+    *(
+        f"ui.{name}"
+        for name in (
+            "batch.files",
+            "predictors",
+            "report.content",
+            "study.events",
+            "study.heatmaps",
+            "study.images",
+        )
+    ),
+]
+UNSPOKEN = (  # of callers' mistakes, the shell's files, or caught on the way
+    "Expected a path",
+    "The report's date",
+    "The folder",
+    "too large for a manifest",
+)
+ERRORS = {"ImageError", "UsageError", "DataError"}
+
+
+def used_texts() -> set[str]:
+    """All texts of the page's own that its modules look up."""
+    found = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
+    found |= set(re.split(r"[|\n]", CHOSEN.strip()))
+    for path in sorted((PACKAGE / "ui").rglob("*.py")):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and _is_lookup(node.func):
+                first = node.args[0]
+                for part in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+                    text = part.value if isinstance(part, ast.Constant) else None
+                    if isinstance(part, ast.Name):
+                        text = getattr(module, part.id, None)
+                    if isinstance(text, str):
+                        found.add(text)
+    for path in sorted((PACKAGE / "ui").rglob("*.html")):
+        for call in Environment().parse(path.read_text(encoding="utf-8")).find_all(nodes.Call):
+            if (
+                isinstance(call.node, nodes.Name)
+                and call.node.name == "texts"
+                and isinstance(call.args[0], nodes.Const)
+            ):
+                found.add(call.args[0].value)
+    return found
+
+
+def _is_lookup(function: ast.expr) -> bool:
+    if isinstance(function, ast.Name):
+        return function.id == "texts"
+    return isinstance(function, ast.Attribute) and ast.unparse(function) in (
+        "translations.label",
+        "texts.title",
+        "texts.attribute",
+    )
+
+
+def spoken_sentences() -> Iterator[tuple[str, str]]:
+    """(module, refusal) for each that a visitor can read; values are filled with 7."""
+    for name in SPOKEN:
+        module = importlib.import_module(f"covid_mm.{name}")
+        for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS
+            ):
+                continue
+            sentence = _fill(node.args[0], module)
+            if sentence and not sentence.startswith(UNSPOKEN):
+                yield name, sentence
+
+
+def _fill(node: ast.expr, module: types.ModuleType) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.Name):
+        return str(getattr(module, node.id))
+    if not isinstance(node, ast.JoinedStr):
+        return ""
+    values = {
+        "expected": "expected the columns a, b",
+        "title": "CT slice",
+        "GONE": str(getattr(module, "GONE", "")),
+    }
+    parts = [
+        str(part.value) if isinstance(part, ast.Constant) else values.get(ast.unparse(part.value), "7")
+        for part in node.values
+    ]
+    return "".join(parts)
+
+
+@BY_CODE
+def test_every_text_of_the_page_is_in_every_language_and_no_other(texts):
+    used = used_texts()
+    assert len(used) > 250
+    assert used - set(texts.texts) == set()
+    assert set(texts.texts) - used == set()
+
+
+@BY_CODE
+def test_places_to_fill_in_and_markup_are_the_same(texts):
+    tags = re.compile(r"</?\w+>|&\w+;")
+    for english, other in [*texts.texts.items(), *texts.sentences.items()]:
+        assert sorted(set(FIELD.findall(english))) == sorted(set(FIELD.findall(other))), english
+        if english in texts.texts:  # a sentence is escaped before it is drawn
+            assert sorted(tags.findall(english)) == sorted(tags.findall(other)), english
+        assert other.strip(), english
+        assert english.endswith(" ") == other.endswith(" "), english
+
+
+@BY_CODE
+def test_every_refusal_that_a_visitor_can_read_is_translated(texts):
+    sentences = list(spoken_sentences())
+    assert len(sentences) > 70
+    assert [pair for pair in sentences if texts.sentence(pair[1]) == pair[1]] == []
+
+
+@BY_CODE
+@pytest.mark.parametrize("name", sorted(warnings.WARNINGS))
+def test_every_warning_is_worded_from_its_template_and_values(texts, name):
+    values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
+    about = "ct" if values.pop("modality", "") else None
+    values.pop("other", None)
+    warning = warnings.warn(name, about, **values)
+    worded = word_warning(warning, texts)
+    assert worded != warning.message
+    assert "{" not in worded + warning.message
+    assert word_warning(warning) == warning.message
+    foreign = Notice("of_tomorrow", "An English sentence.")
+    assert word_warning(foreign, texts) == foreign.message
+
+
+def test_the_words_in_a_warning_are_translated_too():
+    texts = find_languages()["id"]
+    warning = warnings.warn("wrong_modality", "ct", kind=warnings.KINDS["xray"])
+    assert warning.code == "wrong_modality_ct"
+    assert "looks like a frontal chest X-ray" in warning.message
+    assert "tampak seperti foto rontgen toraks frontal" in word_warning(warning, texts)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "code"),
+    [
+        ("id-ID,id;q=0.9,en;q=0.8", "id"),
+        ("id", "id"),
+        ("ID;q=0.5", "id"),
+        ("en-US,id;q=0.9", "en"),
+        ("fr-FR,fr;q=0.9,id;q=0.8", "en"),  # as Gradio: the first alone counts
+        ("", "en"),
+        (None, "en"),
+        ("*;q=, \0", "en"),
+    ],
+)
+def test_the_browsers_first_language_is_chosen_else_english(accepted, code):
+    assert choose_language(accepted).language == code
+
+
+def test_an_events_function_gets_the_language_of_its_request():
+    request = types.SimpleNamespace(headers={"accept-language": "id-ID"})
+
+    def answer(context: str, value: str, texts: Texts = ENGLISH) -> str:
+        return f"{context} {value} {texts.language}"
+
+    def stream(context: str, value: str, texts: Texts = ENGLISH) -> Iterator[str]:
+        yield answer(context, value, texts)
+
+    assert in_request_language(answer, "a")(request, "b") == "a b id"
+    assert list(in_request_language(stream, "a")(request, "b")) == ["a b id"]
+    assert in_request_language(answer, "a")(None, "b") == "a b en"
+
+
+def test_a_refusal_keeps_its_slot_and_an_unknown_one_its_words():
+    texts = find_languages()["id"]
+    with pytest.raises(ImageError) as refused:
+        read_grey(b"")
+    sentence = f"Chest X-ray: {str(refused.value)[:1].lower()}{str(refused.value)[1:]}"
+    assert texts.sentence(sentence).startswith("Rontgen toraks: gambar kosong")
+    assert texts.sentence("Nobody wrote: this.") == "Nobody wrote: this."
+    assert explain_error(ImageError("{what} is odd {")) == "{what} is odd {"
+    assert explain_error(ImageError("{what} is odd {"), texts) == "{what} is odd {"
+
+
+def test_the_warning_of_the_page_is_said_in_indonesian():
+    texts = find_languages()["id"]
+    assert texts("Research use only, not for diagnosis.") == "Hanya untuk penelitian, bukan untuk diagnosis."
+    assert texts("Not a medical device.") == "Bukan alat kesehatan."
+
+
+def test_fixed_parts_are_offered_in_every_language_under_the_same_names():
+    translations = StaticTranslations()
+    assert translations.label("Analyse").key == "Analyse"
+    assert '"mm-result"' in translations.draw("mm-result", render_empty)
+    offered = translations.i18n.translations
+    assert set(offered) == set(find_languages())
+    assert {tuple(part) for part in offered.values()} == {("Analyse", "mm-result")}
+    assert offered["id"]["Analyse"] == "Analisis"
+    assert "No study analysed yet" in offered["en"]["mm-result"]
+    assert "{" not in "".join(
+        text for part in offered.values() for text in part.values()
+    )  # ICU would fill it
+
+
+class Marked(dict):  # a language of which every word is known by its brackets
+    def get(self, key, default=None):
+        return f"⟦{key}⟧"
+
+    def __contains__(self, key):
+        return True
+
+
+class Said(HTMLParser):
+    """All that a fragment says to a reader: text, and the attributes that are read out."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.named: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.named += [
+            v for k, v in attrs if k in ("alt", "aria-label", "title", "data-text", "data-head") and v
+        ]
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data)
+
+
+def outside(text: str) -> str:
+    """What no pair of brackets holds."""
+    while (shorter := re.sub("⟦[^⟦⟧]*⟧", "", text)) != text:
+        text = shorter
+    return text
+
+
+@pytest.fixture(scope="module")
+def analyses(tmp_path_factory) -> list[Analysis]:
+    """Both images disagreeing, one image, no answer, and an answer in the abstain zone."""
+    from made_images import make_png
+
+    folder = tmp_path_factory.mktemp("images")
+    for name, level in (("bright", 0.8), ("dark", 0.2), ("between", 0.53)):
+        (folder / name).write_bytes(make_png(level, seed=3))
+    bright, dark, between = (str(folder / name) for name in ("bright", "dark", "between"))
+    both = analyse_study(FakePredictor(), bright, dark)
+    alone = analyse_study(FakePredictor(), None, dark)
+    reasons = tuple(
+        Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
+        for code in warnings.REASONS
+    )
+    refused = Prediction(
+        **{
+            **vars(both.prediction),
+            "label": "undetermined",
+            "probabilities": {},
+            "heatmaps": {},
+            "warnings": reasons,
+        }
+    )
+    abstaining = analyse_study(FakePredictor(), between, between)
+    assert abstaining.prediction.label == "undetermined"
+    return [both, alone, Analysis(refused, both.views, both.thresholds), abstaining]
+
+
+def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str, str]]:
+    """(name, HTML) of the page's main states."""
+    yield "empty", render_empty(texts)
+    yield "error", render_error("1", texts)
+    for number, analysis in enumerate(analyses):
+        yield f"answer {number}", render_analysis(analysis, texts)
+    yield "header", page.render_header(texts)
+    yield "help", page.render_help(texts)
+    yield "report", events.render_form(texts)
+    yield "examples", examples.render_examples((Example("data:,", "data:,", "Normal"),), texts)
+    for state in ("loading", "ready", "failed"):
+        yield state, page.render_status(state, texts, "1")
+    for modality, title in SLOT_TITLES.items():
+        yield modality, slot.render_slot(modality, title, "Frontal film", texts)
+    yield "drop", batch_tab.render_drop(texts)
+    yield "panel", batch_tab.render_panel(texts)
+    yield "batch help", batch_tab._render_help(BatchLimits(), texts)
+    yield "waiting", model_tab.render_waiting(texts)
+    yield "card", model_tab.render_model_card(META, "1", texts)
+    studies = (Study("1", {}, error="2"), Study("3", {}))
+    yield "paired", batch_view.render_pairing(Pairing(studies, (LeftOut("4", "5"),) * 60), texts)
+    yield "run", batch_view.render_run_head(2, INFO, texts)
+    yield "progress", batch_view.describe_progress(1, 3, 20.0, texts)
+    for analysis in analyses:
+        yield (
+            "row",
+            f"<table>{batch_view.render_row(Row('1', analysis.prediction, '', INFO, 1.0), '', texts)}</table>",
+        )
+
+
+def test_no_state_of_the_page_says_anything_that_was_not_looked_up(analyses):
+    names = (INFO.name, INFO.pair, INFO.trained_on, INFO.sha256[:12], "AUC", "SHA-256")
+    names += tuple(sorted((method.title for method in METHODS.values()), key=len, reverse=True))
+    names += tuple(row["collection"] for row in META["left_out"]["heads"][0]["rows"])
+    data = re.compile("|".join([*map(re.escape, names), r"\d+ ms", r"\w+_ct", "python -m covid_mm batch"]))
+    marked = Texts("xx", Marked())
+    for name, html in render_states(analyses, marked):
+        said = Said(html)
+        left = outside(" ".join(said.texts))
+        assert re.findall(r"[A-Za-z]{2,}", data.sub("", left)) == [], name
+        for value in said.named:
+            assert re.findall(r"[A-Za-z]{2,}", data.sub("", outside(value))) == [], (name, value)
+
+
+class Quoted(dict):  # a language whose words would end an attribute and open a tag
+    def get(self, key, default=None):
+        return f'{key}" data-escaped="< '
+
+    def __contains__(self, key):
+        return True
+
+
+class Tags(HTMLParser):
+    """The start tags of a fragment, as written and as understood."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.written: list[str] = []
+        self.names: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.written.append(self.get_starttag_text() or "")
+        self.names |= {name for name, _ in attrs}
+
+
+def test_no_translation_can_leave_its_attribute(analyses):
+    quoted = Texts("xx", Quoted())
+    within = 0
+    for name, html in render_states(analyses, quoted):
+        tags = Tags(html)
+        assert "data-escaped" not in tags.names, name
+        assert [tag for tag in tags.written if "<" in tag[1:]] == [], name
+        within += sum(
+            "data-escaped=&#34;&lt; " in tag or "data-escaped=&quot;&lt; " in tag for tag in tags.written
+        )
+    assert within > 60
+
+
+@BY_CODE
+def test_no_state_of_the_page_is_left_in_english(analyses, texts):
+    english = {text for text in texts.texts if not FIELD.search(text)} - set(texts.texts.values())
+    for name, html in render_states(analyses, texts):
+        said = Said(html)
+        assert {text.strip() for text in [*said.texts, *said.named]} & english == set(), name
+    assert "⟦" not in read_asset(f"i18n/texts.{texts.language}.json")
+
+
+@BY_CODE
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("checkpoints/*/meta.json")), ids=lambda path: path.parent.name
+)
+def test_no_sentence_of_a_published_card_is_left_in_english(texts, path):
+    meta, networks = json.loads(path.read_text(encoding="utf-8")), sections.read_networks()
+    cards = [model_tab.render_model_card(meta, "1", each, networks) for each in (ENGLISH, texts)]
+    english, other = (Said(re.sub("(?s)<pre.*?</pre>", "", card)).texts for card in cards)
+    assert len(english) == len(other)
+    named = {str(part.get(key)) for part in meta["data"] for key in ("name", "title", "licence")}
+    named |= {row["collection"] for table in meta["left_out"]["heads"] for row in table["rows"]}
+    same = set(english) & set(other) - named
+    assert [text for text in same if len(re.findall(r"\b[a-z]{2,}\b", text)) > 3] == []
+
+
+def test_rows_and_pairs_that_cannot_be_answered_say_why_in_indonesian():
+    texts = find_languages()["id"]
+    limits = ImageLimits()
+    row = Row("1", None, f"foo.png is larger than {limits.max_bytes / 2**20:g} MB; scale it down.", INFO, 1.0)
+    assert "oo.png lebih besar dari 20 MB; perkecil." in batch_view.render_row(row, "", texts)
+    pairing = Pairing((Study("1", {}, remark="no X-ray: answered from the CT alone"),), ())
+    assert "Tidak ada rontgen: dijawab dari CT saja" in batch_view.render_pairing(pairing, texts)

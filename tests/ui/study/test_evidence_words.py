@@ -1,0 +1,67 @@
+"""What an answer is worth elsewhere, in words: caps, figures, zones."""
+
+from __future__ import annotations
+
+import pytest
+from fake_predictor import EVIDENCE, META
+
+from covid_mm.serving.warnings import format_percent
+from covid_mm.ui.i18n.language import find_languages
+from covid_mm.ui.study.evidence import (
+    describe_evidence,
+    format_probability,
+    read_evidence,
+    read_supported,
+    read_zone,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "supported", "text"),
+    [
+        (1.0, 1.0, "over 99 %"),
+        (0.0, 1.0, "under 1 %"),
+        (0.97, 0.97, "over 97 %"),
+        (0.9699999, 0.97, "over 97 %"),  # clipped to the cap, less a rounding
+        (1 - 0.97, 0.97, "under 3 %"),
+        (0.96, 0.97, "96 %"),
+        (0.5, 0.97, "50 %"),
+        (0.985, 0.985, "over 98 %"),  # never more than is supported
+        (0.015, 0.985, "under 2 %"),
+        (0.5, 0.5, "50 %"),
+        (0.51, 0.5, "over 50 %"),
+    ],
+)
+def test_a_probability_at_the_cap_is_written_as_over_or_under_it(value, supported, text):
+    assert format_probability(value, supported) == text
+
+
+def test_the_cap_is_said_in_the_readers_language():
+    assert format_probability(0.97, 0.97, find_languages()["id"]) == "di atas 97 %"
+
+
+def test_percentages_keep_one_decimal_where_they_have_one():
+    assert [format_percent(value) for value in (0.5, 0.437, 0.05)] == ["50 %", "43.7 %", "5 %"]
+
+
+@pytest.mark.parametrize("head", ["fused", "ct", "xray"])
+def test_what_meta_json_keeps_of_a_head_is_read_back(head):
+    assert read_evidence(META, head) == EVIDENCE[head]
+    assert read_zone(META, head) is not None
+    assert read_supported(META, head) < 1
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"evidence": None, "abstain_zone": None, "supported_probability": None},
+        {"evidence": {"ct": None}, "abstain_zone": {"ct": [0.5, 0.5]}, "supported_probability": {}},
+        {"evidence": {"ct": {"auc": "?"}}, "abstain_zone": {"ct": ["a", "b"]}},
+    ],
+)
+def test_what_is_not_there_is_not_claimed(meta):
+    assert read_evidence(meta, "ct") is None
+    assert read_zone(meta, "ct") is None
+    assert read_supported(meta, "ct") == 1.0
+    assert "was not measured" in describe_evidence(read_evidence(meta, "ct"))
