@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 import time
@@ -103,14 +104,27 @@ def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
 
 
 def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
-    """Do, or finish, a training of the served recipe, and publish what came of it."""
-    load_tensorflow()
-    from covid_mm.publishing.served import publish_served
-    from covid_mm.training.served_run import open_run
+    """Do, or finish, a training of the served recipe, and publish what came of it.
+
+    On Keras's JAX backend it ends with the trained branches: measuring and serving need TensorFlow.
+    """
+    on_jax = os.environ.get("KERAS_BACKEND") == "jax"
+    if not on_jax:
+        load_tensorflow()
+    from covid_mm.training.served_run import open_run, train_branches
 
     if not (folder.path / "config.json").exists():
         folder.write_json("config.json", {"plan": plan.to_dict()})
     with open_run(plan, folder, DEFAULT_CHECKPOINT) as run:
+        if on_jax:
+            train_branches(run)
+            print(
+                f"The branches are trained. Measure and publish them on TensorFlow, with KERAS_BACKEND unset:\n"
+                f"    python train.py --resume {folder.path}"
+            )
+            return
+        from covid_mm.publishing.served import publish_served
+
         publish_served(run, plan.command, place, RESULTS if plan.output is None else place.parent / "results")
 
 

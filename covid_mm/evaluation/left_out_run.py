@@ -48,7 +48,7 @@ from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes, trainable
-from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branch
+from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branches
 
 SHORTCUT_IMAGES = 400  # per fold
 PAIRS = 250  # of each of the four combinations of labels
@@ -282,8 +282,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
                 " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
                 " or train with --recipe paper."
             )
-    served = {m: train_branch(run, m, None) for m in run.network.modalities}
-    folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
+    served, folds = train_branches(run)
     print("measuring the left-out networks", flush=True)
     stages = _Stages(run, [*served.values(), *folds])
     tables = {str(m): table for m, table in measure_branches(run, folds, served).items()}

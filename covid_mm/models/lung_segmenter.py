@@ -124,7 +124,11 @@ def _convolve(values: Any, width: int, stride: int = 1) -> Any:
 
 
 def _compile(network: keras.Model) -> Any:
-    import tensorflow as tf  # not where branches alone are trained, on Keras's JAX backend
+    if keras.backend.backend() == "jax":  # where branches are trained; serving is on TensorFlow
+        import jax
+
+        return jax.jit(lambda images: keras.ops.sigmoid(network(images, training=False))[..., 0])
+    import tensorflow as tf
 
     shape = (None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1)
 

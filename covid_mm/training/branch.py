@@ -9,7 +9,6 @@ Resumable after a kill at any moment, to the same result.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from covid_mm.training.bodies import place_in_body
 from covid_mm.training.fit import restore_state
 from covid_mm.training.lesions import add_opacities
 from covid_mm.training.run import RunFolder, RunState
-from covid_mm.training.steps import compile_steps, observe_batches
+from covid_mm.training.steps import compile_steps, cosine_rate, observe_batches
 
 _AHEAD = 6  # batches that are prepared while one is learned from
 _WARM_UP = 100  # steps until the learning rate is reached
@@ -173,7 +172,9 @@ def fit_branch(
     for first in range(begin, config.steps, _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, config.steps))
         parts = zip(*(next(batches) for _ in numbers), strict=True)
-        rates = np.array([learning_rate_at(number, config) for number in numbers], np.float32)
+        rates = np.array(
+            [cosine_rate(n, config.steps, config.learning_rate, _WARM_UP) for n in numbers], np.float32
+        )
         losses.append(steps.run(rates, tuple(np.stack(part) for part in parts)))
         done = numbers.stop
         if done % 50 == 0 or done == config.steps:
@@ -197,14 +198,6 @@ def fit_branch(
         optimizer.finalize_variable_values(variables)
         save_state(run, config.steps, branch, optimizer, history)
     return history
-
-
-def learning_rate_at(step: int, config: BranchConfig) -> float:
-    """Linear warm-up from 0, then half a cosine down to a fiftieth. step: from 0."""
-    if step < _WARM_UP:
-        return config.learning_rate * step / _WARM_UP
-    share = min((step - _WARM_UP) / max(config.steps, 1), 1.0)
-    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * share)))
 
 
 def save_state(

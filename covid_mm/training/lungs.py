@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.imaging.lungs import Box
 from covid_mm.models.lung_segmenter import SEGMENTER_CELLS, SEGMENTER_SIDE, build_segmenter
+from covid_mm.training.steps import compile_steps, cosine_rate
 
 MAX_BOXES = 2  # lungs of a film
 _BATCH = 16
@@ -59,23 +61,14 @@ def fit_segmenter(
     progress(step, loss) is called after every 100 steps.
     """
     network = build_segmenter(config.seed)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, config.steps, alpha=0.02, warmup_target=config.learning_rate, warmup_steps=_WARM_UP
-    )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-4)
     optimizer.build(network.trainable_variables)
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def step(images: tf.Tensor, masks: tf.Tensor, known: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = network(images, training=True)[..., 0]
-            loss = tf.reduce_mean(
-                known * _mask_loss(logits, masks) + (1.0 - known) * _box_loss(logits, boxes)
-            )
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return loss
+    def loss(outputs: list[Any], masks: Any, known: Any, boxes: Any) -> Any:
+        logits = outputs[0][..., 0]
+        return ops.mean(known * _mask_loss(logits, masks) + (1.0 - known) * _box_loss(logits, boxes))
 
+    steps = compile_steps(network, optimizer, loss, lambda images: images[..., None], training=True)
     weights = np.array([sample.weight for sample in samples], np.float64)
     rng = np.random.default_rng([config.seed, 7])
     for number in range(config.steps):
@@ -83,11 +76,11 @@ def fit_segmenter(
         rows = [vary_sample(samples[i], modality, rng) for i in chosen]
         images, masks, boxes = (np.stack(part) for part in zip(*rows, strict=True))
         known = np.array([samples[i].mask is not None for i in chosen], np.float32)
-        loss = step(
-            tf.constant(images[..., None]), tf.constant(masks), tf.constant(known), tf.constant(boxes)
-        )
+        rate = np.array([cosine_rate(number, config.steps, config.learning_rate, _WARM_UP)], np.float32)
+        (value,) = steps.run(rate, tuple(part[None] for part in (images, masks, known, boxes)))
         if progress is not None and (number + 1) % 100 == 0:
-            progress(number + 1, float(loss))
+            progress(number + 1, float(value))
+    steps.write()
     return network
 
 
@@ -212,26 +205,27 @@ def _vary_grey(
     return np.asarray(np.clip((canvas - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)
 
 
-def _mask_loss(logits: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+def _mask_loss(logits: Any, masks: Any) -> Any:
     """Cross-entropy plus the soft Dice loss, per image (n,)."""
-    entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(masks, logits), axis=(1, 2))
-    shares = tf.sigmoid(logits)
-    overlap = 2.0 * tf.reduce_sum(shares * masks, axis=(1, 2)) + 1.0
-    total = tf.reduce_sum(shares, axis=(1, 2)) + tf.reduce_sum(masks, axis=(1, 2)) + 1.0
+    entropy = ops.mean(ops.binary_crossentropy(masks, logits, from_logits=True), axis=(1, 2))
+    shares = ops.sigmoid(logits)
+    overlap = 2.0 * ops.sum(shares * masks, axis=(1, 2)) + 1.0
+    total = ops.sum(shares, axis=(1, 2)) + ops.sum(masks, axis=(1, 2)) + 1.0
     return entropy + (1.0 - overlap / total)
 
 
-def _box_loss(logits: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+def _box_loss(logits: Any, boxes: Any) -> Any:
     """Projections of each box, and nothing outside all of them, per image (n,)."""
-    inside = tf.reduce_max(boxes, axis=1)
-    outside = tf.reduce_mean(
-        (1.0 - inside) * tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(logits), logits), axis=(1, 2)
+    inside = ops.max(boxes, axis=1)
+    outside = ops.mean(
+        (1.0 - inside) * ops.binary_crossentropy(ops.zeros_like(logits), logits, from_logits=True),
+        axis=(1, 2),
     )
-    shares = tf.sigmoid(logits)[:, None] * boxes
+    shares = ops.sigmoid(logits)[:, None] * boxes
     loss = 2.0 * outside
     for axis in (2, 3):
-        wanted, found = tf.reduce_max(boxes, axis=axis), tf.reduce_max(shares, axis=axis)
-        overlap = 2.0 * tf.reduce_sum(wanted * found, axis=2) + 1.0
-        total = tf.reduce_sum(tf.square(wanted) + tf.square(found), axis=2) + 1.0
-        loss += 0.5 * tf.reduce_mean(1.0 - overlap / total, axis=1)
+        asked, given = ops.max(boxes, axis=axis), ops.max(shares, axis=axis)
+        overlap = 2.0 * ops.sum(asked * given, axis=2) + 1.0
+        total = ops.sum(ops.square(asked) + ops.square(given), axis=2) + 1.0
+        loss += 0.5 * ops.mean(1.0 - overlap / total, axis=1)
     return loss

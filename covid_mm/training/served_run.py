@@ -264,6 +264,12 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
     return TrainedBranch(modality, fold, folder, answers)
 
 
+def train_branches(run: ServedRun) -> tuple[dict[Modality, TrainedBranch], list[TrainedBranch]]:
+    """All branches: by modality those that are served, and one without each fold."""
+    served = {m: train_branch(run, m, None) for m in run.network.modalities}
+    return served, [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
+
+
 def load_branches(run: ServedRun, branches: Sequence[TrainedBranch]) -> Network:
     """A network with the weights of one trained branch per modality given, in full precision."""
     with use_precision(FULL_PRECISION):

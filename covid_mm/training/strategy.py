@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from covid_mm.config import FineTune
 from covid_mm.errors import UsageError
@@ -52,6 +51,10 @@ def find_hardware(fine_tune: FineTune) -> Hardware:
     UsageError where TF_CONFIG asks for several machines.
     """
     refuse_workers(os.environ.get("TF_CONFIG", ""))
+    if keras.backend.backend() == "jax":
+        return _find_jax_hardware()
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return Hardware(("CPU:0",), FULL_PRECISION)
@@ -64,6 +67,17 @@ def find_hardware(fine_tune: FineTune) -> Hardware:
     pays = fine_tune != "frozen" and min(capabilities) >= BFLOAT16_CAPABILITY
     names = tuple(f"GPU:{index}" for index in range(len(gpus)))
     return Hardware(names, MIXED_PRECISION if pays else FULL_PRECISION)
+
+
+def _find_jax_hardware() -> Hardware:
+    """One GPU, the first: a branch is too small for more."""
+    import jax
+
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    if not gpus:
+        return Hardware(("CPU:0",), FULL_PRECISION)
+    pays = float(gpus[0].compute_capability) >= BFLOAT16_CAPABILITY[0]
+    return Hardware(("GPU:0",), MIXED_PRECISION if pays else FULL_PRECISION)
 
 
 def find_processor_precision() -> str:
@@ -102,6 +116,8 @@ def use_hardware(hardware: Hardware) -> Iterator[None]:
         if len(hardware.devices) == 1:
             yield
             return
+        import tensorflow as tf
+
         with tf.distribute.MirroredStrategy(list(hardware.devices)).scope():
             yield
 
