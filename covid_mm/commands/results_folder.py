@@ -20,6 +20,7 @@ from covid_mm.commands.outcome import summarise_histograms
 from covid_mm.commands.plan import TrainingPlan
 from covid_mm.config import CLASSES, Modality, SplitProtocol
 from covid_mm.evaluation.figures import draw_results
+from covid_mm.evaluation.imagenet_gain import read_earlier
 from covid_mm.evaluation.results import (
     RESULTS_NAME,
     Costs,
@@ -135,7 +136,7 @@ def write_results(results: Results, folder: Path, materials: Materials) -> None:
 
 def write_page(results: Results, folder: Path, examples: Examples, examples_are: str) -> None:
     """The page with its tables, and every figure."""
-    RunFolder(folder).write_text("README.md", render_results(results))
+    RunFolder(folder).write_text("README.md", render_results(results, read_earlier(folder)))
     draw_results(results, folder, examples=examples, examples_are=examples_are)
 
 
