@@ -13,6 +13,7 @@ from covid_mm.evaluation.figures.canvas import save_figure
 from covid_mm.evaluation.figures.confusion import draw_confusion_matrices
 from covid_mm.evaluation.figures.curves import draw_roc_curves, draw_training_curves
 from covid_mm.evaluation.figures.examples import draw_examples
+from covid_mm.evaluation.figures.generalisation import draw_generalisation
 from covid_mm.evaluation.figures.possibilities import draw_possibilities
 from covid_mm.evaluation.results import Results
 
@@ -33,6 +34,8 @@ def draw_results(
     """
     save_figure(draw_examples(results, examples, examples_are), folder, "figure-1-data")
     save_figure(draw_architecture(), folder, "figure-2-architecture")
+    if (figure := draw_generalisation(results)) is not None:
+        save_figure(figure, folder, "generalisation")
     for protocol in results.protocols:
         networks = [network for network in results.networks if network.protocol == protocol]
         pairs = [network for network in networks if network.is_concatenated]
