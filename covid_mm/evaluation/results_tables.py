@@ -14,6 +14,7 @@ from covid_mm.config import (
     SplitProtocol,
     TableI,
 )
+from covid_mm.evaluation.generalisation_table import render_generalisation
 from covid_mm.evaluation.imagenet_gain import render_gain
 from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.paper_table import find_paper_row
@@ -57,7 +58,8 @@ def render_results(results: Results, earlier: Results | None = None) -> str:
     ]
     for protocol in results.protocols:
         parts += _render_protocol(results, protocol)
-    parts += [*_compare_protocols(results), *render_gain(results, earlier, PROTOCOL_TITLES)]
+    parts += [*render_generalisation(results), *_compare_protocols(results)]
+    parts += [*render_gain(results, earlier, PROTOCOL_TITLES)]
     parts += ["## Data", _data_table(results)]
     parts += ["![Examples and histograms](figure-1-data.png)", "![Architecture](figure-2-architecture.png)"]
     parts += [*_costs(results), "## Wall time", _steps_table(results)]

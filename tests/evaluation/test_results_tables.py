@@ -343,3 +343,26 @@ def test_an_epoch_chosen_on_the_validation_images_is_said():
     assert "; epoch 2 of 3" in render_results(kept)
     mixed = make_results(networks=(results.networks[0], *others))
     assert f"- {chosen}ResNet50 and VGG16 (paper's random split).\n" in render_results(mixed)
+
+
+def test_a_row_goes_from_the_paper_to_another_source():
+    assert "What the paper's figure becomes" not in render_results(
+        make_results(networks=(make_network(PAIR),))
+    )
+    elsewhere = {"one hospital": make_report(40, 100), "another": make_report(100, 200)}
+    pair = make_network(PAIR, external=elsewhere)
+    single = make_network(NetworkConfig.single("mobilenet", "xray"), external={"films": make_report(9, 9)})
+    page = render_results(make_results(networks=(pair, single, make_network(PAIR, "grouped"))))
+    rows = read_table(cut(page, "What the paper's figure becomes"), "network | the paper")
+    first, second = ERRORS[PAIR.name]
+    areas = [f", AUC {report.auc.value:.3f}" for report in elsewhere.values()]
+    assert rows[0] == [
+        "DenseNet121 and MobileNet",
+        "99.87 %",
+        say(TOTAL - sum(first), TOTAL),
+        say(TOTAL - sum(second), TOTAL),
+        f"one hospital: {say(TOTAL - 140, TOTAL)}{areas[0]}",
+        f"another: {say(TOTAL - 300, TOTAL)}{areas[1]}",
+    ]
+    assert rows[1][3] == "n/a"  # not trained on the grouped split
+    assert rows[1][5] == "n/a"  # measured on one other source only
