@@ -64,22 +64,30 @@ def draw_generalisation(results: Results) -> Figure | None:
         named.add(kind)
         if chosen:
             for place, height in zip(places, heights, strict=True):
+                inside = place < len(_STEPS)  # elsewhere the lines come from above, so the label stands aside
                 axes.annotate(
-                    f"{height:.2f} %" if place < len(_STEPS) else f"{height:.0f} %",
+                    f"{height:.2f} %" if inside else f"{height:.0f} %",
                     (place, height),
-                    (0, 9),
+                    (0, 9) if inside else (10, -4),
                     textcoords="offset points",
-                    ha="center",
+                    ha="center" if inside else "left",
                     fontweight="bold",
                     color=COLOURS[kind],
                 )
-    titles = [*_STEPS, *(f"another source:\n{textwrap.fill(name, 26)}" for name in sources)]
+    names = (textwrap.fill(name, 24, break_on_hyphens=False) for name in sources)
+    titles = [*_STEPS, *(f"another source:\n{name}" for name in names)]
     axes.set_xticks(range(len(titles)), titles)
-    axes.set_xlim(-0.35, len(titles) - 0.6)
+    axes.set_xlim(-0.35, len(titles) - 0.5)
     axes.set_ylim(20, 106)
     axes.set_ylabel("accuracy, %")
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False, loc="lower left", title=f"thick: {_title_pair()}", alignment="left")
     return figure
+
+
+def _title_pair() -> str:
+    """The default pair as the paper prints it."""
+    row = find_paper_row(DEFAULT_PAIR)
+    return DEFAULT_PAIR if row is None else row.title
 
 
 def _name_sources(networks: Sequence[NetworkResult]) -> list[str]:
