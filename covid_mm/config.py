@@ -20,6 +20,7 @@ SplitProtocol = Literal["paper", "grouped"]
 Pooling = Literal["average", "attention"]
 Length = Literal["short", "long"]  # of the served recipe
 OutputStride = Literal[32, 16]
+KeptEpoch = Literal["best", "last"]
 
 MODALITIES: tuple[Modality, ...] = ("ct", "xray")
 MODALITY_TITLES: dict[str, str] = {"ct": "CT", "xray": "X-ray"}
@@ -200,7 +201,8 @@ class TrainingConfig:
     many augmented versions of each image are cached where a part is frozen (the first is the
     image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off.
     batch_norm_momentum replaces Keras's 0.99 in the layers that train, which would lag behind in
-    short runs.
+    short runs. kept_epoch: the best one on the validation images, or the last, which nothing is
+    chosen for.
     """
 
     learning_rate: float = 2e-3
@@ -215,3 +217,4 @@ class TrainingConfig:
     weight_decay: float = 0.0
     batch_norm_momentum: float = 0.9
     seed: int = 0
+    kept_epoch: KeptEpoch = "best"

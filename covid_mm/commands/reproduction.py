@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -29,8 +30,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from covid_mm.config import DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITY_TITLES, Modality, NetworkConfig
-from covid_mm.datasets import find_class_folders, load_images
+from covid_mm.config import (
+    DEFAULT_CHECKPOINT,
+    IMAGE_SIZE,
+    MODALITIES,
+    MODALITY_TITLES,
+    Modality,
+    NetworkConfig,
+    TableI,
+)
+from covid_mm.datasets import find_external, load_images
+from covid_mm.datasets.index import choose_balanced
 from covid_mm.errors import CovidMMError, DataError
 from covid_mm.evaluation.costs import FEATURE_TIMES, measure_costs
 from covid_mm.evaluation.network_result import (
@@ -62,16 +72,18 @@ class Reproduction:
     """What to train and where it goes.
 
     plans: nine, alike but for their network. output: the results folder. checkpoints: where the
-    pairs are published, None for networks that are not to be served. external: folders of two
-    classes from other sources, a modality, never trained on.
+    pairs are published, None for networks that are not to be served. external: folders of images
+    from other sources, never trained on, a modality; CT and X-ray of one entry are paired.
+    external_most: images a class that are taken of each folder, None for all.
     """
 
     plans: tuple[TrainingPlan, ...]
     folder: RunFolder
     output: Path
     checkpoints: Path | None
-    external: dict[Modality, Path]
+    external: tuple[dict[Modality, Path], ...]
     command: str
+    external_most: int | None = None
 
 
 def plan_reproduction(options: argparse.Namespace, base: TrainingPlan, results: Path) -> Reproduction:
@@ -87,20 +99,24 @@ def plan_reproduction(options: argparse.Namespace, base: TrainingPlan, results: 
     name = options.run_name or f"all-{'synthetic-' if base.synthetic else ''}{base.data.split}"
     folder = RunFolder(Path(options.runs) / name)
     output = folder.path / "results" if base.synthetic else results
-    external: dict[Modality, str | None] = {"ct": options.external_ct, "xray": options.external_xray}
+    external = itertools.zip_longest(options.external_ct or (), options.external_xray or ())
     return Reproduction(
         plans=plans,
         folder=folder,
         output=Path(options.output) if options.output else output,
         checkpoints=choose_checkpoints(options, base, folder),
-        external={m: Path(place) for m, place in external.items() if place},
+        external=tuple(
+            {m: Path(folder) for m, folder in zip(MODALITIES, folders, strict=True) if folder}
+            for folders in external
+        ),
         command=shorten_command(base.command),
+        external_most=options.external_most,
     )
 
 
 def choose_checkpoints(options: argparse.Namespace, base: TrainingPlan, folder: RunFolder) -> Path | None:
     """Where pairs are published: phantoms and grouped splits never go where the app looks by itself."""
-    if base.network.image_size != IMAGE_SIZE:
+    if base.network.image_size != IMAGE_SIZE or not base.publish:
         return None
     if base.synthetic or base.data.split != "paper":
         return folder.path / "checkpoints"
@@ -153,30 +169,39 @@ def reproduce(work: Reproduction) -> Results:
     return results
 
 
-def gather_external(work: Reproduction, materials: Materials) -> External:
+def gather_external(work: Reproduction, materials: Materials) -> tuple[External, ...]:
     """The images of other sources, decoded."""
+    return tuple(gather_source(work, folders, materials) for folders in work.external)
+
+
+def gather_source(work: Reproduction, folders: dict[Modality, Path], materials: Materials) -> External:
+    """One source's images, or two of different modalities that are paired."""
     names: dict[Modality, str] = {}
     samples: dict[Modality, ModalitySamples] = {}
-    for modality, place in work.external.items():
-        dataset = find_class_folders(place, modality)
+    for modality, place in folders.items():
+        dataset = find_external(place, modality)
         if dataset.name == materials.datasets[modality].name:
             raise DataError(
                 f"{place.name} is the data set that is trained on, not one of another source; leave out"
                 f" --external-{modality} or name another folder."
             )
+        records = dataset.records
+        if (most := work.external_most) is not None:
+            table = TableI(normal=most, positive=most)
+            records = choose_balanced(records, work.plans[0].data.seed, proportional=False, table=table)
         images = load_images(
-            dataset.records,
+            records,
             size=work.plans[0].network.image_size,
             cache=work.folder.path.parent / "cache",
             progress=True,
         )
-        labels = np.array([record.label for record in dataset.records], dtype=np.int64)
+        labels = np.array([record.label for record in records], dtype=np.int64)
         names[modality], samples[modality] = dataset.name, ModalitySamples(images, labels)
     return External(names, samples)
 
 
 def train_network(
-    work: Reproduction, plan: TrainingPlan, materials: Materials, external: External, inputs: str
+    work: Reproduction, plan: TrainingPlan, materials: Materials, external: tuple[External, ...], inputs: str
 ) -> Outcome:
     """Train, measure and publish one network, or finish what a kill left of it."""
     config = plan.network
@@ -259,9 +284,10 @@ def record_step(steps: list[Step], name: str, plan: TrainingPlan | None = None) 
     steps.append(Step(name, round(time.monotonic() - began, 1), False, network, protocol))
 
 
-def hash_images(materials: Materials, external: External) -> dict[str, str]:
+def hash_images(materials: Materials, external: tuple[External, ...]) -> dict[str, str]:
     """SHA-256 of the images and labels, by what they are for."""
-    sides = {"train": materials.training, "validation": materials.validation, "external": external.samples}
+    sides = {"train": materials.training, "validation": materials.validation}
+    sides |= {f"external-{number}": source.samples for number, source in enumerate(external)}
     found: dict[str, str] = {}
     for side, samples in sides.items():
         for modality, part in samples.items():

@@ -165,9 +165,9 @@ def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
         cache = folder.path / "features"
         fits = fit_heads(plan, folder, network, materials, cache)
         if place is None:
+            why = f"of {IMAGE_SIZE}-pixel images only" if plan.publish else "without --no-publish only"
             print(
-                f"done; the best weights are in {folder.path} (published are networks of"
-                f" {IMAGE_SIZE}-pixel images only)"
+                f"done; the {plan.training.kept_epoch} weights are in {folder.path} (published are networks {why})"
             )
         else:
             publish(plan, folder, network, materials, initial, fits, place, cache)
@@ -182,7 +182,7 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
     from covid_mm.models.meta_file import META_NAME
     from covid_mm.serving.metadata import check_place, read_metadata
 
-    if plan.network.image_size != IMAGE_SIZE:
+    if plan.network.image_size != IMAGE_SIZE or not plan.publish:
         return None
     if plan.output is None:
         if plan.synthetic:

@@ -22,7 +22,7 @@ Synthetic phantoms are in `phantoms.py`.
 from __future__ import annotations
 
 from covid_mm.datasets.audit import SplitAudit, audit_split
-from covid_mm.datasets.collections import find_collections, site_groups
+from covid_mm.datasets.collections import find_collections, find_external, site_groups
 from covid_mm.datasets.finding import find_datasets
 from covid_mm.datasets.folders import find_class_folders
 from covid_mm.datasets.grouping import group_records
@@ -43,6 +43,7 @@ __all__ = [
     "find_class_folders",
     "find_collections",
     "find_datasets",
+    "find_external",
     "group_records",
     "load_images",
     "load_split",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from covid_mm.config import CLASSES, MODALITIES, DataConfig, Modality
+from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, DataConfig, Modality
 from covid_mm.datasets.coronahack import find_coronahack
-from covid_mm.datasets.folders import find_plain_folders
+from covid_mm.datasets.folders import find_class_folders, find_plain_folders
 from covid_mm.datasets.index import Collection, CollectionImage, Dataset, walk_folders
 from covid_mm.datasets.manifest import MANIFEST, NotOurManifest, RowProblem, read_manifest
 from covid_mm.datasets.sarscov2 import find_sarscov2
@@ -22,6 +22,7 @@ __all__ = [
     "CollectionImage",
     "CollectionReading",
     "find_collections",
+    "find_external",
     "read_collections",
     "site_groups",
 ]
@@ -84,6 +85,26 @@ def find_collections(root: Path, config: DataConfig | None = None) -> dict[Modal
         modality: tuple(collection for collection in collections if collection.modality == modality)
         for modality in MODALITIES
     }
+
+
+def find_external(folder: Path, modality: Modality) -> Dataset:
+    """The images of one modality in a folder that is only measured on: a collection's, or two class folders.
+
+    Raises:
+        DataError: it is neither, or lacks one of the classes.
+    """
+    if not is_siim(folder) and not (folder / MANIFEST).is_file():
+        return find_class_folders(folder, modality)
+    try:
+        return find_class_folders(folder, modality)  # with a table of its own beside them
+    except DataError:
+        collections = find_collections(folder)[modality]
+    if len(collections) != 1 or not collections[0].has_both_classes:
+        raise DataError(
+            f"{folder.name} holds no collection of {MODALITY_TITLES[modality]} images with both classes; name a"
+            " folder that does, or one with two class folders."
+        )
+    return collections[0].to_dataset()
 
 
 def read_collections(root: Path, config: DataConfig | None = None) -> tuple[CollectionReading, ...]:

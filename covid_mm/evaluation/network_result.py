@@ -60,7 +60,7 @@ def measure_network(
     plan: TrainingPlan,
     network: Network,
     materials: Materials,
-    external: External,
+    external: tuple[External, ...],
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
     cache: Path,
@@ -95,7 +95,11 @@ def measure_network(
         else (),
         parameters=int(network.model.count_params()),
         seconds=round(fits[FUSED].seconds, 1),
-        external=measure_external(network, external, temperature, seed, cache),
+        external={
+            name: report
+            for source in external
+            for name, report in measure_external(network, source, temperature, seed, cache).items()
+        },
     )
 
 

@@ -15,6 +15,7 @@ from covid_mm.evaluation.results import (
     Results,
 )
 from covid_mm.reporting.figures import draw_results
+from covid_mm.reporting.imagenet_gain import read_earlier
 from covid_mm.reporting.results_tables import render_results
 from covid_mm.training.data import Materials
 from covid_mm.training.run import RunFolder
@@ -31,5 +32,5 @@ def write_results(results: Results, folder: Path, materials: Materials) -> None:
 
 def write_page(results: Results, folder: Path, examples: Examples, examples_are: str) -> None:
     """The page with its tables, and every figure."""
-    RunFolder(folder).write_text("README.md", render_results(results))
+    RunFolder(folder).write_text("README.md", render_results(results, read_earlier(folder)))
     draw_results(results, folder, examples=examples, examples_are=examples_are)

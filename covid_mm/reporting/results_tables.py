@@ -23,6 +23,8 @@ from covid_mm.evaluation.results import (
     Results,
     TrainingCost,
 )
+from covid_mm.reporting.generalisation_table import render_generalisation
+from covid_mm.reporting.imagenet_gain import render_gain
 from covid_mm.reporting.paper_table import find_paper_row
 from covid_mm.reporting.tables import format_estimate, format_proportion, format_table, metrics_table
 
@@ -33,12 +35,13 @@ LIMITS = (
     " clusters of like slices together.",
     "A CT slice and an X-ray are paired because they bear the same label, not because they are of one patient:"
     " two independent looks at the label, which flatters every concatenated network.",
-    "The best epoch and the temperature were chosen on the validation images that the figures are of.",
+    "The temperature was fitted on the validation images that the figures are of; it changes no answer.",
 )
+CHOSEN_EPOCH = "The best epoch was chosen on the validation images that the figures are of: {networks}."
 
 
-def render_results(results: Results) -> str:
-    """The whole results page as Markdown, figures linked."""
+def render_results(results: Results, earlier: Results | None = None) -> str:
+    """The whole results page as Markdown, figures linked. earlier: the networks without ImageNet's weights."""
     parts = [
         "# The paper's nine networks, reproduced",
         f"{RESEARCH_USE} This is research software, not a medical device.",
@@ -50,14 +53,26 @@ def render_results(results: Results) -> str:
         f"Made {results.created} on {results.machine}, seed {results.seed}, by",
         f"```\n{results.command}\n```",
         "Everything here is drawn from `results.json`; `python -m covid_mm figures DIR` draws it again.",
-        "How to read it:\n\n" + "\n".join(f"- {limit}" for limit in (*LIMITS, *results.notes)),
+        "How to read it:\n\n"
+        + "\n".join(f"- {limit}" for limit in (*LIMITS, *_name_chosen(results), *results.notes)),
     ]
     for protocol in results.protocols:
         parts += _render_protocol(results, protocol)
-    parts += [*_compare_protocols(results), "## Data", _data_table(results)]
+    parts += [*render_generalisation(results), *_compare_protocols(results)]
+    parts += [*render_gain(results, earlier, PROTOCOL_TITLES)]
+    parts += ["## Data", _data_table(results)]
     parts += ["![Examples and histograms](figure-1-data.png)", "![Architecture](figure-2-architecture.png)"]
     parts += [*_costs(results), "## Wall time", _steps_table(results)]
     return "\n\n".join(parts) + "\n"
+
+
+def _name_chosen(results: Results) -> list[str]:
+    """Which networks' epoch was chosen on the images that they are measured on; none keeping the last."""
+    chosen = [n for n in results.networks if n.training.get("kept_epoch", "best") == "best"]
+    if len(chosen) == len(results.networks):
+        return [CHOSEN_EPOCH.format(networks="all networks")]
+    names = dict.fromkeys(f"{title_network(n.name)} ({PROTOCOL_TITLES[n.protocol]})" for n in chosen)
+    return [CHOSEN_EPOCH.format(networks=", ".join(names))] if chosen else []
 
 
 def summarise_results(results: Results) -> str:
@@ -206,7 +221,8 @@ def _weights_table(networks: Iterable[NetworkResult]) -> str:
             f"{MODALITY_TITLES[modality]}: {weights['origin']}"
             for modality, weights in network.initial_weights.items()
         ]
-        best = f"best epoch {network.best_epoch} of {len(network.history)}"
+        word = "epoch" if network.training.get("kept_epoch") == "last" else "best epoch"
+        best = f"{word} {network.best_epoch} of {len(network.history)}"
         rows.append(
             [
                 title_network(network.name),

@@ -47,20 +47,35 @@ def compute_features(
 
     View 0 is the image itself, the others are augmented copies of that strength seeded by (seed, view). With
     `cache`, a folder, the array is kept there under a hash of the backbone, its frozen weights, the images
-    and the views, and read back instead of computed.
+    and the views, and read back instead of computed. Pooled features start from the last block's input
+    where that is kept: the many trainings of a last block share what lies before it.
     """
     trunk = keras.Model(network.image_input(modality), network.bottleneck(modality, fine_tune))
     place = None
+    shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
     if cache is not None:
         if views == 1:  # no augmentation, so neither its seed nor its strength matters
             seed, strength = 0, 0.0
-        name = network.backbone(modality).name  # not its layers' names: Keras numbers some through a process
-        key = _fingerprint(trunk, images, f"{name} {fine_tune} {views} {seed} {strength}")
-        place = cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
-    shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
-    if place is not None and (kept := _read_kept(place, shape)) is not None:
-        return kept
+        settings = f"{views} {seed} {strength}"
+        place = _cache_path(cache, network, modality, trunk, images, fine_tune, settings)
+        if (kept := _read_cached(place, shape)) is not None:
+            return kept
     features = np.empty(shape, dtype=np.float32)
+    blocks = [] if cache is None or fine_tune != "frozen" else [*cache.glob(f"{modality}-last-block-*.npy")]
+    if cache is not None and blocks:
+        block = network.bottleneck(modality, "last-block")
+        before = keras.Model(network.image_input(modality), block)
+        known = _cache_path(cache, network, modality, before, images, "last-block", settings)
+        inputs = _read_cached(known, (views, len(images), *(int(side) for side in before.output_shape[1:])))
+        if inputs is not None and place is not None:
+            rest = keras.Model(block, network.features(modality))
+            for view in range(views):
+                for rows in _chunks(len(images)):
+                    features[view, rows] = rest.predict(
+                        np.asarray(inputs[view, rows]), batch_size=_BATCH, verbose=0
+                    )
+            write_array(place, features)
+            return features
     done, total = 0, views * len(images)
     for view in range(views):
         for rows in _chunks(len(images)):
@@ -77,7 +92,22 @@ def compute_features(
     return features
 
 
-def _read_kept(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def _cache_path(
+    cache: Path,
+    network: Network,
+    modality: Modality,
+    trunk: keras.Model,
+    images: GreyImages,
+    fine_tune: FineTune,
+    settings: str,
+) -> Path:
+    """The file of what a frozen part puts out, told by all that it depends on."""
+    name = network.backbone(modality).name  # not its layers' names: Keras numbers some through a process
+    key = _fingerprint(trunk, images, f"{name} {fine_tune} {settings}")
+    return cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
+
+
+def _read_cached(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """The array kept there; None where there is none, or a damaged one, which is then computed anew."""
     try:
         kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)

@@ -27,7 +27,7 @@ _EVALUATION_BATCH = 64
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to. history: one row an epoch. best_epoch: counted from 1."""
+    """What a training came to. history: one row an epoch. best_epoch: whose weights are kept, from 1."""
 
     history: list[dict[str, float]]
     best_epoch: int
@@ -62,7 +62,7 @@ def fit_network(
     head: str = FUSED,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
 ) -> FitResult:
-    """Fit, keep the best epoch's weights in the network and in the run folder.
+    """Fit, keep the best epoch's weights in the network and in the run folder, or the last one's.
 
     Best is the highest validation accuracy, ties going to the lower validation loss. Goes on from
     the run folder's state where there is one. Raises TrainingError where the loss is no longer a
@@ -101,7 +101,8 @@ def fit_network(
         )
     load_weights(network, run.best_weights)
     best = max(range(len(history)), key=lambda epoch: _merit(history[epoch]))
-    return FitResult(history, best + 1, time.monotonic() - started)
+    kept = len(history) if config.kept_epoch == "last" else best + 1
+    return FitResult(history, kept, time.monotonic() - started)
 
 
 def restore_state(tail: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
@@ -173,7 +174,7 @@ class _EpochKeeper(keras.callbacks.Callback):
                 f"The weights or the validation loss became NaN or infinite in epoch {epoch + 1};"
                 f" {self._describe_kept()}. Lower the learning rate or check the images, and start again."
             )
-        if best is None or _merit(row) > best:
+        if best is None or self.config.kept_epoch == "last" or _merit(row) > best:
             save_weights(self.network, self.run.best_weights)
         self.history.append(row)
         self.run.save_state(

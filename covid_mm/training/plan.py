@@ -16,6 +16,7 @@ from covid_mm.config import (
     MODALITIES,
     PAIRS,
     DataConfig,
+    KeptEpoch,
     Length,
     NetworkConfig,
     TrainingConfig,
@@ -37,6 +38,8 @@ PAPER_OPTIONS = (  # they mean nothing to the served recipe
     "augmentation",
     "positives",
     "single",
+    "keep",
+    "no_publish",
 )
 SOURCES = "sources"  # --split sources
 ALL = "all"  # --pair all
@@ -50,7 +53,8 @@ class TrainingPlan(JsonRecord):
 
     recipe: `served` (lungs, several collections, left-out evaluation) or `paper` (Table II on whole
     images). length: how long the served recipe trains. branch_steps, lung_steps: of its branches and of
-    its lung segmenter; None for its own choice.
+    its lung segmenter; None for its own choice. publish: whether a checkpoint is made; without, the run
+    folder's weights may still go into another run.
     """
 
     network: NetworkConfig
@@ -65,6 +69,7 @@ class TrainingPlan(JsonRecord):
     length: Length = "short"
     branch_steps: int | None = None
     lung_steps: int | None = None
+    publish: bool = True
 
     @property
     def synthetic(self) -> bool:
@@ -151,6 +156,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="strength of the random variation of training images, 0 = none; default: %(default)s",
     )
     how.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    how.add_argument(
+        "--keep",
+        choices=get_args(KeptEpoch),
+        default=defaults.kept_epoch,
+        help="whose weights: the best epoch's on the validation images, or the last one's, chosen on nothing"
+        " (default: %(default)s)",
+    )
 
     served = parser.add_argument_group("how, recipe served")
     served.add_argument(
@@ -189,10 +201,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     data.add_argument(
         "--external-ct",
+        action="append",
         metavar="DIR",
-        help="with --pair all: two class folders of CT slices to measure on too",
+        help="with --pair all: CT slices to measure on too, two class folders or a collection with a manifest.csv;"
+        " may be given again, the first goes with the first of --external-xray in pairs, and so on",
     )
-    data.add_argument("--external-xray", metavar="DIR", help="the same of X-rays; never trained on")
+    data.add_argument(
+        "--external-xray", action="append", metavar="DIR", help="the same of X-rays; never trained on"
+    )
+    data.add_argument(
+        "--external-most",
+        type=int,
+        metavar="N",
+        help="a seeded choice of at most so many images a class of each (default: all)",
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument(
@@ -205,6 +227,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoints",
         metavar="DIR",
         help="with --pair all: where pairs are published (default: checkpoints)",
+    )
+    where.add_argument(
+        "--no-publish",
+        action="store_true",
+        help="make no checkpoint: the run folder is for another run's --weights, or for its figures only",
     )
     where.add_argument(
         "--runs", default="runs", metavar="DIR", help="folder for run folders; default: %(default)s"
@@ -224,7 +251,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         raise UsageError("--single and --pair exclude one another; name one of them.")
     if bool(options.single) != bool(options.modality):
         raise UsageError("--single BACKBONE and --modality ct|xray belong together; give both or neither.")
-    for name in ("checkpoints", "external_ct", "external_xray"):
+    for name in ("checkpoints", "external_ct", "external_xray", "external_most"):
         if getattr(options, name) and options.pair != ALL:
             raise UsageError(
                 f"--{name.replace('_', '-')} goes with --pair {ALL} only; leave it out or add that."
@@ -239,6 +266,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         "phantoms",
         "branch_steps",
         "lung_steps",
+        "external_most",
     ):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}.")
@@ -276,6 +304,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             augmentation=options.augmentation,
             views=options.views,
             seed=options.seed,
+            kept_epoch=options.keep,
         ),
         weights=options.weights,
         data_root=options.data,
@@ -286,6 +315,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         length=options.length,
         branch_steps=options.branch_steps,
         lung_steps=options.lung_steps,
+        publish=not options.no_publish,
     )
 
 

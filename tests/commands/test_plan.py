@@ -162,3 +162,12 @@ def test_where_checkpoints_go_by_default(tmp_path):
     assert choose_output(plan("--data", "d", "--split", "grouped"), folder) == own
     assert choose_output(plan("--data", "d", "--single", "vgg16", "--modality", "ct"), folder) == own
     assert choose_output(plan("--data", "d", "--image-size", "96"), folder) is None
+
+
+def test_a_stage_of_a_training_publishes_nothing(tmp_path):
+    made = plan("--data", "d", "--recipe", "paper", "--keep", "last", "--no-publish")
+    assert made.training.kept_epoch == "last"
+    assert choose_output(made, RunFolder(tmp_path)) is None
+    assert choose_output(plan("--data", "d"), RunFolder(tmp_path)) is not None
+    with pytest.raises(UsageError, match="no-publish belongs to the paper's recipe"):
+        plan("--data", "d", "--recipe", "served", "--no-publish")

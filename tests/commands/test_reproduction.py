@@ -234,7 +234,18 @@ def test_the_other_split_stands_beside_and_other_sources_below(
         for source, name in (("normal", "normal"), ("covid19_pneumonia", "covid-19")):
             elsewhere[modality] = tmp_path / f"other-{modality}"
             shutil.copytree(phantoms / modality / source, elsewhere[modality] / name)
+    labels = ((f"{k}.png", ("normal", "covid19_pneumonia")[k % 2]) for k in range(8))
+    collection = tmp_path / "hospital"
+    collection.mkdir()
+    rows = ["file,label,modality"]
+    for (name, label), picture in zip(
+        labels, sorted((phantoms / "xray" / "normal").iterdir()) * 8, strict=False
+    ):
+        shutil.copy(picture, collection / name)
+        rows.append(f"{name},{label},xray")
+    (collection / "manifest.csv").write_text("\n".join(rows) + "\n")
     more = ["--split", "grouped", "--external-ct", elsewhere["ct"], "--external-xray", elsewhere["xray"]]
+    more += ["--external-ct", elsewhere["ct"], "--external-xray", collection, "--external-most", "3"]
     done = train(*command(phantoms, tmp_path, *map(str, more)))
     assert done.code == 0, done.err
     networks = read_results(tmp_path)["networks"]
@@ -244,8 +255,10 @@ def test_the_other_split_stands_beside_and_other_sources_below(
     ]
     external = {n["name"]: n["external"] for n in networks if n["protocol"] == "grouped"}
     assert set(external["ct-resnet50"]) == {"other-ct"}
-    assert set(external["resnet50-vgg16"]) == {"other-ct with other-xray"}
-    assert external["xray-vgg16"]["other-xray"]["images"] == {"normal": 6, "covid19_pneumonia": 6}
+    assert set(external["resnet50-vgg16"]) == {"other-ct with other-xray", "other-ct with hospital"}
+    assert set(external["xray-vgg16"]) == {"other-xray", "hospital"}
+    for name in ("other-xray", "hospital"):  # at most three of a class, of a collection too
+        assert external["xray-vgg16"][name]["images"] == {"normal": 3, "covid19_pneumonia": 3}
 
 
 def test_contradictions_are_one_sentence(train, phantoms, tmp_path):

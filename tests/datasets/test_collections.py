@@ -11,7 +11,7 @@ from PIL import Image
 from trees import film_rows, write_coronahack, write_image, write_manifest, write_sarscov2
 
 from covid_mm.config import DataConfig
-from covid_mm.datasets import Collection, CollectionImage, find_collections, site_groups
+from covid_mm.datasets import Collection, CollectionImage, find_collections, find_external, site_groups
 from covid_mm.datasets.collections import read_collections
 from covid_mm.datasets.manifest import COLUMNS, MANIFEST, NotOurManifest, parse_boxes, read_manifest
 from covid_mm.errors import DataError
@@ -216,6 +216,22 @@ def test_a_collection_alone_and_one_with_class_folders_in_it(tmp_path: Path) -> 
     assert [image.name for image in find_collections(folder)["ct"][-1].images] == [
         row["file"] for row in rows
     ]
+
+
+def test_a_folder_to_measure_on_is_a_collection_or_class_folders(tmp_path: Path) -> None:
+    rows = [{"file": f"{label}.png", "label": label} for label in ("normal", "covid19_pneumonia", "other")]
+    hospital = write_manifest(tmp_path / "hospital-xray", rows)
+    assert find_external(hospital, "xray").counts == (1, 1)
+    for seed, name in enumerate(
+        ("normal", "covid-19")
+    ):  # somebody's table beside class folders is left alone
+        write_image(tmp_path / "films" / name / "1.png", seed)
+    (tmp_path / "films" / MANIFEST).write_text("file,licence\nnormal/1.png,free\n")
+    assert find_external(tmp_path / "films", "xray").counts == (1, 1)
+    one_class = write_manifest(tmp_path / "rsna-normal", rows[:1])
+    for folder, modality in ((one_class, "xray"), (hospital, "ct")):
+        with pytest.raises(DataError, match=r"no collection of .* images with both classes; name a folder"):
+            find_external(folder, modality)
 
 
 def test_two_of_one_name_no_folder_and_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation import Proportion, auc_interval, estimate_auc, roc_auc, wilson_interval
+from covid_mm.evaluation.intervals import difference_interval
 
 Z2 = 1.959963984540054**2  # square of the 97.5 % normal quantile
 
@@ -33,6 +34,13 @@ def test_wilson_of_the_papers_best_result():
 def test_wilson_agrees_with_scipy(successes, total, confidence):
     expected = binomtest(successes, total).proportion_ci(confidence, method="wilson")
     assert wilson_interval(successes, total, confidence) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_differences_interval_is_newcombes():
+    # his example: 56/70 against 48/80 (Statistics in Medicine 17, 873, table II, method 10)
+    low, high = difference_interval(Proportion.of(56, 70), Proportion.of(48, 80))
+    assert (low, high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert difference_interval(Proportion.of(48, 80), Proportion.of(56, 70)) == (-high, -low)
 
 
 def test_proportion_carries_its_counts():

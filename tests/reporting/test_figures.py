@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from made_results import ERRORS, NORMAL, POSITIVE, make_results
+from made_results import ERRORS, NORMAL, POSITIVE, make_report, make_results
 from PIL import Image
 from toy_networks import make_network, toy_backbones
 
@@ -18,6 +18,7 @@ from covid_mm.models.network import build_network
 from covid_mm.reporting.figures import draw_results
 from covid_mm.reporting.figures.architecture import draw_architecture
 from covid_mm.reporting.figures.canvas import save_figure
+from covid_mm.reporting.figures.generalisation import draw_generalisation
 from covid_mm.reporting.figures.results import (
     draw_confusion_matrices,
     draw_examples,
@@ -71,7 +72,7 @@ def test_every_figure_is_a_picture_and_a_drawing_with_text(drawn):
     both = {
         f"{kind}-{split}" for kind in ("figure-3", "roc", "training", "possibilities") for split in SPLITS
     }
-    assert names == both | {"figure-1-data", "figure-2-architecture", "figure-4-paper"}
+    assert names == both | {"figure-1-data", "figure-2-architecture", "figure-4-paper", "generalisation"}
     assert {path.name for path in drawn.iterdir()} == {
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
     }
@@ -216,3 +217,20 @@ def test_a_single_network_has_one_column_and_no_concatenation(small_backbones, t
     assert "VGG16" in text
     assert "CT" not in text
     assert "concatenation" not in text
+
+
+def test_one_line_a_network_goes_from_the_paper_to_other_hospitals(tmp_path):
+    elsewhere = {"one hospital": make_report(40, 100), "another": make_report(100, 200)}
+    networks = [dataclasses.replace(n, external=elsewhere) for n in choose(*PAIR)]
+    results = make_results(networks=(*networks, *choose(PAIR[0], protocol="grouped")))
+    (axes,) = draw_generalisation(results).axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    pair = networks[0]
+    share = [pair.report.accuracy, results.find(PAIR[0], "grouped").report.accuracy]
+    share += [report.accuracy for report in elsewhere.values()]
+    assert list(lines[0].get_ydata()) == pytest.approx([99.87, *(100 * part.value for part in share)])
+    assert list(lines[1].get_xdata()) == [0, 1, 3, 4]  # never trained on the grouped split
+    text = read_figure(draw_generalisation(results), tmp_path)
+    for words in ("99.87 %", f"{100 * share[0].value:.2f} %", "one hospital", "CT alone", "X-ray alone"):
+        assert words in text
+    assert draw_generalisation(make_results(networks=choose(PAIR[0]))) is None

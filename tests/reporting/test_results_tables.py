@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
 from made_results import ERRORS, NORMAL, POSITIVE, make_costs, make_network, make_report, make_results
 
 from covid_mm.config import NetworkConfig
+from covid_mm.evaluation.intervals import difference_interval
+from covid_mm.reporting.imagenet_gain import EARLIER, read_earlier
 from covid_mm.reporting.paper_table import PAPER_TABLE
 from covid_mm.reporting.results_tables import (
     compare_with_paper,
@@ -17,6 +20,7 @@ from covid_mm.reporting.results_tables import (
     summarise_results,
     title_network,
 )
+from covid_mm.reporting.tables import format_proportion
 
 TOTAL = NORMAL + POSITIVE
 PAIR = NetworkConfig.pair()
@@ -281,3 +285,84 @@ def test_what_could_not_be_measured_is_said_so():
     assert summarise_results(results).splitlines()[1].count("n/a") == 2
     (row,) = read_table(render_results(results), "network")
     assert (row[3], row[7]) == ("n/a", "n/a")
+
+
+def test_what_imagenet_buys_is_a_difference_with_its_interval(tmp_path):
+    now = make_results(
+        networks=tuple(
+            dataclasses.replace(n, training={"kept_epoch": "last"}) for n in make_results().networks
+        )
+    )
+    then = make_results(
+        networks=(
+            dataclasses.replace(
+                make_network(PAIR),
+                report=make_report(30, 20),
+                initial_weights={
+                    m: {"kind": "random", "origin": "random weights", "commands": []} for m in ("ct", "xray")
+                },
+            ),
+        )
+    )
+    assert read_earlier(tmp_path) is None
+    assert "What ImageNet buys" not in render_results(now)
+    folder = tmp_path / EARLIER
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(then.to_dict()))
+    text = render_results(now, read_earlier(tmp_path))
+    section = cut(text, "What ImageNet buys")
+    assert "\n### What ImageNet buys, paper's random split\n" in section
+    assert "grouped" not in section  # there is nothing to compare with there
+    (row,) = read_table(section, "network | from ImageNet")
+    theirs = then.networks[0].report.accuracy
+    assert row[:3] == [
+        "DenseNet121 and MobileNet",
+        format_proportion(find_pair(now)),
+        format_proportion(theirs),
+    ]
+    low, high = difference_interval(find_pair(now), theirs)
+    change = find_pair(now).value - theirs.value
+    assert row[3] == "CT: random weights; X-ray: random weights"
+    assert row[4] == f"{100 * change:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+    assert low < change < high
+
+
+def find_pair(results):
+    return results.find(PAIR.name, "paper").report.accuracy
+
+
+def test_an_epoch_chosen_on_the_validation_images_is_said():
+    chosen = "The best epoch was chosen on the validation images that the figures are of: "
+    results = make_results()
+    assert f"- {chosen}all networks.\n" in render_results(results)
+    first, *others = (
+        dataclasses.replace(n, training=n.training | {"kept_epoch": "last"}) for n in results.networks
+    )
+    kept = make_results(networks=(first, *others))
+    assert chosen not in render_results(kept)
+    assert "; epoch 2 of 3" in render_results(kept)
+    mixed = make_results(networks=(results.networks[0], *others))
+    assert f"- {chosen}ResNet50 and VGG16 (paper's random split).\n" in render_results(mixed)
+
+
+def test_a_row_goes_from_the_paper_to_another_source():
+    assert "What the paper's figure becomes" not in render_results(
+        make_results(networks=(make_network(PAIR),))
+    )
+    elsewhere = {"one hospital": make_report(40, 100), "another": make_report(100, 200)}
+    pair = make_network(PAIR, external=elsewhere)
+    single = make_network(NetworkConfig.single("mobilenet", "xray"), external={"films": make_report(9, 9)})
+    page = render_results(make_results(networks=(pair, single, make_network(PAIR, "grouped"))))
+    rows = read_table(cut(page, "What the paper's figure becomes"), "network | the paper")
+    first, second = ERRORS[PAIR.name]
+    areas = [f", AUC {report.auc.value:.3f}" for report in elsewhere.values()]
+    assert rows[0] == [
+        "DenseNet121 and MobileNet",
+        "99.87 %",
+        say(TOTAL - sum(first), TOTAL),
+        say(TOTAL - sum(second), TOTAL),
+        f"one hospital: {say(TOTAL - 140, TOTAL)}{areas[0]}",
+        f"another: {say(TOTAL - 300, TOTAL)}{areas[1]}",
+    ]
+    assert rows[1][3] == "n/a"  # not trained on the grouped split
+    assert rows[1][5] == "n/a"  # measured on one other source only

@@ -103,3 +103,30 @@ def test_networks_share_what_their_backbone_puts_out_whatever_keras_calls_its_la
         compute_features(network, "ct", images, fine_tune="frozen", cache=tmp_path)
     assert names[0] != names[1]
     assert passes == [4]
+
+
+def test_pooled_features_start_from_the_last_blocks_input_where_it_is_kept(tmp_path: Path, passes):
+    """Trainings of a last block share what lies before it: only the block itself runs again."""
+    network, images = make_network(size=SIZE), grey_images(5, SIZE)
+    direct = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3)
+    compute_features(network, "ct", images, fine_tune="last-block", views=2, seed=3, cache=tmp_path)
+    before, seen = len(passes), []
+    run = keras.Model.predict
+
+    def look(self: keras.Model, values: np.ndarray, **options: object) -> np.ndarray:
+        seen.append(values.shape[1:])
+        return run(self, values, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "predict", look)
+        shared = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3, cache=tmp_path)
+    assert seen == [(3, 3, 6)] * 2  # never an image
+    assert len(passes) == before + 2
+    assert shared == pytest.approx(direct, abs=1e-5)
+    last = network.model.get_layer("ct_last_conv").kernel
+    last.assign_add(np.full(last.shape, 0.1, np.float32))
+    changed = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3, cache=tmp_path)
+    assert changed == pytest.approx(
+        compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3), abs=1e-5
+    )
+    assert not np.allclose(changed, direct)

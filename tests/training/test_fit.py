@@ -97,6 +97,21 @@ def test_learning_lowers_the_loss_and_the_rate(small_training):
     assert rates[1] == pytest.approx(middle, rel=1e-5)
 
 
+def test_the_last_epochs_weights_are_kept_where_nothing_is_to_be_chosen(small_training):
+    training = small_training(epochs=2, learning_rate=0.3, final_learning_rate=0.3, kept_epoch="last")
+    seen = []
+
+    class Recorder(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(weights_of(training.network))
+
+    result = training.fit(Recorder())
+    merits = [(row["val_accuracy"], -row["val_loss"]) for row in result.history]
+    assert max(merits) > merits[-1]  # another epoch was better on the validation images
+    assert result.best_epoch == 2
+    assert changed(seen[-1], weights_of(training.network)) == set()
+
+
 def test_best_epochs_weights_are_restored(small_training):
     training = small_training(epochs=4, learning_rate=0.3, final_learning_rate=0.3)
     seen = []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from covid_mm.evaluation.results import Results
 from covid_mm.reporting.figures.architecture import draw_architecture
 from covid_mm.reporting.figures.canvas import save_figure
+from covid_mm.reporting.figures.generalisation import draw_generalisation
 from covid_mm.reporting.figures.results import (
     draw_confusion_matrices,
     draw_examples,
@@ -36,6 +37,8 @@ def draw_results(
     """
     save_figure(draw_examples(results, examples, examples_are), folder, "figure-1-data")
     save_figure(draw_architecture(), folder, "figure-2-architecture")
+    if (figure := draw_generalisation(results)) is not None:
+        save_figure(figure, folder, "generalisation")
     for protocol in results.protocols:
         networks = [network for network in results.networks if network.protocol == protocol]
         pairs = [network for network in networks if network.is_concatenated]
