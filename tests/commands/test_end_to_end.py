@@ -17,7 +17,7 @@ QUICK = ("--weights", "none", "--epochs", 1, "--steps-per-epoch", 2, "--batch-si
 
 
 def study(root: Path) -> tuple[Path, Path]:
-    """A slice and a film of the first positive validation phantom, which the judge was set by."""
+    """A slice and a film of the first positive validation phantom, which the content check was fitted on."""
     return tuple(root / m / CLASSES[1] / "phantom-00007.png" for m in ("ct", "xray"))  # type: ignore[return-value]
 
 
@@ -57,7 +57,7 @@ def test_training_leaves_what_the_design_lists(trained):
     assert not meta["synthetic"]
 
 
-def test_the_judge_is_measured_in_every_slot(trained, covid_mm, tmp_path):
+def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path):
     place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
     rows = meta["judge"]["measured"]
@@ -66,7 +66,7 @@ def test_the_judge_is_measured_in_every_slot(trained, covid_mm, tmp_path):
     }
     assert all(sum(row["outcomes"].values()) == row["total"] > 0 for row in rows)
     card = (trained.checkpoint / "README.md").read_text()
-    assert "## The judge of image content" in card
+    assert "## The content check" in card
     assert "pictures and drawings kept for this" in card
 
     before = (place / "judge.npz").read_bytes()

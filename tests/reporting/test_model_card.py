@@ -230,7 +230,7 @@ def test_what_was_not_measured_is_said(served):
     card = render_card(served, "x")
     assert "**Not measured.** No collection was left out of training" in card
     assert "How often that happens by collection was not measured." in card
-    for heading in ("## Inside the training", "## Sets whose", "## The judge", "## Shortcuts"):
+    for heading in ("## Inside the training", "## Sets whose", "## The content check", "## Shortcuts"):
         assert heading not in card
 
 
