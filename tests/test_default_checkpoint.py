@@ -14,7 +14,7 @@ from covid_mm.config import CLASSES, DEFAULT_PAIR
 PLACE = Path(__file__).resolve().parents[1] / "checkpoints" / DEFAULT_PAIR
 RESULTS = PLACE.parents[1] / "results"
 MAX_BYTES = 25_000_000
-NEEDED = {"ct": 0.85, "xray": 0.91}  # reached by this network; the aims, 0.93 and 0.95, are not
+NEEDED = {"ct": 0.88, "xray": 0.91}  # reached by this network; the aims, 0.93 and 0.95, are not
 HEADS = {"fused", "ct", "xray"}
 
 pytestmark = pytest.mark.skipif(

@@ -264,7 +264,6 @@ def describe_measuring(run: ServedRun, distance: float) -> list[str]:
         " left out; it never sees a label.",
         f"The served concatenated head differs from the sum of the calibrated branch logits by {distance:.2f} in the"
         " mean.",
-        "The recipe was settled with the figures of some of these rows in view (CT without one collection, films"
-        " without one group of scanners); the other rows were looked at once.",
+        "The recipe and its length were settled with the figures of these rows in view.",
         "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label.",
     ]
