@@ -27,9 +27,9 @@ LUNGS = {"preprocessing": {"name": "lungs", "pixels": "the lungs"}, "lungs": LUN
 WEIGHTS = {"file": "model.weights.h5", "sha256": "0" * 64}
 
 
-def make_predictor(network: Any, judge: Any = None, **changes: Any) -> Predictor:
+def make_predictor(network: Any, classifier: Any = None, **changes: Any) -> Predictor:
     meta = parse_metadata(make_meta(network, weights=WEIGHTS, **LUNGS, **changes), "lungs")
-    return Predictor(network, meta, judge, FakeSegmenter())
+    return Predictor(network, meta, classifier, FakeSegmenter())
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_large_images_are_held_a_few_at_a_time(predictor, monkeypatch):
     assert predictor.segmenter.calls == [("ct", 2), ("ct", 1)]
 
 
-class FakeJudge:
+class FakeClassifier:
     """Says that every image shows `kind`, and remembers what it read."""
 
     branch = "xray"
@@ -149,22 +149,22 @@ class FakeJudge:
         self.kinds, self.unusual = kinds, unusual
         self.read: dict[str, np.ndarray] = {}
 
-    def judge(self, modality: str, features: np.ndarray) -> list[Content]:
+    def check(self, modality: str, features: np.ndarray) -> list[Content]:
         self.read[modality] = features
         kind = self.kinds.get(modality, modality)
         return [Content(kind, dict.fromkeys(KINDS, 1 / 3), 2.0, self.unusual)]
 
 
-def test_the_judge_reads_whole_images(network):
-    judge = FakeJudge({})
+def test_the_content_check_reads_whole_images(network):
+    classifier = FakeClassifier({})
     ct, xray = picture(1), picture(2)
-    answer = make_predictor(network, judge).predict(ct, xray)
+    answer = make_predictor(network, classifier).predict(ct, xray)
     assert answer.label in CLASSES
     from covid_mm.imaging import resize_grey
 
     for modality, grey in (("ct", ct), ("xray", xray)):
         expected = compute_contents(network, "xray", resize_grey(grey)[None])
-        np.testing.assert_allclose(judge.read[modality], expected, atol=2e-3)
+        np.testing.assert_allclose(classifier.read[modality], expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_the_judge_reads_whole_images(network):
     ],
 )
 def test_content_is_told_before_missing_lungs(network, kinds, codes):
-    answer = make_predictor(network, FakeJudge(kinds)).predict(picture(1), EMPTY)
+    answer = make_predictor(network, FakeClassifier(kinds)).predict(picture(1), EMPTY)
     assert [w.code for w in answer.warnings] == codes
     assert not any(answer.lungs.values())
 
 
 def test_the_lungs_of_what_is_unlike_training_are_shown(network):
-    answer = make_predictor(network, FakeJudge({}, unusual=True)).predict(ct=picture(1))
+    answer = make_predictor(network, FakeClassifier({}, unusual=True)).predict(ct=picture(1))
     assert answer.reason == "unlike_training_ct"
     assert answer.lungs == {"ct": BOX}
 
