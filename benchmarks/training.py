@@ -45,6 +45,11 @@ def measure(options: argparse.Namespace) -> int:
         folder = RunFolder(Path(place) / "run")
         materials = gather_materials(plan, folder)
         ours = sum(train_ours(part, materials, folder.path) for part in plans)
+        kept = sum(file.stat().st_size for file in (folder.path / "features").iterdir())
+        views = sum(
+            options.views * len(materials.training[m].images) + len(materials.validation[m].images)
+            for m in plan.network.modalities
+        )
         plain = sum(train_plainly(part, materials, options.measured_epochs) for part in plans)
     counts = ", ".join(f"{len(s.images)} {m} images" for m, s in materials.training.items())
     print(
@@ -57,6 +62,8 @@ def measure(options: argparse.Namespace) -> int:
         f"  ({options.measured_epochs} of {options.epochs} epochs timed)"
     )
     print(f"  plain / ours                                  {plain / ours:10.1f}")
+    print(f"  cache of features                             {kept / 1e6:10.1f} MB")
+    print(f"  an image and view                             {kept / views / 1e3:10.1f} kB")
     return 0
 
 
