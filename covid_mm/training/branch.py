@@ -217,7 +217,10 @@ def trained_model(network: Network, modality: Modality) -> keras.Model:
 
 
 def freeze_until(network: Network, modality: Modality, layer_name: str | None) -> None:
-    """Freeze a branch's layers up to and including this one, and all batch norm: its gradients cost most."""
+    """Freeze a branch's layers up to and including this one, and all batch norm: its gradients cost most.
+
+    Raises TrainingError for a layer that the backbone does not have.
+    """
     frozen = layer_name is not None
     for layer in network.model.layers:
         if not layer.name.startswith(f"{modality}_"):
@@ -225,6 +228,10 @@ def freeze_until(network: Network, modality: Modality, layer_name: str | None) -
         layer.trainable = not frozen and not isinstance(layer, keras.layers.BatchNormalization)
         if layer.name == f"{modality}_{layer_name}":
             frozen = False
+    if frozen:
+        raise TrainingError(
+            f"The {modality} backbone has no layer {layer_name}, after which it was to learn; name one of its own."
+        )
 
 
 def estimate_statistics(

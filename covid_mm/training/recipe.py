@@ -32,8 +32,8 @@ class ServedRecipe:
 
     steps, learning_rate: of the branch that is served and of each left-out one (8e-4 was worse on
     films, on those learned from too: AUC 0.90 against 0.93). frozen_until: by backbone, see
-    BranchConfig; none: the whole network learns. most_draws: how often an image is drawn at most, on
-    average: few images, fewer steps.
+    BranchConfig, by default FROZEN_UNTIL; a backbone that it does not name learns as a whole.
+    most_draws: how often an image is drawn at most, on average: few images, fewer steps.
     """
 
     image_size: int = 150
@@ -43,15 +43,16 @@ class ServedRecipe:
     most_draws: int = 16
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
-    frozen_until: Mapping[str, str] = field(default_factory=lambda: dict(FROZEN_UNTIL))
+    frozen_until: Mapping[str, str] | None = None
 
     def branch_config(self, modality: Modality, backbone: str, seed: int, images: int) -> BranchConfig:
         """The recipe of one branch that learns from so many images."""
+        frozen_until = FROZEN_UNTIL if self.frozen_until is None else self.frozen_until
         return replace(
             self.branch,
             steps=max(1, min(self.steps[modality], self.most_draws * images // self.branch.batch_size)),
             learning_rate=self.learning_rate[modality],
-            frozen_until=self.frozen_until.get(backbone),
+            frozen_until=frozen_until.get(backbone),
             seed=seed,
         )
 

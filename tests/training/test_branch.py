@@ -165,6 +165,11 @@ def test_layers_up_to_one_are_frozen_and_all_batch_norm(small_backbones):
     assert all(layer.trainable for layer in network.branch_layers("xray"))
 
 
+def test_a_layer_that_the_backbone_does_not_have_is_refused():
+    with pytest.raises(TrainingError, match="no layer pool9_pool"):
+        freeze_until(make_network(size=SIZE), "ct", "pool9_pool")
+
+
 def fit(folder, pooling="attention", config=CONFIG, progress=None):
     network = make_network(size=SIZE, pooling=pooling)
     history = fit_branch(network, "ct", make_samples(), config, RunFolder(folder), progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import select
 import socket
 import threading
@@ -74,10 +75,17 @@ def count_open(sockets: list[socket.socket], seconds: float) -> int:
 
 
 def read_answer(one: socket.socket) -> bytes:
-    found = b""
-    while not found.endswith((b"ok", b"\r\n\r\n")) and (more := one.recv(65536)):
-        found += more
-    return found
+    """One whole answer: its head, and as much of a body as that announces."""
+    received = b""
+    while not is_whole(received) and (more := one.recv(65536)):
+        received += more
+    return received
+
+
+def is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF])
