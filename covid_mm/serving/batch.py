@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import logging
-import os
 import re
 import secrets
 import time
@@ -23,6 +22,7 @@ from typing import IO, Any, Protocol
 
 from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
 from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
+from covid_mm.files import replace_file
 from covid_mm.imaging import DecodedImage, decode_image
 from covid_mm.serving.pairing import Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
@@ -275,16 +275,16 @@ class ResultFile:
     def _take_out(self, lines: list[tuple[int, int]]) -> None:
         """Rewrite the file without these (offset, length) under another name, then swap it in."""
         dropped = {offset for offset, _ in lines}
-        tmp_path = self.path.with_name(f".{self.path.name}.partial")
-        with open(self.path, "rb") as whole, open(tmp_path, "wb") as output:
+        with (
+            replace_file(self.path) as tmp_path,
+            open(self.path, "rb") as whole,
+            open(tmp_path, "wb") as output,
+        ):
             offset = 0
             for line in whole:
                 if offset not in dropped:
                     output.write(line)
                 offset += len(line)
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(tmp_path, self.path)
         self._close()
         self._open()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError, WeightsError
+from covid_mm.files import write_atomically
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
@@ -96,9 +97,7 @@ def write_classifier(folder: Path, classifier: ContentClassifier) -> dict[str, A
 
 
 def _write_part(folder: Path, name: str, data: bytes) -> dict[str, Any]:
-    partial = folder / f".{name}.partial"
-    partial.write_bytes(data)
-    os.replace(partial, folder / name)
+    write_atomically(folder / name, data)
     return {"file": name, "bytes": len(data), "sha256": hash_file(folder / name)}
 
 

@@ -26,9 +26,9 @@ from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
 from covid_mm.training.bodies import place_in_body
-from covid_mm.training.fit import restore_state
+from covid_mm.training.fit import capture_state, restore_state
 from covid_mm.training.lesions import add_opacities
-from covid_mm.training.run import RunFolder, RunState
+from covid_mm.training.run import RunFolder
 from covid_mm.training.steps import compile_steps, cosine_rate, observe_batches
 
 _AHEAD = 6  # batches that are prepared while one is learned from
@@ -192,21 +192,12 @@ def fit_branch(
                 progress(done, mean)
         if done % _SAVED_EVERY == 0 and done < config.steps:
             steps.write()
-            save_state(run, done, branch, optimizer, history)
+            run.save_state(capture_state(branch, optimizer, done, history))
     if begin < config.steps:
         steps.write()
         optimizer.finalize_variable_values(variables)
-        save_state(run, config.steps, branch, optimizer, history)
+        run.save_state(capture_state(branch, optimizer, config.steps, history))
     return history
-
-
-def save_state(
-    run: RunFolder, done: int, branch: keras.Model, optimizer: keras.optimizers.Optimizer, history: Any
-) -> None:
-    """Keep what goes on after `done` steps."""
-    run.save_state(
-        RunState(done, branch.get_weights(), [np.asarray(v) for v in optimizer.variables], history)
-    )
 
 
 def trained_model(network: Network, modality: Modality) -> keras.Model:

@@ -105,6 +105,14 @@ def fit_network(
     return FitResult(history, kept, time.monotonic() - started)
 
 
+def capture_state(
+    tail: keras.Model, optimizer: keras.Optimizer, done: int, history: list[dict[str, float]]
+) -> RunState:
+    """What a run folder keeps after `done` epochs or steps; `restore_state` puts it back."""
+    moments = [np.asarray(variable) for variable in optimizer.variables]
+    return RunState(done, tail.get_weights(), moments, history)
+
+
 def restore_state(tail: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
     """Put a run folder's state back. Raises TrainingError where it belongs to another network."""
     expected = [tuple(v.shape) for v in (*tail.weights, *optimizer.variables)]
@@ -177,14 +185,7 @@ class _EpochKeeper(keras.callbacks.Callback):
         if best is None or self.config.kept_epoch == "last" or _merit(row) > best:
             save_weights(self.network, self.run.best_weights)
         self.history.append(row)
-        self.run.save_state(
-            RunState(
-                epochs=len(self.history),
-                weights=weights,
-                optimizer=[np.asarray(variable) for variable in self.model.optimizer.variables],
-                history=self.history,
-            )
-        )
+        self.run.save_state(capture_state(self.model, self.model.optimizer, len(self.history), self.history))
         if logs is not None:
             logs.update(row)
 
