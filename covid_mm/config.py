@@ -70,7 +70,8 @@ class ImageLimits:
     max_bytes: of a file; 20 MB hold an uncompressed film of 10 megapixels, or a CT stack of 38
     slices. max_pixels: of one picture. max_side: its longer side, pixels; memory goes with rows too.
     max_aspect: longer side by shorter. max_frames: of a DICOM file. max_total_pixels: of all its
-    frames; 150 million are 570 CT slices.
+    frames; 150 million are 570 CT slices. max_series_slices, max_series_pixels, max_series_bytes: of all files of a CT
+    scan together; twice as many slices, uncompressed.
     """
 
     max_bytes: int = 20 * 1024 * 1024
@@ -79,6 +80,9 @@ class ImageLimits:
     max_aspect: float = 20.0
     max_frames: int = 2000
     max_total_pixels: int = 150_000_000
+    max_series_slices: int = 2000
+    max_series_pixels: int = 300_000_000
+    max_series_bytes: int = 640 * 1024 * 1024
 
 
 @dataclass(frozen=True)
