@@ -6,7 +6,9 @@ never see each other's; what is kept of it lies in the visitor's own list (workl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from functools import partial
 from html import escape
 from typing import Any
@@ -21,7 +23,7 @@ from covid_mm.ui.batch.tab import build_batch_tab
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model.tab import render_loaded, render_waiting
-from covid_mm.ui.predictors import PredictorPool
+from covid_mm.ui.predictors import STUDIES, Place, PredictorPool, run_in_thread
 from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
@@ -30,7 +32,7 @@ from covid_mm.ui.study.analysis import (
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
+from covid_mm.ui.study.events import StudyEvents, read_number
 from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
@@ -53,6 +55,7 @@ HELP = (
     " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
 NETWORK = "network"  # concurrency group of what asks it
+SIGN = 1.0  # s between two looks at how many studies come before one's own
 QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; the next is refused with 503
 
 
@@ -104,7 +107,9 @@ def build_page(
                             translations.label("Analyse"), variant="primary", elem_id="mm-analyse"
                         )
                         clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
-                    gr.HTML(translations.draw("mm-help", render_help), apply_default_css=False)
+                    line = gr.HTML("", elem_id="mm-line", apply_default_css=False)
+                    help_text = translations.draw("mm-help", render_help)
+                    gr.HTML(help_text, elem_id="mm-help", apply_default_css=False)
                     waiting = translations.draw("mm-examples", partial(render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                     build_worklist(worklists, translations)
@@ -128,13 +133,12 @@ def build_page(
         # `always_last`: a press while the same event is under way comes after it; by default it would be lost.
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
-            in_request_language(partial(answer_page, worklists=worklists), networks, limits),
+            in_request_language(partial(stream_page, worklists=worklists), networks, limits),
             study,
-            result,
+            [result, line],
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
             trigger_mode="always_last",
-            concurrency_id=NETWORK,
-            concurrency_limit=STUDIES,
+            concurrency_limit=None,  # they wait in the networks' own line, which can say how long it is
             **private,
         )
         StudyEvents(networks, limits).attach(study, report_page, NETWORK)
@@ -213,24 +217,53 @@ def answer_page(
     network: str | None = None,
     slices: Any = None,
     texts: Texts = ENGLISH,
-    worklists: WorklistStore | None = None,
-    session: str | None = None,
+    place: Place | None = None,
+    keep: Callable[[ListedStudy], Any] | None = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions.
 
-    worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
+    keep: is given the study for the visitor's list.
     """
     try:
         choices = read_choices(slices)
-        analysis = analyse_uploads(networks, network, ct, xray, limits, choices)
-        if worklists is not None:
-            worklists.add(session, list_analysis(analysis))
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place)
+        if keep is not None:
+            keep(list_analysis(analysis))
         return render_analysis(analysis, texts)
     except Exception as error:
         sentence = explain_error(error, texts)
-        if worklists is not None and isinstance(error, ImageError):
-            worklists.add(session, ListedStudy(error=sentence))
+        if keep is not None and isinstance(error, ImageError):
+            keep(ListedStudy(error=sentence))
         return render_error(sentence, texts)
+
+
+async def stream_page(
+    networks: PredictorPool,
+    limits: ImageLimits,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    network: str | None = None,
+    slices: Any = None,
+    texts: Texts = ENGLISH,
+    worklists: WorklistStore | None = None,
+    session: str | None = None,
+) -> AsyncIterator[tuple[Any, str]]:
+    """(result panel, how many studies come before this one): the panel comes last, when `answer_page` has drawn it.
+
+    worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
+    """
+    keep = None if worklists is None else partial(worklists.add, session)
+    place = networks.line.join(watched=True)
+    drawn: Future[str] = Future()
+    drawn.add_done_callback(lambda _: place.leave())
+    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place, keep)
+    run_in_thread(drawn, answer, "analysis")
+    waited = asyncio.wrap_future(drawn)
+    while not waited.done():
+        await asyncio.wait([waited], timeout=SIGN)
+        if not waited.done():
+            yield gr.skip(), render_line(place.see(), texts)
+    yield waited.result(), ""
 
 
 def preview_slot(
@@ -319,6 +352,16 @@ def render_help(texts: Texts = ENGLISH) -> str:
 def render_header(texts: Texts = ENGLISH) -> str:
     """Title, purpose, and the button for dark mode."""
     return render_template("header.html", texts, document=texts(DOCUMENT))
+
+
+def render_line(before: int, texts: Texts = ENGLISH) -> str:
+    """How many studies come before the visitor's own; nothing where it is the first."""
+    if not before:
+        return ""
+    text = texts(
+        "{count} study before yours" if before == 1 else "{count} studies before yours", count=before
+    )
+    return f'<p class="mm-line" role="status">{escape(text)}</p>'
 
 
 def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:

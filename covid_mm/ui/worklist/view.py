@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.serving.batch import Row
 from covid_mm.serving.prediction import UNDETERMINED, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -32,7 +32,7 @@ PRIVACY = (
     " A reload keeps it. The files themselves are not kept."
 )
 KEPT_AS = (
-    "As it was answered. For another heatmap method, or a map at the image's own resolution, the image itself is needed:"
+    "As it was answered. For another heatmap method, or a map at the image's own resolution, the image is needed:"
     " add it again."
 )
 NOT_KEPT = (
@@ -109,7 +109,7 @@ def describe_row(study: ListedStudy, texts: Texts = ENGLISH) -> dict[str, Any]:
         "note": study.note,
         "opens": study.packed is not None,
         "thumbnails": [
-            asdict(one) | {"title": texts.title(MODALITY_TITLES[one.modality])} for one in study.thumbnails
+            asdict(one) | {"title": texts.title(MODALITIES[one.modality].title)} for one in study.thumbnails
         ],
     }
 
