@@ -46,7 +46,6 @@ SCRIPT_TEXTS = {  # of worklist.js
     "unanswered": "The server did not answer; it may be busy. Try again.",
     "making": "Making the reports… {size} MB",
     "sure": "Press again to delete the whole list.",
-    "deleted": "Deleted.",
     "remove": "Delete {name} from the list",
     "none": "No study fits.",
     "compare": "Choose a study",
@@ -136,7 +135,7 @@ def render_panel(texts: Texts = ENGLISH) -> str:
     }
     words = {key: texts(text) for key, text in SCRIPT_TEXTS.items()}
     return render_template(
-        "worklist/panel.html", texts, filters=filters, orders=orders, words=words, privacy=PRIVACY
+        "worklist/panel.html", texts, filters=filters, orders=orders, words=words, privacy=texts(PRIVACY)
     )
 
 
