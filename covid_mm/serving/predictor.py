@@ -45,7 +45,7 @@ from covid_mm.serving.reading import (
     read_headers,
     read_study,
 )
-from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, take_scan
+from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, StudyImages, take_scan
 from covid_mm.serving.scan_reader import ScanReader
 
 BATCH = 16  # studies per forward pass in predict_batch
@@ -163,10 +163,10 @@ class Predictor:
             cancelled=cancelled,
         )
 
-    def predict_images(self, images: StudyFiles, **options: Unpack[PredictOptions]) -> Prediction:
+    def predict_images(self, files: StudyFiles, **options: Unpack[PredictOptions]) -> Prediction:
         """What predict gives, of images by modality; None stands for no image."""
         started = time.perf_counter()
-        images, scan = take_scan(images, options.get("windows"), options.get("frames"), options.get("series"))
+        images, scan = take_scan(files, options.get("windows"), options.get("frames"), options.get("series"))
         request = request_heatmaps(
             self.metadata,
             options.get("heatmap_class"),
@@ -245,11 +245,10 @@ class Predictor:
         chunk: list[GreyStudy | Prediction] = []
         pixels = 0
         for study in studies:
-            images: StudyFiles = {"ct": study[0], "xray": study[1]} if isinstance(study, tuple) else study
-            images, scan = take_scan(images)
+            files: StudyFiles = {"ct": study[0], "xray": study[1]} if isinstance(study, tuple) else study
+            images, scan = take_scan(files)
             if scan is not None:
-                whole: StudyFiles = {**images, SCANNED: scan}
-                chunk.append(self.predict_images(whole, heatmap_class=heatmap_class))
+                chunk.append(self.predict_images({**images, SCANNED: scan}, heatmap_class=heatmap_class))
                 continue
             greys = self._read(images)
             wrong = contradicting_slots(read_headers(images))
@@ -276,7 +275,7 @@ class Predictor:
 
     def _read(
         self,
-        images: StudyFiles,
+        images: StudyImages,
         windows: Mapping[Modality, WindowSettings | str] | None = None,
         frames: Mapping[Modality, int] | None = None,
     ) -> GreyStudy:
@@ -313,17 +312,17 @@ class Predictor:
             refused = refuse_study(self.metadata, previews, reading.refusal)
             return dataclasses.replace(refused, scan=answer)
         meta = self.metadata.scan.apply(self.metadata)
-        pooled = {SCANNED: self.metadata.scan.pool(reading.margins)}
+        pooled: dict[str, float] = {SCANNED: self.metadata.scan.pool(reading.margins)}
         if len(study) > 1 and tuple(study) == self.network.config.modalities:
             others = {m: image.pixels for m, image in study.items() if m != SCANNED}
             pooled[FUSED] = self._scans.fuse(reading, self.metadata.scan, others)
-        logits = {head: split_margin(margin) for head, margin in pooled.items()}
         if request.class_index == PREDICTED:
-            head = FUSED if FUSED in logits else SCANNED
+            head = FUSED if FUSED in pooled else SCANNED
             positive = pooled[head] >= positive_margin(meta, head)
             request = dataclasses.replace(request, class_index=POSITIVE if positive else 1 - POSITIVE)
         (output,) = self._pass.run([study], request)
-        output = dataclasses.replace(output, logits={**output.logits, **logits})
+        logits = dict(output.logits) | {head: split_margin(margin) for head, margin in pooled.items()}
+        output = dataclasses.replace(output, logits=logits)
         prediction = self._answer_study(study, output, request, meta)
         warnings = (*prediction.warnings, *find_scan_warnings(self.metadata, prediction, answer))
         return dataclasses.replace(prediction, scan=answer, warnings=warnings)

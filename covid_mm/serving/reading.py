@@ -15,7 +15,7 @@ from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
 from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
 from covid_mm.serving.prediction import Box
-from covid_mm.serving.scan_files import StudyFiles
+from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -62,7 +62,7 @@ Study = dict[Modality, StudyImage]
 
 
 def read_study(
-    images: StudyFiles,
+    images: StudyImages,
     modalities: Sequence[Modality],
     checkpoint: str,
     windows: Mapping[Modality, WindowSettings | str] | None = None,
@@ -96,7 +96,7 @@ def read_study(
     }
 
 
-def read_headers(images: StudyFiles) -> dict[Modality, ImageHeader | None]:
+def read_headers(images: StudyImages) -> dict[Modality, ImageHeader | None]:
     """What the file of each image says of itself; None for a file without a header."""
     return {m: read_header(source) for m, source in images.items() if source is not None}
 

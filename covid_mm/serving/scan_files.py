@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from covid_mm.config import ImageLimits, Modality
 from covid_mm.errors import CovidMMError, DataError, ImageError, UsageError
@@ -25,6 +26,7 @@ from covid_mm.serving.pairing import list_folder
 
 ScanSource: TypeAlias = "CtScan | Sequence[str | os.PathLike[str] | bytes]"
 StudyFiles: TypeAlias = "Mapping[Modality, ImageSource | ScanSource | None]"  # as they are given
+StudyImages: TypeAlias = "Mapping[Modality, ImageSource | None]"  # one image for each
 SCANNED: Modality = "ct"  # the modality that comes as a whole scan
 
 _DEFAULT_LIMITS = ImageLimits()
@@ -57,7 +59,7 @@ def open_scan(
             raise UsageError(f"{what} is an empty list; give the files of its series.")
         if len(source) == 1:
             return open_scan(source[0], limits, archive_limits, what=what, series=series)
-        contents = _collect((lambda one=one: _read(one, limits, what) for one in source), limits, what)
+        contents = _collect((partial(_read, one, limits, what) for one in source), limits, what)
         return read_scan(contents, what, limits, series=series)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _open_file(bytes(source), what, limits, series)
@@ -86,7 +88,7 @@ def take_scan(
     windows: Mapping[Modality, WindowSettings | str] | None = None,
     frames: Mapping[Modality, int] | None = None,
     series: int | None = None,
-) -> tuple[StudyFiles, CtScan | None]:
+) -> tuple[StudyImages, CtScan | None]:
     """The images of a study, and the scan among them.
 
     Where a frame of the scan is chosen, or it has but one, that slice is an image as any other and there is no scan;
@@ -94,14 +96,15 @@ def take_scan(
     """
     source = images.get(SCANNED)
     scan = None if source is None else open_scan(source, series=series)
+    others: dict[Modality, Any] = dict(images)
     if scan is None:
         if isinstance(source, (list, tuple)):
-            return {**images, SCANNED: source[0]}, None
-        return images, None
+            others[SCANNED] = source[0]
+        return others, None
     window, frame = (windows or {}).get(SCANNED), (frames or {}).get(SCANNED)
     index = len(scan) // 2 if frame is None else frame
-    image = DecodedImage(scan.render(index, window), scan.header)
-    return {**images, SCANNED: image}, scan if frame is None and len(scan) > 1 else None
+    others[SCANNED] = DecodedImage(scan.render(index, window), scan.header)
+    return others, scan if frame is None and len(scan) > 1 else None
 
 
 def _open_file(data: bytes, what: str, limits: ImageLimits, series: int | None) -> CtScan | None:
