@@ -46,6 +46,7 @@ from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
+from covid_mm.ui.viewer.events import VIEWER_TEXTS
 
 PACKAGE = Path(page.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -72,6 +73,7 @@ TABLES = [  # whose entries are looked up by name
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
+    VIEWER_TEXTS,
 ]
 LISTS = [
     batch_view.PAIRING_HEAD,
@@ -107,6 +109,7 @@ SPOKEN = [  # modules whose refusals a visitor can read
             "study.events",
             "study.heatmaps",
             "study.images",
+            "viewer.frames",
         )
     ),
 ]
