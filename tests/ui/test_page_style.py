@@ -60,7 +60,9 @@ def test_both_modes_have_the_same_colours_and_the_style_sheet_knows_them_all():
 
 def test_nothing_in_the_page_names_another_host():
     for path in FOLDER.rglob("*"):
-        if path.name == LIBRARY:  # it knows formats of other servers by their addresses, and is asked for none
+        if (
+            path.name == LIBRARY
+        ):  # it knows formats of other servers by their addresses, and is asked for none
             continue
         if path.suffix in {
             ".css",

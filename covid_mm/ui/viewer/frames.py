@@ -73,12 +73,12 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
             grey = decode_image(contents[0], limits=limits).grey
         except ImageError as error:
             raise error.about(title) from error
-        facts = {"count": 1, "frame": 0, "windows": [], "shown": GREY, "range": [0.0, 255.0]}
+        facts: dict[str, Any] = {"count": 1, "frame": 0, "windows": [], "shown": GREY, "range": [0.0, 255.0]}
         return facts | {"pictures": {"0": describe_picture(grey, limits)}}
     stack = stack_files(contents, title, limits)[0]
     first = request.frames[0] if request.frames else None
     facts = preview_stack(stack, SliceChoice(choice.window, first))
-    frames = [frame for frame in request.frames if frame < len(stack)] or [facts["frame"]]
+    frames = [frame for frame in request.frames if frame < len(stack)] or [int(facts["frame"])]
     known = facts["level"] is not None
     return {
         "count": len(stack),
@@ -86,7 +86,9 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
         "windows": facts["windows"],
         "shown": {"level": facts["level"], "width": facts["width"]} if known else None,
         "range": facts["range"],
-        "pictures": {str(frame): describe_picture(stack.render(frame, choice.window), limits) for frame in frames},
+        "pictures": {
+            str(frame): describe_picture(stack.render(frame, choice.window), limits) for frame in frames
+        },
     }
 
 

@@ -1,7 +1,6 @@
 // One view of a film: OpenSeadragon moves and zooms it, an SVG filter on its canvas sets the window, and the map and the
 // lungs' outline lie over it as elements that the viewport carries along.
 const OSD = window.OpenSeadragon;
-const SVG = "http" + "://www.w3.org/2000/svg"; // a name, nothing that is fetched
 const DRAG = 500; // CSS pixels of dragging for the whole range
 const CHANNELS = ["feFuncR", "feFuncG", "feFuncB"];
 let panes = 0;
@@ -74,7 +73,7 @@ export class Pane {
 
   makeFilter(parent, id) {
     const make = (name, values) => {
-      const made = document.createElementNS(SVG, name);
+      const made = document.createElementNS(parent.namespaceURI, name);
       for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
       return made;
     };
