@@ -26,6 +26,7 @@ from covid_mm.serving.answers import (
     answer_head,
     describe_lungs,
     describe_missing_lungs,
+    disagree,
     find_warnings,
     positive_margin,
     refuse_study,
@@ -34,7 +35,7 @@ from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_s
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
 
 BATCH = 16  # studies per forward pass in predict_batch
@@ -315,7 +316,7 @@ class Predictor:
         shown = CLASSES[class_index]
         checked = self.classifier is not None
         return Prediction(
-            label=answers[head].label,
+            label=UNDETERMINED if disagree(branches) else answers[head].label,
             probabilities=answers[head].probabilities,
             branches=branches,
             modalities=function.modalities,
