@@ -8,19 +8,19 @@ leaves this module but ImageHeader: no name, number, date or text, in an error o
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import ImageLimits, Modality
+from covid_mm.config import ImageLimits
 from covid_mm.errors import ImageError
+from covid_mm.imaging.dicom_header import ImageHeader, read_header_fields, to_float
+from covid_mm.imaging.geometry import SliceGeometry, raise_shared_rescale, read_geometry
 from covid_mm.imaging.raster import check_pixels, map_rows, scale_deep
 from covid_mm.imaging.silence import silence_libraries
 from covid_mm.imaging.transfer import (
@@ -30,40 +30,17 @@ from covid_mm.imaging.transfer import (
     read_frame_shape,
     read_transfer_syntax,
 )
-from covid_mm.imaging.window import (
-    DEFAULT_CT_WINDOW,
-    FILE,
-    WINDOW_PRESETS,
-    WindowFunction,
-    WindowSettings,
-    apply_window,
-)
+from covid_mm.imaging.window import WindowSettings, apply_window, choose_window
 
 silence_libraries()
 
-MODALITIES: dict[str, Modality] = {"CT": "ct", "CR": "xray", "DX": "xray", "RG": "xray", "XR": "xray"}
-_VIEW = re.compile(r"^(PA|AP|LL|RL|RLD|LLD|RLO|LLO|LATERAL)$")
 _PDF, _REPORTS = "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.88."
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "PALETTE COLOR")
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _LARGEST_TABLE = 1 << 20  # bytes; 65,536 entries take an eighth
+PADDING = -32768  # HU of what lies outside the scanned circle: black in every window
 _ITEM, _MOST_FRAGMENTS = b"\xfe\xff\x00\xe0", 50_000  # of encapsulated pixels
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """All that leaves a DICOM header.
-
-    modality: the slot it belongs in, None for any other. view: `PA`, `AP`, ... of a film.
-    windows: those that the file names. pixel_spacing: rows, columns, in millimetres.
-    """
-
-    modality: Modality | None
-    view: str | None
-    windows: tuple[WindowSettings, ...]
-    pixel_spacing: tuple[float, float] | None
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +61,7 @@ class DicomImage:
     def __init__(self, dataset: Any, header: ImageHeader, what: str) -> None:
         """Take a checked dataset; use read_dicom."""
         self.header = header
+        self._geometry = read_geometry(dataset, header.frames)
         self._dataset = dataset
         self._what = what
 
@@ -103,16 +81,15 @@ class DicomImage:
         return str(self._dataset.get("SeriesInstanceUID", ""))
 
     @property
-    def place(self) -> tuple[float, float]:
-        """Where the slice lies along its normal, in millimetres, and its number in the series."""
-        number = _to_float(self._dataset.get("InstanceNumber"))
-        try:
-            position = [float(v) for v in self._dataset.ImagePositionPatient]
-            rows = np.array([float(v) for v in self._dataset.ImageOrientationPatient]).reshape(2, 3)
-            along = float(np.dot(np.cross(rows[0], rows[1]), position))
-        except (AttributeError, TypeError, ValueError):
-            along = math.nan
-        return (along if math.isfinite(along) else number or 0.0), number or 0.0
+    def geometry(self) -> SliceGeometry:
+        """Where its frames lie in the patient."""
+        return self._geometry
+
+    @property
+    def position(self) -> tuple[float, float]:
+        """Where its first frame lies along its normal, in millimetres, else its number in the series; that number."""
+        number, along = self._geometry.number, self._geometry.positions[0]
+        return (number if along is None else along), number
 
     def values(self, frame: int = 0) -> NDArray[np.float32]:
         """One frame (rows, columns) float32: HU for a CT slice, stored units or luminance otherwise.
@@ -124,6 +101,24 @@ class DicomImage:
             raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
         with _guarded(self._what):
             return self._decode(frame)[0]
+
+    def hounsfield(self, frame: int = 0) -> NDArray[np.int16] | NDArray[np.float32] | None:
+        """One frame of a CT in HU, PADDING outside the scanned circle: int16 where that loses nothing.
+
+        None where the file gives other values than HU. Raises ImageError as `values`.
+        """
+        if self.header.modality != "ct" or self._dataset.PhotometricInterpretation != "MONOCHROME2":
+            return None
+        if not 0 <= frame < self.frames:
+            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+        with _guarded(self._what):
+            values, padding = self._decode(frame)
+        if padding is not None:
+            values[padding] = PADDING
+        if values.min() < PADDING or values.max() > -PADDING - 1:
+            return values
+        whole = values.astype(np.int16)
+        return whole if np.array_equal(whole, values) else values
 
     def render(self, window: WindowSettings | str | None = None, frame: int = 0) -> NDArray[np.float32]:
         """One frame as grey (rows, columns) float32, 0..255.
@@ -138,27 +133,14 @@ class DicomImage:
             raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
         with _guarded(self._what):
             values, padding = self._decode(frame)
-            grey = self._show(values, self._choose(window), padding)
+            grey = self._show(
+                values, choose_window(window, self.header.modality, self.header.windows), padding
+            )
             if self._dataset.PhotometricInterpretation == "MONOCHROME1":
                 np.subtract(255.0, grey, out=grey)
             if padding is not None:
                 grey[padding] = 0.0
             return np.ascontiguousarray(grey, dtype=np.float32)
-
-    def _choose(self, window: WindowSettings | str | None) -> WindowSettings | None:
-        """The window to apply; None for the file's lookup table, or the whole range where it has none."""
-        if isinstance(window, WindowSettings):
-            return window
-        if window is None and self.header.modality == "ct":
-            return DEFAULT_CT_WINDOW
-        if window in (None, FILE):
-            return self.header.windows[0] if self.header.windows else None
-        if window not in WINDOW_PRESETS:
-            raise ImageError(
-                f"The window {window!r} is not known; choose {', '.join([*WINDOW_PRESETS, FILE])} or a level and"
-                " width."
-            )
-        return WINDOW_PRESETS[window]
 
     def _show(
         self,
@@ -224,9 +206,10 @@ def read_dicom(data: bytes, what: str = "The image", limits: ImageLimits | None 
 
         dataset = pydicom.dcmread(CountedBytes(data, what), force=False)
         _check_kind(dataset, what)
+        raise_shared_rescale(dataset)
         frames = _check_layout(dataset, what, limits)
         _check_pixels(dataset, syntax, frames, what)
-        return DicomImage(dataset, _read_header(dataset, frames), what)
+        return DicomImage(dataset, read_header_fields(dataset, frames), what)
 
 
 def read_frame(path: Path) -> FilmFrame:
@@ -304,8 +287,8 @@ def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
             f"{what} has {columns} x {rows} pixels in colour or of 32 bits, which take several times the memory;"
             " export it as greyscale of 16 bits."
         )
-    slope = _to_float(dataset.get("RescaleSlope", 1.0))
-    intercept = _to_float(dataset.get("RescaleIntercept", 0.0))
+    slope = to_float(dataset.get("RescaleSlope", 1.0))
+    intercept = to_float(dataset.get("RescaleIntercept", 0.0))
     if slope is None or intercept is None or slope == 0.0:
         raise ImageError(f"{what} has a rescale slope or intercept that makes no sense; export it again.")
     return frames
@@ -335,60 +318,12 @@ def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) 
         )
 
 
-def _read_header(dataset: Any, frames: int) -> ImageHeader:
-    view = str(dataset.get("ViewPosition", "")).strip().upper()
-    return ImageHeader(
-        modality=MODALITIES.get(str(dataset.get("Modality", "")).strip().upper()),
-        view=view if _VIEW.match(view) else None,
-        windows=tuple(_read_windows(dataset)),
-        pixel_spacing=_read_spacing(dataset),
-        frames=frames,
-    )
-
-
-def _read_windows(dataset: Any) -> Iterator[WindowSettings]:
-    """The windows that make sense; a film's nonsense window is left out, not an error."""
-    levels, widths = (_to_list(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
-    if function not in get_args(WindowFunction):
-        function = "LINEAR"
-    for level, width in zip(levels, widths, strict=False):
-        if level is None or width is None:
-            continue
-        try:
-            yield WindowSettings(level, width, cast(WindowFunction, function))
-        except ImageError:
-            continue
-
-
-def _read_spacing(dataset: Any) -> tuple[float, float] | None:
-    found = _to_list(dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing"))
-    if len(found) != 2 or not all(side is not None and side > 0 for side in found):
-        return None
-    return cast(tuple[float, float], tuple(found))
-
-
 def _find_padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
     """Pixels outside the scanned circle, which are no tissue; None where there are none."""
-    value = _to_float(dataset.get("PixelPaddingValue"))
+    value = to_float(dataset.get("PixelPaddingValue"))
     if value is None:
         return None
-    limit = _to_float(dataset.get("PixelPaddingRangeLimit"))
+    limit = to_float(dataset.get("PixelPaddingRangeLimit"))
     low, high = sorted((value, value if limit is None else limit))
     found = (stored >= low) & (stored <= high)
     return found if found.any() and not found.all() else None
-
-
-def _to_list(value: Any) -> list[float | None]:
-    if value is None:
-        return []
-    parts = value if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)) else [value]
-    return [_to_float(part) for part in parts]
-
-
-def _to_float(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

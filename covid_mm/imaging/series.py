@@ -79,6 +79,6 @@ def stack_slices(images: Sequence[DicomImage]) -> SliceStack:
     for image in images:
         series.setdefault(image.series, []).append(image)
     largest = max(series.values(), key=lambda part: sum(image.frames for image in part))
-    ordered = sorted(largest, key=lambda image: image.place)
+    ordered = sorted(largest, key=lambda image: image.position)
     slices = tuple((image, frame) for image in ordered for frame in range(image.frames))
     return SliceStack(slices, len(images) - len(largest))

@@ -15,7 +15,8 @@ from covid_mm.config import IMAGE_SIZE, ImageLimits
 from covid_mm.errors import ImageError
 from covid_mm.imaging import jpeg, png
 from covid_mm.imaging.array import convert_array
-from covid_mm.imaging.dicom import ImageHeader, read_dicom
+from covid_mm.imaging.dicom import read_dicom
+from covid_mm.imaging.dicom_header import ImageHeader
 from covid_mm.imaging.raster import check_pixels, convert_picture, decode_raster
 from covid_mm.imaging.resize import resize_image
 from covid_mm.imaging.series import stack_slices

@@ -6,6 +6,7 @@ Source: DICOM PS3.3, C.11.2.1.2 (window) and C.11.2.1.3 (its functions).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -47,6 +48,27 @@ WINDOW_PRESETS: dict[str, WindowSettings] = {
     "mediastinum": WindowSettings(40.0, 400.0),
 }
 DEFAULT_CT_WINDOW = WINDOW_PRESETS["lung"]
+
+
+def choose_window(
+    window: WindowSettings | str | None, modality: str | None, own: Sequence[WindowSettings]
+) -> WindowSettings | None:
+    """The window that a name stands for, None for none: the whole range is shown then.
+
+    window: settings, a name of WINDOW_PRESETS, `file` for the first of the file's `own`, or None for the default:
+    the lung window for CT, the file's own for a film. Raises ImageError for another name.
+    """
+    if isinstance(window, WindowSettings):
+        return window
+    if window is None and modality == "ct":
+        return DEFAULT_CT_WINDOW
+    if window in (None, FILE):
+        return own[0] if own else None
+    if window not in WINDOW_PRESETS:
+        raise ImageError(
+            f"The window {window!r} is not known; choose {', '.join([*WINDOW_PRESETS, FILE])} or a level and width."
+        )
+    return WINDOW_PRESETS[window]
 
 
 def apply_window(values: NDArray[np.floating], window: WindowSettings) -> NDArray[np.float32]:

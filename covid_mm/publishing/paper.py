@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm import __version__
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.config import CLASSES, MODALITIES, Modality
 from covid_mm.evaluation.content_check import make_content_classifier
 from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
@@ -142,7 +142,7 @@ def describe_data(plan: TrainingPlan, materials: Materials) -> str:
     if plan.synthetic:
         return f"{2 * plan.synthetic_per_class} synthetic phantom studies, no patients"
     parts = [
-        f"{len(materials.splits[m].train)} {MODALITY_TITLES[m]} images ({dataset.name})"
+        f"{len(materials.splits[m].train)} {MODALITIES[m].title} images ({dataset.name})"
         for m, dataset in materials.datasets.items()
     ]
     return f"{' and '.join(parts)}, {plan.data.split} split"

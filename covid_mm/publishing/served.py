@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from covid_mm import __version__
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.config import CLASSES, MODALITIES, Modality
 from covid_mm.datasets import find_class_folders
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.content_check import count_refusals, find_learned_images, fit_served_classifier
@@ -222,7 +222,7 @@ def describe_training(run: ServedRun) -> str:
         rows = run.training_rows(modality)
         names = ", ".join(rows)
         parts.append(
-            f"{sum(int(v.sum()) for v in rows.values())} {MODALITY_TITLES[modality]} images ({names})"
+            f"{sum(int(v.sum()) for v in rows.values())} {MODALITIES[modality].title} images ({names})"
         )
     return " and ".join(parts)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, REFUSAL_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.reporting.front_matter import is_non_commercial
 from covid_mm.reporting.markdown import escape_markdown
@@ -24,7 +24,7 @@ def data_table(meta: dict[str, Any]) -> Markup:
     """One row a collection: what it holds, what it is used for, under which licence."""
     rows = [
         [
-            MODALITY_TITLES[part["modality"]],
+            MODALITIES[part["modality"]].title,
             f"{escape_markdown(part['title'])} (`{escape_markdown(part['name']).replace('`', '')}`)"
             if part["title"] != part["name"]
             else escape_markdown(part["title"]),
@@ -71,7 +71,7 @@ def refusal_table(rows: list[dict[str, Any]]) -> Markup:
     kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
     cells = [
         [
-            MODALITY_TITLES[row["modality"]],
+            MODALITIES[row["modality"]].title,
             escape_markdown(row["collection"]),
             str(row["images"]),
             *(_share(row.get(kind), row["images"]) for kind in kinds),
@@ -105,7 +105,7 @@ def external_table(rows: list[dict[str, Any]]) -> Markup:
     """One row a collection whose classes come from different places."""
     cells = [
         [
-            MODALITY_TITLES[row["modality"]],
+            MODALITIES[row["modality"]].title,
             escape_markdown(row["collection"]),
             str(row["images"]),
             f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})",
@@ -130,7 +130,7 @@ def training_table(training: dict[str, Any]) -> Markup:
         [str(escape_markdown(name)), *(str(escape_markdown(values[m].get(name, "-"))) for m in columns)]
         for name in names
     ]
-    return Markup(format_table(["setting", *(MODALITY_TITLES.get(m, m) for m in columns)], rows))
+    return Markup(format_table(["setting", *(MODALITIES[m].title for m in columns)], rows))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE
 from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
 from covid_mm.files import replace_file
 from covid_mm.imaging import DecodedImage, decode_image
@@ -147,7 +147,7 @@ def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], De
         try:
             images[modality] = decode(data)
         except ImageError as error:
-            raise error.about(MODALITY_TITLES[modality]) from error
+            raise error.about(MODALITIES[modality].title) from error
     return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, ImageLimits
+from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import DataError, ImageError
 
 RULE = (
@@ -86,10 +86,11 @@ def make_study(name: str, given: dict[str, list[ImageFile]]) -> Study:
     for modality, several in given.items():
         if len(several) > 1:
             twice = " and ".join(dict.fromkeys(sorted(clean_name(file.name) for file in several)))
+            title = MODALITIES[modality].title
             return Study(
                 name,
                 {},
-                error=f"There are {len(several)} {MODALITY_TITLES[modality]} files for this study ({twice}); keep one.",
+                error=f"There are {len(several)} {title} files for this study ({twice}); keep one.",
             )
     files: dict[str, ImageFile] = {m: given[m][0] for m in MODALITIES if given.get(m)}
     return Study(name, files, remark=remark_on(files))
@@ -101,7 +102,7 @@ def remark_on(files: dict[str, ImageFile]) -> str:
         return ""
     (only,) = files
     other = next(modality for modality in MODALITIES if modality != only)
-    return f"no {MODALITY_TITLES[other]}: answered from the {MODALITY_TITLES[only]} alone"
+    return f"no {MODALITIES[other].title}: answered from the {MODALITIES[only].title} alone"
 
 
 def split_name(name: str) -> tuple[str, str] | None:

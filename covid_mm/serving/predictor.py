@@ -3,45 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITY_TITLES, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, Modality
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.grad_cam import Explained, GradCam
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
-from covid_mm.explain.methods import BranchExplainer, Progress
-from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header
+from covid_mm.explain.methods import Progress
+from covid_mm.imaging import ImageSource, WindowSettings
 from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.meta_file import LUNGS_NAME
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.network import Network
 from covid_mm.serving.answers import (
     answer_head,
     describe_lungs,
     describe_missing_lungs,
     disagree,
     find_warnings,
-    positive_margin,
     refuse_study,
 )
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
-from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps, show_evidence
+from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
+from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Explanation, Prediction
-from covid_mm.serving.reading import GreyStudy, LungFinder, Study, make_preview, prepare_studies
+from covid_mm.serving.reading import (
+    GreyStudy,
+    LungFinder,
+    Study,
+    StudyFiles,
+    make_preview,
+    prepare_studies,
+    read_headers,
+    read_study,
+)
 
 BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
-_NONE: Mapping[Modality, Any] = MappingProxyType({})
+
+class PredictOptions(TypedDict, total=False):
+    """The keywords of `Predictor.predict`, where its docstring says what each does."""
+
+    heatmap_class: str | None
+    method: MethodName | None
+    layer: LayerChoice | None
+    windows: Mapping[Modality, WindowSettings | str] | None
+    frames: Mapping[Modality, int] | None
+    progress: Progress | None
+    cancelled: Callable[[], bool] | None
 
 
 def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
@@ -79,9 +94,7 @@ class Predictor:
         self.network = network
         self.metadata = meta
         self.classifier = classifier
-        self._functions: dict[tuple[tuple[Modality, ...], LayerChoice], GradCam] = {}
-        self._explainers: dict[tuple[Modality, ...], BranchExplainer] = {}
-        self._tracing = threading.Lock()
+        self._pass = ForwardPass(network, meta, classifier, reads_lungs=self.segmenter is not None)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -125,10 +138,30 @@ class Predictor:
         this network does not read or an unknown name, Cancelled, CheckpointError where the network
         gives no number.
         """
+        return self.predict_images(
+            {"ct": ct, "xray": xray},
+            heatmap_class=heatmap_class,
+            method=method,
+            layer=layer,
+            windows=windows,
+            frames=frames,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def predict_images(self, images: StudyFiles, **options: Unpack[PredictOptions]) -> Prediction:
+        """What predict gives, of images by modality; None stands for no image."""
         started = time.perf_counter()
-        request = request_heatmaps(self.metadata, heatmap_class, method, layer, progress, cancelled)
-        greys = self._read(ct, xray, windows or {}, frames or {})
-        wrong = contradicting_slots(_read_headers(ct, xray))
+        request = request_heatmaps(
+            self.metadata,
+            options.get("heatmap_class"),
+            options.get("method"),
+            options.get("layer"),
+            options.get("progress"),
+            options.get("cancelled"),
+        )
+        greys = self._read(images, options.get("windows"), options.get("frames"))
+        wrong = contradicting_slots(read_headers(images))
         decoded = time.perf_counter()
         if wrong:
             prediction = self._refuse_unread(greys, wrong)
@@ -146,14 +179,7 @@ class Predictor:
         self,
         ct: ImageSource | None = None,
         xray: ImageSource | None = None,
-        *,
-        method: MethodName | None = None,
-        layer: LayerChoice | None = None,
-        heatmap_class: str | None = None,
-        windows: Mapping[Modality, WindowSettings | str] | None = None,
-        frames: Mapping[Modality, int] | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Explanation:
         """The heatmaps alone of what predict gives for the same arguments.
 
@@ -161,17 +187,11 @@ class Predictor:
         they are on the checkpoint's fixed scale; all others are relative to their highest value.
         Raises what predict raises, and UsageError for a study that is not answered.
         """
-        answer = self.predict(
-            ct,
-            xray,
-            heatmap_class=heatmap_class,
-            method=method,
-            layer=layer,
-            windows=windows,
-            frames=frames,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        return self.explain_images({"ct": ct, "xray": xray}, **options)
+
+    def explain_images(self, images: StudyFiles, **options: Unpack[PredictOptions]) -> Explanation:
+        """What explain gives, of images by modality."""
+        answer = self.predict_images(images, **options)
         if not answer.probabilities:
             raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
         return Explanation(
@@ -185,11 +205,11 @@ class Predictor:
 
     def predict_batch(
         self,
-        studies: Iterable[tuple[ImageSource | None, ImageSource | None]],
+        studies: Iterable[tuple[ImageSource | None, ImageSource | None] | StudyFiles],
         *,
         heatmap_class: str | None = None,
     ) -> list[Prediction]:
-        """Answer studies (ct, xray) together, with the same values as one by one.
+        """Answer studies, (ct, xray) or images by modality, together, with the same values as one by one.
 
         Raises what predict raises, for the first study that cannot be answered.
         """
@@ -200,14 +220,15 @@ class Predictor:
         return predictions
 
     def _read_chunks(
-        self, studies: Iterable[tuple[ImageSource | None, ImageSource | None]]
+        self, studies: Iterable[tuple[ImageSource | None, ImageSource | None] | StudyFiles]
     ) -> Iterator[list[GreyStudy | Prediction]]:
         """Some studies at a time, read; those whose header contradicts their slot are refused already."""
         chunk: list[GreyStudy | Prediction] = []
         pixels = 0
-        for ct, xray in studies:
-            greys = self._read(ct, xray)
-            wrong = contradicting_slots(_read_headers(ct, xray))
+        for study in studies:
+            images: StudyFiles = {"ct": study[0], "xray": study[1]} if isinstance(study, tuple) else study
+            greys = self._read(images)
+            wrong = contradicting_slots(read_headers(images))
             chunk.append(self._refuse_unread(greys, wrong) if wrong else greys)
             pixels += sum(grey.size for grey in greys.values())
             if len(chunk) == BATCH or pixels > BATCH_PIXELS:
@@ -231,24 +252,11 @@ class Predictor:
 
     def _read(
         self,
-        ct: ImageSource | None,
-        xray: ImageSource | None,
-        windows: Mapping[Modality, WindowSettings | str] = _NONE,
-        frames: Mapping[Modality, int] = _NONE,
+        images: StudyFiles,
+        windows: Mapping[Modality, WindowSettings | str] | None = None,
+        frames: Mapping[Modality, int] | None = None,
     ) -> GreyStudy:
-        given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
-        present = {m: source for m, source in given.items() if source is not None}
-        foreign = [m for m in present if m not in self.network.config.modalities]
-        if foreign:
-            raise UsageError(
-                f"This checkpoint ({self.metadata.name}) reads {_join(self.network.config.modalities)} only,"
-                f" not {_join(foreign)}; leave that slot empty or choose a checkpoint of a pair."
-            )
-        if not present:
-            raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
-        return {
-            m: read_grey(source, window=windows.get(m), frame=frames.get(m)) for m, source in present.items()
-        }
+        return read_study(images, self.network.config.modalities, self.metadata.name, windows, frames)
 
     def _prepare(self, studies: Sequence[GreyStudy]) -> list[Study]:
         return prepare_studies(studies, self.network.config.image_size, self.segmenter)
@@ -259,67 +267,34 @@ class Predictor:
         return refuse_study(self.metadata, previews, describe_contradictions(wrong))
 
     def _answer(self, studies: Sequence[Study], request: HeatmapRequest) -> list[Prediction]:
-        """Run studies of one combination of modalities through their compiled function."""
-        combination = tuple(studies[0])
-        function = self._function(combination, request)
-        explained = function.explain(
-            {m: np.stack([study[m].pixels for study in studies]) for m in combination},
-            np.full(len(studies), request.class_index, dtype=np.int32),
-            {m: np.stack([study[m].whole for study in studies]) for m in combination}
-            if self._classifies_whole_images
-            else None,
-            method=request.gradient_method,
-        )
-        for head, logits in explained.logits.items():
-            if not np.isfinite(logits).all():
-                raise CheckpointError(
-                    f"The {head} output of checkpoint {self.metadata.name} is not a number; it cannot be"
-                    " used: put back the published weights, or train again."
-                )
+        """Answer studies of one combination of modalities."""
+        outputs = self._pass.run(studies, request)
         return [
-            self._answer_row(function, studies[row], explained, row, request) for row in range(len(studies))
+            self._answer_study(study, output, request) for study, output in zip(studies, outputs, strict=True)
         ]
 
-    def _answer_row(
-        self, function: GradCam, study: Study, explained: Explained, row: int, request: HeatmapRequest
-    ) -> Prediction:
+    def _answer_study(self, study: Study, output: StudyOutput, request: HeatmapRequest) -> Prediction:
         """One study's answer, or the first reason against it: what its images show, then their lungs."""
         previews = {m: image.preview for m, image in study.items()}
-        if self.classifier is not None:
-            contents = {
-                m: self.classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
-            }
-            if refusal := check_contents(contents):
-                in_place = all(content.kind == m for m, content in contents.items())
-                return refuse_study(self.metadata, previews, refusal, study if in_place else None)
+        if refusal := check_contents(output.contents):
+            in_place = all(content.kind == m for m, content in output.contents.items())
+            return refuse_study(self.metadata, previews, refusal, study if in_place else None)
         if refusal := describe_missing_lungs(study):
             return refuse_study(self.metadata, previews, refusal, study)
-        return self._assemble(function, study, explained, row, request)
+        return self._assemble(study, output, request)
 
-    def _assemble(
-        self, function: GradCam, study: Study, explained: Explained, row: int, request: HeatmapRequest
-    ) -> Prediction:
-        meta = self.metadata
-        answers = {
-            self._head(name): answer_head(meta, self._head(name), logits[row])
-            for name, logits in explained.logits.items()
-        }
-        head = self._head(function.target)
-        branches: dict[str, BranchAnswer] = {m: answers[m] for m in function.modalities if m in answers}
-        class_index = int(explained.classes[row])
-        if request.gradient_method is None:
-            maps = self._explain_slowly(study, class_index, request)
-        else:
-            evidence = {m: part[row] for m, part in explained.evidence.items()}
-            maps = show_evidence(evidence, request, meta.heatmap_scale[head])
-        heatmaps: dict[str, NDArray[np.float32]] = {m: study[m].place(maps[m]) for m in function.modalities}
-        shown = CLASSES[class_index]
+    def _assemble(self, study: Study, output: StudyOutput, request: HeatmapRequest) -> Prediction:
+        meta, head = self.metadata, output.head
+        answers = {name: answer_head(meta, name, logits) for name, logits in output.logits.items()}
+        branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
+        heatmaps = self._pass.make_heatmaps(study, output, request)
+        shown = CLASSES[output.class_index]
         checked = self.classifier is not None
         return Prediction(
             label=UNDETERMINED if disagree(branches) else answers[head].label,
             probabilities=answers[head].probabilities,
             branches=branches,
-            modalities=function.modalities,
+            modalities=tuple(study),
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
@@ -328,9 +303,7 @@ class Predictor:
             ),
             checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
-            heat_location={
-                m: measured for m in function.modalities if (measured := meta.heat_location[m]) is not None
-            },
+            heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
@@ -339,62 +312,6 @@ class Predictor:
             **describe_lungs(study),
         )
 
-    def _explain_slowly(
-        self, study: Study, class_index: int, request: HeatmapRequest
-    ) -> dict[Modality, NDArray[np.float32]]:
-        """Maps of a method that runs the network on its own, apart from the pass that answered."""
-        combination = tuple(study)
-        with self._tracing:
-            if combination not in self._explainers:
-                self._explainers[combination] = BranchExplainer(self.network, combination)
-        return self._explainers[combination].explain(
-            {m: image.pixels[None] for m, image in study.items()},
-            class_index,
-            method=request.method,
-            layer=request.layer,
-            progress=request.progress,
-            cancelled=request.cancelled,
-        )
-
-    def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
-        """The compiled function that answers such studies with maps of the layer; the usual one for a slow method."""
-        meta = self.metadata
-        key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
-        with self._tracing:  # two threads must not trace the same function at once
-            if key not in self._functions:
-                whole = combination == self.network.config.modalities
-                head = self._head(FUSED if whole else combination[0])
-                self._functions[key] = GradCam(
-                    self.network,
-                    combination,
-                    positive_margin=positive_margin(meta, head),
-                    judging_branch=None if self.classifier is None else self.classifier.branch,
-                    judges_other_images=self._classifies_whole_images,
-                    method=meta.heatmap_method,
-                    layer=key[1],
-                )
-            return self._functions[key]
-
-    def _head(self, target: str) -> str:
-        """The name under which meta.json keeps a head: a single network's only head is its modality's."""
-        if target == FUSED and not self.network.config.is_concatenated:
-            return self.network.config.modalities[0]
-        return target
-
-    @property
-    def _classifies_whole_images(self) -> bool:
-        """Whether the content classifier reads other images than the network: it knows whole images only."""
-        return self.classifier is not None and self.segmenter is not None
-
-
-def _read_headers(ct: ImageSource | None, xray: ImageSource | None) -> dict[Modality, ImageHeader | None]:
-    given: dict[Modality, ImageSource | None] = {"ct": ct, "xray": xray}
-    return {m: read_header(source) for m, source in given.items() if source is not None}
-
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000.0, 1)
-
-
-def _join(modalities: Iterable[str]) -> str:
-    return " and ".join(MODALITY_TITLES[m] for m in modalities)

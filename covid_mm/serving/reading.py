@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, Modality
-from covid_mm.imaging import resize_image
+from covid_mm.config import CHANNELS, MODALITIES, Modality
+from covid_mm.errors import UsageError
+from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header, resize_image
 from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
 from covid_mm.serving.prediction import Box
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
+StudyFiles: TypeAlias = "Mapping[Modality, ImageSource | None]"  # images as they are given
 GreyStudy = Mapping[Modality, NDArray[np.float32]]  # whole images (height, width), 0..255
 
 
@@ -57,6 +59,50 @@ class StudyImage:
 
 
 Study = dict[Modality, StudyImage]
+
+
+def read_study(
+    images: StudyFiles,
+    modalities: Sequence[Modality],
+    checkpoint: str,
+    windows: Mapping[Modality, WindowSettings | str] | None = None,
+    frames: Mapping[Modality, int] | None = None,
+) -> GreyStudy:
+    """The whole grey images of a study, in the order of the network's inputs.
+
+    Args:
+        images: by modality.
+        modalities: that the network reads. checkpoint: its name, for messages.
+        windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`.
+
+    Raises:
+        UsageError: no image, or one of a modality that the network does not read.
+        ImageError: an image cannot be read.
+    """
+    present = {m: source for m, source in images.items() if source is not None}
+    foreign = [m for m in present if m not in modalities]
+    if foreign:
+        raise UsageError(
+            f"This checkpoint ({checkpoint}) reads {_join(modalities)} only, not {_join(foreign)}; leave that slot"
+            " empty or choose a checkpoint of a pair."
+        )
+    if not present:
+        raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")
+    windows, frames = windows or {}, frames or {}
+    return {
+        m: read_grey(present[m], window=windows.get(m), frame=frames.get(m))
+        for m in modalities
+        if m in present
+    }
+
+
+def read_headers(images: StudyFiles) -> dict[Modality, ImageHeader | None]:
+    """What the file of each image says of itself; None for a file without a header."""
+    return {m: read_header(source) for m, source in images.items() if source is not None}
+
+
+def _join(modalities: Sequence[Modality]) -> str:
+    return " and ".join(MODALITIES[m].title for m in modalities)
 
 
 def make_preview(grey: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -6,7 +6,9 @@ requests: an answer depends on its two uploads only, so users never see each oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from functools import partial
 from html import escape
 from typing import Any
@@ -21,7 +23,7 @@ from covid_mm.ui.batch.tab import build_batch_tab
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model.tab import render_loaded, render_waiting
-from covid_mm.ui.predictors import PredictorPool
+from covid_mm.ui.predictors import STUDIES, Place, PredictorPool, run_in_thread
 from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
@@ -30,7 +32,7 @@ from covid_mm.ui.study.analysis import (
     describe_prediction,
     explain_error,
 )
-from covid_mm.ui.study.events import STUDIES, StudyEvents, read_number
+from covid_mm.ui.study.events import StudyEvents, read_number
 from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
@@ -50,6 +52,7 @@ HELP = (
     " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
 NETWORK = "network"  # concurrency group of what asks it
+SIGN = 1.0  # s between two looks at how many studies come before one's own
 QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; the next is refused with 503
 
 
@@ -98,7 +101,9 @@ def build_page(
                             translations.label("Analyse"), variant="primary", elem_id="mm-analyse"
                         )
                         clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
-                    gr.HTML(translations.draw("mm-help", render_help), apply_default_css=False)
+                    line = gr.HTML("", elem_id="mm-line", apply_default_css=False)
+                    help_text = translations.draw("mm-help", render_help)
+                    gr.HTML(help_text, elem_id="mm-help", apply_default_css=False)
                     waiting = translations.draw("mm-examples", partial(render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
                 with gr.Column(elem_id="mm-answer-column"):
@@ -120,13 +125,12 @@ def build_page(
         # `always_last`: a press while the same event is under way comes after it; by default it would be lost.
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
-            in_request_language(answer_page, networks, limits),
+            in_request_language(stream_page, networks, limits),
             study,
-            result,
+            [result, line],
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
             trigger_mode="always_last",
-            concurrency_id=NETWORK,
-            concurrency_limit=STUDIES,
+            concurrency_limit=None,  # they wait in the networks' own line, which can say how long it is
             **private,
         )
         StudyEvents(networks, limits).attach(study, report_page, NETWORK)
@@ -205,14 +209,38 @@ def answer_page(
     network: str | None = None,
     slices: Any = None,
     texts: Texts = ENGLISH,
+    place: Place | None = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions."""
     try:
         choices = read_choices(slices)
-        analysis = analyse_uploads(networks, network, ct, xray, limits, choices)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place)
         return render_analysis(analysis, texts)
     except Exception as error:
         return render_error(explain_error(error, texts), texts)
+
+
+async def stream_page(
+    networks: PredictorPool,
+    limits: ImageLimits,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    network: str | None = None,
+    slices: Any = None,
+    texts: Texts = ENGLISH,
+) -> AsyncIterator[tuple[Any, str]]:
+    """(result panel, how many studies come before this one): the panel comes last, when `answer_page` has drawn it."""
+    place = networks.line.join(watched=True)
+    drawn: Future[str] = Future()
+    drawn.add_done_callback(lambda _: place.leave())
+    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place)
+    run_in_thread(drawn, answer, "analysis")
+    waited = asyncio.wrap_future(drawn)
+    while not waited.done():
+        await asyncio.wait([waited], timeout=SIGN)
+        if not waited.done():
+            yield gr.skip(), render_line(place.see(), texts)
+    yield waited.result(), ""
 
 
 def preview_slot(
@@ -301,6 +329,16 @@ def render_help(texts: Texts = ENGLISH) -> str:
 def render_header(texts: Texts = ENGLISH) -> str:
     """Title, purpose, and the button for dark mode."""
     return render_template("header.html", texts, document=texts(DOCUMENT))
+
+
+def render_line(before: int, texts: Texts = ENGLISH) -> str:
+    """How many studies come before the visitor's own; nothing where it is the first."""
+    if not before:
+        return ""
+    text = texts(
+        "{count} study before yours" if before == 1 else "{count} studies before yours", count=before
+    )
+    return f'<p class="mm-line" role="status">{escape(text)}</p>'
 
 
 def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:

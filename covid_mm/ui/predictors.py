@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.errors import Cancelled, CovidMMError, UsageError
 from covid_mm.imaging import DecodedImage
 from covid_mm.serving.batch import StudyAnswerer
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 
 SINGLE, BATCH = 0, 1  # smaller goes first
+STUDIES = 3  # single studies under way at once: one has the network, the next are being read
+LOOK_UP = 1.0  # s after which a waiting study looks whether anybody still waits for it
+GONE = 30.0  # s without a sign of the visitor after which a place is given up; far longer than a busy server pauses
 
 
 class PriorityLock:
@@ -48,6 +52,60 @@ class PriorityLock:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+
+
+class StudyLine:
+    """Single studies from their arrival to their answer. The first `STUDIES` may be under way, the others wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._places: list[Place] = []
+
+    def join(self, watched: bool = False) -> Place:
+        """A place at the end, to be used as a context. watched: it is given up where `see` is not called."""
+        with self._changed:
+            place = Place(self, watched)
+            self._places.append(place)
+            return place
+
+
+class Place:
+    """One study's place in the line, until its `with` block ends."""
+
+    def __init__(self, line: StudyLine, watched: bool) -> None:
+        self._line = line
+        self._seen = time.monotonic() if watched else float("inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the place up; those behind move on."""
+        with self._line._changed:
+            if self in self._line._places:
+                self._line._places.remove(self)
+                self._line._changed.notify_all()
+
+    def see(self) -> int:
+        """A sign of the visitor. How many studies come before this one, 0 where it is the first or was answered."""
+        self._seen = time.monotonic()
+        with self._line._changed:
+            return self._line._places.index(self) if self in self._line._places else 0
+
+    def is_left(self) -> bool:
+        """Whether the visitor has gone."""
+        return time.monotonic() - self._seen > GONE
+
+    def wait(self) -> None:
+        """Until the study may be read. Raises Cancelled where the visitor has gone meanwhile."""
+        with self._line._changed:
+            while self._line._places.index(self) >= STUDIES:
+                if self.is_left():
+                    raise Cancelled("Nobody waits for this study any more.")
+                self._line._changed.wait(LOOK_UP)
 
 
 class BatchAnswerer:
@@ -152,7 +210,10 @@ def run_in_thread(future: Future[Any], function: Callable[[], Any], name: str) -
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError as error:  # the system gives no more threads
+        future.set_exception(error)
 
 
 class PredictorPool:
@@ -161,10 +222,11 @@ class PredictorPool:
     Args:
         loads: by name, what makes each predictor; the first is the page's default.
 
-    `lock` says who may ask one of them next.
+    `line` holds the single studies that have arrived; `lock` says who may ask a network next.
     """
 
     def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
+        self.line = StudyLine()
         self.lock = PriorityLock()
         self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
         self._started: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from live_server import LiveServer
 from test_page import heatmaps, put
 
 pytestmark = pytest.mark.browser
@@ -62,3 +63,34 @@ def test_two_users_at_once_never_see_each_others_results(open_page, studies, tmp
     assert [answers[1]] == [second.inner_html(".mm-answer")]
     wait_for_one_more([second], lambda page: page.select_option(".mm-heat-target", "normal"))
     assert second.locator(".mm-heat-status").inner_text() == ""
+
+
+def test_who_waits_is_told_how_many_come_first(open_page, studies, tmp_path):
+    server = LiveServer(tmp_path, delay=600).wait_until_open()
+    try:
+        pages = [
+            open_page(at=server),
+            open_page(at=server, locale="id-ID"),
+            open_page(at=server, width=390, dark=True),
+        ]
+        line = [page.locator(".mm-line") for page in pages]
+        for number, page in enumerate(pages):
+            put(page, "ct", studies["bright"])
+            before = page.locator("#mm-help").bounding_box()
+            page.click("#mm-analyse")
+            if number:
+                line[number].wait_for()
+                assert page.locator("#mm-help").bounding_box() == before  # nothing moved
+        assert line[0].count() == 0
+        assert line[1].inner_text() == "1 pemeriksaan sebelum milik Anda"
+        assert line[2].inner_text() == "2 studies before yours"
+        assert line[2].get_attribute("role") == "status"
+        pages[1].close()  # gone: the event ends, and the place after a while; nobody is held up
+        (tmp_path / "ready").touch()
+        for number in (0, 2):
+            pages[number].wait_for_selector(".mm-answer")
+            pages[number].wait_for_function("window.covidMM.finishes > 0")
+            assert line[number].count() == 0
+            assert pages[number].locator("#mm-help").is_visible()
+    finally:
+        server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,17 @@ class FakePredictor:
     info = INFO
     meta = META
 
-    def __init__(self, delay: float = 0.0) -> None:
+    def __init__(self, delay: float = 0.0, ready: Path | None = None) -> None:
+        """ready: a file; it is loaded after `delay` seconds, or as soon as that file is there."""
         self.delay = delay
+        self.ready = ready
         self.calls = 0
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        threading.Event().wait(self.delay)
+        end = time.monotonic() + self.delay
+        while time.monotonic() < end and not (self.ready and self.ready.exists()):
+            time.sleep(0.02)
 
     def predict(
         self,
@@ -343,7 +348,7 @@ def main() -> int:
     delay = float(rest[0]) if rest else 0.0
     return serve(
         ServerSettings(port=int(port), temporary=Path(temporary)),
-        {"fake-for-tests": lambda: FakePredictor(delay)},
+        {"fake-for-tests": lambda: FakePredictor(delay, Path(temporary) / "ready")},
     )
 
 

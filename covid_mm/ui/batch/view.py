@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import Pairing
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
@@ -92,7 +92,7 @@ def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
         left_out=pairing.left_out[:LEFT_OUT_SHOWN],
         more=texts("and {files} more", files=_count_files(more, texts)) if more > 0 else "",
         head=[texts.title(name) for name in PAIRING_HEAD],
-        modalities={m: texts.title(MODALITY_TITLES[m]) for m in MODALITIES},
+        modalities={m: texts.title(MODALITIES[m].title) for m in MODALITIES},
         studies=[(one, texts.sentence(_capital(one.error or one.remark))) for one in pairing.studies],
     )
 
@@ -187,7 +187,7 @@ def _list_thumbnails(prediction: Prediction, texts: Texts) -> Iterator[dict[str,
                 "url": url,
                 "width": width,
                 "height": height,
-                "title": texts.title(MODALITY_TITLES[modality]),
+                "title": texts.title(MODALITIES[modality].title),
                 "outline": draw_outlines(prediction, modality),
             }
 

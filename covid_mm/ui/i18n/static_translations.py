@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -59,6 +59,14 @@ def in_request_language(function: Callable[..., Any], *context: Any) -> Callable
             yield from function(*context, *inputs, texts=read_language(request))
 
         return stream
+
+    if inspect.isasyncgenfunction(function):
+
+        async def stream_async(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
+            async for given in function(*context, *inputs, texts=read_language(request)):
+                yield given
+
+        return stream_async
 
     def answer(request: gr.Request, *inputs: Any) -> Any:
         return function(*context, *inputs, texts=read_language(request))

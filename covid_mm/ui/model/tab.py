@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
 from covid_mm.evaluation.results import POSSIBILITY_TITLES
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -130,7 +130,7 @@ def _list_data(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
         train, validation = part["counts"]["train"], part["counts"]["validation"]
         rows.append(
             [
-                texts.title(MODALITY_TITLES[part["modality"]]),
+                texts.title(MODALITIES[part["modality"]].title),
                 part["name"],
                 *(f"{train[c]} / {validation[c]}" for c in CLASSES),
                 part["licence"],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
+EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
 STYLES = ("page", "study/evidence", "model/model", "batch/batch")
 SCRIPTS = ("page", "study/evidence")  # each a function, called once when the page opens
 
@@ -154,7 +155,7 @@ def launch_options(
         "pwa": False,
         "strict_cors": True,
         "max_file_size": largest,
-        "max_threads": 16,
+        "max_threads": EVENTS,
         "state_session_capacity": 200,
         "allowed_paths": [],
         "blocked_paths": [str(REPOSITORY)],

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import CovidMMError
+from covid_mm.errors import Cancelled, CovidMMError
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import View, encode_png
-from covid_mm.ui.predictors import PredictorPool, StudyPredictor
+from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.study.images import READERS, SliceChoice, SlotUpload, StudyImages, list_paths, read_study
 
@@ -96,17 +96,23 @@ def analyse_uploads(
     limits: ImageLimits,
     slices: Mapping[str, SliceChoice] | None = None,
     choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
+    place: Place | None = None,
     **watch: Any,
 ) -> Analysis:
     """As analyse_study, by a network of the pool, as soon as it is loaded and free.
 
-    network: a checkpoint's name, None for the default. The images are read before the lock is taken, in a
-    process beside this one. Raises RuntimeError too, where the network can't be loaded.
+    network: a checkpoint's name, None for the default. place: in the networks' line, None for the end of it. The
+    images are read before the lock is taken, in a process beside this one. Raises RuntimeError too, where the
+    network can't be loaded.
     """
-    study = READERS.run(read_study, ct, xray, limits, slices)
-    predictor = networks.choose(network).get()
-    with networks.lock.hold():
-        return answer_study(predictor, study, choice, **watch)
+    with place or networks.line.join() as mine:
+        mine.wait()
+        study = READERS.run(read_study, ct, xray, limits, slices)
+        predictor = networks.choose(network).get()
+        with networks.lock.hold():
+            if mine.is_left():
+                raise Cancelled("Nobody waits for this study any more.")
+            return answer_study(predictor, study, choice, **watch)
 
 
 def delete_uploads(*uploads: SlotUpload) -> None:

@@ -17,7 +17,7 @@ from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import in_request_language
-from covid_mm.ui.predictors import PredictorPool
+from covid_mm.ui.predictors import STUDIES, PredictorPool
 from covid_mm.ui.study.analysis import (
     Analysis,
     analyse_uploads,
@@ -34,7 +34,6 @@ from covid_mm.ui.study.images import (
 )
 from covid_mm.ui.study.slot import StublessMeta
 
-STUDIES = 3  # at once: one has the network, the next are being read
 NO_ANSWER = "There is no answer to make this of; analyse the study first."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covid_mm.config import MODALITY_TITLES
+from covid_mm.config import MODALITIES
 from covid_mm.serving import warnings
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, Notice, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -29,7 +29,7 @@ def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A reason of `find_reasons` in one sentence."""
     code, modality = warnings.split_code(notice.code)
     # of the abstain zone its bounds, of a disagreement what each image says, else the modality
-    values = notice.values or ({"modality": MODALITY_TITLES[modality]} if modality else {})
+    values = notice.values or ({"modality": MODALITIES[modality].title} if modality else {})
     words = texts(warnings.REASONS[code], **{name: texts(value) for name, value in values.items()})
     return words[:1].upper() + words[1:]
 
@@ -40,4 +40,4 @@ def shorten_warning(notice: Notice, prediction: Prediction, texts: Texts = ENGLI
     short = warnings.SHORT_FORMS.get(code)
     if short is None:
         return (word_reason if notice in find_reasons(prediction) else word_warning)(notice, texts)
-    return texts(short, modality=texts(MODALITY_TITLES[modality]) if modality else "")
+    return texts(short, modality=texts(MODALITIES[modality].title) if modality else "")

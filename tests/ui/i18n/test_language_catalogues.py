@@ -15,13 +15,7 @@ import pytest
 from fake_predictor import INFO, META, FakePredictor
 from jinja2 import Environment, nodes
 
-from covid_mm.config import (
-    CLASS_TITLES,
-    MODALITY_TITLES,
-    REFUSAL_TITLES,
-    SHORTCUT_TITLES,
-    ImageLimits,
-)
+from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES, ImageLimits
 from covid_mm.errors import ImageError
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
@@ -53,7 +47,7 @@ LANGUAGES = [texts for code, texts in find_languages().items() if code != "en"]
 BY_CODE = pytest.mark.parametrize("texts", LANGUAGES, ids=lambda texts: texts.language)
 TABLES = [  # whose entries are looked up by name
     CLASS_TITLES,
-    MODALITY_TITLES,
+    {m: one.title for m, one in MODALITIES.items()},
     SLOT_TITLES,
     evidence.LAYER_TITLES,
     evidence.LOCATIONS,

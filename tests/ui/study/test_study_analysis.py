@@ -175,15 +175,16 @@ def test_other_heatmaps_cost_no_second_pass_and_no_second_reading(tmp_path, monk
     from toy_checkpoint import publish_toy
     from toy_networks import count_passes
 
-    from covid_mm.serving import predictor as serving
+    from covid_mm.serving import reading
+    from covid_mm.serving.predictor import load_predictor
 
     publish_toy(tmp_path / "toy")
-    predictor = serving.load_predictor(tmp_path / "toy")
+    predictor = load_predictor(tmp_path / "toy")
     passes, readings = count_passes(predictor.network), []
     for name in ("read_grey", "read_header"):
-        read = getattr(serving, name)
+        read = getattr(reading, name)
         monkeypatch.setattr(
-            serving,
+            reading,
             name,
             lambda *source, read=read, **options: (readings.append(read), read(*source, **options))[1],
         )

@@ -21,9 +21,8 @@ from covid_mm.imaging import read_grey
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch.files import Upload
 from covid_mm.ui.page import NETWORK, answer_page, build_page, preview_slot
-from covid_mm.ui.predictors import PredictorPool
+from covid_mm.ui.predictors import STUDIES, PredictorPool
 from covid_mm.ui.study import analysis
-from covid_mm.ui.study.events import STUDIES
 from covid_mm.ui.study.examples import ExampleStudies
 from covid_mm.ui.study.images import READERS, SliceChoice, preview_upload, read_study
 

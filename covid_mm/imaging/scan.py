@@ -1,0 +1,236 @@
+"""A whole CT scan: the axial slices of one series from the feet to the head, in Hounsfield units.
+
+Of several series, told apart by their UID, the one with the most lung is read. Localizers and what is not cut
+across the body are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import ImageLimits
+from covid_mm.errors import ImageError
+from covid_mm.imaging.dicom import DicomImage, read_dicom
+from covid_mm.imaging.dicom_header import ImageHeader
+from covid_mm.imaging.nifti import is_nifti, read_nifti
+from covid_mm.imaging.series import LUNG_HU
+from covid_mm.imaging.transfer import is_dicom
+from covid_mm.imaging.window import WindowSettings, apply_window, choose_window
+
+Hounsfield: TypeAlias = "NDArray[np.int16] | NDArray[np.float32]"
+
+_SAMPLED = 9  # slices of a series that are looked at to see whether it shows the chest
+_LEAST_LUNG = 0.04  # of a slice's pixels, for the slice to show lung
+_STEP = 4  # pixels skipped when that is measured
+_DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """One series of those that were given. slices: axial ones. spacing_mm: between them, None where not said.
+
+    lung_slices: about how many show lung.
+    """
+
+    slices: int
+    spacing_mm: float | None
+    lung_slices: int
+
+
+@dataclass(frozen=True, eq=False)
+class CtScan:
+    """A CT scan, decoded.
+
+    slices: (rows, columns) each, feet first: HU where hounsfield, else grey 0..255. positions: of each, in
+    millimetres, None where the files do not say. header: of the first slice, None for a NIfTI volume. series: all
+    that were found, `chosen` the number of this one. left_out: why a file is no part of it -> how many.
+    """
+
+    slices: tuple[Hounsfield, ...]
+    positions: tuple[float | None, ...]
+    header: ImageHeader | None = None
+    hounsfield: bool = True
+    series: tuple[SeriesSummary, ...] = ()
+    chosen: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def render(self, index: int, window: WindowSettings | str | None = None) -> NDArray[np.float32]:
+        """One slice as grey (rows, columns) float32, 0..255, the same as of its file alone.
+
+        window: as `choose_window` takes it. Raises ImageError for an unknown window or no such slice.
+        """
+        if not 0 <= index < len(self):
+            raise ImageError(f"There are {len(self)} slices; there is no slice {index + 1}.")
+        values = self.slices[index]
+        if not self.hounsfield:
+            return values.astype(np.float32)
+        chosen = self.find_window(window)
+        if chosen is None:
+            low, high = float(values.min()), float(values.max())
+            chosen = WindowSettings((low + high) / 2, max(high - low, 1.0), "LINEAR_EXACT")
+        return apply_window(values.astype(np.float32), chosen)
+
+    def find_window(self, window: WindowSettings | str | None = None) -> WindowSettings | None:
+        """The level and width that `render` uses; None where there is none of HU."""
+        if not self.hounsfield:
+            return None
+        return choose_window(window, "ct", self.header.windows if self.header else ())
+
+
+def read_scan(
+    contents: Sequence[bytes],
+    what: str = "The CT",
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    *,
+    series: int | None = None,
+    strict: bool = True,
+) -> CtScan:
+    """The files of a CT scan, in any order: one NIfTI volume, or DICOM files.
+
+    Args:
+        contents: the files' bytes.
+        what: names them in errors.
+        limits: max_series_slices and max_series_pixels are those of all slices together.
+        series: the number of the series, in the order of `CtScan.series`; None for the one with the most lung.
+        strict: whether a file that is no image is an error, or left out, as of folders that hold others beside.
+
+    Raises:
+        ImageError: one sentence: nothing in it, a file of another kind, damaged, too much, no axial slice.
+    """
+    if not contents:
+        raise ImageError(f"{what} holds no file; expected the DICOM files of a CT series, or a NIfTI volume.")
+    volumes = [data for data in contents if is_nifti(data)]
+    if volumes:
+        if len(volumes) > 1 or (strict and len(contents) > 1):
+            raise ImageError(f"{what} holds a NIfTI volume and other files; give one volume alone.")
+        values, positions = read_nifti(volumes[0], what, limits)
+        summary = SeriesSummary(len(values), _measure_spacing(positions), len(values))
+        return CtScan(values, positions, series=(summary,))
+    images, left_out = _read_files(contents, what, limits, strict)
+    return assemble_scan(images, what, limits, series=series, left_out=left_out)
+
+
+def _read_files(
+    contents: Sequence[bytes], what: str, limits: ImageLimits, strict: bool
+) -> tuple[list[DicomImage], Counter[str]]:
+    images: list[DicomImage] = []
+    left_out: Counter[str] = Counter()
+    total = 0
+    for number, data in enumerate(contents, start=1):
+        if not is_dicom(data):
+            if strict and len(contents) == 1:
+                raise ImageError(f"{what} is neither DICOM nor NIfTI; give the files of a CT series.")
+            if strict:
+                raise ImageError(
+                    f"{what}: several files at once must be slices of one DICOM series, and file {number} of"
+                    f" {len(contents)} is not DICOM; give one image, or DICOM files only."
+                )
+            left_out["not DICOM"] += 1
+            continue
+        try:
+            images.append(read_dicom(data, f"{what}: file {number} of {len(contents)}", limits))
+        except ImageError:
+            if strict:
+                raise
+            left_out["not readable as an image"] += 1
+            continue
+        total += images[-1].pixels * images[-1].frames
+        _check_total(total, what, limits)
+    return images, left_out
+
+
+def _check_total(pixels: int, what: str, limits: ImageLimits) -> None:
+    if pixels > limits.max_series_pixels:
+        raise ImageError(
+            f"{what} has more than {limits.max_series_pixels / 1e6:g} million pixels; give thicker slices, or fewer."
+        )
+
+
+def assemble_scan(
+    images: Sequence[DicomImage],
+    what: str = "The CT",
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    *,
+    series: int | None = None,
+    left_out: Mapping[str, int] | None = None,
+) -> CtScan:
+    """The scan of files that were read. Args and errors as for `read_scan`."""
+    dropped = Counter(left_out or {})
+    by_series: dict[str, list[DicomImage]] = {}
+    for image in images:
+        if image.geometry.localizer:
+            dropped["localizer"] += 1
+        elif image.geometry.axial is False:
+            dropped["not axial"] += 1
+        else:
+            by_series.setdefault(image.series, []).append(image)
+    if not by_series:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise ImageError(f"{what} holds no axial CT slice ({reasons or 'no file'}); give the axial series.")
+    stacks = [_sort(part) for part in by_series.values()]
+    summaries = [_summarise(stack) for stack in stacks]
+    order = sorted(
+        range(len(stacks)), key=lambda row: (summaries[row].lung_slices, summaries[row].slices), reverse=True
+    )
+    chosen = 0 if series is None else series
+    if not 0 <= chosen < len(order):
+        raise ImageError(f"{what} holds {len(order)} series; there is no series {chosen + 1}.")
+    stack = stacks[order[chosen]]
+    if len(stack) > limits.max_series_slices:
+        raise ImageError(
+            f"{what} has {len(stack)} slices; at most {limits.max_series_slices} are taken: give a thicker series."
+        )
+    dropped["of another series"] += sum(len(part) for part in by_series.values()) - len(
+        {id(image) for image, _ in stack}
+    )
+    values = [image.hounsfield(frame) for image, frame in stack]
+    known = [value for value in values if value is not None]
+    hounsfield = len(known) == len(values)
+    return CtScan(
+        slices=tuple(known) if hounsfield else tuple(image.render(None, frame) for image, frame in stack),
+        positions=tuple(image.geometry.positions[frame] for image, frame in stack),
+        header=stack[0][0].header,
+        hounsfield=hounsfield,
+        series=tuple(summaries[row] for row in order),
+        chosen=chosen,
+        left_out={reason: count for reason, count in dropped.items() if count},
+    )
+
+
+def _sort(images: Sequence[DicomImage]) -> list[tuple[DicomImage, int]]:
+    """Frames by position; by number and frame where one of them has none."""
+    frames = [(image, frame) for image in images for frame in range(image.frames)]
+    by_number = sorted(frames, key=lambda one: (one[0].geometry.number, one[1]))
+    if any(image.geometry.positions[frame] is None for image, frame in frames):
+        return by_number
+    return sorted(by_number, key=lambda one: one[0].geometry.positions[one[1]] or 0.0)
+
+
+def _summarise(stack: Sequence[tuple[DicomImage, int]]) -> SeriesSummary:
+    positions = [image.geometry.positions[frame] for image, frame in stack]
+    lung = 0.0
+    if stack[0][0].header.modality == "ct":
+        rows = sorted({round(part * (len(stack) - 1) / (_SAMPLED - 1)) for part in range(_SAMPLED)})
+        lung = float(np.mean([_shows_lung(*stack[row]) for row in rows]))
+    return SeriesSummary(len(stack), _measure_spacing(positions), round(lung * len(stack)))
+
+
+def _shows_lung(image: DicomImage, frame: int) -> bool:
+    values = image.values(frame)[::_STEP, ::_STEP]
+    return float(np.mean((values > LUNG_HU[0]) & (values < LUNG_HU[1]))) >= _LEAST_LUNG
+
+
+def _measure_spacing(positions: Sequence[float | None]) -> float | None:
+    steps = [abs(b - a) for a, b in pairwise(positions) if a is not None and b is not None]
+    return round(median(steps), 3) if steps else None
