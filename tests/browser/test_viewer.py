@@ -15,6 +15,7 @@ from dicom_files import ct_slice, slice_hu
 
 pytestmark = pytest.mark.browser
 
+OSD = "OpenSeadragon.getViewer(document.querySelector('.mm-pane-image'))"
 DRAWN = """() => [...document.querySelectorAll('.mm-pane')]
   .every((pane) => pane.dataset.note === '' && pane.dataset.drawn)"""
 
@@ -53,7 +54,7 @@ def test_a_film_of_2400_pixels_is_seen_before_and_after_the_answer(open_page, fi
         "openseadragon.min.js", "viewer.js", "film.js", "pane.js",
     ]  # fmt: skip
     assert "with map" not in viewer.inner_text()
-    size = "() => OpenSeadragon.getViewer(document.querySelector('.mm-pane-image')).world.getItemAt(0).getContentSize().y"
+    size = f"() => {OSD}.world.getItemAt(0).getContentSize().y"
     assert page.evaluate(size) == 2400
     page.keyboard.press("Escape")
     page.wait_for_selector(".mm-viewer", state="hidden")

@@ -22,7 +22,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import ABSTAINED, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice, Prediction
 from covid_mm.ui import page
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
@@ -344,6 +344,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     reasons = tuple(
         Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
         for code in warnings.REASONS
+        if code != DISAGREE  # the first of the states
     )
     refused = Prediction(
         **{
