@@ -14,6 +14,7 @@ from covid_mm.imaging import CtScan, WindowSettings
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     ABSTAINED,
+    DISAGREE,
     UNDETERMINED,
     BranchAnswer,
     Notice,
@@ -45,6 +46,15 @@ def answer_head(meta: Metadata, head: str, logits: NDArray[np.float32]) -> Branc
         label = UNDETERMINED
     probabilities: dict[str, float] = {CLASSES[1 - POSITIVE]: 1.0 - positive, CLASSES[POSITIVE]: positive}
     return BranchAnswer(label, probabilities, supported)
+
+
+def disagree(branches: Mapping[str, BranchAnswer]) -> bool:
+    """Whether one branch names one class and another the other: each is outside its own abstain zone.
+
+    Of 3,000 left-out pairs of one label 13.8 % disagree so; combined is right on 51.8 % of these, on 98.5 % where
+    both name one class (benchmarks/verdict.py).
+    """
+    return {branch.label for branch in branches.values()} >= set(CLASSES)
 
 
 def positive_margin(meta: Metadata, head: str) -> float:
@@ -79,10 +89,10 @@ def find_warnings(
         checked: whether the images' content was checked.
     """
     zone = meta.abstain_zone[head]
-    if answer.label == UNDETERMINED and zone is not None:
+    if disagree(branches):
+        yield warn(DISAGREE, **{m: CLASS_TITLES[branch.label] for m, branch in branches.items()})
+    elif answer.label == UNDETERMINED and zone is not None:
         yield warn(ABSTAINED, low=format_percent(zone[0]), high=format_percent(zone[1]))
-    if {branch.label for branch in branches.values()} >= set(CLASSES):
-        yield warn("branches_disagree", **{m: CLASS_TITLES[branch.label] for m, branch in branches.items()})
     if len(heatmaps) == 1 and meta.network.is_concatenated:
         yield warn("single_modality", next(iter(heatmaps)))
     for modality, heatmap in heatmaps.items():

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from covid_mm.imaging.window import WindowSettings
 
 UNDETERMINED = "undetermined"
-ABSTAINED = "in_abstain_zone"  # the one reason of `undetermined` that comes with probabilities
+# the two reasons of `undetermined` that come with probabilities
+ABSTAINED = "in_abstain_zone"
+DISAGREE = "branches_disagree"  # both branches outside their abstain zones, on different sides
 
 EXTENT_MEANING = "share of the lung slices called positive; not a severity score"
 
@@ -185,8 +187,8 @@ class CheckpointInfo:
 class Prediction:
     """The answer to one study.
 
-    label: `normal`, `covid19_pneumonia`, or `undetermined`; inside the abstain zone that comes with
-    probabilities and heatmaps, for every other reason probabilities is empty.
+    label: `normal`, `covid19_pneumonia`, or `undetermined`; inside the abstain zone, and where the branches
+    disagree, that comes with probabilities and heatmaps, for every other reason probabilities is empty.
     heatmaps: modality -> float32 (height, width) in 0..1, in the frame of the whole image as given
     (aspect kept, long side at most 512), zero outside what the network saw.
     heatmap_class: the class whose evidence the heatmaps show; heatmap_method, heatmap_layer: how.
@@ -242,7 +244,9 @@ class Prediction:
         """The code of the warning that says why the label is undetermined; None for other labels."""
         if self.label != UNDETERMINED:
             return None
-        return ABSTAINED if self.probabilities else next((w.code for w in self.warnings), None)
+        if self.probabilities:
+            return DISAGREE if self.has_warning(DISAGREE) else ABSTAINED
+        return next((w.code for w in self.warnings), None)
 
     def has_warning(self, code: str) -> bool:
         """Whether a warning of this code is among them."""
@@ -255,7 +259,7 @@ class Prediction:
             "label": self.label,
             "probabilities": self.probabilities,
             "branches": {
-                modality: {"probabilities": answer.probabilities}
+                modality: {"label": answer.label, "probabilities": answer.probabilities}
                 for modality, answer in self.branches.items()
             },
             "modalities": list(self.modalities),

@@ -24,6 +24,7 @@ from covid_mm.serving.answers import (
     describe_lungs,
     describe_missing_lungs,
     describe_scan,
+    disagree,
     find_scan_warnings,
     find_warnings,
     positive_margin,
@@ -35,7 +36,7 @@ from covid_mm.serving.content_check import check_contents, contradicting_slots, 
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import (
     GreyStudy,
     LungFinder,
@@ -352,7 +353,7 @@ class Predictor:
         shown = CLASSES[output.class_index]
         checked = self.classifier is not None
         return Prediction(
-            label=answers[head].label,
+            label=UNDETERMINED if disagree(branches) else answers[head].label,
             probabilities=answers[head].probabilities,
             branches=branches,
             modalities=tuple(study),

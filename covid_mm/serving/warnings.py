@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
-from covid_mm.serving.prediction import ABSTAINED, Notice
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
 
@@ -35,13 +35,13 @@ _ABSTAINS = (
     "The probability lies between {low} and {high}, where the network was wrong too often on hospitals never seen in"
     " training, so no class is named."
 )
+NO_COMBINED = "CT and X-ray disagree: no combined answer"
+_SAID_ALONE = (
+    "The CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was in training, so go by each"
+    " image."
+)
 WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
-    "branches_disagree": WarningText(
-        "branches_disagree",
-        "The two images disagree: the CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was"
-        " in training, so go by each image rather than by the combined answer.",
-        short="CT and X-ray disagree",
-    ),
+    DISAGREE: WarningText(DISAGREE, f"{NO_COMBINED}. {_SAID_ALONE}", _SAID_ALONE, NO_COMBINED),
     "single_modality": WarningText(
         "single_modality",
         "Answered from the {modality} alone; the other image was not given.",
@@ -140,7 +140,7 @@ LEFT_OUT_WARNINGS = {  # by why `imaging.read_scan` left files out
 }
 REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
 SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}
-WITHOUT_MODALITY = ("branches_disagree", "single_modality")  # the code is whole, whatever the sentence names
+WITHOUT_MODALITY = (DISAGREE, "single_modality")  # the code is whole, whatever the sentence names
 
 
 def warn(name: str, modality: str | None = None, **values: str) -> Notice:
