@@ -42,7 +42,8 @@ WINGS = {
     "batch": {"i18n", "study"},
     "worklist": {"i18n", "study", "report"},
     "model": {"i18n", "study"},
-    "server": {"i18n", "study", "batch", "worklist"},
+    "viewer": {"i18n", "study"},
+    "server": {"i18n", "study", "batch", "viewer", "worklist"},
 }
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
 FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room

@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
-STYLES = ("page", "study/evidence", "model/model", "batch/batch", "worklist/worklist")
+STYLES = ("page", "study/evidence", "viewer/viewer", "model/model", "batch/batch", "worklist/worklist")
 SCRIPTS = ("page", "study/evidence", "worklist/worklist")  # each a function, called once when the page opens
 
 
@@ -133,6 +133,7 @@ def launch_options(
     from covid_mm.ui.server.upload_folder import UploadRoom
     from covid_mm.ui.style import make_theme, make_variables
     from covid_mm.ui.templates import FOLDER, read_asset
+    from covid_mm.ui.viewer.assets import make_route
     from covid_mm.ui.worklist.routes import make_routes
 
     largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
@@ -179,7 +180,11 @@ def launch_options(
         "i18n": None if translations is None else translations.i18n,
         "app_kwargs": {
             "middleware": [guard],
-            "routes": [Route(HEALTH, report_health), *(make_routes(worklists) if worklists else ())],
+            "routes": [
+                Route(HEALTH, report_health),
+                make_route(),
+                *(make_routes(worklists) if worklists else ()),
+            ],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

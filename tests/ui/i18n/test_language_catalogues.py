@@ -23,7 +23,7 @@ from covid_mm.imaging import read_grey
 from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.pairing import LeftOut, Pairing, Study
-from covid_mm.serving.prediction import ABSTAINED, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice, Prediction
 from covid_mm.ui import page
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
@@ -41,6 +41,7 @@ from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
+from covid_mm.ui.viewer.events import VIEWER_TEXTS
 from covid_mm.ui.worklist import view as worklist_view
 
 PACKAGE = Path(page.__file__).parents[1]
@@ -69,6 +70,7 @@ TABLES = [  # whose entries are looked up by name
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
     worklist_view.SCRIPT_TEXTS,
+    VIEWER_TEXTS,
 ]
 LISTS = [
     batch_view.PAIRING_HEAD,
@@ -106,6 +108,7 @@ SPOKEN = [  # modules whose refusals a visitor can read
             "study.images",
             "worklist.routes",
             "worklist.store",
+            "viewer.frames",
         )
     ),
 ]
@@ -346,6 +349,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     reasons = tuple(
         Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
         for code in warnings.REASONS
+        if code != DISAGREE  # the first of the states
     )
     refused = Prediction(
         **{
