@@ -17,6 +17,7 @@ from covid_mm.errors import CheckpointError
 from covid_mm.files import write_atomically
 
 META_NAME = "meta.json"
+ONNX_FOLDER = "onnx"  # of a checkpoint that was exported for ONNX Runtime
 DIGEST = "content_sha256"  # the field of meta.json that covers all others
 
 

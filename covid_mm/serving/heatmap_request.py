@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, MODALITIES, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.explained import PREDICTED, Progress, stretch_map
 from covid_mm.explain.method_table import (
     GRADIENT_METHODS,
     GradientMethod,
@@ -20,7 +20,6 @@ from covid_mm.explain.method_table import (
     check_layer,
     find_method,
 )
-from covid_mm.explain.methods import Progress, stretch_map
 from covid_mm.serving.metadata import Metadata
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
+from covid_mm.files import hash_file
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, ONNX_FOLDER, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
@@ -103,7 +104,7 @@ def check_place(folder: Path) -> None:
     """Refuse a folder whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(folder):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME}
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME, ONNX_FOLDER}
     foreign = [] if folder.is_dir() else [folder.name]
     if folder.is_dir():
         foreign = sorted(file.name for file in folder.iterdir() if file.name not in known)
@@ -353,3 +354,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
         meta.parent for meta in folder.glob(f"*/{META_NAME}") if not meta.parent.name.startswith(".")
     )
     return sorted(folders, key=lambda checkpoint: checkpoint.name != DEFAULT_PAIR)
+
+
+def find_part(folder: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
+    """A checkpoint's further file, its hash checked. Raises CheckpointError."""
+    file = Path(os.path.abspath(folder)) / name
+    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= most_bytes
+    if not usable or hash_file(file) != sha256:
+        raise CheckpointError(
+            f"The {name} of checkpoint {checkpoint} is missing or not the file that its {META_NAME} describes"
+            " (SHA-256 differs); put back the published one."
+        )
+    return file
