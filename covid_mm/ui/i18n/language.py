@@ -1,6 +1,7 @@
 """What the page says in each of its languages. English is the key; a catalogue beside this file is one more language.
 
-`texts.<code>.json` holds `texts`, English as the page writes it -> the translation, and
+`texts.<code>.json` holds `decimal` and `thousands`, the marks in numbers, `texts`, English as the page writes it -> the
+translation, and
 `sentences`, English as the rest of the package writes it (errors, remarks) -> the translation.
 Words in braces are filled in and are the same on both sides.
 """
@@ -15,21 +16,26 @@ from functools import cache
 from html import escape
 from typing import Any
 
+from covid_mm.formats import format_percent, round_share
 from covid_mm.ui.templates import FOLDER
 
 FIELD = re.compile(r"\{(\w+)\}")
+NUMBER = re.compile(r"\d[\d,]*(\.\d+)?( %)?")
 
 
 @dataclass(frozen=True)
 class Texts:
     """One language, handed down to whatever draws a part of the page.
 
-    language: its code (BCP 47). texts, sentences: the catalogue; both are empty for English.
+    language: its code (BCP 47). texts, sentences: the catalogue; both are empty for English. decimal, thousands:
+    the marks in its numbers.
     """
 
     language: str = "en"
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
     sentences: Mapping[str, str] = field(default_factory=dict, repr=False)
+    decimal: str = "."
+    thousands: str = ","
 
     def __call__(self, text: str, /, **values: Any) -> str:
         """The page's own text in this language, its braces filled with values; English where it is missing."""
@@ -39,6 +45,33 @@ class Texts:
     def attribute(self, text: str, /, **values: Any) -> str:
         """The same where it stands in an HTML attribute, between double quotes."""
         return escape(self(text, **values), quote=True)
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """A number with this language's marks: `3,000`, `0.91`."""
+        return self._mark(f"{value:,.{decimals}f}")
+
+    def percent(self, share: float, decimals: int | None = None) -> str:
+        """A share, 0..1, in percent: `84 %`; without decimals one where it has one, as of `47.5 %`."""
+        return self._mark(format_percent(share) if decimals is None else f"{100 * share:.{decimals}f} %")
+
+    def interval(self, low: float, high: float, decimals: int | None = None) -> str:
+        """`80 to 88 %` of shares 0..1; with decimals the values themselves, `0.89 to 0.93`."""
+        if decimals is not None:
+            return self("{low} to {high}", low=self.number(low, decimals), high=self.number(high, decimals))
+        return self("{low} to {high}", low=self.percent(low).removesuffix(" %"), high=self.percent(high))
+
+    def estimate(self, value: float, low: float, high: float, decimals: int | None = None) -> str:
+        """A measured value and its interval: `84 % (80 to 88 %)`, or with decimals `0.91 (0.89 to 0.93)`."""
+        if decimals is not None:
+            return f"{self.number(value, decimals)} ({self.interval(low, high, decimals)})"
+        return f"{self.percent(value, 0)} ({self.interval(round_share(low), round_share(high))})"
+
+    def value(self, text: str) -> str:
+        """What a sentence is filled in with: a word in this language, or a number with its marks."""
+        return self.texts.get(text) or (self._mark(text) if NUMBER.fullmatch(text) else text)
+
+    def _mark(self, number: str) -> str:
+        return number.translate({ord("."): self.decimal, ord(","): self.thousands})
 
     def title(self, text: str) -> str:
         """The same where it begins a line: with a capital letter."""
@@ -72,7 +105,7 @@ def find_languages() -> Mapping[str, Texts]:
     for path in sorted((FOLDER / "i18n").glob("texts.*.json")):
         code = path.name.split(".")[1]
         catalogue = json.loads(path.read_text(encoding="utf-8"))
-        result[code] = Texts(code, catalogue["texts"], catalogue["sentences"])
+        result[code] = Texts(code, **catalogue)
     return result
 
 

@@ -17,7 +17,7 @@ def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A warning's whole sentence; as it is where it was not made from the catalogue."""
     if not notice.template:
         return notice.message
-    return texts(notice.template, **{name: texts(value) for name, value in notice.values.items()})
+    return texts(notice.template, **{name: texts.value(value) for name, value in notice.values.items()})
 
 
 def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
@@ -30,7 +30,7 @@ def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
     code, modality = warnings.split_code(notice.code)
     # of the abstain zone its bounds, of a disagreement what each image says, else the modality
     values = notice.values or ({"modality": MODALITIES[modality].title} if modality else {})
-    words = texts(warnings.REASONS[code], **{name: texts(value) for name, value in values.items()})
+    words = texts(warnings.REASONS[code], **{name: texts.value(value) for name, value in values.items()})
     return words[:1].upper() + words[1:]
 
 
