@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.grad_cam import Explained, GradCam
+from covid_mm.explain.grad_cam import Explained, GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import Content, ContentClassifier
@@ -92,6 +92,15 @@ class ForwardPass:
         else:
             maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
         return {m: study[m].place(maps[m]) for m in output.evidence}
+
+    def find_grids(
+        self, modalities: Sequence[Modality], request: HeatmapRequest
+    ) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the feature map that each modality's heatmap is made of."""
+        shapes = {
+            m: self._network.tensor(find_layer(self._network, m, request.layer)).shape for m in modalities
+        }
+        return {m: (int(shape[1]), int(shape[2])) for m, shape in shapes.items()}
 
     def _pick_row(self, function: GradCam, explained: Explained, row: int) -> StudyOutput:
         contents = {}

@@ -369,6 +369,7 @@ class Predictor:
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
+            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
             abstain_zone=meta.abstain_zone[head],
             supported_probability=meta.supported_probability[head],
             **describe_lungs(study),
