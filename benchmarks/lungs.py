@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets import find_collections
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import DataError
@@ -149,7 +149,7 @@ def train(
     from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
 
     def show(step: int, loss: float) -> None:
-        print(f"{MODALITY_TITLES[modality]} {title}: step {step}, loss {loss:.3f}", file=sys.stderr)
+        print(f"{MODALITIES[modality].title} {title}: step {step}, loss {loss:.3f}", file=sys.stderr)
 
     phantoms = make_phantom_samples(modality, min(PHANTOMS, options.limit or PHANTOMS))
     config = SegmenterConfig(steps=options.steps, seed=options.seed)

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.config import BACKBONES, CT_BACKBONES, Modality, TrainingConfig
+from covid_mm.config import BACKBONES, MODALITIES, Modality, TrainingConfig
 from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
 PARTS = 4  # the training side is cut into so many folds, of which --folds are held out in turn
@@ -91,7 +91,7 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
     from covid_mm.training.initial_weights import initialise_network
     from covid_mm.training.run import RunFolder
 
-    modality: Modality = "ct" if backbone in CT_BACKBONES else "xray"
+    modality: Modality = "ct" if backbone in MODALITIES["ct"].paper_backbones else "xray"
     folder = RunFolder(Path(options.runs))
     plan = plan_single(options, backbone, modality)
     samples, folds = choose_folds(plan, folder, modality)

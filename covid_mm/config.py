@@ -7,13 +7,15 @@ COVID-19 Pneumonia from Chest CT-Scan and X-Ray Images" (Table I, Table II, sect
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from covid_mm.errors import UsageError
 
-Modality = Literal["ct", "xray"]
+Modality = str  # a key of MODALITIES
+ImageKind = Literal["slice", "film"]
 ClassName = Literal["normal", "covid19_pneumonia"]
 FineTune = Literal["frozen", "last-block", "full"]
 SplitProtocol = Literal["paper", "grouped"]
@@ -22,8 +24,44 @@ Length = Literal["short", "long"]  # of the served recipe
 OutputStride = Literal[32, 16]
 KeptEpoch = Literal["best", "last"]
 
-MODALITIES: tuple[Modality, ...] = ("ct", "xray")
-MODALITY_TITLES: dict[str, str] = {"ct": "CT", "xray": "X-ray"}
+
+@dataclass(frozen=True)
+class ModalityInfo:
+    """What there is to know of one kind of image; a further modality is one more entry of MODALITIES.
+
+    title: for people. content: what its slot asks for. kind: a `slice` is a cut through the body, whose lungs
+    may be few pixels, and which displays may mirror; a `film` is a projection of the whole chest, which never
+    is. paper_backbones: those that the paper gives it, in its order. dicom_codes: DICOM's Modality (0008,0060).
+    """
+
+    title: str
+    content: str
+    kind: ImageKind
+    paper_backbones: tuple[str, ...] = ()
+    dicom_codes: tuple[str, ...] = ()
+
+
+MODALITIES: dict[Modality, ModalityInfo] = {  # in the order of a network's inputs
+    "ct": ModalityInfo(
+        "CT", "an axial chest CT slice", "slice", ("resnet50", "densenet121", "xception"), ("CT",)
+    ),
+    "xray": ModalityInfo(
+        "X-ray",
+        "a frontal chest X-ray",
+        "film",
+        ("vgg16", "mobilenet", "inceptionv3"),
+        ("CR", "DX", "RG", "XR"),
+    ),
+}
+
+
+def join_titles(modalities: Iterable[Modality]) -> str:
+    """`CT and X-ray`."""
+    return " and ".join(MODALITIES[m].title for m in modalities)
+
+
+VALIDATION_IMAGES = "validation images of {name}"  # on which a content check was measured
+
 # what an image is left with, to see what else than the lungs a network reads
 SHORTCUT_TITLES: dict[str, str] = {
     "whole": "whole image",
@@ -49,9 +87,7 @@ POSITIVE = 1  # index of covid19_pneumonia in CLASSES
 IMAGE_SIZE = 150  # pixels a side, paper section II.A
 CHANNELS = 3
 
-CT_BACKBONES: tuple[str, ...] = ("resnet50", "densenet121", "xception")
-XRAY_BACKBONES: tuple[str, ...] = ("vgg16", "mobilenet", "inceptionv3")
-BACKBONES: tuple[str, ...] = CT_BACKBONES + XRAY_BACKBONES
+BACKBONES: tuple[str, ...] = tuple(name for one in MODALITIES.values() for name in one.paper_backbones)
 PAIRS: tuple[str, ...] = ("resnet50-vgg16", "densenet121-mobilenet", "xception-inceptionv3")
 DEFAULT_PAIR = "densenet121-mobilenet"  # the paper's recommendation (section IV)
 
@@ -107,7 +143,7 @@ class TableI:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """One description for all nine networks: one branch, or two whose features are concatenated.
+    """One description for all networks: one branch, or several whose features are concatenated.
 
     branches: (modality, backbone) in input order. head_width and dropout: the fully connected
     ReLU layer before the two logits, not stated by the paper. image_size: pixels a side, 150 in
@@ -125,7 +161,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if not self.branches or len({m for m, _ in self.branches}) != len(self.branches):
-            raise UsageError("A network needs one or two branches of different modalities.")
+            raise UsageError("A network needs one or more branches of different modalities.")
         for modality, backbone in self.branches:
             if modality not in MODALITIES:
                 raise UsageError(f"Modality {modality!r} is not one of {', '.join(MODALITIES)}.")
@@ -145,12 +181,12 @@ class NetworkConfig:
 
     @property
     def is_concatenated(self) -> bool:
-        """True for two branches."""
-        return len(self.branches) == 2
+        """True for several branches."""
+        return len(self.branches) > 1
 
     @property
     def name(self) -> str:
-        """`densenet121-mobilenet` for a pair, `ct-densenet121` for a single network."""
+        """`densenet121-mobilenet`, a backbone per branch; `ct-densenet121` for a single network."""
         if self.is_concatenated:
             return "-".join(backbone for _, backbone in self.branches)
         return "-".join(self.branches[0])

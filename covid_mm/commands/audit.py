@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from covid_mm.config import MODALITY_TITLES, DataConfig
+from covid_mm.config import MODALITIES, DataConfig
 from covid_mm.datasets import SplitAudit, audit_split, find_datasets, load_images, split_dataset
 from covid_mm.datasets.collection_audit import check_data
 from covid_mm.datasets.collections import read_collections
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         )
         audits[modality] = audit_split(split, train, validation, modality)
     content = {modality: audit.to_dict() for modality, audit in audits.items()}
-    parts = [describe_split(MODALITY_TITLES[m], audit, options.split) for m, audit in audits.items()]
+    parts = [describe_split(MODALITIES[m].title, audit, options.split) for m, audit in audits.items()]
     if has_manifests:
         check = check_data(readings)
         if check.problems:

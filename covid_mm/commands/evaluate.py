@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.training.plan import TrainingPlan, build_parser, make_plan, shorten_command
 from covid_mm.training.run import RunFolder
@@ -20,11 +20,11 @@ DEFAULT_RUN = "runs/left-out"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
     parser.add_argument("--data", metavar="DIR", help="folder with data sets, as for train.py")
-    for modality, title in MODALITY_TITLES.items():
+    for modality, one in MODALITIES.items():
         parser.add_argument(
             f"--{modality}",
             metavar="DIR",
-            help=f"instead: a folder of {title} images in two class folders (covid-19 and normal or non-covid);"
+            help=f"instead: a folder of {one.title} images in two class folders (covid-19 and normal or non-covid);"
             " with both modalities pairs of one class are measured too",
         )
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     segmenter = load_segmenter(checkpoint, meta)
     evaluation = evaluate_checkpoint(network, meta, find_images(places, meta), segmenter)
     for modality, which in evaluation.images.items():
-        print(f"{MODALITY_TITLES[modality]}: {which}")
+        print(f"{MODALITIES[modality].title}: {which}")
     print()
     print(metrics_table({title_head(head): report for head, report in evaluation.reports.items()}))
     for head, report in evaluation.reports.items():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES
 from covid_mm.errors import DataError
 
 
@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="DIR", required=True, help="the data sets that the checkpoint was trained on"
     )
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
-    for modality, title in MODALITY_TITLES.items():
+    for modality, one in MODALITIES.items():
         parser.add_argument(
             f"--external-{modality}",
             metavar="DIR",
-            help=f"{title} images of another source in two class folders, to measure the classifier on",
+            help=f"{one.title} images of another source in two class folders, to measure the classifier on",
         )
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
@@ -95,7 +95,7 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
         )
     lines = [first]
     lines += [
-        f"  {MODALITY_TITLES[modality]} alone: {CLASS_TITLES[answer.label]}"
+        f"  {MODALITIES[modality].title} alone: {CLASS_TITLES[answer.label]}"
         f" ({format_capped(answer.probabilities[positive], answer.supported_probability)})"
         for modality, answer in prediction.branches.items()
         if answer.probabilities

@@ -30,15 +30,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from covid_mm.config import (
-    DEFAULT_CHECKPOINT,
-    IMAGE_SIZE,
-    MODALITIES,
-    MODALITY_TITLES,
-    Modality,
-    NetworkConfig,
-    TableI,
-)
+from covid_mm.config import DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig, TableI
 from covid_mm.datasets import find_external, load_images
 from covid_mm.datasets.index import choose_balanced
 from covid_mm.errors import CovidMMError, DataError
@@ -216,7 +208,7 @@ def train_network(
     with record_step(steps, "network built, initial weights", plan):
         network, initial = prepare_network(plan, part, own)
     for modality, weights in initial.items():
-        print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
+        print(f"  {MODALITIES[modality].title} backbone starts from {weights.origin}", flush=True)
     if plan.training.fine_tune != "full":
         for modality, _ in config.branches:
             steps.append(compute_cached(work, plan, network, modality, materials))
@@ -229,7 +221,7 @@ def train_network(
             place = work.checkpoints / config.name
             publish(plan, part, network, own, initial, fits, place, cache)
     notes = [
-        f"{config.name}: its {MODALITY_TITLES[modality]} weights had seen another division of these images, so"
+        f"{config.name}: its {MODALITIES[modality].title} weights had seen another division of these images, so"
         " some of its validation images were training images before; its figures are flattered."
         for modality in find_overlap(materials, initial)
     ]

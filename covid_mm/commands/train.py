@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from covid_mm.commands import load_tensorflow
-from covid_mm.config import CHECKPOINTS, DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITY_TITLES
+from covid_mm.config import CHECKPOINTS, DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITIES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.training.plan import ALL, REPRODUCTION, TrainingPlan, build_parser, make_plan, may_be_served
 from covid_mm.training.run import RunFolder
@@ -92,7 +92,7 @@ def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
 
     collections = find_collections(Path(plan.data_root))
     folds = {m: len(make_folds(collections.get(m, ()))) for m in plan.network.modalities}
-    lacking = [MODALITY_TITLES[m] for m, count in folds.items() if count < 2]
+    lacking = [MODALITIES[m].title for m, count in folds.items() if count < 2]
     if not lacking:
         return dataclasses.replace(plan, recipe="served")
     print(
@@ -161,7 +161,7 @@ def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
         network, initial = prepare_network(plan, folder, materials)
         print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
         for modality, weights in initial.items():
-            print(f"  {MODALITY_TITLES[modality]} backbone starts from {weights.origin}", flush=True)
+            print(f"  {MODALITIES[modality].title} backbone starts from {weights.origin}", flush=True)
         cache = folder.path / "features"
         fits = fit_heads(plan, folder, network, materials, cache)
         if place is None:

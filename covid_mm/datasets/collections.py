@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import CLASSES, MODALITIES, DataConfig, Modality
 from covid_mm.datasets.coronahack import find_coronahack
 from covid_mm.datasets.folders import find_class_folders, find_plain_folders
 from covid_mm.datasets.index import Collection, CollectionImage, Dataset, walk_folders
@@ -101,7 +101,7 @@ def find_external(folder: Path, modality: Modality) -> Dataset:
         collections = find_collections(folder)[modality]
     if len(collections) != 1 or not collections[0].has_both_classes:
         raise DataError(
-            f"{folder.name} holds no collection of {MODALITY_TITLES[modality]} images with both classes; name a"
+            f"{folder.name} holds no collection of {MODALITIES[modality].title} images with both classes; name a"
             " folder that does, or one with two class folders."
         )
     return collections[0].to_dataset()

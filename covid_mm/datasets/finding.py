@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import MODALITIES, DataConfig, Modality
 from covid_mm.datasets.coronahack import METADATA, find_coronahack
 from covid_mm.datasets.folders import find_plain_folders
 from covid_mm.datasets.index import Dataset, walk_folders
@@ -42,7 +42,7 @@ def find_datasets(root: Path, config: DataConfig) -> dict[Modality, Dataset]:
         if len(candidates) > 1:
             names = " and ".join(dataset.name for dataset in candidates)
             raise DataError(
-                f"More than one {MODALITY_TITLES[modality]} data set lies in {root}: {names}; give a folder"
+                f"More than one {MODALITIES[modality].title} data set lies in {root}: {names}; give a folder"
                 " that holds one."
             )
         if candidates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import CLASSES, MODALITIES, DataConfig, Modality
 from covid_mm.datasets.index import (
     Dataset,
     ImageRecord,
@@ -76,7 +76,7 @@ def find_class_folders(folder: Path, modality: Modality) -> Dataset:
 
 
 def _plain_name(modality: Modality) -> str:
-    return f"{MODALITY_TITLES[modality]} folders"
+    return f"{MODALITIES[modality].title} folders"
 
 
 def _read_classes(folder: Path, modality: Modality, names: tuple[str, ...]) -> tuple[ImageRecord, ...]:

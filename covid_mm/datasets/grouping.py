@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import IMAGE_SIZE, Modality
+from covid_mm.config import IMAGE_SIZE, MODALITIES, ImageKind, Modality
 from covid_mm.datasets.index import Dataset, ImageRecord
 from covid_mm.datasets.similarity import compute_signatures, find_similar_pairs
 from covid_mm.datasets.store import load_images
@@ -31,9 +31,9 @@ RUN_LENGTH = 5  # file numbers that two slices of one run may lie apart
 DUPLICATE_FILM = 0.98
 LARGEST_SHARE = 0.2  # of all images; larger clusters are chains of strangers
 # Where a cluster grows larger, both thresholds are raised, step by step; copies always stay together.
-_STEPS = {
-    "ct": ((IN_A_RUN, ANYWHERE), (0.85, 0.97), (0.92, 0.985), (0.97, 0.995), (2.0, 0.9999)),
-    "xray": ((2.0, DUPLICATE_FILM), (2.0, 0.99), (2.0, 0.995), (2.0, 0.9999)),
+_STEPS: dict[ImageKind, tuple[tuple[float, float], ...]] = {
+    "slice": ((IN_A_RUN, ANYWHERE), (0.85, 0.97), (0.92, 0.985), (0.97, 0.995), (2.0, 0.9999)),
+    "film": ((2.0, DUPLICATE_FILM), (2.0, 0.99), (2.0, 0.995), (2.0, 0.9999)),
 }
 
 
@@ -56,7 +56,7 @@ def group_records(dataset: Dataset, images: NDArray[np.float32] | None = None) -
     known = join_pairs(len(dataset.records), _known_pairs(dataset.records))
     limit = max(LARGEST_SHARE * len(known), largest_group(known), 2.0)
     groups = known
-    for in_a_run, anywhere in _STEPS[dataset.modality]:
+    for in_a_run, anywhere in _STEPS[MODALITIES[dataset.modality].kind]:
         pairs = [(i, j) for i, j, _ in find_similar_pairs(signatures, anywhere)]
         if dataset.in_order:
             pairs += _run_pairs(dataset.records, signatures, in_a_run)
@@ -86,7 +86,7 @@ def largest_group(groups: NDArray[np.int64]) -> int:
 
 def near_identical(modality: Modality) -> float:
     """Correlation from which two images anywhere count as near-identical."""
-    return ANYWHERE if modality == "ct" else DUPLICATE_FILM
+    return ANYWHERE if MODALITIES[modality].kind == "slice" else DUPLICATE_FILM
 
 
 def _known_pairs(records: tuple[ImageRecord, ...]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from covid_mm.config import CLASSES, MODALITIES
+from covid_mm.config import CLASSES, Modality
 from covid_mm.datasets.thorax.anatomy import Anatomy
 from covid_mm.datasets.thorax.body import Patient
 from covid_mm.datasets.thorax.lungs import Lesions
@@ -23,6 +23,9 @@ from covid_mm.errors import DataError, UsageError
 from covid_mm.files import replace_file
 
 _SMALLEST = 32
+
+
+PHANTOM_MODALITIES: tuple[Modality, ...] = ("ct", "xray")  # that a phantom study has images of
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,13 @@ def write_phantoms(
     for number in range(total):
         label = number % len(CLASSES)
         paths = [
-            Path(root) / modality / CLASSES[label] / f"phantom-{number:05d}.png" for modality in MODALITIES
+            Path(root) / modality / CLASSES[label] / f"phantom-{number:05d}.png"
+            for modality in PHANTOM_MODALITIES
         ]
         if not all(path.exists() for path in paths):
             study = make_study(label, seed * 1_000_003 + number, size=size)
-            for path, image in zip(paths, (study.ct, study.xray), strict=True):
-                _write_png(path, image)
+            for modality, path in zip(PHANTOM_MODALITIES, paths, strict=True):
+                _write_png(path, getattr(study, modality))
         if progress is not None:
             progress(number + 1, total)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import IMAGE_SIZE, MODALITIES, MODALITY_TITLES, Modality
+from covid_mm.config import IMAGE_SIZE, MODALITIES, VALIDATION_IMAGES, Modality
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import CollectionImage
 from covid_mm.datasets.negatives import Part, make_negatives
-from covid_mm.datasets.phantoms import make_study
+from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_study
 from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError
 from covid_mm.models.content_classifier import NEITHER, Content, ContentClassifier, compute_contents
@@ -80,7 +80,7 @@ def make_content_classifier(
         for side, samples in (("train", training), ("validation", validation))
     }
     for modality in MODALITIES:
-        if modality not in training:
+        if modality not in training and modality in PHANTOM_MODALITIES:
             count = max(int(PHANTOMS * share), 20)
             chest["train"][modality] = draw_phantoms(modality, range(count))
             chest["validation"][modality] = draw_phantoms(modality, range(count, count + count // 2))
@@ -90,8 +90,11 @@ def make_content_classifier(
     )
     classifier = fit_content_classifier(network, images, seed=seed)
     sets = [
-        *(MeasuredImages(f"validation images of {names[m]}", m, validation[m].images) for m in validation),
-        *(MeasuredImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),  # type: ignore[index]
+        *(
+            MeasuredImages(VALIDATION_IMAGES.format(name=names[m]), m, validation[m].images)
+            for m in validation
+        ),
+        *(MeasuredImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),
     ]
     described = {
         "branch": classifier.branch,
@@ -156,7 +159,7 @@ def name_outcome(slot: Modality, content: Content) -> str:
 
 def title_kind(kind: str) -> str:
     """What images of a kind are, for people."""
-    return "neither" if kind == NEITHER else MODALITY_TITLES[kind]
+    return "neither" if kind == NEITHER else MODALITIES[kind].title
 
 
 def find_learned_images(run: ServedRun) -> ModalityImages:

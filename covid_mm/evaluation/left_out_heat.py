@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from covid_mm.config import POSITIVE, Modality
+from covid_mm.config import MODALITIES, POSITIVE, Modality
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.evaluation.heat_faithfulness import (
     compare_with_random,
@@ -181,7 +181,7 @@ def locate_heat(
         located[modality] = None
         if total:
             located[modality] = {
-                "target": "opacity boxes" if modality == "xray" else "lesion masks",
+                "target": "opacity boxes" if MODALITIES[modality].kind == "film" else "lesion masks",
                 "hit": sum(row.hit * row.images for row in own) / total,
                 "chance": sum(row.chance * row.images for row in own) / total,
                 "images": total,

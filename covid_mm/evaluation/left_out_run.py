@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
@@ -278,7 +278,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     for modality, parts in run.folds.items():
         if len(parts) < 2:
             raise DataError(
-                f"Only {len(parts)} collection or group of scanners of {MODALITY_TITLES[modality]} images can be left"
+                f"Only {len(parts)} collection or group of scanners of {MODALITIES[modality].title} images can be left"
                 " out; at least two are needed to say what the network is worth somewhere new. Add a collection,"
                 " or train with --recipe paper."
             )

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import Cancelled, CheckpointError
 from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
 from covid_mm.explain.method_table import LayerChoice, MethodName
@@ -70,7 +70,7 @@ class BranchExplainer:
                 place = find_layer(self.network, modality, layer)
                 run = _run_hires_cam if method == "hires_cam" else _run_library
                 raw = run(self._models[modality], images[modality], class_index, method, place)
-                maps[modality] = stretch_map(raw, MODALITY_TITLES[modality])
+                maps[modality] = stretch_map(raw, MODALITIES[modality].title)
                 watch.finish_branch()
         return maps
 

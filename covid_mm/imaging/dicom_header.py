@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import ImageError
 from covid_mm.imaging.window import WindowFunction, WindowSettings
 
-MODALITIES: dict[str, Modality] = {"CT": "ct", "CR": "xray", "DX": "xray", "RG": "xray", "XR": "xray"}
 _VIEW = re.compile(r"^(PA|AP|LL|RL|RLD|LLD|RLO|LLO|LATERAL)$")
 
 
@@ -34,8 +33,9 @@ class ImageHeader:
 def read_header_fields(dataset: Any, frames: int) -> ImageHeader:
     """The facts of a dataset that was checked."""
     view = str(dataset.get("ViewPosition", "")).strip().upper()
+    code = str(dataset.get("Modality", "")).strip().upper()
     return ImageHeader(
-        modality=MODALITIES.get(str(dataset.get("Modality", "")).strip().upper()),
+        modality=next((m for m, one in MODALITIES.items() if code in one.dicom_codes), None),
         view=view if _VIEW.match(view) else None,
         windows=tuple(_read_windows(dataset)),
         pixel_spacing=_read_spacing(dataset),

@@ -9,25 +9,24 @@ rest. One function for training and serving. The lungs are named by a probabilit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, ImageKind, Modality
 from covid_mm.errors import ImageError
 
 Box = tuple[float, float, float, float]
 
 _GRID = 256  # side of the raster in which a region is measured, and its hull kept
-_LEAST_AREA: dict[Modality, float] = {"ct": 0.006, "xray": 0.05}  # share of the image, both lungs
+_LEAST_AREA: dict[ImageKind, float] = {"slice": 0.006, "film": 0.05}  # share of the image, both lungs
 _LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bowel gas, airways, text
 _MARGIN = 0.06  # of the box's sides, added all round
-_CT_HULL = 0.04  # of the image's side: how far beyond the lungs a CT crop still shows tissue
-_CT_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
+_SLICE_HULL = 0.04  # of the image's side: how far beyond the lungs a slice's crop still shows tissue
+_SLICE_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
 _MEASURED = 128  # pixels a side of the crop on which grey levels are measured
-_CALM = 1.5  # of these pixels: deviation of the blur before a CT's level of dark lung is measured
+_CALM = 1.5  # of these pixels: deviation of the blur before a slice's level of dark lung is measured
 _FILM_LEVELS = (16.0, 235.0)  # grey of the darkest lung and of the brightest tissue beside it
 
 
@@ -62,13 +61,13 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     areas = stats[1:, cv2.CC_STAT_AREA]
     chosen = 1 + np.flatnonzero(areas >= _LEAST_COMPONENT * areas.max())
     lungs = np.isin(parts, chosen)
-    if lungs.mean() < _LEAST_AREA[modality]:
+    if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
         return None
     contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     shown = np.zeros((_GRID, _GRID), np.uint8)
     for contour in contours:
         cv2.fillConvexPoly(shown, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
-    reach = 2 * round(_CT_HULL * _GRID) + 1
+    reach = 2 * round(_SLICE_HULL * _GRID) + 1
     shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
@@ -91,7 +90,7 @@ def read_lungs(
 ) -> NDArray[np.float32]:
     """The crop that the network reads: float32, 0..255, aspect ratio not kept, (size, size) without room.
 
-    Two grey levels are fixed. CT: dark lung (10th percentile in the smoothed lungs) and soft tissue (median
+    Two grey levels are fixed. Slice: dark lung (10th percentile in the smoothed lungs) and soft tissue (median
     of what is bright around them); what lies beyond the lungs and their rim becomes soft tissue.
     Film: the 2nd percentile in the lungs and the 98th of the crop; nothing is masked.
 
@@ -104,17 +103,18 @@ def read_lungs(
     """
     if grey.ndim != 2 or grey.size == 0:
         raise ImageError(f"Expected a grey image (height, width), got an array of shape {grey.shape}.")
-    if modality not in get_args(Modality):
-        raise ImageError(f"Expected an image of {' or '.join(get_args(Modality))}, got one of {modality!r}.")
+    if modality not in MODALITIES:
+        raise ImageError(f"Expected an image of {' or '.join(MODALITIES)}, got one of {modality!r}.")
+    is_slice = MODALITIES[modality].kind == "slice"
     dark, bright = _find_levels(grey, region, modality)
     x0, y0, x1, y1 = region.box
     wide, high = room * (x1 - x0), room * (y1 - y0)
     frame = (x0 - wide, y0 - high, x1 + wide, y1 + high)
     side = round(size * (1 + 2 * room))
     crop = _cut(grey, frame, side)
-    low, top = _CT_LEVELS if modality == "ct" else _FILM_LEVELS
+    low, top = _SLICE_LEVELS if is_slice else _FILM_LEVELS
     levelled = np.clip((crop - dark) * ((top - low) / (bright - dark)) + low, 0.0, 255.0)
-    if modality == "ct":
+    if is_slice:
         shown = _cut(region.shown.astype(np.float32), frame, side)
         levelled = levelled * shown + top * (1.0 - shown)
     return np.asarray(levelled, np.float32)
@@ -144,7 +144,7 @@ def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modali
     crop = _cut(grey, region.box, _MEASURED)
     lungs = _cut(region.lungs.astype(np.float32), region.box, _MEASURED) >= 0.5
     inside, outside = crop[lungs], crop[~lungs]
-    if modality == "xray":
+    if MODALITIES[modality].kind == "film":
         dark = float(np.percentile(inside, 2)) if inside.size else float(crop.min())
         return dark, max(float(np.percentile(crop, 98)), dark + 8.0)
     # noise and sharp kernels widen the lungs' greys, and would make their 10th percentile too dark

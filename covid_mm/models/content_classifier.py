@@ -1,7 +1,7 @@
 """The classifier of image content: a chest CT slice, a frontal chest film, or neither; usual or not.
 
 One of the network's own backbones reads every image up to its last block, whichever slot the
-image lies in; what comes out there is classified into three kinds, and its distance from the
+image lies in; what comes out there is classified into kinds, and its distance from the
 training images of that slot is measured.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from covid_mm.errors import CheckpointError
 from covid_mm.models.network import Network
 
 NEITHER = "neither"
-KINDS: tuple[str, ...] = (*MODALITIES, NEITHER)  # the order of the classifier's outputs
 MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
 
 # name in the file -> field, in its order: published files keep the names that they were written with
@@ -39,11 +38,16 @@ _STORED_OUTLIERS = {"axes": "components", "origin": "mean", "deviation": "deviat
 Features = NDArray[np.float32]
 
 
+def content_kinds() -> tuple[str, ...]:
+    """All kinds of content: each modality, and neither of them."""
+    return (*MODALITIES, NEITHER)
+
+
 @dataclass(frozen=True)
 class Content:
     """What one image shows.
 
-    kind: the likeliest of `ct`, `xray`, `neither`. probabilities: by kind, sum 1. distance: from
+    kind: the likeliest modality, or `neither`. probabilities: by kind, sum 1. distance: from
     the training images of the slot's modality, 1 being ordinary; `unusual` where above the limit.
     """
 
@@ -78,8 +82,9 @@ class ContentClassifier:
     """The classifier of a network.
 
     branch: the modality whose backbone reads the images. mean, scale (d,): standardise its
-    features. weights (d, 3), intercept (3,): logits of KINDS. refusal: probability of `neither` from
-    which an image is taken for that. usual: by modality, where its training images lie.
+    features. weights (d, kinds), intercept (kinds,): logits of the kinds. refusal: probability of `neither`
+    from which an image is taken for that. usual: by modality, where its training images lie. kinds: that it
+    tells apart, `neither` last.
     """
 
     branch: Modality
@@ -89,6 +94,7 @@ class ContentClassifier:
     intercept: Features
     refusal: float
     usual: dict[Modality, PcaOutlierModel]
+    kinds: tuple[str, ...] = field(default_factory=content_kinds)
 
     def check(self, modality: Modality, features: Features) -> list[Content]:
         """What n images in a modality's slot show, from `content_features` (n, d) of them."""
@@ -96,8 +102,8 @@ class ContentClassifier:
         distances = self.usual[modality].measure_distance(standard)
         return [
             Content(
-                kind=name_kind(row, self.refusal),
-                probabilities=dict(zip(KINDS, map(float, row), strict=True)),
+                kind=self.name_kind(row),
+                probabilities=dict(zip(self.kinds, map(float, row), strict=True)),
                 distance=float(distance),
                 unusual=not distance <= self.usual[modality].limit,  # NaN is unusual too
             )
@@ -110,15 +116,24 @@ class ContentClassifier:
         return standard
 
     def classify(self, standard: Features) -> Features:
-        """Probabilities (n, 3) of KINDS for standardised features."""
+        """Probabilities (n, kinds) for standardised features."""
         logits = standard @ self.weights + self.intercept
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         normalised: Features = shares / shares.sum(axis=1, keepdims=True)
         return normalised
 
+    def name_kind(self, shares: Features) -> str:
+        """The kind that probabilities (kinds,) name: `neither` from `refusal` on, else the likeliest modality."""
+        if not shares[-1] < self.refusal:
+            return NEITHER
+        return self.kinds[int(np.argmax(shares[:-1]))]
+
     def to_bytes(self) -> bytes:
         """The arrays as .npz; the large matrices in half precision."""
-        arrays: dict[str, NDArray[np.generic]] = {"branch": np.array(MODALITIES.index(self.branch))}
+        arrays: dict[str, NDArray[np.generic]] = {
+            "branch": np.array(self.kinds.index(self.branch)),
+            "kinds": np.array(self.kinds),
+        }
         for stored, name in _STORED.items():
             arrays[stored] = np.asarray(getattr(self, name), np.float32)
         for modality, usual in self.usual.items():
@@ -128,13 +143,6 @@ class ContentClassifier:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
-
-
-def name_kind(shares: Features, refusal: float) -> str:
-    """The kind that probabilities (3,) name: `neither` from `refusal` on, else the likelier modality."""
-    if not shares[KINDS.index(NEITHER)] < refusal:
-        return NEITHER
-    return KINDS[int(np.argmax(shares[: len(MODALITIES)]))]
 
 
 def read_content_classifier(place: Path, network: Network) -> ContentClassifier:
@@ -192,32 +200,40 @@ def _parse_classifier(file: Mapping[str, Any], network: Network) -> ContentClass
         components, mean, deviation, limit = (read(f"{modality}_{stored}") for stored in _STORED_OUTLIERS)
         return PcaOutlierModel(components, mean, deviation, float(limit))
 
+    intercept = read("bias")
+    # files of before there was a third modality name no kinds: they tell the first ones apart
+    names = file["kinds"] if "kinds" in file else [*list(MODALITIES)[: intercept.size - 1], NEITHER]
+    kinds = tuple(map(str, names))
     return ContentClassifier(
-        branch=MODALITIES[int(file["branch"])],
+        branch=kinds[int(file["branch"])],
         mean=read("centre"),
         scale=read("spread"),
         weights=read("weights"),
-        intercept=read("bias"),
+        intercept=intercept,
         refusal=float(read("refusal")),
         usual={modality: read_outliers(modality) for modality in network.config.modalities},
+        kinds=kinds,
     )
 
 
 def _fits(classifier: ContentClassifier, width: int) -> bool:
-    """Whether all arrays are finite, of the right shapes, and divisors positive."""
+    """Whether all arrays are finite, of the right shapes, divisors positive, and kinds known."""
+    count = len(classifier.kinds)
     shaped = [
         (classifier.mean, (width,)),
         (classifier.scale, (width,)),
-        (classifier.weights, (width, len(KINDS))),
-        (classifier.intercept, (len(KINDS),)),
+        (classifier.weights, (width, count)),
+        (classifier.intercept, (count,)),
     ]
     for usual in classifier.usual.values():
-        count = usual.mean.size
-        shaped += [(usual.components, (width, count)), (usual.mean, (count,)), (usual.deviation, (count,))]
+        axes = usual.mean.size
+        shaped += [(usual.components, (width, axes)), (usual.mean, (axes,)), (usual.deviation, (axes,))]
     divisors = [classifier.scale, *(usual.deviation for usual in classifier.usual.values())]
     limits = [classifier.refusal, *(usual.limit for usual in classifier.usual.values())]
     return (
         all(array.shape == shape and np.isfinite(array).all() for array, shape in shaped)
         and all((array > 0).all() for array in divisors)
         and all(np.isfinite(value) and value > 0 for value in limits)
+        and classifier.kinds[-1] == NEITHER
+        and set(classifier.usual) <= set(classifier.kinds[:-1]) <= set(MODALITIES)
     )

@@ -133,7 +133,7 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
     for modality, name in config.branches:
         backbone = find_backbone(name)
         # a branch starts the same whether it is alone or one of two
-        keras.utils.set_random_seed(len(MODALITIES) * seed + MODALITIES.index(modality))
+        keras.utils.set_random_seed(len(MODALITIES) * seed + list(MODALITIES).index(modality))
         shape = (config.image_size, config.image_size, CHANNELS)
         image = keras.Input(shape, name=modality, dtype="float32")
         scaled = scale_pixels(image, backbone.scaling, f"{modality}_")

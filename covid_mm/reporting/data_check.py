@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covid_mm.config import MODALITY_TITLES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets import SplitAudit
 from covid_mm.datasets.collection_audit import CollectionAudit, DataCheck, NearCopies, summarise_collection
 from covid_mm.datasets.collections import Collection
@@ -76,7 +76,7 @@ def _describe_audit(modality: Modality, audit: CollectionAudit) -> str:
     )
     return "\n".join(
         [
-            f"{MODALITY_TITLES[modality]} collections",
+            f"{MODALITIES[modality].title} collections",
             f"  of one class only: {', '.join(audit.one_class) or 'none'}",
             f"  guessing the class from the collection's name alone: {names.guess_accuracy:.1%} right, without it"
             f" {names.majority_accuracy:.1%}",
@@ -118,7 +118,7 @@ def _draw_table(collections: tuple[Collection, ...]) -> str:
         numbers = [*facts["counts"].values(), *(facts[key] for key in ("patients", "sites", "boxes"))]
         numbers += [facts["lesion_masks"], facts["lung_masks"]]
         words = [str(number) if number else "-" for number in numbers]
-        rows.append((collection.name, MODALITY_TITLES[collection.modality], *words))
+        rows.append((collection.name, MODALITIES[collection.modality].title, *words))
     widths = [max(len(row[place]) for row in rows) for place in range(len(_COLUMNS))]
     return "\n".join(
         "  ".join(

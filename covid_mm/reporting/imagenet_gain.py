@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from covid_mm.config import MODALITY_TITLES, SplitProtocol
+from covid_mm.config import MODALITIES, SplitProtocol
 from covid_mm.evaluation.intervals import difference_interval
 from covid_mm.evaluation.results import RESULTS_NAME, NetworkResult, Results, read_results
 from covid_mm.reporting.paper_table import find_paper_row
@@ -54,7 +54,7 @@ def _gain_table(pairs: list[tuple[NetworkResult, NetworkResult]]) -> str:
         ours, theirs = now.report.accuracy, before.report.accuracy
         low, high = difference_interval(ours, theirs)
         paper = find_paper_row(now.name)
-        starts = [f"{MODALITY_TITLES[m]}: {start['origin']}" for m, start in before.initial_weights.items()]
+        starts = [f"{MODALITIES[m].title}: {start['origin']}" for m, start in before.initial_weights.items()]
         rows.append(
             [
                 now.name if paper is None else paper.title,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, SHORTCUT_TITLES
+from covid_mm.config import MODALITIES, SHORTCUT_TITLES
 from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable
@@ -210,7 +210,7 @@ def _name_source(row: SourceRow) -> str:
 
 def _read_fusion(comparison: FusionComparison) -> str:
     fused, better = (comparison.find(m, "agreeing") for m in ("fused", comparison.better_branch))
-    title = MODALITY_TITLES[comparison.better_branch]
+    title = MODALITIES[comparison.better_branch].title
     apart = comparison.find("fused", "disagreeing").posterior_difference
     text = (
         f"On {fused.count} agreeing pairs of left-out images the fused head's log loss is {fused.log_loss:.3f},"
@@ -231,4 +231,4 @@ def heat_titles(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]
     """Each modality's `heat_location`, None where it was not measured."""
     measured = meta.get("heat_location") or {}
     present = [m for m, _ in meta["network"]["branches"]]
-    return [(MODALITY_TITLES[m], measured.get(m)) for m in MODALITIES if m in present]
+    return [(MODALITIES[m].title, measured.get(m)) for m in MODALITIES if m in present]

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, RESEARCH_USE, join_titles
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
@@ -72,9 +72,9 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
         "served": served,
         "research_use": RESEARCH_USE,
         "front_matter": Markup(front_matter(meta, name, list(facts.tables) if facts else [])),
-        "branches": " and ".join(f"{b} for {MODALITY_TITLES[m]}" for m, b in meta["network"]["branches"]),
+        "branches": " and ".join(f"{b} for {MODALITIES[m].title}" for m, b in meta["network"]["branches"]),
         "is_pair": len(meta["network"]["branches"]) > 1,
-        "modality_titles": MODALITY_TITLES,
+        "modality_titles": {m: one.title for m, one in MODALITIES.items()},
         "title_head": title_head,
         "facts": facts,
         "left_out_tables": _left_out_tables(facts),
@@ -93,7 +93,7 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
 
 def title_head(head: str) -> str:
     """A head's name for people."""
-    return "CT and X-ray combined" if head == "fused" else f"{MODALITY_TITLES[head]} alone"
+    return f"{join_titles(MODALITIES)} combined" if head == "fused" else f"{MODALITIES[head].title} alone"
 
 
 def read_reports(metrics: dict[str, Any]) -> dict[str, BinaryReport]:
@@ -115,8 +115,8 @@ def content_check_table(measured: list[dict[str, Any]]) -> str:
         rows.append(
             [
                 str(escape_markdown(row["images"])),
-                MODALITY_TITLES.get(row["kind"], row["kind"]),
-                MODALITY_TITLES[row["slot"]],
+                row["kind"] if row["kind"] not in MODALITIES else MODALITIES[row["kind"]].title,
+                MODALITIES[row["slot"]].title,
                 format_proportion(Proportion.of(refused, total)),
                 reasons or "-",
             ]
@@ -190,7 +190,7 @@ def _data_table(meta: dict[str, Any]) -> Markup:
         train, validation = part["counts"]["train"], part["counts"]["validation"]
         rows.append(
             [
-                MODALITY_TITLES[part["modality"]],
+                MODALITIES[part["modality"]].title,
                 escape_markdown(part["name"]),
                 *(f"{train[c]} / {validation[c]}" for c in CLASSES),
                 escape_markdown(part["licence"]),
@@ -267,7 +267,7 @@ def _comparisons(meta: dict[str, Any]) -> list[dict[str, Any]]:
         entries.append(
             {
                 "title": entry["title"],
-                "text": entry["text"],
+                "text": f"{entry['text']} {entry['images']}." if "images" in entry else entry["text"],
                 "metrics": Markup(metrics_table(named)),
                 "matrices": [
                     (title, Markup(confusion_table(report.counts))) for title, report in named.items()
@@ -288,7 +288,7 @@ def _limits(meta: dict[str, Any]) -> list[str]:
             " network that has met the patient."
         )
     caveats += [
-        f"The {MODALITY_TITLES[m]} backbone started from weights that had learned from another division of these"
+        f"The {MODALITIES[m].title} backbone started from weights that had learned from another division of these"
         " images: some validation images were training images before."
         for m in meta["validation_seen_before"]
     ]

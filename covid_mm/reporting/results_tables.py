@@ -8,7 +8,7 @@ from covid_mm.config import (
     CLASS_TITLES,
     CLASSES,
     DEFAULT_PAIR,
-    MODALITY_TITLES,
+    MODALITIES,
     PAIRS,
     RESEARCH_USE,
     SplitProtocol,
@@ -218,7 +218,7 @@ def _weights_table(networks: Iterable[NetworkResult]) -> str:
     rows = []
     for network in networks:
         starts = [
-            f"{MODALITY_TITLES[modality]}: {weights['origin']}"
+            f"{MODALITIES[modality].title}: {weights['origin']}"
             for modality, weights in network.initial_weights.items()
         ]
         word = "epoch" if network.training.get("kept_epoch") == "last" else "best epoch"
@@ -306,7 +306,7 @@ def _data_table(results: Results) -> str:
     rows = [["the paper, each modality", "random", *paper]]
     rows += [
         [
-            f"{MODALITY_TITLES[part.modality]}: {part.name}",
+            f"{MODALITIES[part.modality].title}: {part.name}",
             PROTOCOL_TITLES[part.protocol],
             *map(str, (*part.train, *part.validation)),
         ]

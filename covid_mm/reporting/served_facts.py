@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, REFUSAL_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES
+from covid_mm.errors import Message
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.reporting.front_matter import is_non_commercial
 from covid_mm.reporting.markdown import escape_markdown
@@ -24,7 +25,7 @@ def data_table(meta: dict[str, Any]) -> Markup:
     """One row a collection: what it holds, what it is used for, under which licence."""
     rows = [
         [
-            MODALITY_TITLES[part["modality"]],
+            MODALITIES[part["modality"]].title,
             f"{escape_markdown(part['title'])} (`{escape_markdown(part['name']).replace('`', '')}`)"
             if part["title"] != part["name"]
             else escape_markdown(part["title"]),
@@ -71,7 +72,7 @@ def refusal_table(rows: list[dict[str, Any]]) -> Markup:
     kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
     cells = [
         [
-            MODALITY_TITLES[row["modality"]],
+            MODALITIES[row["modality"]].title,
             escape_markdown(row["collection"]),
             str(row["images"]),
             *(_share(row.get(kind), row["images"]) for kind in kinds),
@@ -105,7 +106,7 @@ def external_table(rows: list[dict[str, Any]]) -> Markup:
     """One row a collection whose classes come from different places."""
     cells = [
         [
-            MODALITY_TITLES[row["modality"]],
+            MODALITIES[row["modality"]].title,
             escape_markdown(row["collection"]),
             str(row["images"]),
             f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})",
@@ -130,7 +131,7 @@ def training_table(training: dict[str, Any]) -> Markup:
         [str(escape_markdown(name)), *(str(escape_markdown(values[m].get(name, "-"))) for m in columns)]
         for name in names
     ]
-    return Markup(format_table(["setting", *(MODALITY_TITLES.get(m, m) for m in columns)], rows))
+    return Markup(format_table(["setting", *(MODALITIES[m].title for m in columns)], rows))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -141,14 +142,15 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
+def describe_limits(meta: Mapping[str, Any]) -> list[dict[str, str]]:
     """What to know before believing a figure, as far as the data listed make it so: `title` and `text` of each.
 
-    Plain text, for meta.json: the card and the page show the same sentences.
+    For meta.json: the card shows these sentences, and the page too, by what they were made from where that says the
+    same.
     """
     listed: list[dict[str, Any]] = meta["data"]
     used = [part for part in listed if part["use"] == "training"]
-    limits = [
+    limits: list[tuple[str, str]] = [
         (
             "Labels.",
             "They are those of the collections' makers: some from a laboratory test, some from how the image looks,"
@@ -168,8 +170,12 @@ def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
         limits.append(
             (
                 "Few CT hospitals.",
-                f"CT collections with both classes: {len(both)} ({', '.join(both) or 'none'}). The mean over left-out"
-                " CT collections is a mean of these: it can say that something fails, hardly that it holds everywhere.",
+                Message(
+                    "CT collections with both classes: {count} ({names}). The mean over left-out CT collections is a"
+                    " mean of these: it can say that something fails, hardly that it holds everywhere.",
+                    count=len(both),
+                    names=", ".join(both) or "none",
+                ),
             )
         )
     for part in used:
@@ -177,16 +183,23 @@ def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
             limits.append(
                 (
                     "Few patients.",
-                    f"{part['title']} has only {part['patients']} patients, so its figures rest on these few, however"
-                    " many images there are.",
+                    Message(
+                        "{title} has only {count} patients, so its figures rest on these few, however many images"
+                        " there are.",
+                        title=part["title"],
+                        count=part["patients"],
+                    ),
                 )
             )
         elif not part["patients"]:
             limits.append(
                 (
                     "Unknown patients.",
-                    f"{part['title']} names no patients: an interval takes each of its images for a patient of its"
-                    " own, and is too narrow where there are several of one.",
+                    Message(
+                        "{title} names no patients: an interval takes each of its images for a patient of its own, and"
+                        " is too narrow where there are several of one.",
+                        title=part["title"],
+                    ),
                 )
             )
     if _has(meta, "xray"):
@@ -228,7 +241,7 @@ def _has_both_classes(part: dict[str, Any]) -> bool:
     return bool(min(part["counts"][name] for name in CLASSES) > 0)
 
 
-def _has(meta: dict[str, Any], modality: str) -> bool:
+def _has(meta: Mapping[str, Any], modality: str) -> bool:
     return any(m == modality for m, _ in meta["network"]["branches"])
 
 

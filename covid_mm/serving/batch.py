@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from covid_mm.config import CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE
 from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
 from covid_mm.files import replace_file
 from covid_mm.imaging import DecodedImage, decode_image
@@ -136,7 +136,10 @@ def answer_studies(
             except Exception as bug:  # one study must not end the run; the log has what happened
                 token = secrets.token_hex(4)
                 _log.error("error %s", token, exc_info=bug)
-                error = Message(WENT_WRONG, token=token)
+                error = Message(
+                    "Something went wrong with this study; the log has the details under {token}.",
+                    token=token,
+                )
         yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
 
 
@@ -147,7 +150,7 @@ def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], De
         try:
             images[modality] = decode(data)
         except ImageError as error:
-            raise error.about(MODALITY_TITLES[modality]) from error
+            raise error.about(MODALITIES[modality].title) from error
     return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))
 
 

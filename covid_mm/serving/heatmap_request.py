@@ -9,7 +9,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, MODALITY_TITLES, Modality
+from covid_mm.config import CLASSES, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.grad_cam import PREDICTED
 from covid_mm.explain.method_table import (
@@ -82,7 +82,7 @@ def show_evidence(
     highest value is too faint there is all zero. Raises CheckpointError for what is no number.
     """
     if request.scale == "relative":
-        return {m: stretch_map(part, MODALITY_TITLES[m]) for m, part in evidence.items()}
+        return {m: stretch_map(part, MODALITIES[m].title) for m, part in evidence.items()}
     shown = {
         m: np.clip(part / np.float32(scale[m]), 0.0, 1.0).astype(np.float32) for m, part in evidence.items()
     }

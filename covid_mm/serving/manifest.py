@@ -122,7 +122,9 @@ def _check_header(fields: list[str], name: str) -> list[str]:
         )
     if len(set(columns)) < len(columns):
         raise DataError(
-            "{name} has a column twice; expected the columns {columns}, each once.", name=name, columns=expected
+            "{name} has a column twice; expected the columns {columns}, each once.",
+            name=name,
+            columns=expected,
         )
     if "study" not in columns or len(columns) < 2:
         raise DataError(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, ImageLimits
+from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import DataError, ImageError, Message
 
 RULE = (
@@ -86,13 +86,14 @@ def make_study(name: str, given: dict[str, list[ImageFile]]) -> Study:
     for modality, several in given.items():
         if len(several) > 1:
             twice = " and ".join(dict.fromkeys(sorted(clean_name(file.name) for file in several)))
+            title = MODALITIES[modality].title
             return Study(
                 name,
                 {},
                 error=Message(
                     "There are {count} {modality} files for this study ({names}); keep one.",
                     count=len(several),
-                    modality=MODALITY_TITLES[modality],
+                    modality=title,
                     names=twice,
                 ),
             )
@@ -106,7 +107,11 @@ def remark_on(files: dict[str, ImageFile]) -> str:
         return ""
     (only,) = files
     other = next(modality for modality in MODALITIES if modality != only)
-    return f"no {MODALITY_TITLES[other]}: answered from the {MODALITY_TITLES[only]} alone"
+    return Message(
+        "no {missing}: answered from the {given} alone",
+        missing=MODALITIES[other].title,
+        given=MODALITIES[only].title,
+    )
 
 
 def split_name(name: str) -> tuple[str, str] | None:

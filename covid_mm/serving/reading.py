@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, MODALITY_TITLES, Modality
+from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header, resize_image
 from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
@@ -105,7 +105,7 @@ def read_headers(images: StudyFiles) -> dict[Modality, ImageHeader | None]:
 
 
 def _join(modalities: Sequence[Modality]) -> str:
-    return " and ".join(MODALITY_TITLES[m] for m in modalities)
+    return " and ".join(MODALITIES[m].title for m in modalities)
 
 
 def make_preview(grey: NDArray[np.float32]) -> NDArray[np.uint8]:

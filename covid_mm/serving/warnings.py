@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES
+from covid_mm.config import MODALITIES
+from covid_mm.errors import Message
 from covid_mm.serving.prediction import ABSTAINED, Notice
 
 KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
@@ -119,16 +120,16 @@ def warn(name: str, modality: str | None = None, **values: str) -> Notice:
     """
     entry = WARNINGS[name]
     if modality is not None:
-        values["modality"] = MODALITY_TITLES[modality]
+        values["modality"] = MODALITIES[modality].title
         if "{other}" in entry.text:
-            values["other"] = next(MODALITY_TITLES[m] for m in MODALITIES if m != modality)
+            values["other"] = next(MODALITIES[m].title for m in MODALITIES if m != modality)
     code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
-    return Notice(code, entry.text.format(**values), entry.text, values)
+    return Notice(code, Message(entry.text, **values))
 
 
 def split_code(code: str) -> tuple[str, str]:
     """`wrong_modality_ct` is `wrong_modality` of `ct`; a code without a modality is whole."""
-    for modality in MODALITY_TITLES:
+    for modality in MODALITIES:
         if code.endswith(f"_{modality}"):
             return code.removesuffix(f"_{modality}"), modality
     return code, ""

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, Modality
 
 GreyImages = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ class AugmentationConfig:
     gain: float = 0.15
     gamma: float = 0.25
     noise: float = 4.0
-    mirror_ct: bool = True
+    mirror_slices: bool = True
 
     def scaled(self, strength: float) -> AugmentationConfig:
         """The same with every deviation multiplied by `strength`; mirroring stays."""
@@ -40,7 +40,7 @@ class AugmentationConfig:
             self.gain * strength,
             self.gamma * strength,
             self.noise * strength,
-            self.mirror_ct,
+            self.mirror_slices,
         )
 
 
@@ -60,7 +60,7 @@ def augment_image(
         image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     mirrored = rng.random() < 0.5
-    if config.mirror_ct and modality == "ct" and mirrored:
+    if config.mirror_slices and MODALITIES[modality].kind == "slice" and mirrored:
         moved = moved[:, ::-1]
     gamma = np.exp(rng.uniform(-config.gamma, config.gamma))
     gain = 1.0 + rng.uniform(-config.gain, config.gain)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, MODALITY_TITLES, FineTune, Modality, TrainingConfig
+from covid_mm.config import CLASSES, MODALITIES, FineTune, Modality, TrainingConfig
 from covid_mm.datasets.pairs import training_pairs, validation_pairs
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
@@ -55,7 +55,7 @@ def prepare_bottleneck(
     """
     if not np.isfinite(samples.images).all():
         raise TrainingError(
-            f"The {MODALITY_TITLES[modality]} images hold pixels that are not numbers; read them with"
+            f"The {MODALITIES[modality].title} images hold pixels that are not numbers; read them with"
             " covid_mm.imaging, which refuses such images."
         )
     if fine_tune == "full":

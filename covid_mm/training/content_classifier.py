@@ -6,6 +6,7 @@ refuse, and how far from the training images is too far.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.models.content_classifier import (
-    KINDS,
     NEITHER,
     ContentClassifier,
     Features,
     PcaOutlierModel,
     compute_contents,
-    name_kind,
+    content_kinds,
 )
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
@@ -40,7 +40,7 @@ MARGIN = 1.25  # times that percentile: other scanners are not strangers yet
 
 @dataclass(frozen=True)
 class ContentImages:
-    """Grey images (n, side, side), 0..255, by kind (`ct`, `xray`, `neither`), of both sides."""
+    """Grey images (n, side, side), 0..255, by kind (a modality, `neither`), of both sides."""
 
     training: dict[str, GreyImages]
     validation: dict[str, GreyImages]
@@ -81,9 +81,7 @@ def vary_images(images: dict[str, GreyImages], *, seed: int) -> dict[str, GreyIm
     return {
         kind: part
         if kind == NEITHER or not len(part)
-        else np.concatenate(
-            [part, augment_images(part, kind, seed=(seed, 97), strength=WIDEST_VARIATION)]  # type: ignore[arg-type]
-        )
+        else np.concatenate([part, augment_images(part, kind, seed=(seed, 97), strength=WIDEST_VARIATION)])
         for kind, part in images.items()
     }
 
@@ -98,8 +96,9 @@ def fit_branch(
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
 
-    features = np.concatenate([training[kind] for kind in KINDS])
-    labels = np.repeat(np.arange(len(KINDS)), [len(training[kind]) for kind in KINDS])
+    kinds = tuple(kind for kind in content_kinds() if kind in training)
+    features = np.concatenate([training[kind] for kind in kinds])
+    labels = np.repeat(np.arange(len(kinds)), [len(training[kind]) for kind in kinds])
     mean = features.mean(axis=0)
     scale = features.std(axis=0) + 1e-3 * float(features.std()) + 1e-6  # constant channels stay small
     classifier = LogisticRegression(C=REGULARISATION, max_iter=500, class_weight="balanced")
@@ -126,30 +125,23 @@ def fit_branch(
         intercept=classifier.intercept_.astype(np.float32),
         refusal=REFUSALS[0],
         usual=usual,
+        kinds=kinds,
     )
     return set_refusal(classifier, validation)
 
 
 def set_refusal(classifier: ContentClassifier, validation: dict[str, Features]) -> ContentClassifier:
     """The classifier with the most lenient refusal that still refuses nearly all validation negatives."""
-    shares = classifier.classify(classifier.standardise(validation[NEITHER]))[:, KINDS.index(NEITHER)]
+    shares = classifier.classify(classifier.standardise(validation[NEITHER]))[:, -1]
     enough = [value for value in REFUSALS if np.mean(shares >= value) >= WANTED_REFUSED]
     refusal = max(enough, default=REFUSALS[0])
-    return ContentClassifier(
-        classifier.branch,
-        classifier.mean,
-        classifier.scale,
-        classifier.weights,
-        classifier.intercept,
-        refusal,
-        classifier.usual,
-    )
+    return dataclasses.replace(classifier, refusal=refusal)
 
 
 def count_errors(classifier: ContentClassifier, validation: dict[str, Features]) -> float:
     """The mean share of validation images, over the kinds, whose kind is named wrongly."""
     wrong = [
-        np.mean([name_kind(row, classifier.refusal) != kind for row in classifier.classify(standard)])
+        np.mean([classifier.name_kind(row) != kind for row in classifier.classify(standard)])
         for kind, part in validation.items()
         if len(standard := classifier.standardise(part))
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covid_mm.config import CLASSES, MODALITY_TITLES, DataConfig, Modality
+from covid_mm.config import CLASSES, MODALITIES, DataConfig, Modality
 from covid_mm.datasets import (
     Dataset,
     Split,
@@ -54,7 +54,7 @@ def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
     missing = [m for m in plan.network.modalities if m not in found]
     if missing:
         raise DataError(
-            f"{root} holds no {' and no '.join(MODALITY_TITLES[m] for m in missing)} images;"
+            f"{root} holds no {' and no '.join(MODALITIES[m].title for m in missing)} images;"
             " docs/data.md shows the folders that are expected."
         )
     datasets = {m: found[m] for m in plan.network.modalities}

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, MODALITY_TITLES, Modality, TrainingConfig
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, Modality, TrainingConfig
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import FUSED, Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
@@ -107,7 +107,7 @@ def fit_part(
                 cache,
                 views=training.views if side == "train" else 1,
             )
-    title = network.config.name if not own else f"{MODALITY_TITLES[head]} head"
+    title = network.config.name if not own else f"{MODALITIES[head].title} head"
     return fit_network(
         network,
         boundary["train"],
@@ -130,7 +130,7 @@ def extract_features(
 ) -> BottleneckSamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
     total = views * len(samples.images)
-    with LazyBar(f"{MODALITY_TITLES[modality]} features", total, unit="image") as show:
+    with LazyBar(f"{MODALITIES[modality].title} features", total, unit="image") as show:
         return prepare_bottleneck(
             network,
             modality,

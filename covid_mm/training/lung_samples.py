@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets.index import Collection
-from covid_mm.datasets.phantoms import make_study
+from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_study
 from covid_mm.errors import DataError
 from covid_mm.imaging import read_grey
 from covid_mm.training.lungs import LungSample
@@ -37,7 +37,7 @@ def find_lung_samples(root: Path, collections: Sequence[Collection], modality: M
             grey, mask = read_grey(image.path), read_grey(image.lung_mask) > 127
             share = _MASKED_SHARE / len(masked) / len(images)
             samples.append(LungSample(np.rint(grey).astype(np.uint8), mask, (), share))
-    if modality == "xray":
+    if MODALITIES[modality].kind == "film":
         for path in sorted([*root.glob(LUNG_BOXES), *root.glob(f"*/{LUNG_BOXES}")]):
             samples += read_lung_boxes(path)
     return samples
@@ -46,11 +46,11 @@ def find_lung_samples(root: Path, collections: Sequence[Collection], modality: M
 def make_phantom_samples(
     modality: Modality, count: int = PHANTOMS, progress: Callable[[int, int], None] | None = None
 ) -> list[LungSample]:
-    """Phantoms with their masks, both classes in equal numbers."""
-    samples = []
-    for number in range(count):
+    """Phantoms with their masks, both classes in equal numbers; none of a modality that no phantom has."""
+    samples: list[LungSample] = []
+    for number in range(count if modality in PHANTOM_MODALITIES else 0):
         study = make_study(number % 2, PHANTOM_SEEDS + number, size=_PHANTOM_SIZE)
-        image, mask = (study.ct, study.ct_lungs) if modality == "ct" else (study.xray, study.xray_lungs)
+        image, mask = getattr(study, modality), getattr(study, f"{modality}_lungs")
         samples.append(LungSample(image, mask, (), _PHANTOM_SHARE / count))
         if progress is not None:
             progress(number + 1, count)

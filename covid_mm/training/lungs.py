@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.imaging.lungs import Box
 from covid_mm.models.lung_segmenter import SEGMENTER_CELLS, SEGMENTER_SIDE, build_segmenter
 from covid_mm.training.steps import compile_steps, cosine_rate
@@ -142,9 +142,10 @@ def _draw_frame(target: Box, modality: Modality, rng: np.random.Generator) -> ND
         right, bottom = 1 + rng.uniform(0, 0.25, 2)
     centre = np.array([(left + right) / 2, (top + bottom) / 2])
     wide, high = right - left, bottom - top
-    if modality == "ct" and rng.random() < 0.5:
+    is_slice = MODALITIES[modality].kind == "slice"
+    if is_slice and rng.random() < 0.5:
         wide = -wide  # conventions of display differ
-    if modality == "ct" and rng.random() < 0.08:
+    if is_slice and rng.random() < 0.08:
         high = -high  # prone, or read from below
     angle = np.deg2rad(rng.normal(0, 4))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -182,13 +183,14 @@ def _vary_grey(
     """Window, gamma, noise, blur, round field of view and text, then the segmenter's own grey scale."""
     low, high = np.percentile(image, [1, 99])
     values = np.clip((image - low) / max(float(high - low), 1e-3), 0.0, 1.0)
-    if modality == "ct":
+    is_slice = MODALITIES[modality].kind == "slice"
+    if is_slice:
         start, stop = rng.uniform(-0.3, 0.35), rng.uniform(0.6, 1.3)
     else:
         start, stop = rng.uniform(-0.2, 0.15), rng.uniform(0.75, 1.2)
     values = np.clip((values - start) / (stop - start), 0.0, 1.0)
     values = np.power(values, np.exp(rng.uniform(-0.5, 0.5)))
-    if modality == "ct" and rng.random() < 0.25:  # a round field of view
+    if is_slice and rng.random() < 0.25:  # a round field of view
         rows, columns = np.mgrid[-1 : 1 : SEGMENTER_SIDE * 1j, -1 : 1 : SEGMENTER_SIDE * 1j]
         values = np.where(np.hypot(rows, columns) > rng.uniform(0.9, 1.15), 0.0, values)
     if rng.random() < 0.3:

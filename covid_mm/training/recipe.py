@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, Length, Modality, Pooling
+from covid_mm.config import CLASSES, MODALITIES, ImageKind, Length, Modality, Pooling
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
@@ -28,7 +28,7 @@ _SMALL_SOURCE = 40  # images: smaller sites of a collection are one source toget
 
 @dataclass(frozen=True)
 class ServedRecipe:
-    """How `train.py --recipe served` trains, by modality where that differs.
+    """How `train.py --recipe served` trains, by kind of image where that differs.
 
     steps, learning_rate: of the branch that is served and of each left-out one (8e-4 was worse on
     films, on those learned from too: AUC 0.90 against 0.93). frozen_until: by backbone, see
@@ -37,8 +37,8 @@ class ServedRecipe:
     """
 
     image_size: int = 150
-    steps: Mapping[Modality, int] = field(default_factory=lambda: {"ct": 1000, "xray": 1200})
-    learning_rate: Mapping[Modality, float] = field(default_factory=lambda: {"ct": 8e-4, "xray": 5e-4})
+    steps: Mapping[ImageKind, int] = field(default_factory=lambda: {"slice": 1000, "film": 1200})
+    learning_rate: Mapping[ImageKind, float] = field(default_factory=lambda: {"slice": 8e-4, "film": 5e-4})
     branch: BranchConfig = field(default_factory=BranchConfig)
     most_draws: int = 16
     lung_steps: int = SegmenterConfig().steps
@@ -47,11 +47,12 @@ class ServedRecipe:
 
     def branch_config(self, modality: Modality, backbone: str, seed: int, images: int) -> BranchConfig:
         """The recipe of one branch that learns from so many images."""
+        kind = MODALITIES[modality].kind
         frozen_until = FROZEN_UNTIL if self.frozen_until is None else self.frozen_until
         return replace(
             self.branch,
-            steps=max(1, min(self.steps[modality], self.most_draws * images // self.branch.batch_size)),
-            learning_rate=self.learning_rate[modality],
+            steps=max(1, min(self.steps[kind], self.most_draws * images // self.branch.batch_size)),
+            learning_rate=self.learning_rate[kind],
             frozen_until=frozen_until.get(backbone),
             seed=seed,
         )
@@ -61,8 +62,8 @@ class ServedRecipe:
 BY_LENGTH: Mapping[Length, ServedRecipe] = {
     "short": ServedRecipe(),
     "long": ServedRecipe(
-        steps={"ct": 2400, "xray": 3000},
-        learning_rate={"ct": 5e-4, "xray": 5e-4},
+        steps={"slice": 2400, "film": 3000},
+        learning_rate={"slice": 5e-4, "film": 5e-4},
         most_draws=51,
         frozen_until={},
     ),
@@ -87,8 +88,8 @@ def has_both_classes(collection: Collection) -> bool:
 
 
 def gives_hosts(collection: Collection) -> bool:
-    """Whether opacities are drawn on its normal images: CT slices, whose lungs are seen without bones."""
-    return collection.modality == "ct" and collection.counts[0] > 0
+    """Whether opacities are drawn on its normal images: slices, whose lungs are seen without bones."""
+    return MODALITIES[collection.modality].kind == "slice" and collection.counts[0] > 0
 
 
 def trainable(collections: Sequence[Collection]) -> tuple[Collection, ...]:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES, DataConfig, Modality, NetworkConfig
+from covid_mm.config import MODALITIES, DataConfig, Modality, NetworkConfig
 from covid_mm.datasets import Split, find_datasets, split_dataset
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
@@ -187,7 +187,7 @@ def prepare_run(
     for modality in network.modalities:
         if not any(min(c.counts[:2]) for c in collections.get(modality, ())):
             raise DataError(
-                f"No collection of {MODALITY_TITLES[modality]} images has both classes; one of them must, or the"
+                f"No collection of {MODALITIES[modality].title} images has both classes; one of them must, or the"
                 " network would learn which hospital is which."
             )
     segmenter = provide_segmenter(
@@ -232,7 +232,7 @@ def provide_segmenter(
         else:
             networks: dict[Modality, keras.Model] = {}
             for modality in MODALITIES:
-                with LazyBar(f"{MODALITY_TITLES[modality]} lungs", config.steps, "step") as show:
+                with LazyBar(f"{MODALITIES[modality].title} lungs", config.steps, "step") as show:
                     networks[modality] = fit_segmenter(
                         [*samples[modality], *make_phantom_samples(modality)],
                         modality,
@@ -252,7 +252,7 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
     state = folder.load_state()
     if state is None or state.epochs < config.steps:
         title = (
-            f"{MODALITY_TITLES[modality]}, {'all collections' if fold is None else f'without {fold.name}'}"
+            f"{MODALITIES[modality].title}, {'all collections' if fold is None else f'without {fold.name}'}"
         )
         with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
             network, _ = start_network(run)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from covid_mm.config import BACKBONES, CT_BACKBONES, PAIRS, NetworkConfig
+from covid_mm.config import BACKBONES, MODALITIES, PAIRS, NetworkConfig
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation import BinaryReport, estimate_auc, evaluate_binary, wilson_interval
 from covid_mm.reporting.paper_table import PAPER_TABLE, find_paper_row
@@ -102,7 +102,10 @@ def test_the_papers_counts_give_its_percentages(row):
 
 
 def test_the_papers_table_names_our_nine_networks():
-    singles = [NetworkConfig.single(name, "ct" if name in CT_BACKBONES else "xray") for name in BACKBONES]
+    singles = [
+        NetworkConfig.single(name, "ct" if name in MODALITIES["ct"].paper_backbones else "xray")
+        for name in BACKBONES
+    ]
     ours = {config.name for config in singles} | {NetworkConfig.pair(name).name for name in PAIRS}
     assert {row.name for row in PAPER_TABLE} == ours
     assert find_paper_row("ct-mobilenet") is None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toy_networks import colour_images
 
-from covid_mm.config import BACKBONES, CT_BACKBONES, Modality, NetworkConfig
+from covid_mm.config import BACKBONES, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import UsageError
 from covid_mm.models.backbones import _refine, attach_backbone, find_backbone, scale_pixels
 from covid_mm.models.network import Network, build_network
@@ -38,7 +38,7 @@ class Specimen:
 @pytest.fixture(scope="module", params=BACKBONES)
 def specimen(request: pytest.FixtureRequest) -> Specimen:
     size = find_backbone(request.param).smallest
-    modality: Modality = "ct" if request.param in CT_BACKBONES else "xray"
+    modality: Modality = "ct" if request.param in MODALITIES["ct"].paper_backbones else "xray"
     config = NetworkConfig.single(request.param, modality, image_size=size)
     return Specimen(build_network(config, seed=3), modality, size)
 

@@ -10,12 +10,11 @@ from toy_networks import PAIR, grey_images, make_network
 
 from covid_mm.errors import CheckpointError
 from covid_mm.models.content_classifier import (
-    KINDS,
     ContentClassifier,
     PcaOutlierModel,
     compute_contents,
+    content_kinds,
     content_width,
-    name_kind,
     read_content_classifier,
 )
 
@@ -24,13 +23,13 @@ pytestmark = pytest.mark.usefixtures("small_backbones")
 
 def make_content_classifier(width: int, *, branch: str = "xray", refusal: float = 0.6) -> ContentClassifier:
     """Feature 0 speaks for CT, 1 for X-ray, 2 for neither; all features are usual near 0."""
-    weights = np.zeros((width, len(KINDS)), np.float32)
+    weights = np.zeros((width, len(content_kinds())), np.float32)
     weights[:3, :3] = 4 * np.eye(3)
     usual = PcaOutlierModel(
         np.eye(width, 3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32), 2.0
     )
     return ContentClassifier(
-        branch,  # type: ignore[arg-type]
+        branch,
         np.zeros(width, np.float32),
         np.ones(width, np.float32),
         weights,
@@ -43,11 +42,11 @@ def make_content_classifier(width: int, *, branch: str = "xray", refusal: float 
 def row(width: int, **values: float) -> np.ndarray:
     features = np.zeros((1, width), np.float32)
     for name, value in values.items():
-        features[0, KINDS.index(name)] = value
+        features[0, content_kinds().index(name)] = value
     return features
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", content_kinds())
 def test_each_kind_is_named(kind):
     (content,) = make_content_classifier(6).check("ct", row(6, **{kind: 1.0}))
     assert content.kind == kind
@@ -58,10 +57,10 @@ def test_each_kind_is_named(kind):
 
 def test_neither_needs_its_probability():
     shares = np.array([0.3, 0.1, 0.6])
-    assert name_kind(shares, 0.5) == "neither"
-    assert name_kind(shares, 0.6) == "neither"
-    assert name_kind(shares, 0.7) == "ct"
-    assert name_kind(np.array([np.nan, np.nan, np.nan]), 0.5) == "neither"
+    assert make_content_classifier(6, refusal=0.5).name_kind(shares) == "neither"
+    assert make_content_classifier(6, refusal=0.6).name_kind(shares) == "neither"
+    assert make_content_classifier(6, refusal=0.7).name_kind(shares) == "ct"
+    assert make_content_classifier(6).name_kind(np.array([np.nan, np.nan, np.nan])) == "neither"
 
 
 def test_distance_counts_deviations():

@@ -14,11 +14,11 @@ from toy_networks import PAIR, grey_images, make_network, toy_backbones
 from covid_mm import load_predictor
 from covid_mm.errors import CheckpointError
 from covid_mm.models.content_classifier import (
-    KINDS,
     Content,
     ContentClassifier,
     PcaOutlierModel,
     compute_contents,
+    content_kinds,
     content_width,
 )
 from covid_mm.serving.checkpoint import publish_checkpoint
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("small_backbones")
 
 
 def content(kind: str, *, unusual: bool = False) -> Content:
-    return Content(kind, dict.fromkeys(KINDS, 1 / 3), 2.5 if unusual else 0.9, unusual)
+    return Content(kind, dict.fromkeys(content_kinds(), 1 / 3), 2.5 if unusual else 0.9, unusual)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_too_unlike_is_said_with_its_distance():
 
 def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
     """Bright noise stands for a CT slice, dark noise for a film, an even shade for neither."""
-    rng = np.random.default_rng(KINDS.index(kind))
+    rng = np.random.default_rng(content_kinds().index(kind))
     mean, spread = {"ct": (190, 30), "xray": (60, 30), "neither": (120, 0)}[kind]
     return [np.clip(rng.normal(mean, spread, (150, 150)), 0, 255).astype(np.uint8) for _ in range(count)]
 
@@ -69,7 +69,7 @@ def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
 def fitted_judge(network) -> ContentClassifier:
     """A judge that tells those three apart by least squares; everything is usual to it."""
     width = content_width(network, "xray")
-    images = np.stack([picture for kind in KINDS for picture in pictures(kind)]).astype(np.float32)
+    images = np.stack([picture for kind in content_kinds() for picture in pictures(kind)]).astype(np.float32)
     features = compute_contents(network, "xray", images)
     wanted = 20 * np.repeat(np.eye(3), 4, axis=0)
     weights, *_ = np.linalg.lstsq(features, wanted, rcond=None)
@@ -119,7 +119,7 @@ def test_a_refused_study_has_no_numbers(place):
 
 def test_one_by_one_and_together_judge_alike(place):
     predictor = load_predictor(place)
-    given = [*(picture for kind in KINDS for picture in pictures(kind, 1)), None]
+    given = [*(picture for kind in content_kinds() for picture in pictures(kind, 1)), None]
     studies = [(a, b) for a in given for b in given if a is not None or b is not None]
     together = predictor.predict_batch(studies)
     alone = [predictor.predict(ct=ct, xray=xray) for ct, xray in studies]

@@ -16,7 +16,7 @@ from covid_mm import load_predictor
 from covid_mm.config import CLASSES
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.imaging.lungs import read_lungs
-from covid_mm.models.content_classifier import KINDS, Content, compute_contents
+from covid_mm.models.content_classifier import Content, compute_contents, content_kinds
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import parse_metadata
@@ -152,7 +152,7 @@ class FakeClassifier:
     def check(self, modality: str, features: np.ndarray) -> list[Content]:
         self.read[modality] = features
         kind = self.kinds.get(modality, modality)
-        return [Content(kind, dict.fromkeys(KINDS, 1 / 3), 2.0, self.unusual)]
+        return [Content(kind, dict.fromkeys(content_kinds(), 1 / 3), 2.0, self.unusual)]
 
 
 def test_the_content_check_reads_whole_images(network):

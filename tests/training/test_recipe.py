@@ -150,7 +150,7 @@ def test_nothing_left_to_learn_from_is_said():
 
 
 def test_a_branch_has_its_modalitys_steps_and_its_backbones_frozen_layers():
-    recipe = ServedRecipe(steps={"ct": 5, "xray": 9})
+    recipe = ServedRecipe(steps={"slice": 5, "film": 9})
     ct = recipe.branch_config("ct", "densenet121", 3, images=1000)
     film = recipe.branch_config("xray", "vgg16", 3, images=1000)
     assert (ct.steps, film.steps, ct.seed) == (5, 9, 3)
@@ -159,7 +159,7 @@ def test_a_branch_has_its_modalitys_steps_and_its_backbones_frozen_layers():
 
 
 def test_few_images_get_fewer_steps():
-    recipe = ServedRecipe(steps={"ct": 1000, "xray": 1000}, most_draws=16)
+    recipe = ServedRecipe(steps={"slice": 1000, "film": 1000}, most_draws=16)
     size = recipe.branch.batch_size
     assert recipe.branch_config("ct", "densenet121", 0, images=10 * size).steps == 160
     assert recipe.branch_config("ct", "densenet121", 0, images=1000 * size).steps == 1000

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from covid_mm.config import MODALITY_TITLES, NetworkConfig
+from covid_mm.config import MODALITIES, NetworkConfig
 from covid_mm.models.network import Network, build_network
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, make_panels
 
@@ -57,7 +57,7 @@ def _draw_branch(axes: Axes, network: Network, modality: Any, x: float) -> None:
     last = network.model.get_layer(f"{modality}_features").input
     texts = [
         (
-            f"{MODALITY_TITLES[modality]} image\n{describe_shape(network.image_input(modality))}, 0 to 255",
+            f"{MODALITIES[modality].title} image\n{describe_shape(network.image_input(modality))}, 0 to 255",
             GREY,
         ),
         (f"scaling as ImageNet weights expect it\n({backbone.scaling})", GREY),
@@ -76,7 +76,7 @@ def _draw_branch(axes: Axes, network: Network, modality: Any, x: float) -> None:
     if network.config.is_concatenated:
         side = 0.12 if x < 0.5 else 0.88
         own = network.model.get_layer(f"{modality}_probabilities").output
-        text = f"{MODALITY_TITLES[modality]} alone:\nlinear head, softmax\n{describe_shape(own)}"
+        text = f"{MODALITIES[modality].title} alone:\nlinear head, softmax\n{describe_shape(own)}"
         _draw_box(axes, side, 0.2, 0.2, text, ORANGE, height=0.12)
         _draw_arrow(axes, (x - 0.15 if x < 0.5 else x + 0.15, 0.505 - _HEIGHT / 2), (side, 0.26))
 

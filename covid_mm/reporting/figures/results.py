@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES
 from covid_mm.evaluation.results import HISTOGRAM_BINS, DataSummary, NetworkResult, Results
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, SERIES, make_panels
 from covid_mm.reporting.paper_table import find_paper_row
@@ -29,7 +29,7 @@ def draw_examples(
         image = np.asarray(examples[modality, name])
         picture.imshow(image, cmap="gray", vmin=0, vmax=255)
         picture.set_axis_off()
-        picture.set_title(f"{MODALITY_TITLES[modality]}: {CLASS_TITLES[name]}\n({examples_are})")
+        picture.set_title(f"{MODALITIES[modality].title}: {CLASS_TITLES[name]}\n({examples_are})")
         counts, _ = np.histogram(image, bins=_EDGES)
         _draw_bars(own, counts / max(counts.sum(), 1), BLUE, "its pixels")
         data = _find_data(results, modality)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import Pairing
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
@@ -92,8 +92,8 @@ def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
         left_out=pairing.left_out[:LEFT_OUT_SHOWN],
         more=texts("and {files} more", files=_count_files(more, texts)) if more > 0 else "",
         head=[texts.title(name) for name in PAIRING_HEAD],
-        modalities={m: texts.title(MODALITY_TITLES[m]) for m in MODALITIES},
-        studies=[(one, texts.sentence(_capital(one.error or one.remark))) for one in pairing.studies],
+        modalities={m: texts.title(MODALITIES[m].title) for m in MODALITIES},
+        studies=[(one, _capital(texts.sentence(one.error or one.remark))) for one in pairing.studies],
     )
 
 
@@ -137,7 +137,7 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
             (name, *cell)
             for name, cell in zip(probabilities, _list_probabilities(prediction, texts), strict=True)
         ],
-        error=texts.sentence(_capital(row.error)),
+        error=_capital(texts.sentence(row.error)),
         remarks="; ".join(_list_remarks(prediction, remark, texts)) if prediction else "",
         worth=_describe_worth(prediction, texts) if prediction and prediction.probabilities else "",
     )
@@ -187,7 +187,7 @@ def _list_thumbnails(prediction: Prediction, texts: Texts) -> Iterator[dict[str,
                 "url": url,
                 "width": width,
                 "height": height,
-                "title": texts.title(MODALITY_TITLES[modality]),
+                "title": texts.title(MODALITIES[modality].title),
                 "outline": draw_outlines(prediction, modality),
             }
 
@@ -202,7 +202,7 @@ def _shrink(grey: NDArray[np.uint8]) -> tuple[str, int, int]:
 
 def _list_remarks(prediction: Prediction, remark: str, texts: Texts) -> list[str]:
     """What was said before the run, unless no answer came of it, then the warnings in short."""
-    first = [texts.sentence(_capital(remark))] if remark and prediction.probabilities else []
+    first = [_capital(texts.sentence(remark))] if remark and prediction.probabilities else []
     warnings = [one for one in prediction.warnings if not (one.code == "single_modality" and remark)]
     return [
         _capital(text) for text in (*first, *(shorten_warning(one, prediction, texts) for one in warnings))

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import MODALITIES, MODALITY_TITLES
+from covid_mm.config import MODALITIES
 from covid_mm.explain.method_table import METHODS
 from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -85,7 +85,7 @@ def list_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[
         if part := measured.get(modality):
             rows.append(
                 [
-                    texts.title(MODALITY_TITLES[modality]),
+                    texts.title(MODALITIES[modality].title),
                     texts(TARGET_TITLES.get(part["target"], part["target"])),
                     METHODS[part["method"]].title,
                     texts(LAYER_TITLES[part["layer"]]),

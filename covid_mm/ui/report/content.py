@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from covid_mm import __version__
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
 from covid_mm.serving.prediction import UNDETERMINED, Evidence, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -166,7 +166,7 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
         said = ", ".join(
             texts(
                 "the {modality} alone says {label}",
-                modality=texts(MODALITY_TITLES[m]),
+                modality=texts(MODALITIES[m].title),
                 label=texts(CLASS_TITLES[n]),
             )
             for m, n in labels.items()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from covid_mm.config import CLASSES, MODALITY_TITLES, POSITIVE
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
 from covid_mm.explain.method_table import METHODS
 from covid_mm.serving.prediction import Evidence, HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -18,8 +18,8 @@ from covid_mm.ui.i18n.language import ENGLISH, Texts
 MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
 ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
 
-HEAD_TITLES = {"fused": "CT and X-ray combined"} | {
-    m: f"{title} alone" for m, title in MODALITY_TITLES.items()
+HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
+    m: f"{one.title} alone" for m, one in MODALITIES.items()
 }
 NEVER_SAW = (
     "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}"

@@ -79,14 +79,18 @@ def preview_upload(
     contents = read_files(list_paths(upload), title, limits)
     if len(contents) < 2 and not (contents and is_dicom(contents[0])):
         return {}
-    return preview_stack(stack_files(contents, title, limits)[0], choice)
+    stack, _ = stack_files(contents, title, limits)
+    try:
+        return preview_stack(stack, choice)
+    except ImageError as error:
+        raise error.about(title) from error
 
 
 SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
 
 MAX_SERIES_FILES = 600
 MAX_SERIES_BYTES = 200 * 1024 * 1024
-GONE = "the uploaded image is no longer kept on the server; add it again."
+GONE = "The uploaded image is no longer kept on the server; add it again."
 
 
 def list_paths(upload: SlotUpload) -> tuple[str, ...]:

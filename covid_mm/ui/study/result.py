@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, MODALITY_TITLES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, Prediction
 from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -69,7 +69,7 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
 
 def join_modalities(modalities: Iterable[str], texts: Texts = ENGLISH) -> str:
     """`CT and X-ray`, or the one there is."""
-    return texts(" and ").join(texts(MODALITY_TITLES[modality]) for modality in modalities)
+    return texts(" and ").join(texts(MODALITIES[modality].title) for modality in modalities)
 
 
 def _render(status: str, texts: Texts, error: str = "", answer: Any = None, **values: Any) -> str:
@@ -195,7 +195,7 @@ def _list_heads(prediction: Prediction, texts: Texts) -> Iterator[tuple[str, str
         yield FUSED, texts(HEAD_TITLES[FUSED]), fused
     for modality in MODALITIES:
         answer = prediction.branches.get(modality)
-        name = texts(HEAD_TITLES[modality]) if answer else texts.title(MODALITY_TITLES[modality])
+        name = texts(HEAD_TITLES[modality]) if answer else texts.title(MODALITIES[modality].title)
         yield modality, name, answer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covid_mm.config import MODALITY_TITLES
+from covid_mm.config import MODALITIES
 from covid_mm.serving import warnings
 from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Notice, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -15,9 +15,7 @@ def list_warnings(prediction: Prediction) -> tuple[Notice, ...]:
 
 def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A warning's whole sentence; as it is where it was not made from the catalogue."""
-    if not notice.template:
-        return notice.message
-    return texts(notice.template, **{name: texts(value) for name, value in notice.values.items()})
+    return texts.sentence(notice.message)
 
 
 def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
@@ -30,7 +28,7 @@ def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
     code, modality = warnings.split_code(notice.code)
     if code == ABSTAINED:  # with the zone's bounds
         return word_warning(notice, texts)
-    words = texts(warnings.REASONS[code], modality=texts(MODALITY_TITLES[modality]) if modality else "")
+    words = texts(warnings.REASONS[code], modality=texts(MODALITIES[modality].title) if modality else "")
     return words[:1].upper() + words[1:]
 
 
@@ -42,4 +40,4 @@ def shorten_warning(notice: Notice, prediction: Prediction, texts: Texts = ENGLI
     short = warnings.SHORT_FORMS.get(code)
     if short is None:
         return word_warning(notice, texts)
-    return texts(short, modality=texts(MODALITY_TITLES[modality]) if modality else "")
+    return texts(short, modality=texts(MODALITIES[modality].title) if modality else "")
