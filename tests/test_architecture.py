@@ -41,7 +41,8 @@ WINGS = {
     "report": {"i18n", "study"},
     "batch": {"i18n", "study"},
     "model": {"i18n", "study"},
-    "server": {"i18n", "study", "batch"},
+    "viewer": {"i18n", "study"},
+    "server": {"i18n", "study", "batch", "viewer"},
 }
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
 FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room

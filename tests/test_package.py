@@ -56,9 +56,7 @@ def test_all_errors_are_of_one_family():
     from covid_mm import errors
 
     kinds = [
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, Exception)
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
     ]
     assert len(kinds) >= 7
     assert all(issubclass(kind, covid_mm.CovidMMError) for kind in kinds)

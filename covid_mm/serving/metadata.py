@@ -18,6 +18,7 @@ from covid_mm.errors import CheckpointError, CovidMMError, Message
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
+from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
 Preprocessing = Literal["paper", "lungs"]
 
@@ -40,7 +41,7 @@ class Metadata:
     predictions gave them: probability = sigmoid((difference of the logits - offset) / temperature);
     inside the zone (None: there is none) the label is undetermined; no probability above the
     supported one is shown; evidence is None where it was not measured. heat_location: by modality,
-    of heatmap_method on heatmap_layer, with which predictions come.
+    of heatmap_method on heatmap_layer, with which predictions come. scan: how slices become one answer.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Metadata:
     heat_location: dict[Modality, HeatLocation | None]
     heatmap_method: FixedScaleMethod
     heatmap_layer: LayerChoice
+    scan: ScanRule
     raw: dict[str, Any]
 
     @property
@@ -220,6 +222,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         heat_location=location,
         heatmap_method=method,
         heatmap_layer=layer,
+        scan=_read_scan(raw.get("scan"), heads),
         raw=raw,
     )
 
@@ -297,6 +300,29 @@ def _read_evidence(described: Any) -> Evidence | None:
     if not evidence.auc_low <= evidence.auc <= evidence.auc_high:
         raise ValueError("the auc of evidence is outside its interval")
     return evidence
+
+
+def _read_scan(described: Any, heads: tuple[str, ...]) -> ScanRule:
+    """The optional field `scan`: share and, by head, the calibration of whole scans."""
+    if described is None:
+        return ScanRule()
+    parts: dict[str, ScanHead] = {}
+    for head, part in _typed(described["heads"], dict).items():
+        _choice(head, heads)
+        threshold = float(_number(part["threshold"], 1e-6, 1 - 1e-6))
+        zone = _read_zones({"abstain_zone": {head: part["abstain_zone"]}}, {head: threshold})[head]
+        supported = float(_number(part["supported_probability"], 0.5, 1))
+        if not 1 - supported <= threshold <= supported:
+            raise ValueError(f"the scan threshold of {head} is not within what is supported")
+        parts[head] = ScanHead(
+            temperature=float(_number(part["temperature"], 1e-3, 1e3)),
+            offset=float(_number(part["offset"], -1e3, 1e3)),
+            threshold=threshold,
+            abstain_zone=zone,
+            supported_probability=supported,
+            evidence=_read_evidence(part.get("evidence")),
+        )
+    return ScanRule(float(_number(described["share"], 0.01, 1)), parts)
 
 
 def _read_heat_location(described: Any) -> HeatLocation | None:

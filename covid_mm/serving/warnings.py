@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
 from covid_mm.errors import Message
-from covid_mm.serving.prediction import ABSTAINED, Notice
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
 
@@ -31,17 +31,18 @@ class WarningText:
 
 _LUNGS_REASON = "No lungs were found on the {modality}."
 _SWAPPED_REASON = "The two images are in each other's slot."
+_LEFT_OUT = "files left out of the scan"
 _ABSTAINS = (
     "The probability lies between {low} and {high}, where the network was wrong too often on hospitals never seen in"
     " training, so no class is named."
 )
+NO_COMBINED = "CT and X-ray disagree: no combined answer"
+_SAID_ALONE = (
+    "The CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was in training, so go by each"
+    " image."
+)
 WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
-    "branches_disagree": WarningText(
-        "branches_disagree",
-        "The two images disagree: the CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was"
-        " in training, so go by each image rather than by the combined answer.",
-        short="CT and X-ray disagree",
-    ),
+    DISAGREE: WarningText(DISAGREE, f"{NO_COMBINED}. {_SAID_ALONE}", _SAID_ALONE, NO_COMBINED),
     "single_modality": WarningText(
         "single_modality",
         "Answered from the {modality} alone; the other image was not given.",
@@ -106,11 +107,41 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         " analysed alone.",
         _LUNGS_REASON,
     ),
+    "scan_not_calibrated": WarningText(
+        "scan_not_calibrated",
+        "How the slices of a scan become one answer was not measured for this checkpoint: the scan's probability is"
+        " that of its most suspicious slices, calibrated as of single slices, and too high.",
+        short="scan answered as its most suspicious slices",
+    ),
+    "left_out_series": WarningText(
+        "slices_left_out", "{count} files are of another series and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_localizers": WarningText(
+        "slices_left_out", "{count} localizers were left out.", short=_LEFT_OUT
+    ),
+    "left_out_reformats": WarningText(
+        "slices_left_out", "{count} files are not axial slices and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_others": WarningText(
+        "slices_left_out", "{count} files are not DICOM and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_unreadable": WarningText(
+        "slices_left_out",
+        "{count} DICOM files hold no image that can be read and were left out: slices may be missing.",
+        short=_LEFT_OUT,
+    ),
     ABSTAINED: WarningText(ABSTAINED, _ABSTAINS, _ABSTAINS),
+}
+LEFT_OUT_WARNINGS = {  # by why `imaging.read_scan` left files out
+    "of another series": "left_out_series",
+    "localizer": "left_out_localizers",
+    "not axial": "left_out_reformats",
+    "not DICOM": "left_out_others",
+    "not readable as an image": "left_out_unreadable",
 }
 REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
 SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}
-WITHOUT_MODALITY = ("branches_disagree", "single_modality")  # the code is whole, whatever the sentence names
+WITHOUT_MODALITY = (DISAGREE, "single_modality")  # the code is whole, whatever the sentence names
 
 
 def warn(name: str, modality: str | None = None, **values: str) -> Notice:

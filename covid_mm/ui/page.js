@@ -99,7 +99,6 @@
       find("#mm-analyse")?.focus();
     }
     if (event.target.closest?.(".mm-swap")) page.swap();
-    if (event.target.closest?.(".mm-enlarge")) result().classList.toggle("mm-large"); // kept from study to study
     if (event.target.closest?.("#mm-theme")) {
       const dark = document.body.classList.toggle("dark");
       find("#mm-theme").setAttribute("aria-pressed", String(dark));

@@ -45,6 +45,7 @@ from covid_mm.ui.study.images import (
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.templates import render_template
+from covid_mm.ui.viewer.events import attach_viewer
 
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
@@ -134,6 +135,7 @@ def build_page(
             **private,
         )
         StudyEvents(networks, limits).attach(study, report_page, NETWORK)
+        attach_viewer(slots, limits)
         # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")

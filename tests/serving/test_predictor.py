@@ -141,7 +141,7 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
     assert found["heatmaps"] == {"ct": "ct.png", "xray": None}
     assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
     assert set(found["branches"]) == {"ct", "xray"}
-    assert all(set(part) == {"probabilities"} for part in found["branches"].values())
+    assert all(set(part) == {"label", "probabilities"} for part in found["branches"].values())
     assert all(set(part) == {"code", "message"} for part in found["warnings"])
     assert set(found["timing_ms"]) == {"decode", "network", "total"}
     assert all(value >= 0 for value in found["timing_ms"].values())
@@ -236,8 +236,8 @@ def test_temperature_and_threshold_are_applied(aimed, pictures, temperature, thr
 
     positive = CLASSES[1]
     assert answer.probabilities[positive] == pytest.approx(expected(temperature), abs=1e-6)
-    assert answer.label == CLASSES[int(expected(temperature) >= threshold)]
-    assert answer.heatmap_class == answer.label
+    assert answer.label == "undetermined"  # the branches below disagree
+    assert answer.heatmap_class == CLASSES[int(expected(temperature) >= threshold)]
     assert answer.checkpoint.decision_threshold == threshold
     assert answer.branches["ct"].label == "normal"  # 0.82 is below its own 0.95
     assert answer.branches["xray"].label == positive
@@ -253,6 +253,9 @@ def test_extreme_logits_stay_numbers(aimed, pictures):
 def test_disagreeing_branches_are_said(aimed, pictures):
     answer = aimed({"fused": 1.0, "ct": 2.0, "xray": -2.0}).predict(pictures[0], pictures[1])
     (notice,) = [w for w in answer.warnings if w.code == "branches_disagree"]
+    assert (answer.label, answer.reason) == ("undetermined", "branches_disagree")
+    assert answer.probabilities  # of the combined head, to be shown small
+    assert answer.to_dict()["branches"]["ct"]["label"] == answer.branches["ct"].label
     assert "CT alone says COVID-19 pneumonia" in notice.message
     assert "X-ray alone Normal" in notice.message
     agreeing = aimed({"fused": 1.0, "ct": 2.0, "xray": 2.0}).predict(pictures[0], pictures[1])

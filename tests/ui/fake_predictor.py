@@ -222,13 +222,17 @@ class FakePredictor:
         }
         labels = {branch.label for branch in branches.values()} - {"undetermined"}
         warnings = []
-        if label == "undetermined":
+        apart = len(labels) > 1
+        if label == "undetermined" and not apart:
             zone = (format_percent(bound) for bound in ZONE[head])
             warnings.append(warn("in_abstain_zone", **dict(zip(("low", "high"), zone, strict=True))))
         if len(given) == 1:
             warnings.append(warn("single_modality", next(iter(given))))
-        elif len(labels) > 1:
-            said = {name: CLASS_TITLES[branch.label] for name, branch in branches.items()}
+        elif apart:
+            label, said = (
+                "undetermined",
+                {name: CLASS_TITLES[branch.label] for name, branch in branches.items()},
+            )
             warnings.append(warn("branches_disagree", **said))
         heatmaps = {}
         for name, image in given.items():

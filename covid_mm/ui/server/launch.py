@@ -33,7 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
-STYLES = ("page", "study/evidence", "model/model", "batch/batch")
+STYLES = ("page", "study/evidence", "viewer/viewer", "model/model", "batch/batch")
 SCRIPTS = ("page", "study/evidence")  # each a function, called once when the page opens
 
 
@@ -127,6 +127,7 @@ def launch_options(
     from covid_mm.ui.server.upload_folder import UploadRoom
     from covid_mm.ui.style import make_theme, make_variables
     from covid_mm.ui.templates import FOLDER, read_asset
+    from covid_mm.ui.viewer.assets import make_route
 
     largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
     guard = Middleware(
@@ -172,7 +173,7 @@ def launch_options(
         "i18n": None if translations is None else translations.i18n,
         "app_kwargs": {
             "middleware": [guard],
-            "routes": [Route(HEALTH, report_health)],
+            "routes": [Route(HEALTH, report_health), make_route()],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

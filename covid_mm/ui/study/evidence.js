@@ -119,7 +119,7 @@
 
   // A file that lives in the page only.
   page.saved = (answer) => {
-    const report = answer.name?.startsWith("study-report") || asked.format;
+    const report = answer.name?.includes("-report.") || asked.format;
     const say_ = (text) => (report ? say(".mm-report-status", text) : settle(text));
     if (answer.error) {
       say_(answer.error);

@@ -24,7 +24,7 @@ from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.pairing import ImageFile, LeftOut, Pairing, Study, remark_on
-from covid_mm.serving.prediction import ABSTAINED, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice, Prediction
 from covid_mm.ui import page
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
@@ -42,6 +42,7 @@ from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
+from covid_mm.ui.viewer.events import VIEWER_TEXTS
 
 PACKAGE = Path(page.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -68,6 +69,7 @@ TABLES = [  # whose entries are looked up by name
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
+    VIEWER_TEXTS,
 ]
 LISTS = [
     batch_view.PAIRING_HEAD,
@@ -103,6 +105,7 @@ SPOKEN = [  # modules whose refusals a visitor can read
             "study.events",
             "study.heatmaps",
             "study.images",
+            "viewer.frames",
         )
     ),
 ]
@@ -384,6 +387,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     reasons = tuple(
         Notice(code if code in ("swapped_inputs", ABSTAINED) else f"{code}_ct", "⟦1⟧")
         for code in warnings.REASONS
+        if code != DISAGREE  # the first of the states
     )
     refused = Prediction(
         **{
