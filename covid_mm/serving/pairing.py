@@ -23,17 +23,23 @@ RULE = (
 )
 LONGEST_NAME = 200  # letters of a study's or a file's name
 
-_FITTING = re.compile(r"(?P<study>.+)_(?P<modality>ct|xray)(?:\.[a-z0-9]{1,5})?", re.IGNORECASE | re.DOTALL)
+_FITTING = re.compile(
+    r"(?P<study>.+)_(?P<modality>ct|xray)(?:\.nii\.gz|\.[a-z0-9]{1,5})?", re.IGNORECASE | re.DOTALL
+)
 _JUNK = {"thumbs.db", "desktop.ini"}
 _DEFAULT_LIMITS = ImageLimits()
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file that may be an image. name: as its owner knows it; read: its bytes, or ImageError."""
+    """A file that may be an image. name: as its owner knows it; read: its bytes, or ImageError.
+
+    path: where it lies on disk, perhaps a folder of a CT series; None inside a ZIP.
+    """
 
     name: str
     read: Callable[[], bytes]
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def list_folder(folder: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> list[Ima
 
 def on_disk(name: str, path: Path, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageFile:
     """A file that is opened when its study is answered."""
-    return ImageFile(name, lambda: read_bytes(path, clean_name(os.path.basename(name)), limits))
+    return ImageFile(name, lambda: read_bytes(path, clean_name(os.path.basename(name)), limits), path)
 
 
 def read_bytes(path: Path, name: str, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 from covid_mm.errors import Cancelled, CovidMMError, UsageError
-from covid_mm.imaging import DecodedImage
+from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.batch import StudyAnswerer
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
 
@@ -122,7 +122,9 @@ class BatchAnswerer:
         """The checkpoint that answers."""
         return self._predictor.info
 
-    def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
+    def predict(
+        self, ct: DecodedImage | CtScan | None = None, xray: DecodedImage | None = None
+    ) -> Prediction:
         """The answer to one study, when the lock is free."""
         with self._lock.hold(BATCH):
             return self._predictor.predict(ct=ct, xray=xray)
@@ -143,7 +145,7 @@ class StudyPredictor(Protocol):
         """Compile before the first study, so that it does not wait for that."""
 
     def predict(
-        self, ct: DecodedImage | None = None, xray: DecodedImage | None = None, **options: Any
+        self, ct: DecodedImage | CtScan | None = None, xray: DecodedImage | None = None, **options: Any
     ) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take.
 
