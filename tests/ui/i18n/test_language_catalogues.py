@@ -172,9 +172,8 @@ def spoken_templates() -> Iterator[tuple[str, str, set[str]]]:
             first = node.args[0]
             template = getattr(module, first.id, None) if isinstance(first, ast.Name) else None
             template = first.value if isinstance(first, ast.Constant) else template
-            if isinstance(first, (ast.Name, ast.Attribute)) and template is None:
-                continue  # passed on: it was made elsewhere
-            assert isinstance(template, str) or ast.unparse(first)[2:].startswith(UNSPOKEN), (
+            finished = isinstance(first, (ast.JoinedStr, ast.BinOp, ast.Call))  # else made elsewhere, and passed on
+            assert not finished or ast.unparse(first)[2:].startswith(UNSPOKEN), (
                 f"{name}: give a template and values, not {ast.unparse(first)}"
             )
             if isinstance(template, str) and not template.startswith(UNSPOKEN):
