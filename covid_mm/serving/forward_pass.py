@@ -28,6 +28,7 @@ class StudyOutput:
 
     head: that answers it, as meta.json names it. logits: head -> float32 (2,). class_index: of CLASSES,
     whose evidence was measured. evidence: modality -> float32 (side, side) >= 0, not yet on a scale.
+    second: as evidence, by another method.
     contents: modality -> what the content check says of its image; empty without one.
     """
 
@@ -35,6 +36,7 @@ class StudyOutput:
     logits: Mapping[str, NDArray[np.float32]]
     class_index: int
     evidence: Mapping[Modality, NDArray[np.float32]]
+    second: Mapping[Modality, NDArray[np.float32]]
     contents: Mapping[Modality, Content]
 
 
@@ -106,6 +108,7 @@ class ForwardPass:
             {self._head(name): logits[row] for name, logits in explained.logits.items()},
             int(explained.classes[row]),
             {m: explained.evidence[m][row] for m in function.modalities},
+            {m: explained.second[m][row] for m in function.modalities},
             contents,
         )
 

@@ -53,6 +53,18 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         "The network found no positive evidence for {target} on the {modality}, so its heatmap is empty.",
         short="no positive evidence on the {modality}",
     ),
+    "heat_outside_lungs": WarningText(
+        "heat_outside_lungs",
+        "{share} of the evidence on the {modality} lies outside the lungs as they were found: more than on 95 of 100"
+        " positive images with marked lesions that the network never saw. It may go by something else than the lungs.",
+        short="evidence outside the lungs on the {modality}",
+    ),
+    "methods_contradict": WarningText(
+        "methods_contradict",
+        "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places."
+        " Where they do, a map shows less well where a lesion lies.",
+        short="heatmap methods contradict each other on the {modality}",
+    ),
     "content_not_checked": WarningText(
         "content_not_judged",
         "This checkpoint has no content check: whatever the images show, they are answered.",
