@@ -77,8 +77,10 @@ class ForwardPass:
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
                 raise CheckpointError(
-                    f"The {head} output of checkpoint {self._metadata.name} is not a number; it cannot be"
-                    " used: put back the published weights, or train again."
+                    "The {head} output of checkpoint {name} is not a number; it cannot be used: put back the"
+                    " published weights, or train again.",
+                    head=head,
+                    name=self._metadata.name,
                 )
         return [self._pick_row(function, explained, row) for row in range(len(studies))]
 
@@ -137,7 +139,8 @@ class ForwardPass:
         )
 
     def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
-        """The compiled function that answers such studies with maps of the layer; the usual one for a slow method."""
+        """The compiled function that answers such studies with maps of the layer; the usual one"
+        " for a slow method."""
         meta = self._metadata
         key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
         with self._tracing:

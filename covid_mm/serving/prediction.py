@@ -26,14 +26,11 @@ class Notice:
     """Something the reader must know beside the answer.
 
     code: stable, for programs (`branches_disagree`, `single_modality`, `no_positive_evidence_ct`).
-    message: one sentence, for people. template, values: what it was made from, by `serving.warnings.warn`, so that
-    it can be translated; empty where it was not.
+    message: one sentence, for people; from `serving.warnings.warn` an `errors.Message`, which can be translated.
     """
 
     code: str
     message: str
-    template: str = ""
-    values: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

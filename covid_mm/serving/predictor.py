@@ -218,7 +218,9 @@ class Predictor:
         """What explain gives, of images by modality."""
         answer = self.predict_images(images, **options)
         if not answer.probabilities:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            raise UsageError(
+                "There is no heatmap without an answer. {reason}", reason=answer.warnings[0].message
+            )
         return Explanation(
             answer.heatmap_method,
             find_method(answer.heatmap_method).title,

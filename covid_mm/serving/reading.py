@@ -82,8 +82,11 @@ def read_study(
     foreign = [m for m in present if m not in modalities]
     if foreign:
         raise UsageError(
-            f"This checkpoint ({checkpoint}) reads {_join(modalities)} only, not {_join(foreign)}; leave that slot"
-            " empty or choose a checkpoint of a pair."
+            "This checkpoint ({name}) reads {taken} only, not {given}; leave that slot empty or"
+            " choose a checkpoint of a pair.",
+            name=checkpoint,
+            taken=_join(modalities),
+            given=_join(foreign),
         )
     if not present:
         raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")

@@ -184,6 +184,7 @@ class StudyEvents:
 def _read_download(request: Any) -> tuple[str, float]:
     values = request if isinstance(request, Mapping) else {}
     modality, opacity = values.get("modality"), values.get("opacity")
-    if modality not in MODALITIES or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
+    known = isinstance(modality, str) and modality in MODALITIES
+    if not known or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
         raise UsageError("A heatmap is saved with a modality and an opacity from 0 to 1; choose it again.")
     return str(modality), float(opacity)
