@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
-from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
+from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
 from covid_mm.files import replace_file
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
@@ -153,11 +153,14 @@ def answer_studies(
             except CheckpointError:
                 raise
             except CovidMMError as refusal:
-                error = str(refusal)
+                error = refusal.message
             except Exception as bug:  # one study must not end the run; the log has what happened
                 token = secrets.token_hex(4)
                 _log.error("error %s", token, exc_info=bug)
-                error = f"Something went wrong with this study; the log has the details under {token}."
+                error = Message(
+                    "Something went wrong with this study; the log has the details under {token}.",
+                    token=token,
+                )
         seconds = time.perf_counter() - began
         yield Row(study.name, prediction, error, predictor.info, seconds, study.truth, study.patient)
 

@@ -96,7 +96,7 @@ def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
         more=texts("and {files} more", files=_count_files(more, texts)) if more > 0 else "",
         head=[texts.title(name) for name in PAIRING_HEAD],
         modalities={m: texts.title(MODALITIES[m].title) for m in MODALITIES},
-        studies=[(one, texts.sentence(_capital(one.error or one.remark))) for one in pairing.studies],
+        studies=[(one, _capital(texts.sentence(one.error or one.remark))) for one in pairing.studies],
     )
 
 
@@ -156,7 +156,7 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH, number: int =
             (name, *cell)
             for name, cell in zip(probabilities, _list_probabilities(prediction, texts), strict=True)
         ],
-        error=texts.sentence(_capital(row.error)),
+        error=_capital(texts.sentence(row.error)),
         remarks="; ".join(_list_remarks(prediction, remark, texts)) if prediction else "",
         worth=_describe_worth(prediction, texts) if prediction and prediction.probabilities else "",
     )
@@ -219,7 +219,7 @@ def _list_flags(row: Row) -> Iterator[str]:
 
 def _list_remarks(prediction: Prediction, remark: str, texts: Texts) -> list[str]:
     """What was said before the run, unless no answer came of it, then the warnings in short."""
-    first = [texts.sentence(_capital(remark))] if remark and prediction.probabilities else []
+    first = [_capital(texts.sentence(remark))] if remark and prediction.probabilities else []
     warnings = [one for one in prediction.warnings if not (one.code == "single_modality" and remark)]
     return [
         _capital(text) for text in (*first, *(shorten_warning(one, prediction, texts) for one in warnings))
