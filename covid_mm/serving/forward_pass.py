@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.grad_cam import Explained, GradCam
+from covid_mm.explain.grad_cam import Explained, GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import Content, ContentClassifier
@@ -77,8 +77,10 @@ class ForwardPass:
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
                 raise CheckpointError(
-                    f"The {head} output of checkpoint {self._metadata.name} is not a number; it cannot be"
-                    " used: put back the published weights, or train again."
+                    "The {head} output of checkpoint {name} is not a number; it cannot be used: put back the"
+                    " published weights, or train again.",
+                    head=head,
+                    name=self._metadata.name,
                 )
         return [self._pick_row(function, explained, row) for row in range(len(studies))]
 
@@ -94,6 +96,15 @@ class ForwardPass:
         else:
             maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
         return {m: study[m].place(maps[m]) for m in output.evidence}
+
+    def find_grids(
+        self, modalities: Sequence[Modality], request: HeatmapRequest
+    ) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the feature map that each modality's heatmap is made of."""
+        shapes = {
+            m: self._network.tensor(find_layer(self._network, m, request.layer)).shape for m in modalities
+        }
+        return {m: (int(shape[1]), int(shape[2])) for m, shape in shapes.items()}
 
     def _pick_row(self, function: GradCam, explained: Explained, row: int) -> StudyOutput:
         contents = {}
@@ -128,7 +139,8 @@ class ForwardPass:
         )
 
     def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
-        """The compiled function that answers such studies with maps of the layer; the usual one for a slow method."""
+        """The compiled function that answers such studies with maps of the layer; the usual one"
+        " for a slow method."""
         meta = self._metadata
         key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
         with self._tracing:

@@ -218,7 +218,9 @@ class Predictor:
         """What explain gives, of images by modality."""
         answer = self.predict_images(images, **options)
         if not answer.probabilities:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            raise UsageError(
+                "There is no heatmap without an answer. {reason}", reason=answer.warnings[0].message
+            )
         return Explanation(
             answer.heatmap_method,
             find_method(answer.heatmap_method).title,
@@ -381,6 +383,7 @@ class Predictor:
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
+            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
             abstain_zone=meta.abstain_zone[head],
             supported_probability=meta.supported_probability[head],
             **describe_lungs(study),

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
+from covid_mm.errors import Message
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
@@ -166,7 +167,7 @@ def warn(name: str, modality: str | None = None, **values: str) -> Notice:
         if "{other}" in entry.text:
             values["other"] = next(MODALITIES[m].title for m in MODALITIES if m != modality)
     code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
-    return Notice(code, entry.text.format(**values), entry.text, values)
+    return Notice(code, Message(entry.text, **values))
 
 
 def split_code(code: str) -> tuple[str, str]:
