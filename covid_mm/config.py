@@ -60,6 +60,8 @@ def join_titles(modalities: Iterable[Modality]) -> str:
     return " and ".join(MODALITIES[m].title for m in modalities)
 
 
+VALIDATION_IMAGES = "validation images of {name}"  # on which a content check was measured
+
 # what an image is left with, to see what else than the lungs a network reads
 SHORTCUT_TITLES: dict[str, str] = {
     "whole": "whole image",
@@ -94,6 +96,7 @@ _BESIDE_THE_PACKAGE = Path(__file__).resolve().parents[1] / "checkpoints"
 CHECKPOINTS = _BESIDE_THE_PACKAGE if _BESIDE_THE_PACKAGE.is_dir() else Path("checkpoints")
 DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 
+RUNTIMES = ("tensorflow", "onnx")  # what may run a network that is served
 RESEARCH_USE = "Research use only, not for diagnosis."
 
 

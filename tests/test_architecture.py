@@ -28,7 +28,7 @@ ALLOWED = {
     "training": {"imaging", "datasets", "models"},
     "evaluation": {"imaging", "datasets", "models", "explain", "serving", "training"},
     "reporting": {"imaging", "datasets", "models", "training", "evaluation"},
-    "publishing": {"datasets", "models", "serving", "training", "evaluation", "reporting"},
+    "publishing": {"datasets", "models", "explain", "serving", "training", "evaluation", "reporting"},
     "ui": {"imaging", "models", "explain", "serving", "evaluation", "reporting"},
 }
 # the page's examples are phantoms, drawn when asked for: no room on the way needs them
@@ -46,7 +46,7 @@ WINGS = {
     "server": {"i18n", "study", "batch", "viewer", "worklist"},
 }
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
-FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room
+FOUNDATIONS = {"config", "errors", "files", "formats", "json_record"}  # import no room
 HEAVY = ("tensorflow", "keras", "gradio", "tf_keras_vis")
 MAX_LINES = 400
 MAX_CHECKPOINT_BYTES = 25 * 1000 * 1000

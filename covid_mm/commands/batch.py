@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from covid_mm.commands import load_tensorflow
+from covid_mm.commands import add_network_arguments, load_tensorflow
 from covid_mm.config import ImageLimits
 from covid_mm.errors import DataError, UsageError
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
         " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--retry", action="store_true", help="answer again the studies whose row in OUT.csv has an error"
     )
@@ -84,10 +84,13 @@ def _run(options: argparse.Namespace) -> int:
         names = ", ".join(one.name for one in work.left_out[:SHOWN])
         more = ", ..." if len(work.left_out) > SHOWN else ""
         print(f"left out ({len(work.left_out)}), as they belong to no study: {names}{more}", file=sys.stderr)
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    return answer(load_predictor(options.checkpoint), work, output, retry=options.retry)
+    return answer(
+        load_predictor(options.checkpoint, runtime=options.runtime), work, output, retry=options.retry
+    )
 
 
 def answer(predictor: StudyAnswerer, work: Work, output: Path, *, retry: bool = False) -> int:
@@ -147,7 +150,9 @@ def find_work(source: Path) -> Work:
         return Work(lambda: iter(found.studies), len(found.studies), (*left_out, *found.left_out))
     if not source.is_file():
         raise DataError(f"{source} is not there; name a CSV manifest, a folder or a ZIP.")
-    manifest = open_manifest(partial(_open_bytes, source), clean_name(source.name))
+    manifest = open_manifest(
+        partial(_open_bytes, source), clean_name(source.name), source.resolve().parent.name
+    )
     return Work(lambda: read_studies(iter(manifest), source.parent), manifest.studies)
 
 
@@ -168,8 +173,6 @@ def read_studies(entries: Iterator[Entry], folder: Path) -> Iterator[Study]:
                 error="This study is in the manifest more than once; only its first line is answered.",
             )
         else:
-            yield make_study(
-                entry.study,
-                {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()},
-            )
+            files = {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()}
+            yield replace(make_study(entry.study, files), truth=entry.truth, patient=entry.patient)
         seen.add(entry.study)

@@ -6,11 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from covid_mm.commands import load_tensorflow
+from covid_mm.commands import add_network_arguments, load_tensorflow
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
+from covid_mm.formats import bound_probability, format_percent
 from covid_mm.serving.prediction import Evidence, Prediction, ScanAnswer
 
 HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of several CT series the one to read, from 0; without it the one with the most slices of lung",
     )
     parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG, JPEG or DICOM")
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
     )
@@ -64,10 +65,11 @@ def run(options: argparse.Namespace) -> int:
             raise ImageError(f"{path} is not there; name an image, or a folder or ZIP of a CT series.")
     if options.xray and not Path(options.xray).is_file():
         raise ImageError(f"{options.xray} is not a file; name a PNG, JPEG or DICOM image.")
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    predictor = load_predictor(options.checkpoint)
+    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
     method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
     ct = options.ct[0] if options.ct and len(options.ct) == 1 else options.ct
     prediction = predictor.predict(
@@ -90,7 +92,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
     """Write `<modality>_heatmap.png`, the heatmap laid over its image; modality -> file."""
     import cv2
 
-    from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+    from covid_mm.explain.overlay import blend_heatmap
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
         enlarged = HEATMAP_SIDE / max(heatmap.shape)
         height, width = (max(1, round(side * enlarged)) for side in heatmap.shape)
         image = cv2.resize(prediction.images[modality], (width, height), interpolation=cv2.INTER_CUBIC)
-        overlay = blend_heatmap(image, resize_heatmap(heatmap, height, width))
+        overlay = blend_heatmap(image, prediction.draw_heatmap(modality, height, width))
         file = folder / f"{modality}_heatmap.png"
         _, png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
         write_atomically(file, png.tobytes())
@@ -119,7 +121,7 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
         probability = format_capped(prediction.probabilities[positive], prediction.supported_probability)
         first += (
             f": probability of {CLASS_TITLES[positive]} {probability},"
-            f" threshold {prediction.checkpoint.decision_threshold:g}"
+            f" threshold {format_percent(prediction.checkpoint.decision_threshold)}"
         )
     lines = [first]
     lines += [
@@ -155,12 +157,9 @@ def describe_scan(scan: ScanAnswer) -> str:
 
 
 def format_capped(probability: float, supported: float) -> str:
-    """A probability with three decimals; `over` or `under` where it is the most that can be supported."""
-    if supported < 1 and probability >= supported:
-        return f"over {supported:.3f}"
-    if supported < 1 and probability <= 1 - supported:
-        return f"under {1 - supported:.3f}"
-    return f"{probability:.3f}"
+    """A probability in whole percents; `over` or `under` where it is the most that can be supported."""
+    bound, percent = bound_probability(probability, supported)
+    return f"{bound} {percent} %".strip()
 
 
 def describe_evidence(evidence: Evidence) -> str:
@@ -168,5 +167,5 @@ def describe_evidence(evidence: Evidence) -> str:
     return (
         f"on {evidence.images} images of {len(evidence.collections)} collections left out of training:"
         f" AUC {evidence.auc:.2f} ({evidence.auc_low:.2f} to {evidence.auc_high:.2f}),"
-        f" sensitivity {evidence.sensitivity:.0%}, specificity {evidence.specificity:.0%}"
+        f" sensitivity {100 * evidence.sensitivity:.0f} %, specificity {100 * evidence.specificity:.0f} %"
     )

@@ -35,8 +35,9 @@ class AnswerGraph:
     """The forward pass with heatmaps for one set of modalities, with flat named inputs and outputs.
 
     inputs: `image_<modality>` and `content_<modality>` float32 (n, side, side, 3), `classes` int32 (n,),
-    `method` int32 (), an index into GRADIENT_METHODS. outputs: `logits_<head>` (n, 2), `classes` (n,),
-    `evidence_<modality>` (n, side, side), `features_<modality>` (n, channels), `contents_<modality>` (n, d).
+    `methods` int32 (2,), indices into GRADIENT_METHODS. outputs: `logits_<head>` (n, 2), `classes` (n,),
+    `evidence_<modality>` and `second_<modality>` (n, side, side),
+    `features_<modality>` (n, channels), `contents_<modality>` (n, d).
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class AnswerGraph:
                 f"content_{m}": tf.TensorSpec(image, tf.float32, name=f"content_{m}") for m in modalities
             }
         self.inputs["classes"] = tf.TensorSpec((None,), tf.int32, name="classes")
-        self.inputs["method"] = tf.TensorSpec((), tf.int32, name="method")
+        self.inputs["methods"] = tf.TensorSpec((2,), tf.int32, name="methods")
         heads = ["logits", "fully_connected"] if self._whole else [f"{modalities[0]}_logits"]
         if network.config.pooling == "attention":
             heads += [f"{m}_attention" for m in modalities]
@@ -104,13 +105,14 @@ class AnswerGraph:
             at_features = self._gradient_at_features(m, tensors, classes, start)
             start += int(features.shape[-1])
             gradient = self._gradient_at_map(m, tensors, at_features)
-            ways = [weigh_channels(name, feature_map, gradient) for name in GRADIENT_METHODS]
-            cells = tf.gather(tf.stack(ways), inputs["method"])
+            ways = tf.stack([weigh_channels(name, feature_map, gradient) for name in GRADIENT_METHODS])
             side = self._network.config.image_size
             rows, columns = (
                 tf.constant(interpolation_matrix(side, int(feature_map.shape[axis]))) for axis in (1, 2)
             )
-            outputs[f"evidence_{m}"] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
+            for number, kind in enumerate(("evidence", "second")):
+                cells = tf.gather(ways, inputs["methods"][number])
+                outputs[f"{kind}_{m}"] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
             if self._reader is not None:
                 outputs[f"contents_{m}"] = self._reader(inputs[f"content_{m}"], training=False)
         return outputs

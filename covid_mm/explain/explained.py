@@ -26,12 +26,14 @@ class Explained:
     classes: int32 (n,), the class whose evidence was measured.
     evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
     of FIXED_SCALE_METHODS.
+    second: as evidence, by `heat_checks.second_method`, from the same pass.
     contents: modality -> float32 (n, d), what the content check reads; empty without one.
     """
 
     logits: dict[str, NDArray[np.float32]]
     classes: NDArray[np.int32]
     evidence: dict[Modality, NDArray[np.float32]]
+    second: dict[Modality, NDArray[np.float32]]
     contents: dict[Modality, NDArray[np.float32]]
 
 

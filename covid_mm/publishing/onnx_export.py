@@ -23,6 +23,7 @@ from covid_mm.config import CHANNELS, CLASSES, Modality
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.closed_form import AnswerGraph
 from covid_mm.explain.explained import PREDICTED, AnswerFunction
+from covid_mm.explain.grad_cam import find_layer
 from covid_mm.explain.method_table import GRADIENT_METHODS
 from covid_mm.files import hash_file, write_atomically
 from covid_mm.models.content_classifier import content_width
@@ -92,6 +93,10 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
             "lungs_sha256": meta.lungs_sha256,
             "content_width": 0 if branch is None else content_width(network, branch),
             "layer": EXPORTED_LAYER,
+            "grids": {
+                m: network.tensor(find_layer(network, m, EXPORTED_LAYER)).shape[1:3]
+                for m in config.modalities
+            },
             "opset": OPSET,
             "files": files,
         }
@@ -195,7 +200,7 @@ def compare_answers(
                 classes = np.full(_CHECKED, class_index, np.int32)
                 a = first.explain(images, classes, images, method=method)
                 b = second.explain(images, classes, images, method=method)
-                for kind in ("logits", "evidence", "contents"):
+                for kind in ("logits", "evidence", "second", "contents"):
                     expected, got = getattr(a, kind), getattr(b, kind)
                     for name, values in expected.items():
                         scale = 1.0 if kind == "logits" else max(float(np.abs(values).max()), 1e-6)

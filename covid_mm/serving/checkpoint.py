@@ -23,7 +23,7 @@ from covid_mm.models.content_classifier import (
     read_content_classifier,
 )
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
-from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, write_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, find_part, write_meta
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.serving.metadata import (
@@ -31,7 +31,6 @@ from covid_mm.serving.metadata import (
     WEIGHTS_NAME,
     Metadata,
     check_place,
-    find_part,
     parse_metadata,
     previous_folder,
     read_metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.reading import Study
 
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
+
 Pixels = NDArray[np.float32]
 
 
@@ -28,6 +31,7 @@ class StudyOutput:
 
     head: that answers it, as meta.json names it. logits: head -> float32 (2,). class_index: of CLASSES,
     whose evidence was measured. evidence: modality -> float32 (side, side) >= 0, not yet on a scale.
+    second: as evidence, by another method.
     contents: modality -> what the content check says of its image; empty without one.
     """
 
@@ -35,6 +39,7 @@ class StudyOutput:
     logits: Mapping[str, NDArray[np.float32]]
     class_index: int
     evidence: Mapping[Modality, NDArray[np.float32]]
+    second: Mapping[Modality, NDArray[np.float32]]
     contents: Mapping[Modality, Content]
 
 
@@ -50,6 +55,9 @@ class NetworkFunctions(Protocol):
 
     def slow_heatmaps(self, modalities: tuple[Modality, ...]) -> SlowHeatmaps:
         """Heatmaps of any method, apart from the pass that answers."""
+
+    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
+        """Rows and columns of the feature map that a heatmap of that layer is made of."""
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
@@ -117,8 +125,10 @@ class ForwardPass:
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
                 raise CheckpointError(
-                    f"The {head} output of checkpoint {self._metadata.name} is not a number; it cannot be"
-                    " used: put back the published weights, or train again."
+                    "The {head} output of checkpoint {name} is not a number; it cannot be used: put back the"
+                    " published weights, or train again.",
+                    head=head,
+                    name=self._metadata.name,
                 )
         return [self._pick_row(function, explained, row) for row in range(len(studies))]
 
@@ -135,6 +145,12 @@ class ForwardPass:
             maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
         return {m: study[m].place(maps[m]) for m in output.evidence}
 
+    def find_grids(
+        self, modalities: Sequence[Modality], request: HeatmapRequest
+    ) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the feature map that each modality's heatmap is made of."""
+        return {m: self._functions.grid(m, request.layer) for m in modalities}
+
     def _pick_row(self, function: AnswerFunction, explained: Explained, row: int) -> StudyOutput:
         contents = {}
         if self._classifier is not None:
@@ -149,6 +165,7 @@ class ForwardPass:
             },
             int(explained.classes[row]),
             {m: explained.evidence[m][row] for m in function.modalities},
+            {m: explained.second[m][row] for m in function.modalities},
             contents,
         )
 
@@ -169,3 +186,23 @@ class ForwardPass:
 def name_head(target: str, config: NetworkConfig) -> str:
     """The name under which meta.json keeps a head: a single network's only head is its modality's."""
     return config.modalities[0] if target == FUSED and not config.is_concatenated else target
+
+
+def compile_functions(
+    network: Network | NetworkFunctions,
+    meta: Metadata,
+    classifier: ContentClassifier | None,
+    *,
+    reads_lungs: bool,
+) -> NetworkFunctions:
+    """What runs a network: TensorFlow, unless it is given already."""
+    from covid_mm.serving.onnx_functions import OnnxFunctions
+
+    if isinstance(network, OnnxFunctions):
+        return network
+    from covid_mm.models.network import Network
+    from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
+
+    assert isinstance(network, Network)
+    branch = None if classifier is None else classifier.branch
+    return TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)

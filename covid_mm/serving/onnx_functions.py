@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.explained import AnswerFunction, Explained
+from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import GRADIENT_METHODS, GradientMethod, LayerChoice
 from covid_mm.files import hash_file
 from covid_mm.imaging.lungs import LungRegion, find_region
@@ -28,9 +29,9 @@ from covid_mm.models.content_classifier import (
 )
 from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import segment_images
-from covid_mm.models.meta_file import CLASSIFIER_NAME, ONNX_FOLDER
+from covid_mm.models.meta_file import CLASSIFIER_NAME, ONNX_FOLDER, find_part
 from covid_mm.serving.forward_pass import SlowHeatmaps
-from covid_mm.serving.metadata import Metadata, find_part, read_metadata
+from covid_mm.serving.metadata import Metadata, read_metadata
 
 MANIFEST_NAME = "onnx.json"
 EXPORTED_LAYER: LayerChoice = "coarse"
@@ -98,17 +99,25 @@ class OnnxFunctions:
         """Answer and heatmaps in one pass. Raises UsageError for a layer that was not exported."""
         if layer != EXPORTED_LAYER:
             raise UsageError(
-                f"ONNX Runtime makes heatmaps of layer {EXPORTED_LAYER} only, not {layer}; run with --runtime"
-                " tensorflow for others."
+                "ONNX Runtime makes heatmaps of layer {exported} only, not {layer}; run with --runtime tensorflow for"
+                " others.",
+                exported=EXPORTED_LAYER,
+                layer=layer,
             )
         return OnnxAnswer(self, modalities)
 
     def slow_heatmaps(self, modalities: tuple[Modality, ...]) -> SlowHeatmaps:
         """Not here: UsageError."""
         raise UsageError(
-            "ONNX Runtime makes the heatmaps that come with the answer only"
-            f" ({', '.join(GRADIENT_METHODS)}); run with --runtime tensorflow for others."
+            "ONNX Runtime makes the heatmaps that come with the answer only ({methods}); run with --runtime tensorflow"
+            " for others.",
+            methods=", ".join(GRADIENT_METHODS),
         )
+
+    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
+        """Rows and columns of the feature map that a heatmap is made of."""
+        rows, columns = self._manifest["grids"][modality]
+        return int(rows), int(columns)
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
@@ -147,7 +156,7 @@ class OnnxFunctions:
             f"image_{modality}": blank,
             f"content_{modality}": blank,
             "classes": np.zeros(len(images), np.int32),
-            "method": np.array(0, np.int32),
+            "methods": np.zeros(2, np.int32),
         }
 
     def _session(self, name: str) -> Any:
@@ -169,21 +178,27 @@ class OnnxFunctions:
         path = self._folder / MANIFEST_NAME
         if not path.is_file():
             raise CheckpointError(
-                f"Checkpoint {name} was not exported for ONNX Runtime: run `python -m covid_mm export --checkpoint"
-                f" {name}` first, or use the runtime tensorflow."
+                "Checkpoint {name} was not exported for ONNX Runtime: run `python -m covid_mm export --checkpoint"
+                " {name}` first, or use the runtime tensorflow.",
+                name=name,
             )
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-            made_from = [manifest["weights_sha256"], manifest["lungs_sha256"], manifest["content_width"]]
+            made_from = [manifest["weights_sha256"], manifest["lungs_sha256"]]
+            _ = int(manifest["content_width"]), dict(manifest["grids"])
             files = {str(file): list(entry["outputs"]) for file, entry in manifest["files"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"The {MANIFEST_NAME} of checkpoint {name} cannot be read ({type(error).__name__}); export it again."
+                "The {file} of checkpoint {name} cannot be read ({error}); export it again.",
+                file=MANIFEST_NAME,
+                name=name,
+                error=type(error).__name__,
             ) from error
-        if made_from[:2] != [self._metadata.sha256, self._metadata.lungs_sha256] or not files:
+        if made_from != [self._metadata.sha256, self._metadata.lungs_sha256] or not files:
             raise CheckpointError(
-                f"The ONNX files of checkpoint {name} were made from other weights than it has now; run `python -m"
-                " covid_mm export` again."
+                "The ONNX files of checkpoint {name} were made from other weights than it has now; run `python -m"
+                " covid_mm export` again.",
+                name=name,
             )
         result: dict[str, Any] = manifest
         return result
@@ -193,8 +208,11 @@ class OnnxFunctions:
         entry = self._manifest["files"].get(name)
         if entry is None or not path.is_file() or path.is_symlink() or hash_file(path) != entry["sha256"]:
             raise CheckpointError(
-                f"The {name} of checkpoint {self._metadata.name} is missing or not the file that its {MANIFEST_NAME}"
-                " describes (SHA-256 differs); export it again."
+                "The {file} of checkpoint {name} is missing or not the file that its {manifest} describes (SHA-256"
+                " differs); export it again.",
+                file=name,
+                name=self._metadata.name,
+                manifest=MANIFEST_NAME,
             )
         return path
 
@@ -226,9 +244,10 @@ class OnnxAnswer:
         feeds |= {f"content_{m}": (content_images or images)[m] for m in self.modalities}
         feeds["classes"] = classes.astype(np.int32)
         chosen = method or self._functions.heatmap_method
-        feeds["method"] = np.array(GRADIENT_METHODS.index(chosen), np.int32)
+        both = (chosen, second_method(chosen))
+        feeds["methods"] = np.array([GRADIENT_METHODS.index(name) for name in both], np.int32)
         names = [f"logits_{head}" for head in self._heads] + ["classes"]
-        names += [f"evidence_{m}" for m in self.modalities]
+        names += [f"{kind}_{m}" for kind in ("evidence", "second") for m in self.modalities]
         contents = [m for m in self.modalities if self._functions.content_width]
         names += [f"contents_{m}" for m in contents]
         outputs = self._functions.run(answer_file(self.modalities), feeds, names)
@@ -236,6 +255,7 @@ class OnnxAnswer:
             logits={head: outputs[f"logits_{head}"] for head in self._heads},
             classes=outputs["classes"],
             evidence={m: outputs[f"evidence_{m}"] for m in self.modalities},
+            second={m: outputs[f"second_{m}"] for m in self.modalities},
             contents={m: outputs[f"contents_{m}"] for m in contents},
         )
 

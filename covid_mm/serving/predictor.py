@@ -6,11 +6,11 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, RUNTIMES, Modality
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.explained import PREDICTED, Progress
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
@@ -31,10 +31,22 @@ from covid_mm.serving.answers import (
     split_margin,
 )
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
-from covid_mm.serving.forward_pass import ForwardPass, NetworkFunctions, StudyOutput
-from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
+from covid_mm.serving.forward_pass import ForwardPass, NetworkFunctions, StudyOutput, compile_functions
+from covid_mm.serving.heatmap_request import (
+    HeatmapRequest,
+    PredictOptions,
+    find_heat_warnings,
+    request_heatmaps,
+)
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Explanation, Prediction
+from covid_mm.serving.prediction import (
+    UNDETERMINED,
+    BranchAnswer,
+    CheckpointInfo,
+    Explanation,
+    Notice,
+    Prediction,
+)
 from covid_mm.serving.reading import (
     GreyStudy,
     LungFinder,
@@ -50,22 +62,8 @@ from covid_mm.serving.scan_reader import ScanReader
 if TYPE_CHECKING:
     from covid_mm.models.network import Network
 
-RUNTIMES = ("tensorflow", "onnx")
 BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
-
-
-class PredictOptions(TypedDict, total=False):
-    """The keywords of `Predictor.predict`, where its docstring says what each does."""
-
-    heatmap_class: str | None
-    method: MethodName | None
-    layer: LayerChoice | None
-    windows: Mapping[Modality, WindowSettings | str] | None
-    frames: Mapping[Modality, int] | None
-    series: int | None
-    progress: Progress | None
-    cancelled: Callable[[], bool] | None
 
 
 def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = "tensorflow") -> Predictor:
@@ -86,26 +84,6 @@ def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = "tens
 
     network, meta = load_checkpoint(folder)
     return Predictor(network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta))
-
-
-def compile_functions(
-    network: Network | NetworkFunctions,
-    meta: Metadata,
-    classifier: ContentClassifier | None,
-    *,
-    reads_lungs: bool,
-) -> NetworkFunctions:
-    """What runs a network: TensorFlow, unless it is given already."""
-    from covid_mm.serving.onnx_functions import OnnxFunctions
-
-    if isinstance(network, OnnxFunctions):
-        return network
-    from covid_mm.models.network import Network
-    from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
-
-    assert isinstance(network, Network)
-    branch = None if classifier is None else classifier.branch
-    return TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)
 
 
 class Predictor:
@@ -245,7 +223,9 @@ class Predictor:
         """What explain gives, of images by modality."""
         answer = self.predict_images(images, **options)
         if not answer.probabilities:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            raise UsageError(
+                "There is no heatmap without an answer. {reason}", reason=answer.warnings[0].message
+            )
         return Explanation(
             answer.heatmap_method,
             find_method(answer.heatmap_method).title,
@@ -385,6 +365,10 @@ class Predictor:
         branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
+        doubts: Iterable[Notice] = ()
+        if request.gradient_method is not None:
+            drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
+            doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
         return Prediction(
             label=UNDETERMINED if disagree(branches) else answers[head].label,
@@ -394,8 +378,9 @@ class Predictor:
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=tuple(
-                find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked)
+            warnings=(
+                *find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked),
+                *doubts,
             ),
             checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
@@ -403,6 +388,7 @@ class Predictor:
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
+            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
             abstain_zone=meta.abstain_zone[head],
             supported_probability=meta.supported_probability[head],
             **describe_lungs(study),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, Modality, NetworkConfig
 from covid_mm.explain.explained import AnswerFunction
-from covid_mm.explain.grad_cam import GradCam
+from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import content_features
@@ -74,6 +74,11 @@ class TensorFlowFunctions:
             ("slow", modalities), lambda: BranchExplainer(self._network, modalities)
         )
         return explainer
+
+    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
+        """Rows and columns of the feature map that a heatmap of that layer is made of."""
+        _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
+        return int(rows), int(columns)
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""

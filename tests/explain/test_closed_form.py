@@ -14,6 +14,7 @@ from covid_mm.errors import UsageError
 from covid_mm.explain.closed_form import AnswerGraph
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam
+from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import GRADIENT_METHODS
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import build_network
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("small_backbones")
 def run_graph(graph: AnswerGraph, images: dict[str, Any], classes: Any, method: str) -> dict[str, Any]:
     inputs = {f"image_{m}": tf.constant(values) for m, values in images.items()}
     inputs |= {f"content_{m}": tf.constant(values) for m, values in images.items()}
-    inputs |= {"classes": tf.constant(classes), "method": tf.constant(GRADIENT_METHODS.index(method))}
+    methods = [GRADIENT_METHODS.index(name) for name in (method, second_method(method))]
+    inputs |= {"classes": tf.constant(classes), "methods": tf.constant(methods)}
     return {name: value.numpy() for name, value in graph(**inputs).items()}
 
 
@@ -51,6 +53,10 @@ def test_closed_form_equals_automatic_gradients(pooling: str, modalities: tuple[
             np.testing.assert_allclose(
                 outputs[f"evidence_{modality}"], evidence, atol=1e-5 * float(evidence.max()) + 1e-9
             )
+            other = expected.second[modality]
+            np.testing.assert_allclose(
+                outputs[f"second_{modality}"], other, atol=1e-5 * float(other.max()) + 1e-9
+            )
             np.testing.assert_allclose(
                 outputs[f"contents_{modality}"], expected.contents[modality], rtol=1e-4, atol=1e-5
             )
@@ -61,7 +67,7 @@ def test_features_are_the_pooled_ones() -> None:
     network = make_network(head_width=16, seed=2, pooling="attention")
     images = {"ct": colour_images(2, 150)}
     graph = AnswerGraph(network, ("ct",), positive_margin=0.0, content_branch=None)
-    assert set(graph.inputs) == {"image_ct", "classes", "method"}
+    assert set(graph.inputs) == {"image_ct", "classes", "methods"}
     outputs = run_graph(graph, images, np.zeros(2, np.int32), "grad_cam")
     import keras
 

@@ -17,6 +17,7 @@ import numpy as np
 from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
+from covid_mm.formats import round_share
 from covid_mm.serving.prediction import DISAGREE, UNDETERMINED, Evidence, Prediction
 from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -145,7 +146,6 @@ def describe_report(report: Report) -> dict[str, Any]:
             }
             for r in report.readings
         },
-        "supported_probability": prediction.supported_probability,
         "heatmap_class": prediction.heatmap_class,
         "heatmap_method": report.method,
         "heatmap_layer": report.analysis.kind.layer,
@@ -160,7 +160,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
 
 def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
-    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
+    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`,"
+    " `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
     if not prediction.probabilities:
         return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")
@@ -199,9 +200,15 @@ def clean_note(note: str) -> str:
     """
     text = "\n".join(LINE_ENDS.split(note)).replace("\t", " ").strip()
     if len(text) > NOTE_LENGTH:
-        raise UsageError(f"The note has {len(text)} characters, at most {NOTE_LENGTH} fit; shorten it.")
+        raise UsageError(
+            "The note has {count} characters, at most {most} fit; shorten it.",
+            count=len(text),
+            most=NOTE_LENGTH,
+        )
     if (lines := text.count("\n") + 1) > NOTE_LINES:
-        raise UsageError(f"The note has {lines} lines, at most {NOTE_LINES} fit; join some of them.")
+        raise UsageError(
+            "The note has {count} lines, at most {most} fit; join some of them.", count=lines, most=NOTE_LINES
+        )
     return "".join(_clean_character(sign) for sign in unicodedata.normalize("NFC", text)).strip()
 
 
@@ -224,8 +231,10 @@ def _clean_character(sign: str) -> str:
 
 
 def _describe_figures(evidence: Evidence) -> dict[str, Any]:
-    interval = {"auc_low": evidence.auc_low, "auc_high": evidence.auc_high}
-    return evidence.to_dict() | interval | {"ece": evidence.ece}
+    interval = {"auc_low": round_share(evidence.auc_low), "auc_high": round_share(evidence.auc_high)}
+    return (
+        evidence.to_dict() | interval | {"ece": None if evidence.ece is None else round_share(evidence.ece)}
+    )
 
 
 def _read_heads(analysis: Analysis) -> list[Reading]:

@@ -67,7 +67,7 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
     title, choice = SLOT_TITLES[request.modality], request.choice
     contents = read_files(list_paths(upload), title, limits)
     if not contents:
-        raise ImageError(f"{title}: {GONE}")
+        raise ImageError(GONE).about(title)
     if len(contents) == 1 and not is_dicom(contents[0]):
         try:
             grey = decode_image(contents[0], limits=limits).grey
