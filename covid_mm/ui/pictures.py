@@ -77,7 +77,12 @@ def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY
 
 
 _SCALE = 1000  # units of a drawing's side
-_PENS = (("#fff3b0", 1.0), ("#ffd54a", 1.5), ("#ffa02e", 2.25), ("#ff6a3d", 3.5))  # colour, CSS pixels at `LEVELS`
+_PENS = (
+    ("#fff3b0", 1.0),
+    ("#ffd54a", 1.5),
+    ("#ffa02e", 2.25),
+    ("#ff6a3d", 3.5),
+)  # colour, CSS pixels at `LEVELS`
 _DRAWING = (
     f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SCALE}" height="{_SCALE}" viewBox="0 0 {_SCALE} {_SCALE}"'
     ' preserveAspectRatio="none">{}</svg>'
@@ -114,9 +119,7 @@ def draw_lines(cells: HeatCells) -> str:
             under.append(shape.format("#000", width + 2))
             over.append(shape.format(colour, width))
     style = 'fill="none" stroke-linecap="square"'
-    return _to_svg_url(
-        f'<g {style} stroke-opacity="0.7">{"".join(under)}</g><g {style}>{"".join(over)}</g>'
-    )
+    return _to_svg_url(f'<g {style} stroke-opacity="0.7">{"".join(under)}</g><g {style}>{"".join(over)}</g>')
 
 
 def _to_svg_url(shapes: str) -> str:

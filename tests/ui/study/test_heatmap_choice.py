@@ -124,7 +124,9 @@ def test_a_map_is_shown_as_the_cells_of_its_layer_or_as_lines_along_them():
     assert lines.count("<path") == 2 * len(LEVELS)  # each with a dark one below
     assert "1000" in layer  # its own size: a browser draws none without
     faint = describe_map(heatmap / 4, "X-ray", "normal", HeatmapKind(), cells=find_cells(heatmap / 4, (3, 3)))
-    assert base64.b64decode(faint["lines"].split(",")[1]).count(b"<path") == 2  # 0.2: the lowest line shows it
+    assert (
+        base64.b64decode(faint["lines"].split(",")[1]).count(b"<path") == 2
+    )  # 0.2: the lowest line shows it
 
 
 def test_the_choosers_offer_everything_and_start_at_what_is_shown():
