@@ -30,7 +30,7 @@ LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on
 class Metadata:
     """The fields that serving needs and enforces; `raw` is the file's whole content, without its digest.
 
-    temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
+    temperature and threshold: by head (`fused`, each modality). heatmap_scale: by head, then by
     modality, the evidence in logit units that is drawn as 1. classifier_sha256: of the classifier of
     image content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
     `lungs` for the lungs found and cropped by the file whose hash is lungs_sha256.
@@ -95,6 +95,47 @@ class Metadata:
             except (KeyError, TypeError, AttributeError, ValueError):
                 continue
         return studies
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How a combination of images is answered; the fields are those of Metadata.
+
+    heads: those whose calibrated logits are added up, one but where some of a network's images are missing.
+    """
+
+    heads: tuple[str, ...]
+    threshold: float
+    abstain_zone: tuple[float, float] | None
+    supported_probability: float
+    evidence: Evidence | None
+    heatmap_scale: dict[Modality, float]
+
+
+def find_rule(meta: Metadata, modalities: tuple[Modality, ...]) -> AnswerRule:
+    """The rule by which images of these modalities are answered.
+
+    All of a network's images: by its concatenated head (or only one). One: by its branch's own head. Several,
+    but not all: by the sum of the branches' calibrated logits, Bayes' rule for independent evidence at even
+    odds, which the concatenated head was trained to give for all of them; so its threshold, abstain zone and
+    supported probability hold. How good such sums are was not measured: there is no evidence.
+    """
+    heads: tuple[str, ...]
+    whole = modalities == meta.network.modalities
+    if whole or len(modalities) == 1:
+        head = meta.heads[0] if whole else modalities[0]
+        heads, evidence, scale = (head,), meta.evidence[head], meta.heatmap_scale[head]
+    else:
+        head, heads, evidence = meta.heads[0], modalities, None
+        scale = {m: meta.heatmap_scale[m][m] for m in modalities}
+    return AnswerRule(
+        heads,
+        meta.threshold[head],
+        meta.abstain_zone[head],
+        meta.supported_probability[head],
+        evidence,
+        scale,
+    )
 
 
 def check_place(folder: Path) -> None:
@@ -166,7 +207,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         output_stride=_number(described["output_stride"], 1, 64, whole=True),
     )
     if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
-        raise ValueError("branches are ordered ct, xray")
+        raise ValueError(f"branches are ordered {', '.join(MODALITIES)}")
     if raw["pair"] != network.name:
         raise ValueError(f"pair {_short(raw['pair'])} is not that of the network, {network.name}")
     heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities

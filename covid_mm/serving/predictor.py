@@ -19,7 +19,7 @@ from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import Network
 from covid_mm.serving.answers import (
-    answer_head,
+    answer_by,
     describe_lungs,
     describe_missing_lungs,
     find_warnings,
@@ -29,7 +29,7 @@ from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_s
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
-from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.metadata import Metadata, find_rule
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import (
     GreyStudy,
@@ -260,7 +260,7 @@ class Predictor:
     def _prepare(self, studies: Sequence[GreyStudy]) -> list[Study]:
         return prepare_studies(studies, self.network.config.image_size, self.segmenter)
 
-    def _refuse_unread(self, greys: GreyStudy, wrong: tuple[Modality, ...]) -> Prediction:
+    def _refuse_unread(self, greys: GreyStudy, wrong: Mapping[Modality, Modality]) -> Prediction:
         """No answer to a study whose headers contradict their slots."""
         previews = {m: make_preview(grey) for m, grey in greys.items()}
         return refuse_study(self.metadata, previews, describe_contradictions(wrong))
@@ -283,31 +283,29 @@ class Predictor:
         return self._assemble(study, output, request)
 
     def _assemble(self, study: Study, output: StudyOutput, request: HeatmapRequest) -> Prediction:
-        meta, head = self.metadata, output.head
-        answers = {name: answer_head(meta, name, logits) for name, logits in output.logits.items()}
-        branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
+        meta, given = self.metadata, tuple(study)
+        rule, answer = find_rule(meta, given), answer_by(meta, given, output.logits)
+        branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         checked = self.classifier is not None
         return Prediction(
-            label=answers[head].label,
-            probabilities=answers[head].probabilities,
+            label=answer.label,
+            probabilities=answer.probabilities,
             branches=branches,
-            modalities=tuple(study),
+            modalities=given,
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=tuple(
-                find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked)
-            ),
-            checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
-            evidence=meta.evidence[head],
+            warnings=tuple(find_warnings(meta, answer, branches, heatmaps, shown, checked=checked)),
+            checkpoint=dataclasses.replace(self.info, decision_threshold=rule.threshold),
+            evidence=rule.evidence,
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
-            abstain_zone=meta.abstain_zone[head],
-            supported_probability=meta.supported_probability[head],
+            abstain_zone=rule.abstain_zone,
+            supported_probability=rule.supported_probability,
             **describe_lungs(study),
         )
 
