@@ -4,16 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, Modality, join_titles
-from covid_mm.serving.metadata import AnswerRule, Metadata, find_rule
-from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, BranchAnswer, Notice, Prediction
+from covid_mm.imaging import CtScan, WindowSettings
+from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.prediction import (
+    ABSTAINED,
+    UNDETERMINED,
+    BranchAnswer,
+    Evidence,
+    Notice,
+    Prediction,
+    ScanAnswer,
+    SliceAnswer,
+)
 from covid_mm.serving.reading import Study
-from covid_mm.serving.warnings import format_percent, warn
+from covid_mm.serving.scan_files import SCANNED
+from covid_mm.serving.warnings import LEFT_OUT_WARNINGS, format_percent, warn
+
+if TYPE_CHECKING:
+    from covid_mm.serving.scan_reader import ScanReading  # with TensorFlow, which nothing here needs
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How a combination of images is answered; the fields are those of Metadata.
+
+    heads: those whose calibrated logits are added up, one but where some of a network's images are missing.
+    """
+
+    heads: tuple[str, ...]
+    threshold: float
+    abstain_zone: tuple[float, float] | None
+    supported_probability: float
+    evidence: Evidence | None
+    heatmap_scale: dict[Modality, float]
+
+
+def find_rule(meta: Metadata, modalities: tuple[Modality, ...]) -> AnswerRule:
+    """The rule by which images of these modalities are answered.
+
+    All of a network's images: by its concatenated head (or only one). One: by its branch's own head. Several,
+    but not all: by the sum of the branches' calibrated logits, Bayes' rule for independent evidence at even
+    odds, which the concatenated head was trained to give for all of them; so its threshold, abstain zone and
+    supported probability hold. How good such sums are was not measured: there is no evidence.
+    """
+    heads: tuple[str, ...]
+    whole = modalities == meta.network.modalities
+    if whole or len(modalities) == 1:
+        head = meta.heads[0] if whole else modalities[0]
+        heads, evidence, scale = (head,), meta.evidence[head], meta.heatmap_scale[head]
+    else:
+        head, heads, evidence = meta.heads[0], modalities, None
+        scale = {m: meta.heatmap_scale[m][m] for m in modalities}
+    return AnswerRule(
+        heads,
+        meta.threshold[head],
+        meta.abstain_zone[head],
+        meta.supported_probability[head],
+        evidence,
+        scale,
+    )
 
 
 def answer_by(
@@ -22,7 +78,7 @@ def answer_by(
     """Calibrated probabilities of a combination of images, and the label by threshold and abstain zone.
 
     The label goes by the probability as it is; the one that is shown is cut to what left-out
-    predictions support. logits: at least of the heads that `metadata.find_rule` names, float32 (2,).
+    predictions support. logits: at least of the heads that `find_rule` names, float32 (2,).
     """
     rule = find_rule(meta, modalities)
     margins = {head: float(logits[head][POSITIVE] - logits[head][1 - POSITIVE]) for head in rule.heads}
@@ -139,6 +195,45 @@ def describe_lungs(study: Study) -> dict[str, Any]:
         "lungs": {m: image.box for m, image in study.items()},
         "outlines": {m: image.region.outline for m, image in study.items() if image.region is not None},
     }
+
+
+def split_margin(margin: float) -> NDArray[np.float32]:
+    """Two logits (2,) float32 whose difference is a margin."""
+    return np.array([-margin / 2, margin / 2], np.float32)
+
+
+def describe_scan(
+    meta: Metadata, scan: CtScan, reading: ScanReading, shown: int, window: WindowSettings | str | None
+) -> ScanAnswer:
+    """What each slice of a scan says by itself. shown: the slice that the heatmap is of."""
+    margins = dict(zip(reading.rows.tolist(), reading.margins.tolist(), strict=True))
+    weights, least = weigh_heads(meta, find_rule(meta, (SCANNED,)))
+    slices = []
+    for index, position in enumerate(scan.positions):
+        margin = margins.get(index)
+        probability = None
+        if margin is not None:
+            probability = answer_by(meta, (SCANNED,), {SCANNED: split_margin(margin)}).probabilities[
+                CLASSES[POSITIVE]
+            ]
+        slices.append(
+            SliceAnswer(
+                index,
+                position,
+                margin is not None,
+                probability,
+                margin is not None and margin * weights[SCANNED] >= least,
+            )
+        )
+    return ScanAnswer(tuple(slices), shown, scan.find_window(window), scan.left_out)
+
+
+def find_scan_warnings(meta: Metadata, prediction: Prediction, answer: ScanAnswer) -> Iterable[Notice]:
+    """What must be said with an answer to a whole scan, beside what is said of every study."""
+    if prediction.probabilities and not meta.scan.is_calibrated:
+        yield warn("scan_not_calibrated")
+    for reason, count in answer.left_out.items():
+        yield warn(LEFT_OUT_WARNINGS[reason], count=str(count))
 
 
 def _sigmoid(value: float) -> float:

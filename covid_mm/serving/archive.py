@@ -25,6 +25,7 @@ _LONGEST_COMMENT = 65535
 _ENTRY_BYTES = 1024  # a directory entry with a long name and its extra fields
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_PACKED_VOLUMES = ".nii.gz"
 _ENCRYPTED = 0x1  # bit of a member's flags
 _DEFAULT_LIMITS = ImageLimits()
 
@@ -163,7 +164,8 @@ def _refusal(member: zipfile.ZipInfo) -> str:
         return "encrypted; make the ZIP without a password"
     if member.compress_type not in _METHODS:
         return "compressed by a method that is not read; use plain ZIP"
-    if member.filename.lower().endswith(_NESTED):
+    name = member.filename.lower()
+    if name.endswith(_NESTED) and not name.endswith(_PACKED_VOLUMES):
         return "an archive inside the archive"
     return ""
 

@@ -16,9 +16,9 @@ from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import Content, ContentClassifier
 from covid_mm.models.network import FUSED, Network
-from covid_mm.serving.answers import weigh_heads
+from covid_mm.serving.answers import find_rule, weigh_heads
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
-from covid_mm.serving.metadata import Metadata, find_rule
+from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.reading import Study
 
 

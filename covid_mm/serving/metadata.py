@@ -17,6 +17,7 @@ from covid_mm.errors import CheckpointError, CovidMMError
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
+from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
 Preprocessing = Literal["paper", "lungs"]
 
@@ -39,7 +40,7 @@ class Metadata:
     predictions gave them: probability = sigmoid((difference of the logits - offset) / temperature);
     inside the zone (None: there is none) the label is undetermined; no probability above the
     supported one is shown; evidence is None where it was not measured. heat_location: by modality,
-    of heatmap_method on heatmap_layer, with which predictions come.
+    of heatmap_method on heatmap_layer, with which predictions come. scan: how slices become one answer.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Metadata:
     heat_location: dict[Modality, HeatLocation | None]
     heatmap_method: FixedScaleMethod
     heatmap_layer: LayerChoice
+    scan: ScanRule
     raw: dict[str, Any]
 
     @property
@@ -95,47 +97,6 @@ class Metadata:
             except (KeyError, TypeError, AttributeError, ValueError):
                 continue
         return studies
-
-
-@dataclass(frozen=True)
-class AnswerRule:
-    """How a combination of images is answered; the fields are those of Metadata.
-
-    heads: those whose calibrated logits are added up, one but where some of a network's images are missing.
-    """
-
-    heads: tuple[str, ...]
-    threshold: float
-    abstain_zone: tuple[float, float] | None
-    supported_probability: float
-    evidence: Evidence | None
-    heatmap_scale: dict[Modality, float]
-
-
-def find_rule(meta: Metadata, modalities: tuple[Modality, ...]) -> AnswerRule:
-    """The rule by which images of these modalities are answered.
-
-    All of a network's images: by its concatenated head (or only one). One: by its branch's own head. Several,
-    but not all: by the sum of the branches' calibrated logits, Bayes' rule for independent evidence at even
-    odds, which the concatenated head was trained to give for all of them; so its threshold, abstain zone and
-    supported probability hold. How good such sums are was not measured: there is no evidence.
-    """
-    heads: tuple[str, ...]
-    whole = modalities == meta.network.modalities
-    if whole or len(modalities) == 1:
-        head = meta.heads[0] if whole else modalities[0]
-        heads, evidence, scale = (head,), meta.evidence[head], meta.heatmap_scale[head]
-    else:
-        head, heads, evidence = meta.heads[0], modalities, None
-        scale = {m: meta.heatmap_scale[m][m] for m in modalities}
-    return AnswerRule(
-        heads,
-        meta.threshold[head],
-        meta.abstain_zone[head],
-        meta.supported_probability[head],
-        evidence,
-        scale,
-    )
 
 
 def check_place(folder: Path) -> None:
@@ -260,6 +221,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         heat_location=location,
         heatmap_method=method,
         heatmap_layer=layer,
+        scan=_read_scan(raw.get("scan"), heads),
         raw=raw,
     )
 
@@ -304,6 +266,29 @@ def _read_evidence(described: Any) -> Evidence | None:
     if not evidence.auc_low <= evidence.auc <= evidence.auc_high:
         raise ValueError("the auc of evidence is outside its interval")
     return evidence
+
+
+def _read_scan(described: Any, heads: tuple[str, ...]) -> ScanRule:
+    """The optional field `scan`: share and, by head, the calibration of whole scans."""
+    if described is None:
+        return ScanRule()
+    parts: dict[str, ScanHead] = {}
+    for head, part in _typed(described["heads"], dict).items():
+        _choice(head, heads)
+        threshold = float(_number(part["threshold"], 1e-6, 1 - 1e-6))
+        zone = _read_zones({"abstain_zone": {head: part["abstain_zone"]}}, {head: threshold})[head]
+        supported = float(_number(part["supported_probability"], 0.5, 1))
+        if not 1 - supported <= threshold <= supported:
+            raise ValueError(f"the scan threshold of {head} is not within what is supported")
+        parts[head] = ScanHead(
+            temperature=float(_number(part["temperature"], 1e-3, 1e3)),
+            offset=float(_number(part["offset"], -1e3, 1e3)),
+            threshold=threshold,
+            abstain_zone=zone,
+            supported_probability=supported,
+            evidence=_read_evidence(part.get("evidence")),
+        )
+    return ScanRule(float(_number(described["share"], 0.01, 1)), parts)
 
 
 def _read_heat_location(described: Any) -> HeatLocation | None:

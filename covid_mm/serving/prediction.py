@@ -9,8 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_mm.imaging.window import WindowSettings
+
 UNDETERMINED = "undetermined"
 ABSTAINED = "in_abstain_zone"  # the one reason of `undetermined` that comes with probabilities
+
+EXTENT_MEANING = "share of the lung slices called positive; not a severity score"
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of the image
 
@@ -90,6 +94,75 @@ class HeatLocation:
 
 
 @dataclass(frozen=True)
+class SliceAnswer:
+    """What the CT alone says of one slice of a scan.
+
+    index: from 0, at the feet. position_mm: along the body, None where the files do not say. lung: whether the slice
+    shows lung and was read. probability: of covid19_pneumonia, 0..1, as of that slice alone; None without lung.
+    positive: whether that is at or above a slice's threshold.
+    """
+
+    index: int
+    position_mm: float | None
+    lung: bool
+    probability: float | None
+    positive: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of `slices` in `predict --json`."""
+        return {
+            "index": self.index,
+            "position_mm": self.position_mm,
+            "lung": self.lung,
+            "probability": self.probability,
+        }
+
+
+@dataclass(frozen=True)
+class ScanAnswer:
+    """What an answer to a whole CT scan holds beside that to one slice.
+
+    slices: all of them, feet first. slice: the index that the CT heatmap shows. window: level and width that the
+    slices were read with; None where they are not in HU. left_out: why files are no part of the scan -> how many.
+    """
+
+    slices: tuple[SliceAnswer, ...]
+    slice: int
+    window: WindowSettings | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def lung_slices(self) -> int:
+        """Slices that show lung and were read."""
+        return sum(one.lung for one in self.slices)
+
+    @property
+    def positive_slices(self) -> int:
+        """Lung slices that are called positive."""
+        return sum(one.positive for one in self.slices)
+
+    @property
+    def extent(self) -> float | None:
+        """The share of lung slices called positive, 0..1. It is no score of severity; None without lung slices."""
+        return self.positive_slices / self.lung_slices if self.lung_slices else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that `predict --json` has of a scan only."""
+        window = self.window
+        return {
+            "slices": [one.to_dict() for one in self.slices],
+            "slice": self.slice,
+            "window": None if window is None else {"level": window.level, "width": window.width},
+            "extent": {
+                "share": self.extent,
+                "positive_slices": self.positive_slices,
+                "lung_slices": self.lung_slices,
+                "meaning": EXTENT_MEANING,
+            },
+        }
+
+
+@dataclass(frozen=True)
 class CheckpointInfo:
     """The part of meta.json that travels with each answer.
 
@@ -130,6 +203,7 @@ class Prediction:
     inside which the label is undetermined; None without a zone.
     supported_probability: the highest probability that left-out predictions support; what is
     above is shown as this ("over 97 %").
+    scan: of a whole CT scan, its slices; None where the CT is one slice, or there is none.
     """
 
     label: str
@@ -151,6 +225,17 @@ class Prediction:
     heatmap_scale: Literal["fixed", "relative"] = "fixed"
     abstain_zone: tuple[float, float] | None = None
     supported_probability: float = 1.0
+    scan: ScanAnswer | None = None
+
+    @property
+    def slices(self) -> tuple[SliceAnswer, ...]:
+        """The slices of a whole CT scan; empty for one slice."""
+        return () if self.scan is None else self.scan.slices
+
+    @property
+    def slice(self) -> int | None:
+        """The slice of a scan that the CT heatmap shows; None for one slice."""
+        return None if self.scan is None else self.scan.slice
 
     @property
     def reason(self) -> str | None:
@@ -186,7 +271,7 @@ class Prediction:
                 "decision_threshold": self.checkpoint.decision_threshold,
             },
             "timing_ms": self.timing_ms,
-        }
+        } | ({} if self.scan is None else self.scan.to_dict())
 
 
 @dataclass(frozen=True)

@@ -10,37 +10,44 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, Modality
 from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.explain.grad_cam import PREDICTED
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
 from covid_mm.explain.methods import Progress
-from covid_mm.imaging import ImageSource, WindowSettings
+from covid_mm.imaging import CtScan, ImageSource, WindowSettings
 from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.meta_file import LUNGS_NAME
-from covid_mm.models.network import Network
+from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
     answer_by,
     describe_lungs,
     describe_missing_lungs,
+    describe_scan,
+    find_rule,
+    find_scan_warnings,
     find_warnings,
     refuse_study,
+    split_margin,
+    weigh_heads,
 )
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
 from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
-from covid_mm.serving.metadata import Metadata, find_rule
+from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
 from covid_mm.serving.reading import (
     GreyStudy,
     LungFinder,
     Study,
-    StudyFiles,
     make_preview,
     prepare_studies,
     read_headers,
     read_study,
 )
+from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, StudyImages, take_scan
+from covid_mm.serving.scan_reader import ScanReader
 
 BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
@@ -54,6 +61,7 @@ class PredictOptions(TypedDict, total=False):
     layer: LayerChoice | None
     windows: Mapping[Modality, WindowSettings | str] | None
     frames: Mapping[Modality, int] | None
+    series: int | None
     progress: Progress | None
     cancelled: Callable[[], bool] | None
 
@@ -93,6 +101,7 @@ class Predictor:
         self.network = network
         self.metadata = meta
         self.classifier = classifier
+        self._scans = ScanReader(network, classifier, self.segmenter)
         self._pass = ForwardPass(network, meta, classifier, reads_lungs=self.segmenter is not None)
 
     @property
@@ -114,7 +123,7 @@ class Predictor:
 
     def predict(
         self,
-        ct: ImageSource | None = None,
+        ct: ImageSource | ScanSource | None = None,
         xray: ImageSource | None = None,
         *,
         heatmap_class: str | None = None,
@@ -122,17 +131,23 @@ class Predictor:
         layer: LayerChoice | None = None,
         windows: Mapping[Modality, WindowSettings | str] | None = None,
         frames: Mapping[Modality, int] | None = None,
+        series: int | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Prediction:
-        """Answer one study of a CT slice, an X-ray, or both.
+        """Answer one study of a CT slice or a whole CT scan, an X-ray, or both.
+
+        ct: of a scan its DICOM files, a folder, ZIP, NIfTI volume or multi-frame file, or a `CtScan`. All its slices
+        with lung are read; the answer's `scan` holds what each alone says, its CT heatmap is that of the most
+        suspicious one.
 
         heatmap_class: the class whose evidence the heatmaps show; the answer's own without it.
         method, layer: of the heatmaps, by name as in `explain.method_table`; the checkpoint's own, on
         its fixed scale, without them. All but Faster Score-CAM come from the pass that answers.
-        windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`. A file
-        whose header contradicts its slot leaves the study undetermined.
-        progress, cancelled: of a slow method: gets shares 0..1; says whether to stop.
+        windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`; of a scan with a frame
+        that slice alone is answered. series: the number of the scan's series where there are several, in the
+        order of `CtScan.series`. A file whose header contradicts its slot leaves the study undetermined.
+        progress, cancelled: of a scan or a slow method: gets shares 0..1; says whether to stop.
         Raises ImageError for an image that cannot be read, UsageError for no image, a modality that
         this network does not read or an unknown name, Cancelled, CheckpointError where the network
         gives no number.
@@ -144,13 +159,15 @@ class Predictor:
             layer=layer,
             windows=windows,
             frames=frames,
+            series=series,
             progress=progress,
             cancelled=cancelled,
         )
 
-    def predict_images(self, images: StudyFiles, **options: Unpack[PredictOptions]) -> Prediction:
+    def predict_images(self, files: StudyFiles, **options: Unpack[PredictOptions]) -> Prediction:
         """What predict gives, of images by modality; None stands for no image."""
         started = time.perf_counter()
+        images, scan = take_scan(files, options.get("windows"), options.get("frames"), options.get("series"))
         request = request_heatmaps(
             self.metadata,
             options.get("heatmap_class"),
@@ -164,6 +181,8 @@ class Predictor:
         decoded = time.perf_counter()
         if wrong:
             prediction = self._refuse_unread(greys, wrong)
+        elif scan is not None:
+            prediction = self._answer_scan(scan, greys, request, (options.get("windows") or {}).get(SCANNED))
         else:
             (prediction,) = self._answer(self._prepare([greys]), request)
         finished = time.perf_counter()
@@ -176,7 +195,7 @@ class Predictor:
 
     def explain(
         self,
-        ct: ImageSource | None = None,
+        ct: ImageSource | ScanSource | None = None,
         xray: ImageSource | None = None,
         **options: Unpack[PredictOptions],
     ) -> Explanation:
@@ -204,7 +223,7 @@ class Predictor:
 
     def predict_batch(
         self,
-        studies: Iterable[tuple[ImageSource | None, ImageSource | None] | StudyFiles],
+        studies: Iterable[tuple[ImageSource | ScanSource | None, ImageSource | None] | StudyFiles],
         *,
         heatmap_class: str | None = None,
     ) -> list[Prediction]:
@@ -214,18 +233,24 @@ class Predictor:
         """
         request = request_heatmaps(self.metadata, heatmap_class)
         predictions: list[Prediction] = []
-        for chunk in self._read_chunks(studies):
+        for chunk in self._read_chunks(studies, heatmap_class):
             predictions += self._answer_chunk(chunk, request)
         return predictions
 
     def _read_chunks(
-        self, studies: Iterable[tuple[ImageSource | None, ImageSource | None] | StudyFiles]
+        self,
+        studies: Iterable[tuple[ImageSource | ScanSource | None, ImageSource | None] | StudyFiles],
+        heatmap_class: str | None,
     ) -> Iterator[list[GreyStudy | Prediction]]:
-        """Some studies at a time, read; those whose header contradicts their slot are refused already."""
+        """Some studies at a time, read; refused already where a header contradicts its slot, answered with a scan."""
         chunk: list[GreyStudy | Prediction] = []
         pixels = 0
         for study in studies:
-            images: StudyFiles = {"ct": study[0], "xray": study[1]} if isinstance(study, tuple) else study
+            files: StudyFiles = {"ct": study[0], "xray": study[1]} if isinstance(study, tuple) else study
+            images, scan = take_scan(files)
+            if scan is not None:
+                chunk.append(self.predict_images({**images, SCANNED: scan}, heatmap_class=heatmap_class))
+                continue
             greys = self._read(images)
             wrong = contradicting_slots(read_headers(images))
             chunk.append(self._refuse_unread(greys, wrong) if wrong else greys)
@@ -251,7 +276,7 @@ class Predictor:
 
     def _read(
         self,
-        images: StudyFiles,
+        images: StudyImages,
         windows: Mapping[Modality, WindowSettings | str] | None = None,
         frames: Mapping[Modality, int] | None = None,
     ) -> GreyStudy:
@@ -272,18 +297,56 @@ class Predictor:
             self._answer_study(study, output, request) for study, output in zip(studies, outputs, strict=True)
         ]
 
-    def _answer_study(self, study: Study, output: StudyOutput, request: HeatmapRequest) -> Prediction:
-        """One study's answer, or the first reason against it: what its images show, then their lungs."""
+    def _answer_scan(
+        self, scan: CtScan, greys: GreyStudy, request: HeatmapRequest, window: WindowSettings | str | None
+    ) -> Prediction:
+        """A study with a whole scan: the scan's answer, the heatmap of its most suspicious slice.
+
+        greys: the other images, and any slice in the scan's place.
+        """
+        reading = self._scans.read(scan, window, request.progress, request.cancelled)
+        shown = reading.most_suspicious
+        (study,) = self._prepare([{**greys, SCANNED: scan.render(shown, window)}])
+        answer = describe_scan(self.metadata, scan, reading, shown, window)
+        if reading.refusal:
+            previews = {m: image.preview for m, image in study.items()}
+            refused = refuse_study(self.metadata, previews, reading.refusal)
+            return dataclasses.replace(refused, scan=answer)
+        meta = self.metadata.scan.apply(self.metadata)
+        pooled: dict[str, float] = {SCANNED: self.metadata.scan.pool(reading.margins)}
+        if len(study) > 1 and tuple(study) == self.network.config.modalities:
+            others = {m: image.pixels for m, image in study.items() if m != SCANNED}
+            pooled[FUSED] = self._scans.fuse(reading, self.metadata.scan, others)
+        weights, least = weigh_heads(meta, find_rule(meta, tuple(study)))
+        if request.class_index == PREDICTED and weights.keys() <= pooled.keys():
+            positive = sum(weights[head] * pooled[head] for head in weights) >= least
+            request = dataclasses.replace(request, class_index=POSITIVE if positive else 1 - POSITIVE)
+        (output,) = self._pass.run([study], request)
+        logits = dict(output.logits) | {head: split_margin(margin) for head, margin in pooled.items()}
+        output = dataclasses.replace(output, logits=logits)
+        prediction = self._answer_study(study, output, request, meta)
+        warnings = (*prediction.warnings, *find_scan_warnings(self.metadata, prediction, answer))
+        return dataclasses.replace(prediction, scan=answer, warnings=warnings)
+
+    def _answer_study(
+        self, study: Study, output: StudyOutput, request: HeatmapRequest, meta: Metadata | None = None
+    ) -> Prediction:
+        """One study's answer, or the first reason against it: what its images show, then their lungs.
+
+        meta: with other calibrations than a slice's.
+        """
         previews = {m: image.preview for m, image in study.items()}
         if refusal := check_contents(output.contents):
             in_place = all(content.kind == m for m, content in output.contents.items())
             return refuse_study(self.metadata, previews, refusal, study if in_place else None)
         if refusal := describe_missing_lungs(study):
             return refuse_study(self.metadata, previews, refusal, study)
-        return self._assemble(study, output, request)
+        return self._assemble(study, output, request, meta or self.metadata)
 
-    def _assemble(self, study: Study, output: StudyOutput, request: HeatmapRequest) -> Prediction:
-        meta, given = self.metadata, tuple(study)
+    def _assemble(
+        self, study: Study, output: StudyOutput, request: HeatmapRequest, meta: Metadata
+    ) -> Prediction:
+        given = tuple(study)
         rule, answer = find_rule(meta, given), answer_by(meta, given, output.logits)
         branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
         heatmaps = self._pass.make_heatmaps(study, output, request)

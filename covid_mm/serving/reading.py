@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
-from covid_mm.imaging import ImageHeader, ImageSource, WindowSettings, read_grey, read_header, resize_image
+from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
 from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
 from covid_mm.serving.prediction import Box
+from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
-StudyFiles: TypeAlias = "Mapping[Modality, ImageSource | None]"  # images as they are given
 GreyStudy = Mapping[Modality, NDArray[np.float32]]  # whole images (height, width), 0..255
 
 
@@ -62,7 +62,7 @@ Study = dict[Modality, StudyImage]
 
 
 def read_study(
-    images: StudyFiles,
+    images: StudyImages,
     modalities: Sequence[Modality],
     checkpoint: str,
     windows: Mapping[Modality, WindowSettings | str] | None = None,
@@ -96,7 +96,7 @@ def read_study(
     }
 
 
-def read_headers(images: StudyFiles) -> dict[Modality, ImageHeader | None]:
+def read_headers(images: StudyImages) -> dict[Modality, ImageHeader | None]:
     """What the file of each image says of itself; None for a file without a header."""
     return {m: read_header(source) for m, source in images.items() if source is not None}
 

@@ -28,6 +28,7 @@ class WarningText:
 
 _LUNGS_REASON = "No lungs were found on the {modality}."
 _SWAPPED_REASON = "The two images are in each other's slot."
+_LEFT_OUT = "files left out of the scan"
 _ABSTAINS = (
     "The probability lies between {low} and {high}, where the network was wrong too often on hospitals never seen in"
     " training, so no class is named."
@@ -110,7 +111,37 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         " analysed alone.",
         _LUNGS_REASON,
     ),
+    "scan_not_calibrated": WarningText(
+        "scan_not_calibrated",
+        "How the slices of a scan become one answer was not measured for this checkpoint: the scan's probability is"
+        " that of its most suspicious slices, calibrated as of single slices, and too high.",
+        short="scan answered as its most suspicious slices",
+    ),
+    "left_out_series": WarningText(
+        "slices_left_out", "{count} files are of another series and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_localizers": WarningText(
+        "slices_left_out", "{count} localizers were left out.", short=_LEFT_OUT
+    ),
+    "left_out_reformats": WarningText(
+        "slices_left_out", "{count} files are not axial slices and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_others": WarningText(
+        "slices_left_out", "{count} files are not DICOM and were left out.", short=_LEFT_OUT
+    ),
+    "left_out_unreadable": WarningText(
+        "slices_left_out",
+        "{count} DICOM files hold no image that can be read and were left out: slices may be missing.",
+        short=_LEFT_OUT,
+    ),
     ABSTAINED: WarningText(ABSTAINED, _ABSTAINS, _ABSTAINS),
+}
+LEFT_OUT_WARNINGS = {  # by why `imaging.read_scan` left files out
+    "of another series": "left_out_series",
+    "localizer": "left_out_localizers",
+    "not axial": "left_out_reformats",
+    "not DICOM": "left_out_others",
+    "not readable as an image": "left_out_unreadable",
 }
 REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
 SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality, TrainingConfig
 from covid_mm.errors import TrainingError
+from covid_mm.models.batch_norm import fuse_batch_norm
 from covid_mm.models.network import FUSED, Network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.training.batches import BottleneckSamples, TrainingBatches, one_hot, validation_arrays
 from covid_mm.training.run import RunFolder, RunState
 
 _EVALUATION_BATCH = 64
+_STEPS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) ->
         layer.trainable = True
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = config.batch_norm_momentum
+    fuse_batch_norm(tail)
     return tail
 
 
@@ -81,6 +84,10 @@ def fit_network(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,
+        # a head's step on cached features costs less than Keras's way from one to the next
+        steps_per_execution=math.gcd(config.steps_per_epoch, _STEPS_AT_ONCE)
+        if config.fine_tune == "frozen"
+        else 1,
     )
     optimizer.build(tail.trainable_variables)
     state = run.load_state()

@@ -10,8 +10,8 @@ from toy_checkpoint import HEADS, make_meta
 from toy_networks import PAIR, grey_images, make_network, toy_backbones
 
 from covid_mm.config import CLASSES
-from covid_mm.serving.answers import answer_by, weigh_heads
-from covid_mm.serving.metadata import find_rule, parse_metadata
+from covid_mm.serving.answers import answer_by, find_rule, weigh_heads
+from covid_mm.serving.metadata import parse_metadata
 from covid_mm.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_backbones")

@@ -1,0 +1,77 @@
+"""How the slices of a CT scan become one answer: the mean over the most suspicious share of them, calibrated.
+
+`evaluation.scans` chooses the share and fits the calibration on collections that the networks never saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from covid_mm.serving.prediction import Evidence
+
+if TYPE_CHECKING:
+    from covid_mm.serving.metadata import Metadata
+
+DEFAULT_SHARE = 0.2  # of a checkpoint that says nothing of scans
+
+
+@dataclass(frozen=True)
+class ScanHead:
+    """One head's answer to a scan: its calibration, as a slice's in `Metadata`.
+
+    probability = sigmoid((pooled margin - offset) / temperature).
+    """
+
+    temperature: float
+    offset: float
+    threshold: float
+    abstain_zone: tuple[float, float] | None
+    supported_probability: float
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class ScanRule:
+    """share: of the lung slices, 0..1, whose mean is the scan's. heads: by name; empty in a checkpoint without a
+    calibration of scans: a slice's is used then, and the answer says so."""
+
+    share: float = DEFAULT_SHARE
+    heads: Mapping[str, ScanHead] = field(default_factory=dict)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scans have a calibration of their own."""
+        return bool(self.heads)
+
+    def choose_slices(self, margins: ArrayLike) -> NDArray[np.int64]:
+        """Positions of the most suspicious share of lung slices, at least one, the highest margin first."""
+        values = np.asarray(margins, np.float64)
+        count = max(1, math.ceil(self.share * values.size - 1e-9))
+        return np.argsort(-values, kind="stable")[:count].astype(np.int64)
+
+    def pool(self, margins: ArrayLike) -> float:
+        """A scan's margin from those of its lung slices, at least one."""
+        values = np.asarray(margins, np.float64)
+        return float(values[self.choose_slices(values)].mean())
+
+    def apply(self, meta: Metadata) -> Metadata:
+        """The same metadata with the calibration of scans in place of a slice's."""
+        changes: dict[str, Any] = {
+            name: {**getattr(meta, name), **{h: getattr(part, name) for h, part in self.heads.items()}}
+            for name in (
+                "temperature",
+                "offset",
+                "threshold",
+                "abstain_zone",
+                "supported_probability",
+                "evidence",
+            )
+        }
+        return dataclasses.replace(meta, **changes) if self.heads else meta
