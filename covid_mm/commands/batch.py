@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from covid_mm.commands import load_tensorflow
+from covid_mm.config import ImageLimits
 from covid_mm.errors import DataError, UsageError
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
 from covid_mm.serving.batch import ResultFile, StudyAnswerer, answer_studies
@@ -29,6 +30,8 @@ from covid_mm.serving.pairing import (
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 # one's own archive may be larger than a stranger's on a page
 LIMITS = ArchiveLimits(max_bytes=2**40, max_members=200_000, max_total=2**42)
+# a file may be a whole scan; who decodes one image has its own limit
+FILE_LIMITS = ImageLimits(max_bytes=ImageLimits().max_series_bytes)
 SHOWN = 3  # file names in a message
 
 
@@ -46,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifest",
         metavar="MANIFEST.csv",
-        help="CSV with the columns study, ct, xray (a path may be empty; paths count from the CSV's folder);"
+        help="CSV with the columns study, ct, xray (a path may be empty; paths count from the CSV's folder; ct may be a"
+        " whole scan: a folder or ZIP of DICOM files, a multi-frame file, .nii or .nii.gz);"
         f" or a folder or ZIP, where {RULE.split('. ')[0]}",
     )
     parser.add_argument(
@@ -133,9 +137,9 @@ def find_work(source: Path) -> Work:
     if source.is_dir() or is_archive(source):
         left_out: tuple[LeftOut, ...] = ()
         if source.is_dir():
-            files = list_folder(source)
+            files = list_folder(source, FILE_LIMITS)
         else:
-            archive = open_archive(source, LIMITS)
+            archive = open_archive(source, LIMITS, FILE_LIMITS)
             files, left_out = list(archive.images), archive.left_out
         found = pair_files(files)
         if not found.studies:
@@ -165,6 +169,7 @@ def read_studies(entries: Iterator[Entry], folder: Path) -> Iterator[Study]:
             )
         else:
             yield make_study(
-                entry.study, {m: [on_disk(name, folder / name)] for m, name in entry.files.items()}
+                entry.study,
+                {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()},
             )
         seen.add(entry.study)

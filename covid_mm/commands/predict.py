@@ -11,14 +11,32 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARC
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
-from covid_mm.serving.prediction import Evidence, Prediction
+from covid_mm.serving.prediction import Evidence, Prediction, ScanAnswer
 
 HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `predict`."""
-    parser.add_argument("--ct", metavar="FILE", help="chest CT slice, PNG, JPEG or DICOM")
+    parser.add_argument(
+        "--ct",
+        metavar="FILE",
+        nargs="+",
+        help="chest CT: one slice (PNG, JPEG or DICOM), or a whole scan (its DICOM files, a folder or ZIP of them, a"
+        " multi-frame file, .nii or .nii.gz)",
+    )
+    parser.add_argument(
+        "--slice",
+        type=int,
+        metavar="N",
+        help="answer this slice of the scan alone, with its heatmap: a number from `slices` in the JSON, 0 at the feet",
+    )
+    parser.add_argument(
+        "--series",
+        type=int,
+        metavar="N",
+        help="of several CT series the one to read, from 0; without it the one with the most slices of lung",
+    )
     parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG, JPEG or DICOM")
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
     parser.add_argument(
@@ -41,15 +59,25 @@ def run(options: argparse.Namespace) -> int:
     """Predict and print. Returns the exit code."""
     if not options.ct and not options.xray:
         raise UsageError("There is no image: give --ct FILE, --xray FILE, or both.")
-    for path in (options.ct, options.xray):
-        if path and not Path(path).is_file():
-            raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
+    for path in options.ct or ():
+        if not Path(path).exists():
+            raise ImageError(f"{path} is not there; name an image, or a folder or ZIP of a CT series.")
+    if options.xray and not Path(options.xray).is_file():
+        raise ImageError(f"{options.xray} is not a file; name a PNG, JPEG or DICOM image.")
     load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint)
     method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
-    prediction = predictor.predict(ct=options.ct, xray=options.xray, method=method, layer=layer)
+    ct = options.ct[0] if options.ct and len(options.ct) == 1 else options.ct
+    prediction = predictor.predict(
+        ct=ct,
+        xray=options.xray,
+        method=method,
+        layer=layer,
+        frames=None if options.slice is None else {"ct": options.slice},
+        series=options.series,
+    )
     files = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
     if options.json:
         print(json.dumps(prediction.to_dict(files), indent=2, allow_nan=False))
@@ -62,7 +90,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
     """Write `<modality>_heatmap.png`, the heatmap laid over its image; modality -> file."""
     import cv2
 
-    from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+    from covid_mm.explain.overlay import blend_heatmap
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +103,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
         enlarged = HEATMAP_SIDE / max(heatmap.shape)
         height, width = (max(1, round(side * enlarged)) for side in heatmap.shape)
         image = cv2.resize(prediction.images[modality], (width, height), interpolation=cv2.INTER_CUBIC)
-        overlay = blend_heatmap(image, resize_heatmap(heatmap, height, width))
+        overlay = blend_heatmap(image, prediction.draw_heatmap(modality, height, width))
         file = folder / f"{modality}_heatmap.png"
         _, png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
         write_atomically(file, png.tobytes())
@@ -100,6 +128,8 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
         for modality, answer in prediction.branches.items()
         if answer.probabilities
     ]
+    if prediction.scan is not None:
+        lines.append(f"  {describe_scan(prediction.scan)}")
     if prediction.evidence is not None:
         lines.append(f"  {describe_evidence(prediction.evidence)}")
     lines += [f"  note: {notice.message}" for notice in prediction.warnings]
@@ -108,6 +138,20 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
         f"{RESEARCH_USE} Checkpoint {prediction.checkpoint.name}, {prediction.checkpoint.trained_on}."
     )
     return "\n".join(lines)
+
+
+def describe_scan(scan: ScanAnswer) -> str:
+    """Which slices were read, the one that the heatmap shows, and the extent, in one line."""
+    window = "" if scan.window is None else f", window {scan.window.level:g}/{scan.window.width:g} HU"
+    extent = (
+        ""
+        if scan.extent is None
+        else (
+            f"; {scan.positive_slices} of them called positive ({scan.extent:.0%}: an extent, not a severity score)"
+        )
+    )
+    read = f"{len(scan.slices)} slices{window}, {scan.lung_slices} with lung{extent}"
+    return f"scan of {read}; heatmap of slice {scan.slice}"
 
 
 def format_capped(probability: float, supported: float) -> str:

@@ -120,7 +120,7 @@ def _cut_slices(
     slices = []
     for level in range(raw.shape[2]):
         # from the patient's left to right and back to front, to right to left and front to back
-        values = raw[::-1, ::-1, level].T.astype(np.float64) * slope + intercept
+        values = np.ascontiguousarray(raw[::-1, ::-1, level].T, np.float64) * slope + intercept
         if not np.isfinite(values).all():
             raise ImageError(f"{what} holds values that are not numbers; export it again.")
         whole = np.clip(np.rint(values), -32768, 32767).astype(np.int16)

@@ -15,6 +15,7 @@ from covid_mm.imaging import CtScan, WindowSettings
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     ABSTAINED,
+    DISAGREE,
     UNDETERMINED,
     BranchAnswer,
     Evidence,
@@ -99,6 +100,15 @@ def weigh_heads(meta: Metadata, rule: AnswerRule) -> tuple[dict[str, float], flo
     return weights, math.log(rule.threshold / (1.0 - rule.threshold)) + offsets
 
 
+def disagree(branches: Mapping[str, BranchAnswer]) -> bool:
+    """Whether one branch names one class and another the other: each is outside its own abstain zone.
+
+    Of 3,000 left-out pairs of one label 13.8 % disagree so; combined is right on 51.8 % of these, on 98.5 % where
+    both name one class (benchmarks/verdict.py).
+    """
+    return {branch.label for branch in branches.values()} >= set(CLASSES)
+
+
 def describe_missing_lungs(study: Study) -> tuple[Notice, ...]:
     """One warning for each image without lungs; empty where all were found, or none looked for."""
     lacking = [m for m, image in study.items() if image.lacks_lungs]
@@ -128,10 +138,10 @@ def find_warnings(
     """
     given = tuple(heatmaps)
     zone = find_rule(meta, given).abstain_zone
-    if answer.label == UNDETERMINED and zone is not None:
-        yield warn(ABSTAINED, low=format_percent(zone[0]), high=format_percent(zone[1]))
-    if {branch.label for branch in branches.values()} >= set(CLASSES):
+    if disagree(branches):
         yield describe_disagreement({m: branch.label for m, branch in branches.items()})
+    elif answer.label == UNDETERMINED and zone is not None:
+        yield warn(ABSTAINED, low=format_percent(zone[0]), high=format_percent(zone[1]))
     missing = [m for m in meta.network.modalities if m not in given]
     if missing and len(given) == 1:
         yield warn("single_modality", given[0])
@@ -151,7 +161,7 @@ def describe_disagreement(labels: Mapping[Modality, str]) -> Notice:
     naming = {label: next(m for m, said in labels.items() if said == label) for label in CLASSES}
     first, second = (m for m in labels if m in naming.values())
     return warn(
-        "branches_disagree",
+        DISAGREE,
         first=MODALITIES[first].title,
         first_label=CLASS_TITLES[labels[first]],
         second=MODALITIES[second].title,

@@ -20,12 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-from covid_mm.config import CLASSES, MODALITIES, POSITIVE
-from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
+from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
 from covid_mm.files import replace_file
-from covid_mm.imaging import DecodedImage, decode_image
-from covid_mm.serving.pairing import Study
+from covid_mm.imaging import CtScan, DecodedImage
+from covid_mm.serving.pairing import ImageFile, Study
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.serving.scan_files import read_file
 
 try:
     import fcntl
@@ -66,7 +67,9 @@ class StudyAnswerer(Protocol):
     def info(self) -> CheckpointInfo:
         """The checkpoint that answers."""
 
-    def predict(self, ct: DecodedImage | None = None, xray: DecodedImage | None = None) -> Prediction:
+    def predict(
+        self, ct: DecodedImage | CtScan | None = None, xray: DecodedImage | None = None
+    ) -> Prediction:
         """The answer to one study; raises CovidMMError for what it does not take."""
 
 
@@ -116,9 +119,9 @@ class Row:
 def answer_studies(
     predictor: StudyAnswerer,
     studies: Iterable[Study],
-    decode: Callable[[bytes], DecodedImage] = decode_image,
+    read: Callable[[ImageFile, Modality], DecodedImage | CtScan] = read_file,
 ) -> Iterator[Row]:
-    """One row per study, in order, each computed when it is asked for. decode: reads a file's bytes.
+    """One row per study, in order, each computed when it is asked for. read: a study's file of a modality.
 
     Raises:
         CheckpointError: the network cannot answer anything; all else becomes a row's error.
@@ -128,24 +131,28 @@ def answer_studies(
         prediction, error = None, study.error
         if not error:
             try:
-                prediction = _answer(predictor, study, decode)
+                prediction = _answer(predictor, study, read)
             except CheckpointError:
                 raise
             except CovidMMError as refusal:
-                error = str(refusal)
+                error = refusal.message
             except Exception as bug:  # one study must not end the run; the log has what happened
                 token = secrets.token_hex(4)
                 _log.error("error %s", token, exc_info=bug)
-                error = f"Something went wrong with this study; the log has the details under {token}."
+                error = Message(
+                    "Something went wrong with this study; the log has the details under {token}.",
+                    token=token,
+                )
         yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
 
 
-def _answer(predictor: StudyAnswerer, study: Study, decode: Callable[[bytes], DecodedImage]) -> Prediction:
-    images: dict[str, DecodedImage] = {}
+def _answer(
+    predictor: StudyAnswerer, study: Study, read: Callable[[ImageFile, Modality], DecodedImage | CtScan]
+) -> Prediction:
+    images: dict[str, Any] = {}
     for modality, file in study.files.items():
-        data = file.read()
         try:
-            images[modality] = decode(data)
+            images[modality] = read(file, modality)
         except ImageError as error:
             raise error.about(MODALITIES[modality].title) from error
     return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from covid_mm.config import MODALITIES
-from covid_mm.errors import DataError
+from covid_mm.errors import DataError, Message
 from covid_mm.serving.pairing import clean_name
 
 COLUMNS = ("study", *MODALITIES)
@@ -55,7 +55,7 @@ def open_manifest(open_bytes: Callable[[], BinaryIO], name: str) -> Manifest:
     """
     count = sum(1 for _ in _read(open_bytes, name))
     if count == 0:
-        raise DataError(f"{name} names no study; expected a line for each below its header.")
+        raise DataError("{name} names no study; expected a line for each below its header.", name=name)
     return Manifest(name, open_bytes, count)
 
 
@@ -71,16 +71,22 @@ def _read(open_bytes: Callable[[], BinaryIO], name: str) -> Iterator[Entry]:
             for fields in reader:
                 if any("\n" in field for field in fields):
                     raise DataError(
-                        f"{name} has a quotation mark that is not closed, before line {reader.line_num}; close it."
+                        "{name} has a quotation mark that is not closed, before line {line}; close it.",
+                        name=name,
+                        line=reader.line_num,
                     )
                 if any(field.strip() for field in fields):
                     yield _entry(columns, fields, reader.line_num)
     except UnicodeError as error:
-        raise DataError(f"{name} is not UTF-8 text; save it as 'CSV UTF-8' and try again.") from error
+        raise DataError(
+            "{name} is not UTF-8 text; save it as 'CSV UTF-8' and try again.", name=name
+        ) from error
     except csv.Error as error:
-        raise DataError(f"{name} is not a CSV that can be read ({error}); save it anew as CSV.") from error
+        raise DataError(
+            "{name} is not a CSV that can be read ({error}); save it anew as CSV.", name=name, error=error
+        ) from error
     except OSError as error:
-        raise DataError(f"{name} can't be opened: {error.strerror}.") from error
+        raise DataError("{what} can't be opened: {reason}.", what=name, reason=error.strerror) from error
 
 
 def _look_at(file: BinaryIO, name: str) -> tuple[str, str]:
@@ -93,7 +99,9 @@ def _look_at(file: BinaryIO, name: str) -> tuple[str, str]:
         encoding = "utf-8-sig"
         if b"\0" in start:
             raise DataError(
-                f"{name} is not a text file; expected a CSV with the columns {', '.join(COLUMNS)}."
+                "{name} is not a text file; expected a CSV with the columns {columns}.",
+                name=name,
+                columns=", ".join(COLUMNS),
             )
     head = start[: len(start) // 2 * 2].decode(encoding, errors="ignore")
     return encoding, head.splitlines()[0] if head else ""
@@ -102,15 +110,28 @@ def _look_at(file: BinaryIO, name: str) -> tuple[str, str]:
 def _check_header(fields: list[str], name: str) -> list[str]:
     """The columns' names in order. Raises DataError that names what does not fit."""
     columns = [field.strip().lower() for field in fields]
-    expected = f"expected the columns {', '.join(COLUMNS)}"
+    expected = ", ".join(COLUMNS)
     unknown = [column for column in columns if column not in COLUMNS]
     if unknown:
         shown = ", ".join(repr(clean_name(column)[:40]) for column in unknown[:3])
-        raise DataError(f"{name} has a header with {shown}; {expected} and no other.")
+        raise DataError(
+            "{name} has a header with {shown}; expected the columns {columns} and no other.",
+            name=name,
+            shown=shown,
+            columns=expected,
+        )
     if len(set(columns)) < len(columns):
-        raise DataError(f"{name} has a column twice; {expected}, each once.")
+        raise DataError(
+            "{name} has a column twice; expected the columns {columns}, each once.",
+            name=name,
+            columns=expected,
+        )
     if "study" not in columns or len(columns) < 2:
-        raise DataError(f"{name} lacks a column; {expected} (one of ct and xray may be left out).")
+        raise DataError(
+            "{name} lacks a column; expected the columns {columns} (one of ct and xray may be left out).",
+            name=name,
+            columns=expected,
+        )
     return columns
 
 
@@ -124,13 +145,22 @@ def _entry(columns: list[str], fields: list[str], line: int) -> Entry:
         return Entry(
             study or f"line {line}",
             {},
-            f"Line {line} has {len(fields)} fields, expected {len(columns)}; quote a name that holds a comma.",
+            Message(
+                "Line {line} has {count} fields, expected {expected}; quote a name that holds a comma.",
+                line=line,
+                count=len(fields),
+                expected=len(columns),
+            ),
         )
     if not study:
-        return Entry(f"line {line}", {}, f"Line {line} names no study; fill in its first column.")
+        return Entry(
+            f"line {line}", {}, Message("Line {line} names no study; fill in its first column.", line=line)
+        )
     files: dict[str, str] = {
         modality: by_column[modality] for modality in MODALITIES if by_column.get(modality)
     }
     if not files:
-        return Entry(study, {}, f"Line {line} names no image; give a CT slice, an X-ray, or both.")
+        return Entry(
+            study, {}, Message("Line {line} names no image; give a CT slice, an X-ray, or both.", line=line)
+        )
     return Entry(study, files)

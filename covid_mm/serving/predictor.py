@@ -24,6 +24,7 @@ from covid_mm.serving.answers import (
     describe_lungs,
     describe_missing_lungs,
     describe_scan,
+    disagree,
     find_rule,
     find_scan_warnings,
     find_warnings,
@@ -34,9 +35,16 @@ from covid_mm.serving.answers import (
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
-from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
+from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Explanation, Prediction
+from covid_mm.serving.prediction import (
+    UNDETERMINED,
+    BranchAnswer,
+    CheckpointInfo,
+    Explanation,
+    Notice,
+    Prediction,
+)
 from covid_mm.serving.reading import (
     GreyStudy,
     LungFinder,
@@ -211,7 +219,9 @@ class Predictor:
         """What explain gives, of images by modality."""
         answer = self.predict_images(images, **options)
         if not answer.probabilities:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            raise UsageError(
+                "There is no heatmap without an answer. {reason}", reason=answer.warnings[0].message
+            )
         return Explanation(
             answer.heatmap_method,
             find_method(answer.heatmap_method).title,
@@ -351,22 +361,27 @@ class Predictor:
         branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
+        doubts: Iterable[Notice] = ()
+        if request.gradient_method is not None:
+            drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
+            doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
         return Prediction(
-            label=answer.label,
+            label=UNDETERMINED if disagree(branches) else answer.label,
             probabilities=answer.probabilities,
             branches=branches,
             modalities=given,
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=tuple(find_warnings(meta, answer, branches, heatmaps, shown, checked=checked)),
+            warnings=(*find_warnings(meta, answer, branches, heatmaps, shown, checked=checked), *doubts),
             checkpoint=dataclasses.replace(self.info, decision_threshold=rule.threshold),
             evidence=rule.evidence,
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
+            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
             abstain_zone=rule.abstain_zone,
             supported_probability=rule.supported_probability,
             **describe_lungs(study),

@@ -16,13 +16,14 @@ from covid_mm.imaging import (
     DecodedImage,
     ImageSource,
     WindowSettings,
+    decode_image,
     is_dicom,
     is_nifti,
     read_dicom,
     read_scan,
 )
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
-from covid_mm.serving.pairing import list_folder
+from covid_mm.serving.pairing import ImageFile, list_folder
 
 ScanSource: TypeAlias = "CtScan | Sequence[str | os.PathLike[str] | bytes]"
 StudyFiles: TypeAlias = "Mapping[Modality, ImageSource | ScanSource | None]"  # as they are given
@@ -78,7 +79,7 @@ def open_scan(
         else:
             return _open_file(_read(path, limits, what), what, limits, series) if path.is_file() else None
     except DataError as error:
-        raise ImageError(str(error)) from error
+        raise ImageError(error.message) from error
     contents = _collect((file.read for file in files), limits, what)
     return read_scan(contents, what, limits, series=series, strict=False)
 
@@ -105,6 +106,25 @@ def take_scan(
     index = len(scan) // 2 if frame is None else frame
     others[SCANNED] = DecodedImage(scan.render(index, window), scan.header)
     return others, scan if frame is None and len(scan) > 1 else None
+
+
+def read_file(
+    file: ImageFile, modality: Modality, limits: ImageLimits = _DEFAULT_LIMITS
+) -> DecodedImage | CtScan:
+    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError."""
+    if modality == SCANNED and file.path is not None and (file.path.is_dir() or is_archive(file.path)):
+        scan = open_scan(file.path, limits)
+        assert scan is not None, "a folder and a ZIP hold scans"
+        return scan
+    return decode_bytes(file.read(), modality, limits)
+
+
+def decode_bytes(
+    data: bytes, modality: Modality, limits: ImageLimits = _DEFAULT_LIMITS
+) -> DecodedImage | CtScan:
+    """A file's bytes: of CT also a whole scan in one file. Raises ImageError."""
+    scan = open_scan(data, limits) if modality == SCANNED else None
+    return decode_image(data, limits=limits) if scan is None else scan
 
 
 def _open_file(data: bytes, what: str, limits: ImageLimits, series: int | None) -> CtScan | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
-from covid_mm.serving.prediction import ABSTAINED, Notice
+from covid_mm.errors import Message
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,17 @@ _ABSTAINS = (
     "The probability lies between {low} and {high}, where the network was wrong too often on hospitals never seen in"
     " training, so no class is named."
 )
+NO_COMBINED = "CT and X-ray disagree: no combined answer"
+_SAID_ALONE = (
+    "The {first} alone says {first_label}, the {second} alone {second_label}. No patient with two such images was in"
+    " training, so go by each image."
+)
 WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
-    "branches_disagree": WarningText(
-        "branches_disagree",
-        "Two images disagree: the {first} alone says {first_label}, the {second} alone {second_label}. No"
-        " patient with two such images was in training, so go by each image rather than by the combined answer.",
-        short="CT and X-ray disagree",
+    DISAGREE: WarningText(
+        DISAGREE,
+        f"{{first}} and {{second}} disagree: no combined answer. {_SAID_ALONE}",
+        _SAID_ALONE,
+        NO_COMBINED,
     ),
     "single_modality": WarningText(
         "single_modality",
@@ -55,6 +61,18 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         "no_positive_evidence",
         "The network found no positive evidence for {target} on the {modality}, so its heatmap is empty.",
         short="no positive evidence on the {modality}",
+    ),
+    "heat_outside_lungs": WarningText(
+        "heat_outside_lungs",
+        "{share} of the evidence on the {modality} lies outside the lungs as they were found: more than on 95 of 100"
+        " positive images with marked lesions that the network never saw. It may go by something else than the lungs.",
+        short="evidence outside the lungs on the {modality}",
+    ),
+    "methods_contradict": WarningText(
+        "methods_contradict",
+        "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places."
+        " Where they do, a map shows less well where a lesion lies.",
+        short="heatmap methods contradict each other on the {modality}",
     ),
     "content_not_checked": WarningText(
         "content_not_judged",
@@ -145,7 +163,7 @@ LEFT_OUT_WARNINGS = {  # by why `imaging.read_scan` left files out
 }
 REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
 SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}
-WITHOUT_MODALITY = ("branches_disagree", "single_modality")  # the code is whole, whatever the sentence names
+WITHOUT_MODALITY = (DISAGREE, "single_modality")  # the code is whole, whatever the sentence names
 
 
 def warn(name: str, modality: str | None = None, **values: str) -> Notice:
@@ -157,7 +175,7 @@ def warn(name: str, modality: str | None = None, **values: str) -> Notice:
     if modality is not None:
         values["modality"] = MODALITIES[modality].title
     code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
-    return Notice(code, entry.text.format(**values), entry.text, values)
+    return Notice(code, Message(entry.text, **values))
 
 
 def split_code(code: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@
     Object.fromEntries(Object.entries(page.slots).map(([modality, slot]) => [modality, slot.choice()]));
   // Waits for uploads that are still on their way, then hands Gradio the two values.
   page.collect = async () => {
+    page.beginStudy?.();
     analysed = page.version;
     find("#mm-analyse")?.setAttribute("aria-busy", "true");
     result()?.classList.add("mm-busy");
@@ -41,6 +42,7 @@
   page.finished = () => {
     page.finishes += 1;
     page.answered?.();
+    page.refreshWorklist?.();
     find("#mm-analyse")?.removeAttribute("aria-busy");
     result()?.classList.remove("mm-busy", "mm-unanswered");
     page.changed();
@@ -99,7 +101,6 @@
       find("#mm-analyse")?.focus();
     }
     if (event.target.closest?.(".mm-swap")) page.swap();
-    if (event.target.closest?.(".mm-enlarge")) result().classList.toggle("mm-large"); // kept from study to study
     if (event.target.closest?.("#mm-theme")) {
       const dark = document.body.classList.toggle("dark");
       find("#mm-theme").setAttribute("aria-pressed", String(dark));

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from scan_files import chest_hu, nifti_file, series_files, zip_files
 
 from covid_mm.config import CLASSES
 
@@ -73,3 +75,44 @@ def test_what_is_wrong_is_one_sentence(trained, covid_mm, tmp_path):
         assert done.code == 2, source
         assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_predict_and_batch_take_whole_scans(trained, covid_mm, tmp_path):
+    volume = chest_hu(4, 64)
+    series, packed = tmp_path / "series", tmp_path / "scan.zip"
+    series.mkdir()
+    files = []
+    for number, data in enumerate(series_files(volume)):
+        files.append(series / f"{number}.dcm")
+        files[-1].write_bytes(data)
+    packed.write_bytes(zip_files({f"study/{file.name}": file.read_bytes() for file in files}))
+    (tmp_path / "p1_ct.nii.gz").write_bytes(nifti_file(volume))
+    options = ("--checkpoint", trained.checkpoint)
+    answers = []
+    for ct in ([series], [packed], files, [tmp_path / "p1_ct.nii.gz"]):
+        done = covid_mm("predict", "--ct", *ct, "--json", "--heatmaps", tmp_path / "maps", *options)
+        assert done.code == 0, done.err
+        answers.append(json.loads(done.out))
+    assert [len(answer["slices"]) for answer in answers] == [4, 4, 4, 4]
+    assert [answer["probabilities"] for answer in answers] == [answers[0]["probabilities"]] * 4
+    assert answers[0]["window"] == {"level": -600.0, "width": 1500.0}
+    one = json.loads(covid_mm("predict", "--ct", series, "--slice", 2, "--json", *options).out)
+    assert "slices" not in one
+    assert one["probabilities"]["covid19_pneumonia"] == pytest.approx(
+        answers[0]["slices"][2]["probability"], abs=1e-5
+    )
+    text = covid_mm("predict", "--ct", series, *options).out
+    assert "scan of 4 slices, window -600/1500 HU, 4 with lung" in text
+    assert "an extent, not a severity score" in text
+    assert "there is no slice 10" in covid_mm("predict", "--ct", series, "--slice", 9, *options).err
+    (tmp_path / "list.csv").write_text("study,ct,xray\na,series,\nb,scan.zip,\nc,p1_ct.nii.gz,\n")
+    for source in (tmp_path / "list.csv", tmp_path):
+        out = tmp_path / "out" / f"{source.stem}.csv"
+        out.parent.mkdir(exist_ok=True)
+        assert covid_mm("batch", source, "--output", out, *options).code == 0
+        rows = read_rows(out)
+        assert [row["error"] for row in rows] == [""] * len(rows)
+        assert {row["probability_covid19_pneumonia"] for row in rows} == {
+            f"{answers[0]['probabilities']['covid19_pneumonia']:.4f}".rstrip("0")
+        }
+    assert [row["study"] for row in rows] == ["p1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import threading
@@ -20,7 +21,7 @@ from toy_networks import PAIR, grey_images, make_network, toy_backbones
 from covid_mm import load_predictor
 from covid_mm.config import CLASSES, NetworkConfig
 from covid_mm.errors import CheckpointError, ImageError, UsageError
-from covid_mm.explain.grad_cam import GradCam
+from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.models.meta_file import read_meta
 from covid_mm.models.network import build_network
 from covid_mm.serving.heatmap_request import FAINTEST
@@ -141,7 +142,7 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
     assert found["heatmaps"] == {"ct": "ct.png", "xray": None}
     assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
     assert set(found["branches"]) == {"ct", "xray"}
-    assert all(set(part) == {"probabilities"} for part in found["branches"].values())
+    assert all(set(part) == {"label", "probabilities"} for part in found["branches"].values())
     assert all(set(part) == {"code", "message"} for part in found["warnings"])
     assert set(found["timing_ms"]) == {"decode", "network", "total"}
     assert all(value >= 0 for value in found["timing_ms"].values())
@@ -220,6 +221,20 @@ def test_heatmaps_are_on_the_checkpoints_scale(predictor, pictures):
     assert not heatmap(peak * 1.01 / FAINTEST).any()  # too faint to be seen: empty, not stretched
 
 
+def test_maps_come_with_their_layers_cells(predictor, pictures):
+    answer = predictor.predict(pictures[0], pictures[1])
+    for modality in ("ct", "xray"):
+        name = find_layer(predictor.network, modality, answer.heatmap_layer)
+        shape = predictor.network.tensor(name).shape
+        assert answer.heatmap_grids[modality] == tuple(shape[1:3])
+        cells = answer.find_heat_cells(modality)
+        assert cells is not None
+        drawn = answer.draw_heatmap(modality, 300, 300)
+        assert len(np.unique(drawn)) <= shape[1] * shape[2] + 1
+    assert predictor.predict(pictures[0], layer="fine").heatmap_grids["ct"] > answer.heatmap_grids["ct"]
+    assert answer.to_dict() == dataclasses.replace(answer, heatmap_grids={}).to_dict()  # a matter of drawing
+
+
 @pytest.mark.parametrize(("temperature", "threshold"), [(1.0, 0.5), (2.0, 0.5), (2.0, 0.7), (1.0, 0.9)])
 def test_temperature_and_threshold_are_applied(aimed, pictures, temperature, threshold):
     difference = 1.5
@@ -236,8 +251,8 @@ def test_temperature_and_threshold_are_applied(aimed, pictures, temperature, thr
 
     positive = CLASSES[1]
     assert answer.probabilities[positive] == pytest.approx(expected(temperature), abs=1e-6)
-    assert answer.label == CLASSES[int(expected(temperature) >= threshold)]
-    assert answer.heatmap_class == answer.label
+    assert answer.label == "undetermined"  # the branches below disagree
+    assert answer.heatmap_class == CLASSES[int(expected(temperature) >= threshold)]
     assert answer.checkpoint.decision_threshold == threshold
     assert answer.branches["ct"].label == "normal"  # 0.82 is below its own 0.95
     assert answer.branches["xray"].label == positive
@@ -253,6 +268,9 @@ def test_extreme_logits_stay_numbers(aimed, pictures):
 def test_disagreeing_branches_are_said(aimed, pictures):
     answer = aimed({"fused": 1.0, "ct": 2.0, "xray": -2.0}).predict(pictures[0], pictures[1])
     (notice,) = [w for w in answer.warnings if w.code == "branches_disagree"]
+    assert (answer.label, answer.reason) == ("undetermined", "branches_disagree")
+    assert answer.probabilities  # of the combined head, to be shown small
+    assert answer.to_dict()["branches"]["ct"]["label"] == answer.branches["ct"].label
     assert "CT alone says COVID-19 pneumonia" in notice.message
     assert "X-ray alone Normal" in notice.message
     agreeing = aimed({"fused": 1.0, "ct": 2.0, "xray": 2.0}).predict(pictures[0], pictures[1])

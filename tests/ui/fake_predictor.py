@@ -223,12 +223,14 @@ class FakePredictor:
         }
         labels = {branch.label for branch in branches.values()} - {"undetermined"}
         warnings = []
-        if label == "undetermined":
+        apart = len(labels) > 1
+        if label == "undetermined" and not apart:
             zone = (format_percent(bound) for bound in ZONE[head])
             warnings.append(warn("in_abstain_zone", **dict(zip(("low", "high"), zone, strict=True))))
         if len(given) == 1:
             warnings.append(warn("single_modality", next(iter(given))))
-        elif len(labels) > 1:
+        elif apart:
+            label = "undetermined"
             warnings.append(describe_disagreement({name: branch.label for name, branch in branches.items()}))
         heatmaps = {}
         for name, image in given.items():
@@ -259,6 +261,7 @@ class FakePredictor:
             heatmap_method=kind[0],
             heatmap_layer=kind[1],
             heatmap_scale="fixed" if kind == OWN else "relative",
+            heatmap_grids=dict.fromkeys(given, (9, 9) if kind[1] == "coarse" else (18, 18)),
             abstain_zone=ZONE[head],
             supported_probability=SUPPORTED[head],
         )

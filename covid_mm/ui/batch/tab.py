@@ -14,11 +14,12 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from covid_mm.config import RESEARCH_USE, ImageLimits
-from covid_mm.imaging import decode_image
+from covid_mm.config import RESEARCH_USE, ImageLimits, Modality
+from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.batch import Row, answer_studies
-from covid_mm.serving.pairing import Pairing, clean_name
+from covid_mm.serving.pairing import ImageFile, Pairing, clean_name
 from covid_mm.serving.prediction import CheckpointInfo
+from covid_mm.serving.scan_files import decode_bytes
 from covid_mm.ui.batch.files import UNNAMED, BatchLimits, Upload, keep_uploads, pair_uploads
 from covid_mm.ui.batch.view import (
     MANIFEST_RULE,
@@ -316,7 +317,11 @@ def _answer(
     """The checkpoint alone as soon as it is loaded, then with each study's row."""
     predictor = BatchAnswerer(networks.choose(network).get(), networks.lock)
     yield predictor.info, None
-    for row in answer_studies(predictor, pairing.studies, lambda data: READERS.run(decode_image, data)):
+
+    def read(file: ImageFile, modality: Modality) -> DecodedImage | CtScan:
+        return READERS.run(decode_bytes, file.read(), modality)
+
+    for row in answer_studies(predictor, pairing.studies, read):
         yield predictor.info, row
 
 

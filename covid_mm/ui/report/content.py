@@ -17,7 +17,8 @@ import numpy as np
 from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.serving.prediction import UNDETERMINED, Evidence, Prediction
+from covid_mm.serving.prediction import DISAGREE, UNDETERMINED, Evidence, Prediction
+from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.analysis import FUSED, Analysis, describe_prediction
 from covid_mm.ui.study.evidence import HEAD_TITLES, read_evidence, read_supported, read_zone
@@ -73,13 +74,18 @@ class Report:
         return self.analysis.prediction
 
     @property
+    def is_inconclusive(self) -> bool:
+        """Whether the study names no class: its report then says so, with the reason, before anything else."""
+        return self.prediction.label == UNDETERMINED
+
+    @property
     def method(self) -> str:
         """Name of the heatmaps' method."""
         return self.analysis.kind.title
 
     @property
     def answering(self) -> Reading | None:
-        """The head whose answer is the study's; None where it is undetermined."""
+        """The head whose probability is the study's; None where it has none."""
         return next((reading for reading in self.readings if reading.answers), None)
 
 
@@ -118,7 +124,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
     images: modality -> data URL of the image as shown. thresholds: head -> its threshold, abstain
     zone and left-out evidence, null where there is none. reasons: codes of the warnings for which it
-    is undetermined. outlines: modality -> the lungs' closed polygons. date: ISO 8601, UTC.
+    is undetermined. report: `answer`, or `inconclusive` for an undetermined study. outlines: modality -> the
+    lungs' closed polygons. date: ISO 8601, UTC.
     """
     prediction = report.prediction
     described = describe_prediction(prediction)
@@ -126,6 +133,7 @@ def describe_report(report: Report) -> dict[str, Any]:
     code, message = describe_agreement(prediction)
     return described | {
         "checkpoint": described["checkpoint"] | {"trained_at": prediction.checkpoint.trained_at},
+        "report": "inconclusive" if report.is_inconclusive else "answer",
         "answered_by": answering.head if answering else None,
         "agreement": {"code": code, "message": message},
         "reasons": [notice.code for notice in find_reasons(prediction)],
@@ -152,7 +160,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
 
 def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
-    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
+    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`,"
+    " `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
     if not prediction.probabilities:
         return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")
@@ -160,8 +169,9 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
         used = join_modalities(prediction.modalities, texts)
         only = "Only the {used} was given; there is no second image to compare it with."
         return "single", texts(only, used=used)
-    differ = len(set(labels.values())) > 1
-    if differ or UNDETERMINED in labels.values():
+    if prediction.reason == DISAGREE:
+        return "disagree", texts(NO_COMBINED) + "."
+    if UNDETERMINED in labels.values():
         said = ", ".join(
             texts(
                 "the {modality} alone says {label}",
@@ -170,9 +180,7 @@ def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[
             )
             for m, n in labels.items()
         )
-        if UNDETERMINED in labels.values():
-            return UNDETERMINED, texts("CT and X-ray can't be compared: {said}.", said=said)
-        return "disagree", texts("CT and X-ray disagree: {said}.", said=said)
+        return UNDETERMINED, texts("CT and X-ray can't be compared: {said}.", said=said)
     shared = next(iter(labels.values()))
     sentence = texts("CT and X-ray agree: each alone says {label}", label=texts(CLASS_TITLES[shared]))
     if shared != prediction.label:
@@ -192,9 +200,15 @@ def clean_note(note: str) -> str:
     """
     text = "\n".join(LINE_ENDS.split(note)).replace("\t", " ").strip()
     if len(text) > NOTE_LENGTH:
-        raise UsageError(f"The note has {len(text)} characters, at most {NOTE_LENGTH} fit; shorten it.")
+        raise UsageError(
+            "The note has {count} characters, at most {most} fit; shorten it.",
+            count=len(text),
+            most=NOTE_LENGTH,
+        )
     if (lines := text.count("\n") + 1) > NOTE_LINES:
-        raise UsageError(f"The note has {lines} lines, at most {NOTE_LINES} fit; join some of them.")
+        raise UsageError(
+            "The note has {count} lines, at most {most} fit; join some of them.", count=lines, most=NOTE_LINES
+        )
     return "".join(_clean_character(sign) for sign in unicodedata.normalize("NFC", text)).strip()
 
 

@@ -43,12 +43,13 @@ def report_page(
         choice, chosen = read_choice(values), read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
         report = make_report(analysis, date=datetime.now(UTC), note=note)
+        name = "inconclusive-report" if report.is_inconclusive else "study-report"
         if values.get("format") == "json":
             text = json.dumps(describe_report(report), indent=2, allow_nan=False)
-            return {"name": "study-report.json", "url": to_data_url(text.encode(), JSON)}
+            return {"name": f"{name}.json", "url": to_data_url(text.encode(), JSON)}
         from covid_mm.ui.report.pdf import render_pdf
 
-        return {"name": "study-report.pdf", "url": to_data_url(render_pdf(report, texts), PDF)}
+        return {"name": f"{name}.pdf", "url": to_data_url(render_pdf(report, texts), PDF)}
     except Exception as error:
         return {"error": explain_error(error, texts)}
 

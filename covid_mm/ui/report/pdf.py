@@ -43,6 +43,7 @@ from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 
 TITLE = "Chest CT and X-ray: study report"
+INCONCLUSIVE = "Chest CT and X-ray: inconclusive report"  # of a study that names no class
 WIDTH, HEIGHT = A4  # points
 TOP, BOTTOM = 31 * mm, 17 * mm
 ROOM = HEIGHT - TOP - BOTTOM
@@ -71,7 +72,7 @@ def _draw(report: Report, texts: Texts) -> bytes:
     canvas = Canvas(
         buffer, pagesize=A4, invariant=1, pageCompression=1, lang=texts.language, initialFontName=REGULAR
     )
-    canvas.setTitle(texts(TITLE))
+    canvas.setTitle(_find_title(report, texts))
     canvas.setSubject(texts(RESEARCH_USE))
     for name in (canvas.setAuthor, canvas.setCreator, canvas.setProducer):
         name("covid_mm")
@@ -84,6 +85,10 @@ def _draw(report: Report, texts: Texts) -> bytes:
         canvas.showPage()
     canvas.save()
     return buffer.getvalue()
+
+
+def _find_title(report: Report, texts: Texts) -> str:
+    return texts(INCONCLUSIVE if report.is_inconclusive else TITLE)
 
 
 def _compose(report: Report, texts: Texts, frame_height: float) -> list[Block]:
@@ -142,7 +147,7 @@ def _draw_margins(canvas: Canvas, report: Report, texts: Texts, number: int, pag
     """Head and foot of a page: title, date, the research notice, the page's number."""
     canvas.setFillColor(COLOURS["ink"])
     canvas.setFont(BOLD, 15)
-    canvas.drawString(SIDE, HEIGHT - 16.5 * mm, texts(TITLE))
+    canvas.drawString(SIDE, HEIGHT - 16.5 * mm, _find_title(report, texts))
     canvas.setFont(REGULAR, BODY)
     canvas.setFillColor(COLOURS["soft"])
     canvas.drawRightString(WIDTH - SIDE, HEIGHT - 16.5 * mm, f"{report.date:%Y-%m-%d %H:%M:%S} UTC")
@@ -182,9 +187,12 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
         write(texts(CLASS_TITLES[prediction.label]), size=17, colour=tone, bold=True),
         Spacer(0, 3),
     ]
-    words += [write(word_reason(notice, texts)) for notice in find_reasons(prediction)]
+    reasons = [write(word_reason(notice, texts)) for notice in find_reasons(prediction)]
     code, agreement = describe_agreement(prediction, texts)
-    words.append(write(agreement, bold=code == "disagree", colour="warn" if code == "disagree" else "ink"))
+    if code == "disagree":
+        words += [write(agreement, bold=True, colour="warn"), *reasons]
+    else:
+        words += [*reasons, write(agreement)]
     figures: list[Flowable] = [write(texts("No probability: see the reasons below."), colour="warn")]
     if prediction.probabilities:
         names = CLASSES if prediction.label in CLASSES else CLASSES[POSITIVE:]  # small where it abstains

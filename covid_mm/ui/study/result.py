@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, Prediction
-from covid_mm.serving.warnings import format_percent
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, BranchAnswer, Prediction
+from covid_mm.serving.warnings import NO_COMBINED, format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import LUNGS_OUTLINE, draw_outlines, make_colour_bar
 from covid_mm.ui.study.analysis import FUSED, Analysis
@@ -107,10 +107,10 @@ def _list_answer(prediction: Prediction, texts: Texts) -> dict[str, Any]:
     return {
         "label": prediction.label,
         "title": texts(CLASS_TITLES[prediction.label]),
-        "abstains": bool(probabilities) and prediction.label == UNDETERMINED,
+        "abstains": prediction.reason == ABSTAINED,
         "source": source if probabilities else "",
         "reasons": [(one.code, word_reason(one, texts)) for one in find_reasons(prediction)],
-        "disagree": compared and prediction.has_warning("branches_disagree"),
+        "disagree": NO_COMBINED if prediction.reason == DISAGREE else "",
         "agreement": _describe_agreement(prediction, texts) if compared else "",
         "figures": figures,
     }
@@ -190,13 +190,16 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
 
 def _list_heads(prediction: Prediction, texts: Texts) -> Iterator[tuple[str, str, BranchAnswer | None]]:
     """(head, its name, its answer) from top to bottom; None for an image that was not given."""
-    if len(prediction.modalities) > 1:
-        fused = BranchAnswer(prediction.label, prediction.probabilities, prediction.supported_probability)
+    fused = BranchAnswer(prediction.label, prediction.probabilities, prediction.supported_probability)
+    last = prediction.reason == DISAGREE  # small, below what each image says
+    if len(prediction.modalities) > 1 and not last:
         yield FUSED, texts(HEAD_TITLES[FUSED]), fused
     for modality in MODALITIES:
         answer = prediction.branches.get(modality)
         name = texts(HEAD_TITLES[modality]) if answer else texts.title(MODALITIES[modality].title)
         yield modality, name, answer
+    if last:
+        yield FUSED, texts(HEAD_TITLES[FUSED]), fused
 
 
 def _join_values(values: dict[str, str]) -> str:
@@ -229,6 +232,7 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
                 analysis.kind,
                 texts,
                 prediction.heat_location.get(modality),
+                prediction.find_heat_cells(modality),
             ),
         }
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from covid_mm.config import MODALITIES
+from covid_mm.errors import Message
 from covid_mm.serving import warnings
-from covid_mm.serving.prediction import ABSTAINED, UNDETERMINED, Notice, Prediction
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, Notice, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
 
 def list_warnings(prediction: Prediction) -> tuple[Notice, ...]:
-    """The warnings to show beside an answer; that it abstains is said with the answer itself."""
-    return tuple(notice for notice in prediction.warnings if notice.code != ABSTAINED)
+    """The warnings to show beside an answer; why one with probabilities names no class is said with the answer."""
+    return tuple(notice for notice in prediction.warnings if notice.code not in (ABSTAINED, DISAGREE))
 
 
 def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A warning's whole sentence; as it is where it was not made from the catalogue."""
-    if not notice.template:
-        return notice.message
-    return texts(notice.template, **{name: texts(value) for name, value in notice.values.items()})
+    return texts.sentence(notice.message)
 
 
 def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
@@ -28,18 +27,17 @@ def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
 def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A reason of `find_reasons` in one sentence."""
     code, modality = warnings.split_code(notice.code)
-    if code == ABSTAINED:  # with the zone's bounds
-        return word_warning(notice, texts)
-    words = texts(warnings.REASONS[code], modality=texts(MODALITIES[modality].title) if modality else "")
+    # of the abstain zone its bounds, of a disagreement what each image says, else the modality
+    named = {"modality": MODALITIES[modality].title} if modality else {}
+    values = notice.message.values if isinstance(notice.message, Message) else named
+    words = texts.sentence(Message(warnings.REASONS[code], **values))
     return words[:1].upper() + words[1:]
 
 
 def shorten_warning(notice: Notice, prediction: Prediction, texts: Texts = ENGLISH) -> str:
     """A warning in a few words, or its whole sentence where there are none."""
-    if notice in find_reasons(prediction):
-        return word_reason(notice, texts)
     code, modality = warnings.split_code(notice.code)
     short = warnings.SHORT_FORMS.get(code)
     if short is None:
-        return word_warning(notice, texts)
+        return (word_reason if notice in find_reasons(prediction) else word_warning)(notice, texts)
     return texts(short, modality=texts(MODALITIES[modality].title) if modality else "")

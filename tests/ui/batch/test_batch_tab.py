@@ -345,7 +345,7 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
     fields = ["study", "label", "probabilities", "branches", "modalities", "warnings"]
     fields += ["lungs", "evidence", "error"]
     assert [list(a), list(b)] == [fields, fields]
-    assert (a["study"], a["label"], a["error"]) == ("a", "normal", None)
+    assert (a["study"], a["label"], a["error"]) == ("a", "undetermined", None)
     assert set(a["branches"]) == {"ct", "xray"}
     assert a["warnings"][0]["code"] == "branches_disagree"
     assert a["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}

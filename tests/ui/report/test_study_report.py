@@ -23,7 +23,7 @@ from pypdf import PdfReader
 
 from covid_mm.config import RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.explain.overlay import blend_heatmap
 from covid_mm.serving.prediction import BranchAnswer, Notice
 from covid_mm.ui.pictures import OPACITY
 from covid_mm.ui.report.content import (
@@ -36,7 +36,7 @@ from covid_mm.ui.report.content import (
     make_report,
 )
 from covid_mm.ui.report.drawing import MISSING, make_printable
-from covid_mm.ui.report.pdf import TITLE, render_pdf
+from covid_mm.ui.report.pdf import INCONCLUSIVE, TITLE, render_pdf
 from covid_mm.ui.study.analysis import Analysis, analyse_study, describe_prediction
 from covid_mm.ui.study.heatmaps import HeatmapKind
 
@@ -138,7 +138,7 @@ def test_images_and_overlays_are_embedded_as_the_page_shows_them(agreeing):
     for modality, view in agreeing.views.items():
         grey = decode(view.url)
         rgb = np.repeat(grey[..., np.newaxis], 3, axis=2)
-        heatmap = resize_heatmap(agreeing.prediction.heatmaps[modality], *grey.shape)
+        heatmap = agreeing.prediction.draw_heatmap(modality, *grey.shape)
         overlay = blend_heatmap(rgb, heatmap, OPACITY)
         for wanted in (grey, overlay):
             assert any(np.array_equal(wanted, found) for found in pictures), modality
@@ -161,8 +161,10 @@ def test_one_image_is_reported_with_its_own_figures(analyse, dark):
 
 def test_disagreement_is_said_in_words(analyse, bright, dark):
     text = read_text(open_pdf(analyse(bright, dark)))
-    assert "CT and X-ray disagree: the CT alone says COVID-19 pneumonia, the X-ray alone says Normal." in text
-    assert "Two images disagree: the CT alone says COVID-19 pneumonia, the X-ray alone Normal." in text
+    assert "Undetermined CT and X-ray disagree: no combined answer" in text
+    assert "The CT alone says COVID-19 pneumonia, the X-ray alone Normal." in text
+    assert "Chest CT and X-ray: inconclusive report" in text
+    assert TITLE not in text
 
 
 def test_an_undetermined_study_has_reasons_and_no_probability(analyse, bright, dark):
@@ -352,7 +354,7 @@ def test_no_file_name_and_nothing_of_the_server(analyse, bright, dark):
         "/ModDate": "D:20260304050607Z",
         "/Producer": "covid_mm",
         "/Subject": RESEARCH_USE,
-        "/Title": TITLE,
+        "/Title": INCONCLUSIVE,  # the two images disagree
         "/Trapped": "/False",
     }
     assert reader.xmp_metadata is None
@@ -395,6 +397,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
     assert found["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
     assert found["evidence"]["auc"] == EVIDENCE["fused"].auc
     assert {name: found[name] for name in found if name not in answer and name != "checkpoint"} == {
+        "report": "answer",
         "answered_by": "fused",
         "agreement": {
             "code": "agree",

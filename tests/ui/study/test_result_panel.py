@@ -12,7 +12,7 @@ import pytest
 from fake_predictor import FakePredictor
 from made_images import make_png
 
-from covid_mm.serving.prediction import ABSTAINED, BranchAnswer, Evidence, Notice
+from covid_mm.serving.prediction import ABSTAINED, DISAGREE, BranchAnswer, Evidence, Notice
 from covid_mm.serving.warnings import REASONS
 from covid_mm.ui.study.analysis import Analysis, analyse_study
 from covid_mm.ui.study.evidence import OTHER_DISEASES
@@ -84,14 +84,18 @@ def test_an_answer_names_class_probabilities_branches_and_checkpoint(analyse, br
     assert 'data-flag="disagree"' not in html
     assert len(parser.images) == 2 * (2 + 1 + 1)  # image, image below its map, map, colour bar
     assert all(image["alt"] for image in parser.images)
-    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in parser.images)
+    kinds = ("data:image/png;base64,", "data:image/svg+xml;base64,")  # maps are drawn as their layer's cells
+    assert all((image["src"] or "").startswith(kinds) for image in parser.images)
     assert html.count('<svg class="mm-outline"') == 4
 
 
 def test_disagreement_is_flagged_and_explained(analyse, bright, dark):
     html = render_analysis(analyse(bright, dark))
     assert 'data-flag="disagree"' in html
-    assert 'data-code="branches_disagree"' in html
+    assert 'data-reason="branches_disagree"' in html
+    assert 'data-code="branches_disagree"' not in html  # said once
+    assert 'data-label="undetermined"' in html
+    assert html.index('data-branch="xray"') < html.index('data-branch="fused"')  # small, below both
     assert 'data-branch="xray" data-label="normal"' in html
 
 
@@ -173,7 +177,7 @@ def test_without_left_out_figures_the_page_says_so_and_offers_no_other(analyse, 
     assert "mm-operating" not in html
 
 
-@pytest.mark.parametrize("code", [code for code in REASONS if code != ABSTAINED])
+@pytest.mark.parametrize("code", [code for code in REASONS if code not in (ABSTAINED, DISAGREE)])
 def test_each_reason_is_its_own_sentence(analyse, dark, code):
     analysis = analyse(dark, dark)
     prediction = dataclasses.replace(

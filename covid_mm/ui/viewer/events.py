@@ -1,0 +1,100 @@
+"""The viewer on the page: its dialog, and the event that brings full-resolution frames to it.
+
+Frames travel inside the event's answer, as the result's pictures do, and not by a route of their own: the
+event checks that what it is asked for is an upload, waits in the queue with the others, and an upload that
+was cleared or has expired is gone for it too. There is no address under which an image could be fetched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from covid_mm.config import MODALITIES, ImageLimits
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup, in_request_language
+from covid_mm.ui.study.analysis import explain_error
+from covid_mm.ui.study.events import ScriptChannel, read_number
+from covid_mm.ui.study.images import READERS, SLOT_TITLES, SlotUpload
+from covid_mm.ui.study.slot import SCRIPT_TEXTS as SLOT_TEXTS
+from covid_mm.ui.study.slot import StublessMeta
+from covid_mm.ui.templates import read_asset, render_template
+from covid_mm.ui.viewer.assets import find_address
+from covid_mm.ui.viewer.frames import read_frames, read_request
+
+READING = 4  # requests for frames at once; two processes read
+VIEWER_TEXTS = {  # of the viewer's scripts
+    **SLOT_TITLES,
+    **{name: SLOT_TEXTS[name] for name in ("lung", "mediastinum", "file", "free", "of")},
+    "window": "Level {level}, width {width}",
+    "zoom": "{percent} %",
+    "both": "CT and X-ray",
+    "pair": "{title}: image and map",
+    "single": "{title} alone",
+    "plain": "image",
+    "mapped": "with map",
+    "loading": "Loading the full resolution…",
+    "smaller": "Only a smaller picture is shown.",
+    "other": "The map belongs to slice {number}.",
+    "unanswered": "The server did not answer; it may be busy. Try again.",
+    "missing": "The viewer could not be loaded; reload the page.",
+    "picture": "{title}, {kind}. Arrow keys move, plus and minus zoom, question mark lists all keys.",
+    "slice": "{title}: slice",
+}
+
+
+class ViewerDialog(gr.HTML, metaclass=StublessMeta):
+    """The dialog, closed at first. Its script offers `window.covidMM.viewer`."""
+
+    def __init__(self, **options: Any) -> None:
+        template, markup = draw_markup(render_dialog)
+        super().__init__(
+            None,
+            html_template=template,
+            js_on_load=read_asset("viewer/opener.js"),
+            apply_default_css=False,
+            markup=markup,
+            texts=describe_scripts(VIEWER_TEXTS),
+            scripts=find_address(),
+            **options,
+        )
+
+    def get_block_name(self) -> str:
+        """Drawn in the browser as Gradio's HTML component."""
+        return "html"
+
+
+def render_dialog(texts: Texts = ENGLISH) -> str:
+    """The markup of the dialog."""
+    return render_template("viewer/viewer.html", texts)
+
+
+def frames_page(
+    limits: ImageLimits, ct: SlotUpload, xray: SlotUpload, request: Any, texts: Texts = ENGLISH
+) -> dict[str, Any]:
+    """Frames of one of the study's images, as `read_frames` gives them, or an error; `number` as it was sent."""
+    number = read_number(request)
+    try:
+        wanted = read_request(request)
+        upload = dict(zip(MODALITIES, (ct, xray), strict=True))[wanted.modality]
+        return READERS.run(read_frames, upload, limits, wanted) | number
+    except Exception as error:
+        return {"error": explain_error(error, texts)} | number
+
+
+def attach_viewer(slots: list[Any], limits: ImageLimits) -> None:
+    """Lay the dialog out, and the hidden button that its script presses for frames. slots: as `MODALITIES`."""
+    ViewerDialog(elem_id="mm-viewer-host")
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    button = gr.Button("frames", elem_id="mm-frames", elem_classes="mm-hidden")
+    asked = button.click(
+        in_request_language(frames_page, limits),
+        [*slots, gr.JSON(visible=False)],
+        ScriptChannel("viewer.delivered", elem_classes="mm-hidden"),
+        js="() => window.covidMM.viewer.asked()",
+        trigger_mode="multiple",
+        concurrency_limit=READING,
+        **private,
+    )
+    asked.failure(None, js="() => window.covidMM.viewer.delivered({ failed: true })", **private)
