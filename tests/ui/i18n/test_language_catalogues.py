@@ -228,7 +228,6 @@ def test_no_catalogue_holds_a_sentence_that_nobody_says(texts):
 def test_every_warning_is_worded_from_its_template_and_values(texts, name):
     values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
     about = "ct" if values.pop("modality", "") else None
-    values.pop("other", None)
     warning = warnings.warn(name, about, **values)
     worded = word_warning(warning, texts)
     assert worded != warning.message
