@@ -25,7 +25,7 @@ from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, 
 from covid_mm.files import replace_file
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
-from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo, Prediction
 from covid_mm.serving.scan_files import read_file
 
 try:
@@ -75,13 +75,31 @@ class StudyAnswerer(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one study: an answer, or the reason why there is none. seconds: reading included."""
+    """What became of one study: an answer, or the reason why there is none. seconds: reading included.
+
+    truth, patient: as its owner gave them in the manifest, empty where not.
+    """
 
     study: str
     prediction: Prediction | None
     error: str
     checkpoint: CheckpointInfo
     seconds: float
+    truth: str = ""
+    patient: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """`answered` with a class, `undetermined`, or `failed`."""
+        if self.prediction is None:
+            return "failed"
+        return UNDETERMINED if self.prediction.label == UNDETERMINED else "answered"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it was answered otherwise than its owner's label."""
+        label = self.prediction.label if self.prediction else UNDETERMINED
+        return bool(self.truth) and label not in (UNDETERMINED, self.truth)
 
     def to_dict(self) -> dict[str, Any]:
         """The CSV's columns as typed values, None where a cell is empty; warnings as a list of codes.
@@ -143,7 +161,8 @@ def answer_studies(
                     "Something went wrong with this study; the log has the details under {token}.",
                     token=token,
                 )
-        yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        yield Row(study.name, prediction, error, predictor.info, seconds, study.truth, study.patient)
 
 
 def _answer(

@@ -12,10 +12,11 @@ from reportlab.platypus import Flowable, Table
 
 from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap
+from covid_mm.reporting.pdf_text import INNER, Block, arrange, write, write_heading
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import LUNGS_OUTLINE, OPACITY, View, find_outlines
 from covid_mm.ui.report.content import Report
-from covid_mm.ui.report.drawing import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
+from covid_mm.ui.report.drawing import ColourBar, ImageFrame
 from covid_mm.ui.study.evidence import describe_heat_location
 from covid_mm.ui.study.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
 from covid_mm.ui.study.images import SLOT_TITLES

@@ -87,7 +87,7 @@ LISTS = [
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
-not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
+not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.
 After three wrong passwords each further try has to wait longer, at most 15 minutes.
 {mark} stands for one character that this document cannot print.
@@ -436,7 +436,7 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     studies = (Study("1", {}, error="2"), Study("3", {}))
     yield "paired", batch_view.render_pairing(Pairing(studies, (LeftOut("4", "5"),) * 60), texts)
     yield "run", batch_view.render_run_head(2, INFO, texts)
-    yield "progress", batch_view.describe_progress(1, 3, 20.0, texts)
+    yield "progress", batch_view.describe_progress(["answered"], 3, 20.0, texts)
     for analysis in analyses:
         yield (
             "row",
