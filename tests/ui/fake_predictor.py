@@ -13,6 +13,7 @@ import numpy as np
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.formats import format_percent
 from covid_mm.imaging import read_grey, read_header
 from covid_mm.serving.answers import describe_disagreement
 from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
@@ -24,7 +25,7 @@ from covid_mm.serving.prediction import (
     Notice,
     Prediction,
 )
-from covid_mm.serving.warnings import format_percent, warn
+from covid_mm.serving.warnings import warn
 
 INFO = CheckpointInfo(
     name="fake-for-tests",
