@@ -13,6 +13,7 @@ and v is the chosen column of a branch's own head, or W1 (W2[:, class] where the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -25,7 +26,7 @@ from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
 from covid_mm.explain.method_table import GRADIENT_METHODS
 from covid_mm.models.content_classifier import content_features
-from covid_mm.models.heads import FUSED
+from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.models.network import Network
 
 _POOLING_LAYERS = {"InputLayer", "GlobalAveragePooling2D", "Conv2D", "Reshape", "Softmax", "Dot"}
@@ -46,14 +47,19 @@ class AnswerGraph:
         modalities: tuple[Modality, ...],
         *,
         positive_margin: float,
+        weights: Mapping[str, float] | None = None,
         content_branch: Modality | None,
     ) -> None:
-        """Build it. Raises UsageError where something other than pooling follows the last convolution."""
+        """Build it; positive_margin, weights: as for `GradCam`.
+
+        Raises UsageError where something other than pooling follows the last convolution.
+        """
         self.modalities = modalities
         self._network = network
         self._positive_margin = positive_margin
         self._whole = modalities == network.config.modalities
-        self.target = FUSED if self._whole else modalities[0]
+        self._answering: tuple[str, ...] = (FUSED,) if self._whole else modalities
+        self._weights = {head: 1.0 if weights is None else weights[head] for head in self._answering}
         for modality in modalities:
             _check_pooling(network, modality)
         side = network.config.image_size
@@ -68,7 +74,7 @@ class AnswerGraph:
             }
         self.inputs["classes"] = tf.TensorSpec((None,), tf.int32, name="classes")
         self.inputs["methods"] = tf.TensorSpec((2,), tf.int32, name="methods")
-        heads = ["logits", "fully_connected"] if self._whole else [f"{modalities[0]}_logits"]
+        heads = ["logits", "fully_connected"] if self._whole else [f"{m}_logits" for m in modalities]
         if network.config.pooling == "attention":
             heads += [f"{m}_attention" for m in modalities]
         # outside of the trace, where variables have values
@@ -93,8 +99,8 @@ class AnswerGraph:
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         """Symbolic outputs by name."""
         tensors = self._trunk([inputs[f"image_{m}"] for m in self.modalities], training=False)
-        score = tensors[f"logits_{self.target}"]
-        positive = score[:, POSITIVE] - score[:, 1 - POSITIVE] >= self._positive_margin
+        margins = [self._weights[head] * find_margins(tensors[f"logits_{head}"]) for head in self._answering]
+        positive = tf.add_n(margins) >= self._positive_margin
         predicted = tf.where(positive, POSITIVE, 1 - POSITIVE)
         classes = tf.where(inputs["classes"] == PREDICTED, predicted, inputs["classes"])
         outputs = {name: tensors[name] for name in tensors if name.split("_")[0] in ("logits", "features")}

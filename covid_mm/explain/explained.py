@@ -40,11 +40,10 @@ class Explained:
 class AnswerFunction(Protocol):
     """The compiled forward pass with heatmaps for one set of modalities, as `explain.grad_cam.GradCam`.
 
-    modalities: in the network's order. target: the head that answers.
+    modalities: in the network's order.
     """
 
     modalities: tuple[Modality, ...]
-    target: str
 
     def explain(
         self,

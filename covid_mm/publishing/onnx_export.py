@@ -6,11 +6,12 @@ concatenated head, one per modality that finds lungs, and `onnx.json` last.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
 from covid_mm.models.meta_file import ONNX_FOLDER
 from covid_mm.models.network import Network
-from covid_mm.serving.answers import positive_margin
+from covid_mm.serving.answers import find_rule, weigh_heads
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
-from covid_mm.serving.forward_pass import name_head
 from covid_mm.serving.onnx_functions import (
     EXPORTED_LAYER,
     FUSION_FILE,
@@ -77,10 +77,12 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
         files[name] = {"outputs": outputs, "sha256": hash_file(tmp_path / name), "bytes": len(data)}
 
     try:
-        for modalities in dict.fromkeys([config.modalities, *((m,) for m in config.modalities)]):
-            head = name_head(FUSED if modalities == config.modalities else modalities[0], config)
+        for modalities in list_combinations(network):
+            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
+            if FUSED not in weights and modalities == config.modalities:
+                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
             graph = AnswerGraph(
-                network, modalities, positive_margin=positive_margin(meta, head), content_branch=branch
+                network, modalities, positive_margin=margin, weights=weights, content_branch=branch
             )
             write(answer_file(modalities), graph, graph.inputs)
         if config.is_concatenated:
@@ -186,10 +188,7 @@ def compare_answers(
     side = network.config.image_size
     rng = np.random.default_rng(0)
     worst: dict[str, float] = {}
-    combinations: Sequence[tuple[Modality, ...]] = list(
-        dict.fromkeys([network.config.modalities, *((m,) for m in network.config.modalities)])
-    )
-    for modalities in combinations:
+    for modalities in list_combinations(network):
         images = {
             m: rng.uniform(0.0, 255.0, (_CHECKED, side, side, CHANNELS)).astype(np.float32)
             for m in modalities
@@ -208,6 +207,16 @@ def compare_answers(
                         key = f"{kind} {name}"
                         worst[key] = max(worst.get(key, 0.0), difference)
     return worst
+
+
+def list_combinations(network: Network) -> list[tuple[Modality, ...]]:
+    """Every combination of images that a study may have, the largest first."""
+    modalities = network.config.modalities
+    return [
+        chosen
+        for count in range(len(modalities), 0, -1)
+        for chosen in itertools.combinations(modalities, count)
+    ]
 
 
 def import_converter() -> Any:

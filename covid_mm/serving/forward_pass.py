@@ -15,6 +15,7 @@ from covid_mm.explain.explained import AnswerFunction, Explained, Progress
 from covid_mm.explain.method_table import LayerChoice, MethodName
 from covid_mm.models.content_classifier import Content, ContentClassifier
 from covid_mm.models.heads import FUSED
+from covid_mm.serving.answers import find_rule
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.reading import Study
@@ -29,13 +30,12 @@ Pixels = NDArray[np.float32]
 class StudyOutput:
     """What one pass gave for one study.
 
-    head: that answers it, as meta.json names it. logits: head -> float32 (2,). class_index: of CLASSES,
+    logits: head, as meta.json names it -> float32 (2,). class_index: of CLASSES,
     whose evidence was measured. evidence: modality -> float32 (side, side) >= 0, not yet on a scale.
     second: as evidence, by another method.
     contents: modality -> what the content check says of its image; empty without one.
     """
 
-    head: str
     logits: Mapping[str, NDArray[np.float32]]
     class_index: int
     evidence: Mapping[Modality, NDArray[np.float32]]
@@ -142,7 +142,9 @@ class ForwardPass:
         if request.gradient_method is None:
             maps = self._explain_slowly(study, output.class_index, request)
         else:
-            maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
+            maps = show_evidence(
+                output.evidence, request, find_rule(self._metadata, tuple(study)).heatmap_scale
+            )
         return {m: study[m].place(maps[m]) for m in output.evidence}
 
     def find_grids(
@@ -158,7 +160,6 @@ class ForwardPass:
                 m: self._classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
             }
         return StudyOutput(
-            name_head(function.target, self._functions.config),
             {
                 name_head(name, self._functions.config): logits[row]
                 for name, logits in explained.logits.items()

@@ -225,10 +225,9 @@ class OnnxAnswer:
         config = functions.config
         self.modalities = tuple(m for m in config.modalities if m in modalities)
         whole = self.modalities == config.modalities
-        self.target = FUSED if whole else self.modalities[0]
         self._functions = functions
-        self._heads = [self.target]
-        if whole and config.is_concatenated:
+        self._heads = [FUSED] if whole else []
+        if config.is_concatenated:
             self._heads += self.modalities
 
     def explain(

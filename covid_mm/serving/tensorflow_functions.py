@@ -19,8 +19,7 @@ from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import content_features
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
-from covid_mm.serving.answers import positive_margin
-from covid_mm.serving.forward_pass import name_head
+from covid_mm.serving.answers import find_rule, weigh_heads
 from covid_mm.serving.metadata import Metadata
 
 Pixels = NDArray[np.float32]
@@ -54,11 +53,14 @@ class TensorFlowFunctions:
 
         def build() -> GradCam:
             meta = self._metadata
-            target = FUSED if modalities == self.config.modalities else modalities[0]
+            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
+            if FUSED not in weights and modalities == self.config.modalities:
+                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
             return GradCam(
                 self._network,
                 modalities,
-                positive_margin=positive_margin(meta, name_head(target, self.config)),
+                positive_margin=margin,
+                weights=weights,
                 judging_branch=self._content_branch,
                 judges_other_images=self._content_branch is not None and self._reads_lungs,
                 method=meta.heatmap_method,
