@@ -172,7 +172,7 @@ def spoken_templates() -> Iterator[tuple[str, str, set[str]]]:
             first = node.args[0]
             template = getattr(module, first.id, None) if isinstance(first, ast.Name) else None
             template = first.value if isinstance(first, ast.Constant) else template
-            finished = isinstance(first, (ast.JoinedStr, ast.BinOp, ast.Call))  # else made elsewhere, and passed on
+            finished = isinstance(first, (ast.JoinedStr, ast.BinOp, ast.Call))
             assert not finished or ast.unparse(first)[2:].startswith(UNSPOKEN), (
                 f"{name}: give a template and values, not {ast.unparse(first)}"
             )
