@@ -20,9 +20,7 @@ HELD_OUT = (
     "Of the two sets of the paper, the validation images of its random split were held out of training. Collections"
     " for evaluation only never teach: a collection of one class would teach that its source has that class."
 )
-PAIRS_AGREED = (
-    "Training pairs always agreed: a CT and an X-ray that disagree were never seen in training."
-)
+PAIRS_AGREED = "Training pairs always agreed: a CT and an X-ray that disagree were never seen in training."
 CONTENT_CHECK = (
     "Before an answer a small content classifier names what each image shows: a chest CT slice, a chest"
     " X-ray, or neither. It learned from {ct} CT slices, {xray} X-rays and {neither} other pictures."

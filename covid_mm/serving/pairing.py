@@ -47,13 +47,16 @@ class Study:
     """What is to be answered together.
 
     files: modality -> file. remark: what the owner should know before it runs; error: why it
-    cannot be answered (then files are not read).
+    cannot be answered (then files are not read). truth: the class that its owner gives it, empty where none.
+    patient: empty where not known.
     """
 
     name: str
     files: dict[str, ImageFile]
     remark: str = ""
     error: str = ""
+    truth: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_mm.config import CLASSES, POSITIVE
+from covid_mm.explain.overlay import HeatCells, find_cells, resize_heatmap
+from covid_mm.formats import round_probability, round_share
+from covid_mm.imaging.lungs import Box
 from covid_mm.imaging.window import WindowSettings
 
 UNDETERMINED = "undetermined"
@@ -17,8 +21,6 @@ ABSTAINED = "in_abstain_zone"
 DISAGREE = "branches_disagree"  # both branches outside their abstain zones, on different sides
 
 EXTENT_MEANING = "share of the lung slices called positive; not a severity score"
-
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of the image
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class BranchAnswer:
     supported_probability: float = 1.0
 
 
+def round_probabilities(probabilities: Mapping[str, float], supported: float) -> dict[str, float]:
+    """Class name -> probability as it is shown, see `formats.round_probability`; sum 1, or empty."""
+    if not probabilities:
+        return {}
+    positive = round_probability(probabilities[CLASSES[POSITIVE]], supported)
+    return {CLASSES[1 - POSITIVE]: round(1.0 - positive, 2), CLASSES[POSITIVE]: positive}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """How well one head did on collections that were left out of training.
@@ -68,9 +78,9 @@ class Evidence:
     def to_dict(self) -> dict[str, Any]:
         """The `evidence` object of `predict --json`."""
         return {
-            "auc": self.auc,
-            "sensitivity": self.sensitivity,
-            "specificity": self.specificity,
+            "auc": round_share(self.auc),
+            "sensitivity": round_share(self.sensitivity),
+            "specificity": round_share(self.specificity),
             "collections": list(self.collections),
             "images": self.images,
         }
@@ -113,7 +123,7 @@ class SliceAnswer:
             "index": self.index,
             "position_mm": self.position_mm,
             "lung": self.lung,
-            "probability": self.probability,
+            "probability": None if self.probability is None else round_probability(self.probability),
         }
 
 
@@ -191,6 +201,7 @@ class Prediction:
     heatmap_class: the class whose evidence the heatmaps show; heatmap_method, heatmap_layer: how.
     heatmap_scale: `fixed` where 1 is the checkpoint's fixed scale, `relative` where it is each map's
     own highest value, so that two maps cannot be compared.
+    heatmap_grids: modality -> rows and columns of the layer's own cells, between which its heatmap is interpolated.
     images: modality -> uint8 (height, width, 3), the whole image in the same frame.
     timing_ms: `decode`, `network`, `total`, in milliseconds.
     lungs: modality -> the box (x0, y0, x1, y1 as fractions of the image) that the network read; None
@@ -222,6 +233,7 @@ class Prediction:
     heatmap_method: str = "grad_cam"
     heatmap_layer: str = "coarse"
     heatmap_scale: Literal["fixed", "relative"] = "fixed"
+    heatmap_grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     abstain_zone: tuple[float, float] | None = None
     supported_probability: float = 1.0
     scan: ScanAnswer | None = None
@@ -245,6 +257,22 @@ class Prediction:
             return DISAGREE if self.has_warning(DISAGREE) else ABSTAINED
         return next((w.code for w in self.warnings), None)
 
+    def find_heat_cells(self, modality: str) -> HeatCells | None:
+        """A heatmap as its layer's cells; None without a heatmap, or where the cells are not known."""
+        heatmap, grid = self.heatmaps.get(modality), self.heatmap_grids.get(modality)
+        return (
+            None if heatmap is None or grid is None else find_cells(heatmap, grid, self.lungs.get(modality))
+        )
+
+    def draw_heatmap(self, modality: str, height: int, width: int) -> NDArray[np.float32]:
+        """A heatmap for people, float32 (height, width), 0..1: its cells, smooth where those are not known."""
+        cells = self.find_heat_cells(modality)
+        return (
+            resize_heatmap(self.heatmaps[modality], height, width)
+            if cells is None
+            else cells.draw(height, width)
+        )
+
     def has_warning(self, code: str) -> bool:
         """Whether a warning of this code is among them."""
         return any(notice.code == code for notice in self.warnings)
@@ -254,9 +282,13 @@ class Prediction:
         files = heatmap_files or {}
         return {
             "label": self.label,
-            "probabilities": self.probabilities,
+            "probabilities": round_probabilities(self.probabilities, self.supported_probability),
+            "supported_probability": self.supported_probability,
             "branches": {
-                modality: {"label": answer.label, "probabilities": answer.probabilities}
+                modality: {
+                    "label": answer.label,
+                    "probabilities": round_probabilities(answer.probabilities, answer.supported_probability),
+                }
                 for modality, answer in self.branches.items()
             },
             "modalities": list(self.modalities),

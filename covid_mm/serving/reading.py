@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
-from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
-from covid_mm.serving.prediction import Box
+from covid_mm.imaging.lungs import Box, LungRegion, place_in_image, read_lungs
 from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most

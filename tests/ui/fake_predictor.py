@@ -13,7 +13,9 @@ import numpy as np
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.formats import format_percent
 from covid_mm.imaging import read_grey, read_header
+from covid_mm.serving.answers import describe_disagreement
 from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
     BranchAnswer,
@@ -23,7 +25,7 @@ from covid_mm.serving.prediction import (
     Notice,
     Prediction,
 )
-from covid_mm.serving.warnings import format_percent, warn
+from covid_mm.serving.warnings import warn
 
 INFO = CheckpointInfo(
     name="fake-for-tests",
@@ -229,11 +231,8 @@ class FakePredictor:
         if len(given) == 1:
             warnings.append(warn("single_modality", next(iter(given))))
         elif apart:
-            label, said = (
-                "undetermined",
-                {name: CLASS_TITLES[branch.label] for name, branch in branches.items()},
-            )
-            warnings.append(warn("branches_disagree", **said))
+            label = "undetermined"
+            warnings.append(describe_disagreement({name: branch.label for name, branch in branches.items()}))
         heatmaps = {}
         for name, image in given.items():
             heatmaps[name] = _draw_map(image, values[name], heatmap_class)
@@ -263,6 +262,7 @@ class FakePredictor:
             heatmap_method=kind[0],
             heatmap_layer=kind[1],
             heatmap_scale="fixed" if kind == OWN else "relative",
+            heatmap_grids=dict.fromkeys(given, (9, 9) if kind[1] == "coarse" else (18, 18)),
             abstain_zone=ZONE[head],
             supported_probability=SUPPORTED[head],
         )

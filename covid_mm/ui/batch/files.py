@@ -10,7 +10,7 @@ import io
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -143,7 +143,8 @@ def pair_by_manifest(manifest: Manifest, files: Sequence[ImageFile], limits: Bat
             given[modality] = [match]
             used.add(id(match))
         seen.add(entry.study)
-        studies.append(Study(entry.study, {}, error=error) if error else make_study(entry.study, given))
+        study = Study(entry.study, {}, error=error) if error else make_study(entry.study, given)
+        studies.append(replace(study, truth=entry.truth, patient=entry.patient))
     left_out = (LeftOut(clean_name(file.name), NOT_NAMED) for file in files if id(file) not in used)
     return Pairing(tuple(studies), tuple(sorted(left_out, key=lambda one: one.name)))
 

@@ -101,6 +101,7 @@ def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[
             analysis.kind,
             texts,
             analysis.prediction.heat_location.get(modality),
+            analysis.prediction.find_heat_cells(modality),
         )
         for modality, heatmap in analysis.prediction.heatmaps.items()
     }
@@ -130,7 +131,8 @@ def download_page(
             raise UsageError(NO_ANSWER)
         slice_ = chosen.get(modality, SliceChoice())
         grey = READERS.run(read_slot_image, path, modality, limits, slice_).grey
-        return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
+        drawn = analysis.prediction.draw_heatmap(modality, *grey.shape)
+        return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, drawn, opacity)}
     except Exception as error:
         return {"error": explain_error(error, texts)}
 

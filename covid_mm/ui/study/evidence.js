@@ -9,6 +9,7 @@
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
   let number = 0; // counts what was asked for; the server gives it back, for Gradio hands over what a cancelled event still gives
   let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
+  let style = "cells"; // how maps are drawn, from study to study
   let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 
   const choice = () => ({
@@ -101,12 +102,22 @@
       settle(text);
     }
   };
+  // The map as its cells in colour, or as lines along their borders.
+  function paint(layer) {
+    const { cells, lines } = layer.dataset;
+    const source = (style === "lines" && lines) || cells;
+    if (source) layer.src = source;
+    else layer.removeAttribute("src");
+    const key = layer.closest(".mm-view").querySelector(".mm-lines-key");
+    key.hidden = !(style === "lines" && lines);
+  }
   function show(view, map) {
     if (!view) return;
     const layer = view.querySelector(".mm-layer");
     layer.hidden = !map.layer;
-    if (map.layer) layer.src = map.layer;
-    else layer.removeAttribute("src");
+    layer.dataset.cells = map.layer ?? "";
+    layer.dataset.lines = map.lines ?? "";
+    paint(layer);
     layer.alt = map.alt;
     const none = view.querySelector(".mm-stack .mm-none");
     none.hidden = !map.none;
@@ -137,13 +148,14 @@
   };
 
   // Wilson's score interval, as everywhere in the project.
-  function share(successes, total) {
+  function share(successes, total, { decimal, interval }) {
     const z = 1.959964;
     const p = successes / total;
     const middle = (p + (z * z) / (2 * total)) / (1 + (z * z) / total);
     const half = (z * Math.sqrt((p * (1 - p)) / total + (z * z) / (4 * total * total))) / (1 + (z * z) / total);
-    const percent = (value) => (100 * Math.min(1, Math.max(0, value))).toFixed(1);
-    return `${successes}/${total} = ${percent(p)} % (${percent(middle - half)} – ${percent(middle + half)})`;
+    const percent = (value) => (100 * Math.min(1, Math.max(0, value))).toFixed(1).replace(/\.0$/, "").replace(".", decimal);
+    const range = interval.replace("{low}", percent(middle - half)).replace("{high}", percent(middle + half));
+    return `${successes}/${total} = ${percent(p)} % (${range} %)`;
   }
   function slide(slider) {
     const points = JSON.parse(slider.dataset.points);
@@ -152,8 +164,8 @@
     const row = gaps.indexOf(Math.min(...gaps));
     const words = {
       threshold: `${Math.round(100 * points.thresholds[row])} %`,
-      sensitivity: share(points.truePositive[row], points.positive),
-      specificity: share(points.negative - points.falsePositive[row], points.negative),
+      sensitivity: share(points.truePositive[row], points.positive, slider.dataset),
+      specificity: share(points.negative - points.falsePositive[row], points.negative, slider.dataset),
       called: points.probability >= points.thresholds[row] ? slider.dataset.positive : slider.dataset.negative,
     };
     const box = slider.closest("details");
@@ -169,7 +181,10 @@
     if (event.target.matches?.(".mm-operating-slider")) slide(event.target);
   });
   document.addEventListener("change", (event) => {
-    if (event.target.matches?.(".mm-heat select")) explain();
+    if (event.target.matches?.(".mm-heat-style")) {
+      style = event.target.value;
+      result().querySelectorAll(".mm-layer").forEach(paint);
+    } else if (event.target.matches?.(".mm-heat select")) explain();
   });
   document.addEventListener(
     "toggle",
@@ -196,6 +211,8 @@
     working = waiting = false; // maps of the study before no longer matter
     applied = choice();
     result()?.style.setProperty("--mm-opacity", opacity());
+    if (find(".mm-heat-style")) find(".mm-heat-style").value = style;
+    result()?.querySelectorAll(".mm-layer").forEach(paint);
     say(".mm-report-status", "");
   };
 }

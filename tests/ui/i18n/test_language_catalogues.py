@@ -67,7 +67,7 @@ TABLES = [  # whose entries are looked up by name
     card_words.TUNED,
     sections.PROTOCOLS,
     {name: one.text for name, one in warnings.WARNINGS.items()},
-    warnings.KINDS,
+    {m: one.content for m, one in MODALITIES.items()},
     warnings.REASONS,
     warnings.SHORT_FORMS,
     report_images.LEGENDS,
@@ -89,7 +89,7 @@ LISTS = [
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
-not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
+not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.
 After three wrong passwords each further try has to wait longer, at most 15 minutes.
 {mark} stands for one character that this document cannot print.
@@ -228,7 +228,6 @@ def test_no_catalogue_holds_a_sentence_that_nobody_says(texts):
 def test_every_warning_is_worded_from_its_template_and_values(texts, name):
     values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
     about = "ct" if values.pop("modality", "") else None
-    values.pop("other", None)
     warning = warnings.warn(name, about, **values)
     worded = word_warning(warning, texts)
     assert worded != warning.message
@@ -240,7 +239,7 @@ def test_every_warning_is_worded_from_its_template_and_values(texts, name):
 
 def test_the_words_in_a_warning_are_translated_too():
     texts = find_languages()["id"]
-    warning = warnings.warn("wrong_modality", "ct", kind=warnings.KINDS["xray"])
+    warning = warnings.warn("wrong_modality", "ct", kind=MODALITIES["xray"].content, other="X-ray")
     assert warning.code == "wrong_modality_ct"
     assert "looks like a frontal chest X-ray" in warning.message
     assert "tampak seperti foto rontgen toraks frontal" in word_warning(warning, texts)
@@ -437,7 +436,7 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     studies = (Study("1", {}, error="2"), Study("3", {}))
     yield "paired", batch_view.render_pairing(Pairing(studies, (LeftOut("4", "5"),) * 60), texts)
     yield "run", batch_view.render_run_head(2, INFO, texts)
-    yield "progress", batch_view.describe_progress(1, 3, 20.0, texts)
+    yield "progress", batch_view.describe_progress(["answered"], 3, 20.0, texts)
     for analysis in analyses:
         yield (
             "row",

@@ -23,7 +23,8 @@ from pypdf import PdfReader
 
 from covid_mm.config import RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.explain.overlay import blend_heatmap
+from covid_mm.reporting.pdf_text import MISSING, make_printable
 from covid_mm.serving.prediction import BranchAnswer, Notice
 from covid_mm.ui.pictures import OPACITY
 from covid_mm.ui.report.content import (
@@ -35,7 +36,6 @@ from covid_mm.ui.report.content import (
     find_versions,
     make_report,
 )
-from covid_mm.ui.report.drawing import MISSING, make_printable
 from covid_mm.ui.report.pdf import INCONCLUSIVE, TITLE, render_pdf
 from covid_mm.ui.study.analysis import Analysis, analyse_study, describe_prediction
 from covid_mm.ui.study.heatmaps import HeatmapKind
@@ -138,7 +138,7 @@ def test_images_and_overlays_are_embedded_as_the_page_shows_them(agreeing):
     for modality, view in agreeing.views.items():
         grey = decode(view.url)
         rgb = np.repeat(grey[..., np.newaxis], 3, axis=2)
-        heatmap = resize_heatmap(agreeing.prediction.heatmaps[modality], *grey.shape)
+        heatmap = agreeing.prediction.draw_heatmap(modality, *grey.shape)
         overlay = blend_heatmap(rgb, heatmap, OPACITY)
         for wanted in (grey, overlay):
             assert any(np.array_equal(wanted, found) for found in pictures), modality
@@ -150,7 +150,7 @@ def test_one_image_is_reported_with_its_own_figures(analyse, dark):
     text = read_text(reader)
     assert "Answer from the X-ray alone Normal" in text
     assert "Only the X-ray was given; there is no second image to compare it with." in text
-    assert "Answered from the X-ray alone; the other image was not given." in text  # the notice
+    assert "Answered from the X-ray alone; no other image was given." in text  # the notice
     assert "692 images of scanner A, scanner B." in text
     assert "1,204" not in text
     assert "512" not in text
@@ -395,7 +395,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
     assert found["checkpoint"] == checkpoint | {"trained_at": INFO.trained_at}
     assert found["heatmaps"]["ct"].startswith("data:image/png;base64,")
     assert found["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
-    assert found["evidence"]["auc"] == EVIDENCE["fused"].auc
+    assert found["evidence"]["auc"] == round(EVIDENCE["fused"].auc, 2)
     assert {name: found[name] for name in found if name not in answer and name != "checkpoint"} == {
         "report": "answer",
         "answered_by": "fused",
@@ -407,13 +407,15 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
             head: {
                 "threshold": 0.5,
                 "abstain_zone": list(ZONE[head]),
-                "evidence": dataclasses.asdict(EVIDENCE[head])
+                "evidence": {
+                    name: round(value, 2) if isinstance(value, float) else value
+                    for name, value in dataclasses.asdict(EVIDENCE[head]).items()
+                }
                 | {"collections": list(EVIDENCE[head].collections)},
             }
             for head in ("fused", "ct", "xray")
         },
         "reasons": [],
-        "supported_probability": 0.97,
         "heatmap_class": "covid19_pneumonia",
         "heatmap_method": "Grad-CAM",
         "heatmap_layer": "coarse",

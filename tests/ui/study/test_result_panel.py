@@ -84,7 +84,8 @@ def test_an_answer_names_class_probabilities_branches_and_checkpoint(analyse, br
     assert 'data-flag="disagree"' not in html
     assert len(parser.images) == 2 * (2 + 1 + 1)  # image, image below its map, map, colour bar
     assert all(image["alt"] for image in parser.images)
-    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in parser.images)
+    kinds = ("data:image/png;base64,", "data:image/svg+xml;base64,")  # maps are drawn as their layer's cells
+    assert all((image["src"] or "").startswith(kinds) for image in parser.images)
     assert html.count('<svg class="mm-outline"') == 4
 
 
@@ -203,7 +204,7 @@ def test_in_the_abstain_zone_the_bar_is_small_with_the_zone_on_it(analyse):
     assert "mm-figures" not in html  # no large percentage
     assert '<span class="mm-zone" style="left:48.0%;width:3.0%"></span>' in html
     assert html.count("mm-zone") == 3
-    assert "Hatched, undetermined: 48 % to 51 % (combined), 47 % to 51 % (CT alone)" in html
+    assert "Hatched, undetermined: 48 to 51 % (combined), 47 to 51 % (CT alone)" in html
     assert 'data-code="in_abstain_zone"' not in html  # said once
     assert html.count('class="mm-layer" src=') == 2
 
