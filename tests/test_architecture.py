@@ -40,9 +40,10 @@ WINGS = {
     "study": {"i18n"},
     "report": {"i18n", "study"},
     "batch": {"i18n", "study"},
+    "worklist": {"i18n", "study", "report"},
     "model": {"i18n", "study"},
     "viewer": {"i18n", "study"},
-    "server": {"i18n", "study", "batch", "viewer"},
+    "server": {"i18n", "study", "batch", "viewer", "worklist"},
 }
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
 FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room

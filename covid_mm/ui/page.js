@@ -13,6 +13,7 @@
     Object.fromEntries(Object.entries(page.slots).map(([modality, slot]) => [modality, slot.choice()]));
   // Waits for uploads that are still on their way, then hands Gradio the two values.
   page.collect = async () => {
+    page.beginStudy?.();
     analysed = page.version;
     find("#mm-analyse")?.setAttribute("aria-busy", "true");
     result()?.classList.add("mm-busy");
@@ -41,6 +42,7 @@
   page.finished = () => {
     page.finishes += 1;
     page.answered?.();
+    page.refreshWorklist?.();
     find("#mm-analyse")?.removeAttribute("aria-busy");
     result()?.classList.remove("mm-busy", "mm-unanswered");
     page.changed();

@@ -1,13 +1,13 @@
 """The page: two slots, one button, examples, and the result beside them.
 
-The functions behind the events come first, the layout after. No state is kept between two
-requests: an answer depends on its two uploads only, so users never see each other's.
+The functions behind the events come first, the layout after. An answer depends on its two uploads only, so users
+never see each other's; what is kept of it lies in the visitor's own list (worklist/store.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from html import escape
@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import CovidMMError
+from covid_mm.errors import CovidMMError, ImageError
 from covid_mm.ui.batch.files import BatchLimits
 from covid_mm.ui.batch.tab import TITLE as BATCH_TITLE
 from covid_mm.ui.batch.tab import build_batch_tab
@@ -46,6 +46,9 @@ from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
+from covid_mm.ui.worklist.panel import build_opened_study, build_worklist
+from covid_mm.ui.worklist.store import ListedStudy, WorklistStore
+from covid_mm.ui.worklist.view import list_analysis
 
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
@@ -63,6 +66,7 @@ def build_page(
     limits: ImageLimits | None = None,
     batch_limits: BatchLimits | None = None,
     translations: StaticTranslations | None = None,
+    worklists: WorklistStore | None = None,
 ) -> gr.Blocks:
     """The Gradio page around networks that may still be loading.
 
@@ -72,11 +76,13 @@ def build_page(
         limits: what an image may measure.
         batch_limits: what many studies at once may measure.
         translations: gathers the fixed parts' texts in every language, which `launch_options` wants too.
+        worklists: keeps each visitor's answered studies; `launch_options` wants it too.
 
     Returns:
         Blocks with its queue set up, to be launched with `launch_options`.
     """
     limits, translations = limits or ImageLimits(), translations or StaticTranslations()
+    worklists = worklists or WorklistStore()
     page = QuietBlocks(title=DOCUMENT, analytics_enabled=False)
     with page:
         with gr.Row(elem_id="mm-header"):
@@ -107,7 +113,9 @@ def build_page(
                     gr.HTML(help_text, elem_id="mm-help", apply_default_css=False)
                     waiting = translations.draw("mm-examples", partial(render_examples, ()))
                     examples = gr.HTML(waiting, elem_id="mm-examples", apply_default_css=False)
+                    build_worklist(worklists, translations)
                 with gr.Column(elem_id="mm-answer-column"):
+                    build_opened_study()
                     empty = translations.draw("mm-result", render_empty)
                     result = gr.HTML(empty, elem_id="mm-result", apply_default_css=False)
                     form = translations.draw("mm-report-form", render_form)
@@ -126,7 +134,7 @@ def build_page(
         # `always_last`: a press while the same event is under way comes after it; by default it would be lost.
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         answered = analyse.click(
-            in_request_language(stream_page, networks, limits),
+            in_request_language(partial(stream_page, worklists=worklists), networks, limits),
             study,
             [result, line],
             js="async (ct, xray, network) => [...(await window.covidMM.collect()), network, window.covidMM.slices()]",
@@ -212,14 +220,23 @@ def answer_page(
     slices: Any = None,
     texts: Texts = ENGLISH,
     place: Place | None = None,
+    keep: Callable[[ListedStudy], Any] | None = None,
 ) -> str:
-    """The result panel for two uploads; errors are sentences in it, never exceptions."""
+    """The result panel for two uploads; errors are sentences in it, never exceptions.
+
+    keep: is given the study for the visitor's list.
+    """
     try:
         choices = read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place)
+        if keep is not None:
+            keep(list_analysis(analysis))
         return render_analysis(analysis, texts)
     except Exception as error:
-        return render_error(explain_error(error, texts), texts)
+        sentence = explain_error(error, texts)
+        if keep is not None and isinstance(error, ImageError):
+            keep(ListedStudy(error=sentence))
+        return render_error(sentence, texts)
 
 
 async def stream_page(
@@ -230,12 +247,18 @@ async def stream_page(
     network: str | None = None,
     slices: Any = None,
     texts: Texts = ENGLISH,
+    worklists: WorklistStore | None = None,
+    session: str | None = None,
 ) -> AsyncIterator[tuple[Any, str]]:
-    """(result panel, how many studies come before this one): the panel comes last, when `answer_page` has drawn it."""
+    """(result panel, how many studies come before this one): the panel comes last, when `answer_page` has drawn it.
+
+    worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
+    """
+    keep = None if worklists is None else partial(worklists.add, session)
     place = networks.line.join(watched=True)
     drawn: Future[str] = Future()
     drawn.add_done_callback(lambda _: place.leave())
-    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place)
+    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place, keep)
     run_in_thread(drawn, answer, "analysis")
     waited = asyncio.wrap_future(drawn)
     while not waited.done():

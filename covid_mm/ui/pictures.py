@@ -18,6 +18,7 @@ from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colou
 from covid_mm.serving.prediction import Box, Prediction
 
 VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
+THUMBNAIL = 56  # pixels of the longer side; a study's two pictures take about 8 kB
 OPACITY = 0.6  # largest share of the heatmap's colour
 
 
@@ -42,6 +43,14 @@ def make_view(grey: NDArray[np.float32], longest: int = VIEW_SIZE) -> View:
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     pixels = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     return View(encode_png(pixels), *size)
+
+
+def make_thumbnail(grey: NDArray[np.uint8]) -> View:
+    """A picture of THUMBNAIL pixels on its longer side, in its own proportions; uint8 (height, width)."""
+    scale = THUMBNAIL / max(grey.shape)
+    height, width = (max(1, round(side * scale)) for side in grey.shape)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return View(encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height)
 
 
 def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY) -> str:

@@ -6,21 +6,16 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import Pairing
 from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import draw_outlines, encode_png
+from covid_mm.ui.pictures import draw_outlines, make_thumbnail
 from covid_mm.ui.study.evidence import format_probability
 from covid_mm.ui.study.warnings import shorten_warning
 from covid_mm.ui.templates import render_template
 
-THUMBNAIL = 56  # pixels of the longer side; a row's two pictures take about 8 kB
 LEFT_OUT_SHOWN = 50  # files; more are counted
 
 RULE = (
@@ -182,22 +177,11 @@ def _list_thumbnails(prediction: Prediction, texts: Texts) -> Iterator[dict[str,
     """The study's images with what was read in them, drawn in memory."""
     for modality in MODALITIES:
         if modality in prediction.images:
-            url, width, height = _shrink(prediction.images[modality][..., 0])
             yield {
-                "url": url,
-                "width": width,
-                "height": height,
+                **vars(make_thumbnail(prediction.images[modality][..., 0])),
                 "title": texts.title(MODALITIES[modality].title),
                 "outline": draw_outlines(prediction, modality),
             }
-
-
-def _shrink(grey: NDArray[np.uint8]) -> tuple[str, int, int]:
-    """A picture of THUMBNAIL pixels on its longer side, in its own proportions: data URL, width, height."""
-    scale = THUMBNAIL / max(grey.shape)
-    height, width = (max(1, round(side * scale)) for side in grey.shape)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height
 
 
 def _list_remarks(prediction: Prediction, remark: str, texts: Texts) -> list[str]:

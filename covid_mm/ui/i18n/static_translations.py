@@ -52,24 +52,33 @@ def describe_scripts(table: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def in_request_language(function: Callable[..., Any], *context: Any) -> Callable[..., Any]:
-    """`function(*context, *inputs, texts=...)` as an event's function, in the language of its request."""
+    """`function(*context, *inputs, texts=...)` as an event's function, in the language of its request.
+
+    A function with a parameter `session` gets the name of Gradio's session too.
+    """
+    has_session = "session" in inspect.signature(function).parameters
+
+    def read(request: gr.Request) -> dict[str, Any]:
+        session = {"session": getattr(request, "session_hash", None)} if has_session else {}
+        return {"texts": read_language(request)} | session
+
     if inspect.isgeneratorfunction(function):
 
         def stream(request: gr.Request, *inputs: Any) -> Iterator[Any]:
-            yield from function(*context, *inputs, texts=read_language(request))
+            yield from function(*context, *inputs, **read(request))
 
         return stream
 
     if inspect.isasyncgenfunction(function):
 
         async def stream_async(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
-            async for given in function(*context, *inputs, texts=read_language(request)):
+            async for given in function(*context, *inputs, **read(request)):
                 yield given
 
         return stream_async
 
     def answer(request: gr.Request, *inputs: Any) -> Any:
-        return function(*context, *inputs, texts=read_language(request))
+        return function(*context, *inputs, **read(request))
 
     return answer
 

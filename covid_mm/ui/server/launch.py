@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from covid_mm.ui.i18n.static_translations import (
         StaticTranslations,  # with Gradio, which is not imported before it is time
     )
+    from covid_mm.ui.worklist.store import WorklistStore
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
-STYLES = ("page", "study/evidence", "viewer/viewer", "model/model", "batch/batch")
-SCRIPTS = ("page", "study/evidence")  # each a function, called once when the page opens
+STYLES = ("page", "study/evidence", "viewer/viewer", "model/model", "batch/batch", "worklist/worklist")
+SCRIPTS = ("page", "study/evidence", "worklist/worklist")  # each a function, called once when the page opens
 
 
 def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
@@ -55,13 +56,16 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
         from covid_mm.ui.study.examples import ExampleStudies
+        from covid_mm.ui.worklist.store import WorklistStore
 
         networks, examples, translations = PredictorPool(loads), ExampleStudies(), StaticTranslations()
-        page = build_page(networks, examples, settings.limits, settings.batch, translations)
+        worklists = WorklistStore()
+        worklists.keep_expiring()
+        page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)
         _check_port(settings)
         _import_server()
         try:
-            page.launch(**launch_options(settings, networks.default, folder.path, translations))
+            page.launch(**launch_options(settings, networks.default, folder.path, translations, worklists))
             watch_connections(page.server)
         except OSError as error:
             raise UsageError(
@@ -106,6 +110,7 @@ def launch_options(
     loader: PredictorLoader,
     folder: Path | None = None,
     translations: StaticTranslations | None = None,
+    worklists: WorklistStore | None = None,
 ) -> dict[str, Any]:
     """All arguments of `Blocks.launch`.
 
@@ -114,6 +119,7 @@ def launch_options(
         loader: answers for the network's health.
         folder: the private folder, whose size is limited; None for no limit.
         translations: the page's static texts in every language, gathered by `build_page`.
+        worklists: the visitors' lists of studies, which `build_page` was given.
     """
     from starlette.middleware import Middleware
     from starlette.responses import JSONResponse
@@ -128,6 +134,7 @@ def launch_options(
     from covid_mm.ui.style import make_theme, make_variables
     from covid_mm.ui.templates import FOLDER, read_asset
     from covid_mm.ui.viewer.assets import make_route
+    from covid_mm.ui.worklist.routes import make_routes
 
     largest = max(settings.limits.max_bytes, settings.batch.max_bytes)
     guard = Middleware(
@@ -173,7 +180,11 @@ def launch_options(
         "i18n": None if translations is None else translations.i18n,
         "app_kwargs": {
             "middleware": [guard],
-            "routes": [Route(HEALTH, report_health), make_route()],
+            "routes": [
+                Route(HEALTH, report_health),
+                make_route(),
+                *(make_routes(worklists) if worklists else ()),
+            ],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,

@@ -82,10 +82,15 @@ def answer_study(
     """As analyse_study, of a study that was read already."""
     options: dict[str, Any] = choice.options | watch
     prediction = predictor.predict(ct=study.images.get("ct"), xray=study.images.get("xray"), **options)
+    return make_analysis(prediction, study.views, predictor.meta)
+
+
+def make_analysis(prediction: Prediction, views: dict[str, View], meta: Mapping[str, Any]) -> Analysis:
+    """An answer with what the page needs beside it. views: modality -> image. meta: the checkpoint's meta.json."""
     kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
-    known = predictor.meta.get("decision_threshold", {})
+    known = meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
-    return Analysis(prediction, study.views, thresholds, kind, predictor.meta)
+    return Analysis(prediction, views, thresholds, kind, meta)
 
 
 def analyse_uploads(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import re
 import types
@@ -41,6 +42,7 @@ from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
 from covid_mm.ui.viewer.events import VIEWER_TEXTS
+from covid_mm.ui.worklist import view as worklist_view
 
 PACKAGE = Path(page.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -67,6 +69,7 @@ TABLES = [  # whose entries are looked up by name
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
+    worklist_view.SCRIPT_TEXTS,
     VIEWER_TEXTS,
 ]
 LISTS = [
@@ -103,6 +106,8 @@ SPOKEN = [  # modules whose refusals a visitor can read
             "study.events",
             "study.heatmaps",
             "study.images",
+            "worklist.routes",
+            "worklist.store",
             "viewer.frames",
         )
     ),
@@ -377,6 +382,12 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     yield "drop", batch_tab.render_drop(texts)
     yield "panel", batch_tab.render_panel(texts)
     yield "batch help", batch_tab._render_help(BatchLimits(), texts)
+    yield "worklist", worklist_view.render_panel(texts)
+    yield "dropped", worklist_view.render_study(worklist_view.ListedStudy(number=1), None, texts)
+    listed = [(worklist_view.list_analysis(one), one) for one in analyses]
+    yield "of the list", worklist_view.render_study(*listed[0], texts)
+    for pair in itertools.pairwise(listed):
+        yield "side by side", worklist_view.render_comparison(list(pair), texts)
     yield "waiting", model_tab.render_waiting(texts)
     yield "card", model_tab.render_model_card(META, "1", texts)
     studies = (Study("1", {}, error="2"), Study("3", {}))

@@ -1,0 +1,3 @@
+"""A session's studies in a list beside the slots: store.py keeps them in memory and forgets them, packing.py makes
+them small, view.py words them, routes.py answers worklist.js, export.py puts all reports into one archive.
+"""

@@ -1,0 +1,51 @@
+"""The list's place in the page, and the one event that opens it: behind a login where there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from covid_mm.errors import UsageError
+from covid_mm.ui.i18n.static_translations import StaticTranslations
+from covid_mm.ui.study.events import ScriptChannel
+from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
+from covid_mm.ui.worklist.view import render_panel
+
+
+def build_worklist(store: WorklistStore, translations: StaticTranslations) -> None:
+    """The list and the hidden button that opens it; to be called in the column of the slots."""
+    listed = translations.draw("mm-worklist", render_panel)
+    gr.HTML(listed, elem_id="mm-worklist", apply_default_css=False)
+
+    def open_list(request: gr.Request, values: Any) -> dict[str, Any]:
+        return open_worklist(store, values, request)
+
+    ticket = gr.JSON(visible=False)  # filled by the browser: the list's token, and the tab's own name
+    gr.Button("Open the list", elem_id="mm-worklist-open", elem_classes="mm-hidden").click(
+        open_list,
+        ticket,
+        ScriptChannel("worklistOpened", elem_classes="mm-hidden"),
+        js="() => window.covidMM.worklistTicket()",
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+def build_opened_study() -> None:
+    """Where a study of the list is shown, in place of the result; to be called in the result's column."""
+    gr.HTML("", elem_id="mm-kept", apply_default_css=False)
+
+
+def open_worklist(store: WorklistStore, ticket: Any, request: gr.Request) -> dict[str, Any]:
+    """Show the visitor's list in this tab; what this Gradio session analyses is kept in it from now on."""
+    values = ticket if isinstance(ticket, dict) else {}
+    token, page = values.get("token"), values.get("page")
+    if not isinstance(token, str) or not isinstance(page, str) or not request.session_hash:
+        raise gr.Error(TOKEN_NEEDED, print_exception=False)
+    try:
+        store.open(token, page[:64], request.session_hash, request.username or "")
+    except UsageError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+    return {"page": page}

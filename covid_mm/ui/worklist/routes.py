@@ -1,0 +1,153 @@
+"""What worklist.js asks the server: a route of the list's own, outside Gradio's queue, and one for archives.
+
+Each request carries the list's token in its body, so that no other site's page can send one for a visitor and no
+address holds it. A token that was never opened by an event of the page, where a login is asked for, finds nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.ui.i18n.language import Texts, choose_language
+from covid_mm.ui.report.content import clean_note
+from covid_mm.ui.study.analysis import Analysis, explain_error
+from covid_mm.ui.worklist.export import FORMATS, write_archive, write_report
+from covid_mm.ui.worklist.packing import unpack_analysis
+from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistStore
+from covid_mm.ui.worklist.view import NOT_KEPT, describe_row, render_comparison, render_study
+
+PATH, ARCHIVE = "/worklist", "/worklist/archive"
+ARCHIVES = 2  # made at once, of all visitors
+NOT_ASKED = "The list of studies did not understand this request; reload the page."
+BUSY = "The server is making reports for others; try again in a minute."
+
+Values = Mapping[str, Any]
+
+
+def make_routes(store: WorklistStore) -> list[Route]:
+    """The two routes around a store."""
+    running = threading.BoundedSemaphore(ARCHIVES)
+
+    async def answer(request: Request) -> Response:
+        return await _answer(request, lambda values, texts: _do(store, values, texts))
+
+    async def archive(request: Request) -> Response:
+        return await _answer(request, lambda values, texts: _stream(store, running, values, texts))
+
+    return [Route(PATH, answer, methods=["POST"]), Route(ARCHIVE, archive, methods=["POST"])]
+
+
+async def _answer(request: Request, act: Callable[[Values, Texts], Response]) -> Response:
+    """What `act` gives for the request's JSON; an error is a sentence, 404 where the list is gone."""
+    texts = choose_language(request.headers.get("accept-language"))
+    try:
+        values = json.loads(await request.body())
+        if not isinstance(values, dict) or not isinstance(values.get("token"), str):
+            raise UsageError(NOT_ASKED)
+        response = await run_in_threadpool(act, values, texts)
+    except Exception as error:
+        failure = (
+            UsageError(NOT_ASKED) if isinstance(error, UnicodeDecodeError | json.JSONDecodeError) else error
+        )
+        status = 404 if isinstance(error, ListGone) else 400 if isinstance(failure, CovidMMError) else 500
+        response = JSONResponse({"error": explain_error(failure, texts)}, status)
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
+    """The list's small requests, by `action`."""
+    token, action = values["token"], values.get("action")
+    if action == "changes":
+        count, numbers, changed = store.list_changes(token, _read_number(values, "since"))
+        rows = [describe_row(study, texts) for study in changed]
+        return JSONResponse({"changes": count, "numbers": numbers, "rows": rows})
+    if action == "study":
+        study = store.read(token, _read_number(values, "number"))
+        return JSONResponse({"html": render_study(study, _unpack(study), texts)})
+    if action == "compare":
+        numbers = sorted((_read_number(values, "number"), _read_number(values, "other")))
+        pairs = [_need(store.read(token, number)) for number in numbers]
+        return JSONResponse({"html": render_comparison(pairs, texts)})
+    if action == "note":
+        store.annotate(token, _read_number(values, "number"), clean_note(str(values.get("note") or "")))
+    elif action == "delete":
+        store.delete(token, _read_numbers(values))
+    elif action == "forget":
+        store.forget(token)
+    elif action == "leave":
+        store.leave(token, str(values.get("page")))
+    elif action == "return":
+        store.come_back(token, str(values.get("page")))
+    elif action == "report":
+        kind = _read_format(values)
+        study, _ = _need(store.read(token, _read_number(values, "number")))
+        media = "application/pdf" if kind == "pdf" else "application/json"
+        return Response(write_report(study, kind, datetime.now(UTC), texts), media_type=media)
+    else:
+        raise UsageError(NOT_ASKED)
+    return JSONResponse({})
+
+
+def _stream(
+    store: WorklistStore, running: threading.BoundedSemaphore, values: Values, texts: Texts
+) -> Response:
+    """A ZIP of the reports of `numbers`, as it is made."""
+    kind, numbers = _read_format(values), set(_read_numbers(values))
+    store.list_changes(values["token"], 0)  # a list that is gone is said before anything is sent
+    studies = [study for study in store.list_changes(values["token"], 0)[2] if study.number in numbers]
+    if not running.acquire(blocking=False):
+        raise UsageError(BUSY)
+
+    def write() -> Iterator[bytes]:
+        try:
+            yield from write_archive(studies, kind, datetime.now(UTC), texts)
+        finally:
+            running.release()
+
+    pieces = write()
+    first = next(pieces)  # begun here, or nothing would give the semaphore back where the visitor left before
+    return StreamingResponse(itertools.chain([first], pieces), media_type="application/zip")
+
+
+def _unpack(study: ListedStudy) -> Analysis | None:
+    return unpack_analysis(study.packed, study.meta) if study.packed else None
+
+
+def _need(study: ListedStudy) -> tuple[ListedStudy, Analysis]:
+    analysis = _unpack(study)
+    if analysis is None:
+        raise UsageError(study.error or NOT_KEPT)
+    return study, analysis
+
+
+def _read_number(values: Values, key: str) -> int:
+    number = values.get(key)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise UsageError(NOT_ASKED)
+    return number
+
+
+def _read_numbers(values: Values) -> list[int]:
+    numbers = values.get("numbers")
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise UsageError(NOT_ASKED)
+    return numbers
+
+
+def _read_format(values: Values) -> str:
+    kind = values.get("format")
+    if kind not in FORMATS:
+        raise UsageError(NOT_ASKED)
+    return str(kind)
