@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from covid_mm.imaging.window import WindowSettings, apply_window, choose_window
 
 Hounsfield: TypeAlias = "NDArray[np.int16] | NDArray[np.float32]"
 
+_FIRST = 32  # slices looked at to choose the one to begin with
 _SAMPLED = 9  # slices of a series that are looked at to see whether it shows the chest
 _LEAST_LUNG = 0.04  # of a slice's pixels, for the slice to show lung
 _STEP = 4  # pixels skipped when that is measured
@@ -80,6 +81,15 @@ class CtScan:
             low, high = float(values.min()), float(values.max())
             chosen = WindowSettings((low + high) / 2, max(high - low, 1.0), "LINEAR_EXACT")
         return apply_window(values.astype(np.float32), chosen)
+
+    def find_first_choice(self) -> int:
+        """The slice to begin with: of a sample of them the one with the largest lung area, else the middle one."""
+        if not self.hounsfield:
+            return len(self) // 2
+        sample = sorted({round(part * (len(self) - 1) / (_FIRST - 1)) for part in range(_FIRST)})
+        areas = [_measure_lung(self.slices[row]) for row in sample]
+        best = int(np.argmax(areas))
+        return sample[best] if areas[best] > 0 else len(self) // 2
 
     def find_window(self, window: WindowSettings | str | None = None) -> WindowSettings | None:
         """The level and width that `render` uses; None where there is none of HU."""
@@ -227,8 +237,13 @@ def _summarise(stack: Sequence[tuple[DicomImage, int]]) -> SeriesSummary:
 
 
 def _shows_lung(image: DicomImage, frame: int) -> bool:
-    values = image.values(frame)[::_STEP, ::_STEP]
-    return float(np.mean((values > LUNG_HU[0]) & (values < LUNG_HU[1]))) >= _LEAST_LUNG
+    return _measure_lung(image.values(frame)) >= _LEAST_LUNG
+
+
+def _measure_lung(values: NDArray[Any]) -> float:
+    """The share of a slice that is lung, 0..1."""
+    few = values[::_STEP, ::_STEP]
+    return float(np.mean((few > LUNG_HU[0]) & (few < LUNG_HU[1])))
 
 
 def _measure_spacing(positions: Sequence[float | None]) -> float | None:

@@ -24,6 +24,7 @@ from covid_mm.ui.study.evidence import (
 from covid_mm.ui.study.heatmaps import describe_map, list_choosers
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.operating_point import find_left_out, render_operating
+from covid_mm.ui.study.series import render_series
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 from covid_mm.ui.templates import render_template
 
@@ -222,6 +223,8 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
             "modality": modality,
             "title": title,
             "view": analysis.views[modality],
+            "series": render_series(analysis, texts) if modality == "ct" else "",
+            "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),
             "outline": draw_outlines(prediction, modality),
             "map": prediction.heatmaps
