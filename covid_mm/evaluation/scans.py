@@ -113,7 +113,7 @@ class ScansMeasured:
                 "threshold": table.threshold,
                 "abstain_zone": list(table.zone),
                 "supported_probability": table.supported_probability,
-                "evidence": table.evidence(),
+                "evidence": table.evidence() | {"unit": "scans" if head == SCANNED else "pairs"},
             }
             for head, table in self.tables.items()
         }

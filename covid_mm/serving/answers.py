@@ -164,7 +164,7 @@ def describe_scan(
                 index, position, margin is not None, probability, margin is not None and margin >= least
             )
         )
-    return ScanAnswer(tuple(slices), shown, scan.find_window(window), scan.left_out)
+    return ScanAnswer(tuple(slices), shown, scan.find_window(window), meta.threshold[SCANNED], scan.left_out)
 
 
 def find_scan_warnings(meta: Metadata, prediction: Prediction, answer: ScanAnswer) -> Iterable[Notice]:

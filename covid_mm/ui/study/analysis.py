@@ -15,6 +15,7 @@ import numpy as np
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, CovidMMError, ImageError
 from covid_mm.serving.prediction import Prediction
+from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
@@ -123,6 +124,8 @@ def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[st
 
 def make_analysis(prediction: Prediction, views: dict[str, View], meta: Mapping[str, Any]) -> Analysis:
     """An answer with what the page needs beside it. views: modality -> image. meta: the checkpoint's meta.json."""
+    if prediction.scan is not None:
+        meta = apply_scan_fields(meta)
     kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
     known = meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}

@@ -141,8 +141,8 @@ def _list_evidence(prediction: Prediction, texts: Texts) -> dict[str, str]:
 def _render_operating(analysis: Analysis, texts: Texts) -> Markup:
     """Other thresholds on left-out images; nothing where those were not measured."""
     probabilities = analysis.prediction.probabilities
-    if not probabilities or analysis.prediction.evidence is None:
-        return Markup()
+    if not probabilities or analysis.prediction.evidence is None or analysis.prediction.scan is not None:
+        return Markup()  # they were counted on images, not on scans
     points = find_left_out(analysis.meta, analysis.head)
     return render_operating(points, analysis.thresholds[analysis.head], texts, probabilities[POSITIVE_CLASS])
 

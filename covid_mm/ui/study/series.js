@@ -22,8 +22,9 @@
     const at = positions[index] === null ? "" : `, ${positions[index].toFixed(1)} mm`;
     const said = probabilities[index] === null ? words.none : fill(words.lung, { shown: shown[index] });
     const name = fill(words.slice, { number: index + 1, total: count });
-    series.querySelector(".mm-series-number").textContent = `${name}${at}`;
-    series.querySelector(".mm-series-value").textContent = grey ? `${said}, ${grey.join("/")} HU` : said;
+    const through = grey ? `, ${fill(words.window, { level: grey[0], width: grey[1] })}` : "";
+    series.querySelector(".mm-series-number").textContent = `${name}${at}${through}`;
+    series.querySelector(".mm-series-value").textContent = said;
     const slider = series.querySelector(".mm-series-slider");
     slider.value = index + 1;
     slider.setAttribute("aria-valuetext", `${name}${at}, ${said}`);

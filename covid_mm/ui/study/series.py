@@ -22,6 +22,7 @@ WORDS = {  # of series.js
     "slice": "Slice {number} of {total}",
     "lung": "{shown} by itself",
     "none": "no lung read",
+    "window": "window level {level}, width {width} HU",
     "drawing": "Drawing the map of this slice…",
 }
 
@@ -45,6 +46,7 @@ def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> Markup:
         count=len(scan.slices),
         index=scan.slice,
         line=describe_slice(scan, texts),
+        said=texts(WORDS["lung"], shown=shown[scan.slice]) if scan.slice in shown else texts(WORDS["none"]),
         data=json.dumps(
             {
                 "probabilities": [one.probability for one in scan.slices],
@@ -56,7 +58,7 @@ def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> Markup:
         ),
         lines=list(_draw_lines(scan)),
         gaps=list(_find_gaps(scan)),
-        threshold=analysis.thresholds.get("ct", 0.5),
+        threshold=scan.threshold,
         extent=describe_extent(scan, texts),
         thumbnails=[
             (index, view, texts("Slice {number}", number=index + 1), shown.get(index, ""))
@@ -73,7 +75,7 @@ def describe_slice(scan: ScanAnswer, texts: Texts = ENGLISH) -> str:
         parts.append(f"{position:.1f} mm")
     if scan.window is not None:
         level, width = f"{scan.window.level:g}", f"{scan.window.width:g}"
-        parts.append(texts("window level {level}, width {width} HU", level=level, width=width))
+        parts.append(texts(WORDS["window"], level=level, width=width))
     return ", ".join(parts)
 
 
