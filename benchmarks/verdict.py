@@ -135,7 +135,7 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.evaluation.heat_location import find_hottest
     from covid_mm.evaluation.left_out_heat import FRAME
     from covid_mm.explain.grad_cam import PREDICTED, GradCam
-    from covid_mm.explain.heat_checks import SECOND_METHOD, contradict, find_share_outside
+    from covid_mm.explain.heat_checks import MEASURED, contradict, find_share_outside
     from covid_mm.imaging import read_grey
     from covid_mm.imaging.lungs import place_in_image
     from covid_mm.training.crops import lesion_mask
@@ -143,7 +143,7 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.training.served_run import load_branches
 
     modality = branch.modality
-    function = GradCam(load_branches(run, (branch,)), (modality,), method="layer_cam", layer="coarse")
+    function = GradCam(load_branches(run, (branch,)), (modality,), method=MEASURED[0], layer=MEASURED[1])
     measured = []
     for name, rows in branch.fold.rows.items():
         crops, collection = run.crops[name], run.collection(modality, name)
@@ -156,7 +156,6 @@ def measure_heat(run: Any, branch: Any) -> Any:
             images = {modality: to_network_input(crops.exact[chosen])}
             classes = np.full(len(chosen), PREDICTED, np.int32)
             first = function.explain(images, classes)
-            second = function.explain(images, classes, method=SECOND_METHOD)
             for row, region in enumerate(regions):
                 mask = lesion_mask(collection.images[chosen[row]], FRAME, FRAME)
                 if first.classes[row] != POSITIVE or region is None or mask is None or mask.max() < 0.5:
@@ -167,7 +166,7 @@ def measure_heat(run: Any, branch: Any) -> Any:
                 if point is None:
                     continue
                 outside = find_share_outside(placed, region.outline)
-                apart = contradict(heat, second.evidence[modality][row], modality)
+                apart = contradict(heat, first.second[modality][row], modality)
                 measured.append([outside, float(mask[point] >= 0.5), float(apart)])
     return np.array(measured, dtype=float)
 

@@ -60,6 +60,8 @@ def join_titles(modalities: Iterable[Modality]) -> str:
     return " and ".join(MODALITIES[m].title for m in modalities)
 
 
+VALIDATION_IMAGES = "validation images of {name}"  # on which a content check was measured
+
 # what an image is left with, to see what else than the lungs a network reads
 SHORTCUT_TITLES: dict[str, str] = {
     "whole": "whole image",

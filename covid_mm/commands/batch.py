@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -147,7 +147,9 @@ def find_work(source: Path) -> Work:
         return Work(lambda: iter(found.studies), len(found.studies), (*left_out, *found.left_out))
     if not source.is_file():
         raise DataError(f"{source} is not there; name a CSV manifest, a folder or a ZIP.")
-    manifest = open_manifest(partial(_open_bytes, source), clean_name(source.name))
+    manifest = open_manifest(
+        partial(_open_bytes, source), clean_name(source.name), source.resolve().parent.name
+    )
     return Work(lambda: read_studies(iter(manifest), source.parent), manifest.studies)
 
 
@@ -168,8 +170,6 @@ def read_studies(entries: Iterator[Entry], folder: Path) -> Iterator[Study]:
                 error="This study is in the manifest more than once; only its first line is answered.",
             )
         else:
-            yield make_study(
-                entry.study,
-                {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()},
-            )
+            files = {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()}
+            yield replace(make_study(entry.study, files), truth=entry.truth, patient=entry.patient)
         seen.add(entry.study)

@@ -74,7 +74,8 @@ def read_comparison(text: str) -> dict[str, Any]:
             earlier = [c for weights in meta["initial_weights"].values() for c in weights["commands"]]
             return {
                 "title": title,
-                "text": f"{GROUPED} {meta['trained_on']}.",
+                "text": GROUPED,
+                "images": meta["trained_on"],
                 "metrics": meta["metrics"]["validation"],
                 "commands": list(dict.fromkeys([*earlier, meta["command"]])),
             }
@@ -82,7 +83,8 @@ def read_comparison(text: str) -> dict[str, Any]:
         which = "; ".join(found["images"].values())
         return {
             "title": title,
-            "text": f"{EXTERNAL} {which}.",
+            "text": EXTERNAL,
+            "images": which,
             "metrics": found["metrics"],
             "commands": [found["command"]],
         }

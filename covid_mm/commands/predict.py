@@ -90,7 +90,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
     """Write `<modality>_heatmap.png`, the heatmap laid over its image; modality -> file."""
     import cv2
 
-    from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+    from covid_mm.explain.overlay import blend_heatmap
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:
         enlarged = HEATMAP_SIDE / max(heatmap.shape)
         height, width = (max(1, round(side * enlarged)) for side in heatmap.shape)
         image = cv2.resize(prediction.images[modality], (width, height), interpolation=cv2.INTER_CUBIC)
-        overlay = blend_heatmap(image, resize_heatmap(heatmap, height, width))
+        overlay = blend_heatmap(image, prediction.draw_heatmap(modality, height, width))
         file = folder / f"{modality}_heatmap.png"
         _, png = cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
         write_atomically(file, png.tobytes())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import IMAGE_SIZE, MODALITIES, Modality
+from covid_mm.config import IMAGE_SIZE, MODALITIES, VALIDATION_IMAGES, Modality
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import CollectionImage
 from covid_mm.datasets.negatives import Part, make_negatives
@@ -90,7 +90,10 @@ def make_content_classifier(
     )
     classifier = fit_content_classifier(network, images, seed=seed)
     sets = [
-        *(MeasuredImages(f"validation images of {names[m]}", m, validation[m].images) for m in validation),
+        *(
+            MeasuredImages(VALIDATION_IMAGES.format(name=names[m]), m, validation[m].images)
+            for m in validation
+        ),
         *(MeasuredImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),
     ]
     described = {

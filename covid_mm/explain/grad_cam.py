@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
+from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import (
     FIXED_SCALE_METHODS,
     GRADIENT_METHODS,
@@ -50,12 +51,14 @@ class Explained:
     classes: int32 (n,), the class whose evidence was measured.
     evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
     of FIXED_SCALE_METHODS.
+    second: as evidence, by `heat_checks.second_method`, from the same pass.
     contents: modality -> float32 (n, d), what the content check reads; empty without one.
     """
 
     logits: dict[str, NDArray[np.float32]]
     classes: NDArray[np.int32]
     evidence: dict[Modality, NDArray[np.float32]]
+    second: dict[Modality, NDArray[np.float32]]
     contents: dict[Modality, NDArray[np.float32]]
 
 
@@ -158,14 +161,14 @@ class GradCam:
             {m: image for m in self.modalities},
             {m: image for m in judged},
             tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((2,), tf.int32),
         )
         self._method: GradientMethod = method
 
         @tf.function(input_signature=signature, autograph=False)
         def explain(
-            images: dict[str, Any], other: dict[str, Any], classes: Any, method_index: Any
-        ) -> tuple[Any, Any, Any, Any]:
+            images: dict[str, Any], other: dict[str, Any], classes: Any, methods: Any
+        ) -> tuple[Any, Any, Any, Any, Any]:
             found = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
             maps = found[: len(self.modalities)]
             contents = {}
@@ -185,14 +188,16 @@ class GradCam:
                 chosen_class = tf.where(classes == PREDICTED, predicted, classes)
                 chosen_score = tf.gather(score, chosen_class, batch_dims=1)
             gradients = tape.gradient(chosen_score, maps)
-            evidence = {}
+            evidence: dict[Modality, Any] = {}
+            second: dict[Modality, Any] = {}
             for modality, feature_map, gradient, (rows, columns) in zip(
                 self.modalities, maps, gradients, enlarge, strict=True
             ):
                 ways = [partial(weigh_channels, name, feature_map, gradient) for name in GRADIENT_METHODS]
-                cells = tf.switch_case(method_index, ways)
-                evidence[modality] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
-            return logits, chosen_class, evidence, contents
+                for number, result in enumerate((evidence, second)):
+                    cells = tf.switch_case(methods[number], ways)
+                    result[modality] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
+            return logits, chosen_class, evidence, second, contents
 
         self._explain = explain.get_concrete_function()
 
@@ -213,16 +218,18 @@ class GradCam:
         other = content_images if self._judges_other_images else {}
         if other is None:
             raise UsageError("This function judges other images than it explains; give content_images.")
-        logits, chosen, evidence, contents = self._explain(
+        first = method or self._method
+        logits, chosen, evidence, second, contents = self._explain(
             {m: tf.constant(images[m], tf.float32) for m in self.modalities},
             {m: tf.constant(other[m], tf.float32) for m in self.modalities if m in other},
             tf.constant(classes, tf.int32),
-            tf.constant(GRADIENT_METHODS.index(method or self._method), tf.int32),
+            tf.constant([GRADIENT_METHODS.index(name) for name in (first, second_method(first))], tf.int32),
         )
         return Explained(
             logits={name: value.numpy() for name, value in logits.items()},
             classes=chosen.numpy(),
             evidence={m: evidence[m].numpy() for m in self.modalities},
+            second={m: second[m].numpy() for m in self.modalities},
             contents={m: value.numpy() for m, value in contents.items()},
         )
 

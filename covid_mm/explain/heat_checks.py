@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality
-from covid_mm.explain.method_table import GradientMethod
+from covid_mm.explain.method_table import GradientMethod, LayerChoice
 
-SECOND_METHOD: GradientMethod = "hires_cam"  # whose map the shown one is compared with
-SECOND_OF_HIRES: GradientMethod = "layer_cam"  # where the shown one is HiResCAM itself
+MEASURED: tuple[GradientMethod, LayerChoice] = (
+    "layer_cam",
+    "coarse",
+)  # method and layer: what the levels below are of
 
 # The 95th percentile of the share of heat outside the lungs. Above it the hottest point lay on a lesion in 0 % of the
 # slices (below: 53 %) and in 75 % of the films (below: 88 %).
@@ -29,6 +31,11 @@ FARTHEST = 0.25
 # Films: the rank correlation of the two maps' cells is below this (9 % are; 74 % against 88 %; never so on slices).
 LEAST_CORRELATION = 0.0
 _CELLS = 9  # a side: the grid on which cells are ranked, that of the served network's last convolution
+
+
+def second_method(first: GradientMethod) -> GradientMethod:
+    """The method whose map a map by the first one is compared with."""
+    return "layer_cam" if first == "hires_cam" else "hires_cam"
 
 
 def find_share_outside(heatmap: NDArray[np.float32], outline: Iterable[NDArray[np.float32]]) -> float | None:

@@ -2,10 +2,15 @@
 
 The colours are OpenCV's inferno: lightness rises with the value from end to end, so the map keeps
 its order for colour-blind readers and in a greyscale print; jet and turbo do not.
+
+A network knows a few cells, 9 x 9 of a whole lung, and a map between them is interpolated. What people look at
+is drawn as those cells, or as lines along their borders, so that nobody takes a smooth colour for a pixel's truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,8 +18,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.errors import ImageError, UsageError
+from covid_mm.imaging.lungs import Box
 
 FULL_OPACITY_AT = 0.5  # value from which a pixel is as opaque as the caller asked
+LEVELS = (0.1, 0.25, 0.5, 0.75)  # where lines are drawn: the lowest shows maps whose colour is hardly seen
+
+Line = tuple[float, float, float, float]  # from x0, y0 to x1, y1 as fractions of the image
+
+
+@dataclass(frozen=True)
+class HeatCells:
+    """A heatmap as the cells that its layer has. values: float32 (rows, columns), 0..1. box: where they lie."""
+
+    values: NDArray[np.float32]
+    box: Box = (0.0, 0.0, 1.0, 1.0)
+
+    def draw(self, height: int, width: int) -> NDArray[np.float32]:
+        """Each pixel with its cell's value, zero outside the box: float32 (height, width), 0..1."""
+        x0, y0, x1, y1 = self.box
+        left, right, top, bottom = (
+            round(x0 * width),
+            round(x1 * width),
+            round(y0 * height),
+            round(y1 * height),
+        )
+        size = (max(1, right - left), max(1, bottom - top))
+        drawn = np.zeros((height, width), np.float32)
+        cells = cv2.resize(self.values, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        drawn[top : top + size[1], left : left + size[0]] = cells[: height - top, : width - left]
+        return drawn
+
+    def find_corners(self, row: int, column: int) -> Box:
+        """Where one cell lies, as fractions of the image."""
+        x0, y0, x1, y1 = self.box
+        rows, columns = self.values.shape
+        wide, high = (x1 - x0) / columns, (y1 - y0) / rows
+        return x0 + column * wide, y0 + row * high, x0 + (column + 1) * wide, y0 + (row + 1) * high
+
+    def trace(self, level: float) -> list[Line]:
+        """The borders between cells of at least this value and lower ones, or the box's edge; along the cells."""
+        high = np.pad(self.values >= level, 1)
+        lines: list[Line] = []
+        for row, column in np.argwhere(high[1:, :] != high[:-1, :]):  # above a row: horizontal
+            x0, y0, x1, _ = self.find_corners(int(row), int(column) - 1)
+            lines.append((x0, y0, x1, y0))
+        for row, column in np.argwhere(high[:, 1:] != high[:, :-1]):  # left of a column: vertical
+            x0, y0, _, y1 = self.find_corners(int(row) - 1, int(column))
+            lines.append((x0, y0, x0, y1))
+        return lines
+
+
+def find_cells(heatmap: NDArray[np.floating[Any]], shape: Sequence[int], box: Box | None = None) -> HeatCells:
+    """The cells from which a map was interpolated, ends on ends (`grad_cam.interpolation_matrix`).
+
+    Cells are drawn of one size; each holds the point at which the map had its value.
+
+    Args:
+        heatmap: (height, width), any floating type, 0..1, in the frame of the whole image.
+        shape: rows and columns of the layer's feature map.
+        box: the part of the image that the network read; None for all of it.
+
+    Raises:
+        ImageError: a heatmap of another shape, type or range.
+        UsageError: less than one row or column.
+    """
+    values = _check_heatmap(heatmap)
+    rows, columns = (int(count) for count in shape)
+    if min(rows, columns) < 1:
+        raise UsageError(
+            f"A heatmap has at least one cell, but {rows} x {columns} were named; name its layer's."
+        )
+    x0, y0, x1, y1 = box or (0.0, 0.0, 1.0, 1.0)
+    height, width = values.shape
+    across = np.clip(np.linspace(x0, x1, columns) * width - 0.5, round(x0 * width), round(x1 * width) - 1)
+    down = np.clip(np.linspace(y0, y1, rows) * height - 0.5, round(y0 * height), round(y1 * height) - 1)
+    x, y = np.meshgrid(across.astype(np.float32), down.astype(np.float32))
+    cells = cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return HeatCells(np.clip(cells, 0.0, 1.0), (x0, y0, x1, y1))
 
 
 def colour_heatmap(heatmap: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -87,7 +87,8 @@ class DicomImage:
 
     @property
     def position(self) -> tuple[float, float]:
-        """Where its first frame lies along its normal, in millimetres, else its number in the series; that number."""
+        """Where its first frame lies along its normal, in millimetres, else its number in the"
+        " series; that number."""
         number, along = self._geometry.number, self._geometry.positions[0]
         return (number if along is None else along), number
 
@@ -98,7 +99,12 @@ class DicomImage:
             ImageError: no such frame, or it cannot be decoded.
         """
         if not 0 <= frame < self.frames:
-            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+            raise ImageError(
+                "{what} has {frames} frames; there is no frame {number}.",
+                what=self._what,
+                frames=self.frames,
+                number=frame + 1,
+            )
         with _guarded(self._what):
             return self._decode(frame)[0]
 
@@ -110,7 +116,12 @@ class DicomImage:
         if self.header.modality != "ct" or self._dataset.PhotometricInterpretation != "MONOCHROME2":
             return None
         if not 0 <= frame < self.frames:
-            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+            raise ImageError(
+                "{what} has {frames} frames; there is no frame {number}.",
+                what=self._what,
+                frames=self.frames,
+                number=frame + 1,
+            )
         with _guarded(self._what):
             values, padding = self._decode(frame)
         if padding is not None:
@@ -130,7 +141,12 @@ class DicomImage:
             ImageError: as `values`, and for a window that is not known.
         """
         if not 0 <= frame < self.frames:
-            raise ImageError(f"{self._what} has {self.frames} frames; there is no frame {frame + 1}.")
+            raise ImageError(
+                "{what} has {frames} frames; there is no frame {number}.",
+                what=self._what,
+                frames=self.frames,
+                number=frame + 1,
+            )
         with _guarded(self._what):
             values, padding = self._decode(frame)
             grey = self._show(
@@ -188,7 +204,7 @@ class DicomImage:
         padding = _find_padding(stored, dataset)
         values = map_rows(lambda rows: apply_modality_lut(rows, dataset), stored)
         if not np.isfinite(values).all():
-            raise ImageError(f"{self._what} holds values that are not numbers; export it again.")
+            raise ImageError("{what} holds values that are not numbers; export it again.", what=self._what)
         return values, padding
 
 
@@ -228,10 +244,10 @@ def read_frame(path: Path) -> FilmFrame:
             rows, columns = int(dataset.Rows), int(dataset.Columns)
     except ImageError as error:
         if not path.is_file():
-            raise ImageError(f"{what} is not there; copy it again.") from error
+            raise ImageError("{what} is not there; copy it again.", what=what) from error
         raise
     if rows < 1 or columns < 1:
-        raise ImageError(f"{what} says no size of its pixels; export it again.")
+        raise ImageError("{what} says no size of its pixels; export it again.", what=what)
     number = str(dataset.get("PatientID", "") or "").strip()
     return FilmFrame(rows, columns, hashlib.sha256(number.encode()).hexdigest()[:12] if number else "")
 
@@ -244,22 +260,32 @@ def _guarded(what: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:  # any built-in kind, depending on the damaged byte
-        raise ImageError(f"{what} is a damaged or truncated DICOM file; export it again.") from error
+        raise ImageError(
+            "{what} is a damaged or truncated DICOM file; export it again.", what=what
+        ) from error
 
 
 def _check_kind(dataset: Any, what: str) -> None:
     kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) or str(dataset.get("SOPClassUID", ""))
     if kind == _DIRECTORY:
-        raise ImageError(f"{what} is a DICOMDIR, a list of files; choose one of the images it lists.")
+        raise ImageError(
+            "{what} is a DICOMDIR, a list of files; choose one of the images it lists.", what=what
+        )
     if kind.startswith(_PDF):
-        raise ImageError(f"{what} is a document inside a DICOM file, not an image; choose the slice or film.")
+        raise ImageError(
+            "{what} is a document inside a DICOM file, not an image; choose the slice or film.", what=what
+        )
     if kind.startswith(_REPORTS):
-        raise ImageError(f"{what} is a DICOM structured report, not an image; choose the slice or film.")
+        raise ImageError(
+            "{what} is a DICOM structured report, not an image; choose the slice or film.", what=what
+        )
     for name in ("VOILUTSequence", "ModalityLUTSequence"):  # parsed when asked for, unlike the rest
         if name in dataset and len(getattr(dataset.get_item(name), "value", None) or b"") > _LARGEST_TABLE:
             raise overlong(what)
     if "PixelData" not in dataset:
-        raise ImageError(f"{what} is a DICOM file without pixels; choose the file that holds the image.")
+        raise ImageError(
+            "{what} is a DICOM file without pixels; choose the file that holds the image.", what=what
+        )
 
 
 def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
@@ -269,28 +295,45 @@ def _check_layout(dataset: Any, what: str, limits: ImageLimits) -> int:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if not 1 <= frames <= limits.max_frames:
         raise ImageError(
-            f"{what} claims {frames} frames; 1 to {limits.max_frames} are taken: export one slice."
+            "{what} claims {frames} frames; 1 to {most} are taken: export one slice.",
+            what=what,
+            frames=frames,
+            most=limits.max_frames,
         )
     if frames * rows * columns > limits.max_total_pixels:
         raise ImageError(
-            f"{what} claims {frames} frames of {columns} x {rows} pixels; at most"
-            f" {limits.max_total_pixels / 1e6:g} million pixels are taken in all: export one slice."
+            "{what} claims {frames} frames of {width} x {height} pixels; at most {most} million"
+            " pixels are taken in all: export one slice.",
+            what=what,
+            frames=frames,
+            width=columns,
+            height=rows,
+            most=f"{limits.max_total_pixels / 1e6:g}",
         )
     colour = dataset.PhotometricInterpretation
     if colour not in _GREYS + _COLOURS:
-        raise ImageError(f"{what} has a colour model that is not taken; export it as greyscale or RGB.")
+        raise ImageError(
+            "{what} has a colour model that is not taken; export it as greyscale or RGB.", what=what
+        )
     samples = 1 if colour in (*_GREYS, "PALETTE COLOR") else 3
     if int(dataset.SamplesPerPixel) != samples or int(dataset.BitsAllocated) not in (1, 8, 16, 32):
-        raise ImageError(f"{what} describes its pixels in a way that contradicts itself; export it again.")
+        raise ImageError(
+            "{what} describes its pixels in a way that contradicts itself; export it again.", what=what
+        )
     if rows * columns * samples * max(1, int(dataset.BitsAllocated) // 16) > limits.max_pixels:
         raise ImageError(
-            f"{what} has {columns} x {rows} pixels in colour or of 32 bits, which take several times the memory;"
-            " export it as greyscale of 16 bits."
+            "{what} has {width} x {height} pixels in colour or of 32 bits, which take several times"
+            " the memory; export it as greyscale of 16 bits.",
+            what=what,
+            width=columns,
+            height=rows,
         )
     slope = to_float(dataset.get("RescaleSlope", 1.0))
     intercept = to_float(dataset.get("RescaleIntercept", 0.0))
     if slope is None or intercept is None or slope == 0.0:
-        raise ImageError(f"{what} has a rescale slope or intercept that makes no sense; export it again.")
+        raise ImageError(
+            "{what} has a rescale slope or intercept that makes no sense; export it again.", what=what
+        )
     return frames
 
 
@@ -300,7 +343,9 @@ def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) 
     if not syntax.is_compressed:
         bits = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) * frames
         if len(dataset.PixelData) < bits // 8:
-            raise ImageError(f"{what} is truncated: pixels are missing at its end; copy or export it again.")
+            raise ImageError(
+                "{what} is truncated: pixels are missing at its end; copy or export it again.", what=what
+            )
         return
     from pydicom.encaps import generate_frames
 
@@ -311,10 +356,15 @@ def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) 
         found += 1
         claimed = read_frame_shape(frame, syntax, what)
         if claimed not in (None, (rows, columns, int(dataset.SamplesPerPixel))):
-            raise ImageError(f"{what} holds pixels of another size than its header says; export it again.")
+            raise ImageError(
+                "{what} holds pixels of another size than its header says; export it again.", what=what
+            )
     if found < frames:
         raise ImageError(
-            f"{what} is truncated: {frames - found} of {frames} frames are missing; export it again."
+            "{what} is truncated: {missing} of {frames} frames are missing; export it again.",
+            what=what,
+            missing=frames - found,
+            frames=frames,
         )
 
 

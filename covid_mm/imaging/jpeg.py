@@ -45,7 +45,9 @@ class JpegStructure:
         """Refuse a file whose many passes would keep the decoder busy. Raises ImageError."""
         if self.scans > MOST_SCANS or self.scans * self.width * self.height > MOST_SCANNED:
             raise ImageError(
-                f"{what} has {self.scans} scans, too many for its size; save it anew as a plain JPEG or PNG."
+                "{what} has {scans} scans, too many for its size; save it anew as a plain JPEG or PNG.",
+                what=what,
+                scans=self.scans,
             )
 
     def strip(self, data: bytes) -> bytes:
@@ -132,10 +134,10 @@ def _count_scans(data: bytes, markers: NDArray[np.int64], position: int, segment
 
 
 def _damaged(what: str) -> ImageError:
-    return ImageError(f"{what} is damaged or truncated; export or copy it again.")
+    return ImageError("{what} is damaged or truncated; export or copy it again.", what=what)
 
 
 def _overlong(what: str) -> ImageError:
     return ImageError(
-        f"{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG."
+        "{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG.", what=what
     )

@@ -23,7 +23,7 @@ def read_png_size(data: bytes, what: str) -> tuple[int, int]:
         ImageError: where the first chunk is missing or is not the header.
     """
     if len(data) < 33 or data[8:16] != b"\x00\x00\x00\rIHDR":
-        raise ImageError(f"{what} is damaged: a PNG without its header; export it again.")
+        raise ImageError("{what} is damaged: a PNG without its header; export it again.", what=what)
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
@@ -47,10 +47,12 @@ def check_png(data: bytes, what: str) -> bytes:
         if end + 4 > len(data):
             break
         if kind == b"acTL":
-            raise ImageError(f"{what} is animated; expected a single picture: export one frame.")
+            raise ImageError("{what} is animated; expected a single picture: export one frame.", what=what)
         is_critical = not kind[0] & _CRITICAL
         if is_critical and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            raise ImageError(f"{what} is damaged: its checksum does not match; export or copy it again.")
+            raise ImageError(
+                "{what} is damaged: its checksum does not match; export or copy it again.", what=what
+            )
         if is_critical or kind == b"tRNS" or (kind == b"eXIf" and length <= _LONGEST_EXIF):
             needed.append(view[position : end + 4])
         if kind == b"IEND":
@@ -58,6 +60,7 @@ def check_png(data: bytes, what: str) -> bytes:
         position = end + 4
     else:
         raise ImageError(
-            f"{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG."
+            "{what} is cut into more parts than a picture needs; save it anew as a plain JPEG or PNG.",
+            what=what,
         )
-    raise ImageError(f"{what} is truncated: its end is missing; export or copy it again.")
+    raise ImageError("{what} is truncated: its end is missing; export or copy it again.", what=what)

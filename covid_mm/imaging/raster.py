@@ -32,7 +32,7 @@ def decode_raster(data: bytes, what: str, limits: ImageLimits) -> NDArray[np.flo
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen kinds on damaged files
-        raise ImageError(f"{what} is damaged or truncated; export or copy it again.") from error
+        raise ImageError("{what} is damaged or truncated; export or copy it again.", what=what) from error
     return convert_picture(picture, what, limits)
 
 
@@ -48,7 +48,7 @@ def convert_picture(picture: Image.Image, what: str, limits: ImageLimits) -> NDA
     check_pixels(*picture.size, what, limits)
     try:
         if getattr(picture, "n_frames", 1) > 1 and picture.format not in _STILLS:
-            raise ImageError(f"{what} is animated; expected a single picture: export one frame.")
+            raise ImageError("{what} is animated; expected a single picture: export one frame.", what=what)
         picture.load()
         if picture.mode in _DEEP_MODES:
             grey = _convert_deep(picture, what)
@@ -58,8 +58,10 @@ def convert_picture(picture: Image.Image, what: str, limits: ImageLimits) -> NDA
         raise
     except Exception as error:  # as above; the text may hold the file's content, so it isn't repeated
         raise ImageError(
-            f"{what} can't be turned into grey (mode {picture.mode}); it is damaged or of a rare kind:"
-            " export it as an 8-bit PNG or JPEG."
+            "{what} can't be turned into grey (mode {mode}); it is damaged or of a rare kind: export"
+            " it as an 8-bit PNG or JPEG.",
+            what=what,
+            mode=picture.mode,
         ) from error
     return np.ascontiguousarray(_orient(grey, _read_orientation(picture)))
 
@@ -71,21 +73,32 @@ def check_pixels(width: int, height: int, what: str, limits: ImageLimits) -> Non
         ImageError: naming the size and the limit.
     """
     if width < 1 or height < 1:
-        raise ImageError(f"{what} is empty: {width} x {height} pixels.")
+        raise ImageError("{what} is empty: {width} x {height} pixels.", what=what, width=width, height=height)
     if width * height > limits.max_pixels:
         raise ImageError(
-            f"{what} has {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are taken:"
-            " scale it down."
+            "{what} has {width} x {height} pixels; at most {most} million are taken: scale it down.",
+            what=what,
+            width=width,
+            height=height,
+            most=f"{limits.max_pixels / 1e6:g}",
         )
     longer, shorter = max(width, height), min(width, height)
     if longer > limits.max_side:
         raise ImageError(
-            f"{what} has {width} x {height} pixels; at most {limits.max_side} a side are taken: scale it down."
+            "{what} has {width} x {height} pixels; at most {most} a side are taken: scale it down.",
+            what=what,
+            width=width,
+            height=height,
+            most=limits.max_side,
         )
     if longer > limits.max_aspect * shorter:
         raise ImageError(
-            f"{what} has {width} x {height} pixels; one side may be {limits.max_aspect:g} times the other at most:"
-            " crop it to the chest."
+            "{what} has {width} x {height} pixels; one side may be {most} times the other at most:"
+            " crop it to the chest.",
+            what=what,
+            width=width,
+            height=height,
+            most=f"{limits.max_aspect:g}",
         )
 
 
@@ -98,7 +111,7 @@ def scale_deep(values: NDArray[np.float32], what: str) -> NDArray[np.float32]:
         ImageError: where a value is not finite.
     """
     if not np.isfinite(values).all():
-        raise ImageError(f"{what} holds values that are not numbers (NaN or infinity).")
+        raise ImageError("{what} holds values that are not numbers (NaN or infinity).", what=what)
     low, high = float(values.min()), float(values.max())
     if low >= 0.0 and high <= 255.0:
         return values

@@ -39,7 +39,9 @@ class SliceStack:
     def render(self, index: int, window: WindowSettings | str | None = None) -> NDArray[np.float32]:
         """One slice as grey (rows, columns) float32, 0..255. Raises ImageError outside the stack."""
         if not 0 <= index < len(self):
-            raise ImageError(f"There are {len(self)} slices; there is no slice {index + 1}.")
+            raise ImageError(
+                "There are {count} slices; there is no slice {number}.", count=len(self), number=index + 1
+            )
         image, frame = self.slices[index]
         return image.render(window, frame)
 

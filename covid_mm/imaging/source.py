@@ -142,12 +142,12 @@ def _read_file(path: str, limits: ImageLimits) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
-            raise ImageError(f"{name} is not a file; expected a PNG, JPEG or DICOM file.")
+            raise ImageError("{name} is not a file; expected a PNG, JPEG or DICOM file.", name=name)
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        raise ImageError(f"{name} can't be opened: {reason}.") from error
+        raise ImageError("{what} can't be opened: {reason}.", what=name, reason=reason) from error
 
 
 def _decode(
@@ -155,10 +155,12 @@ def _decode(
 ) -> DecodedImage:
     """Dispatch on the content's signature; a new kind of file is one more branch here."""
     if not data:
-        raise ImageError(f"{what} is empty (0 bytes); expected a PNG, JPEG or DICOM file.")
+        raise ImageError("{what} is empty (0 bytes); expected a PNG, JPEG or DICOM file.", what=what)
     if len(data) > limits.max_bytes:
         raise ImageError(
-            f"{what} is larger than {limits.max_bytes / 2**20:g} MB; scale it down or save it as JPEG."
+            "{what} is larger than {limit} MB; scale it down or save it as JPEG.",
+            what=what,
+            limit=f"{limits.max_bytes / 2**20:g}",
         )
     if data.startswith(png.SIGNATURE):
         check_pixels(*png.read_png_size(data, what), what, limits)
@@ -173,4 +175,6 @@ def _decode(
         chosen = stack_slices([image]).find_first_choice() if frame is None else frame
         return DecodedImage(image.render(window, chosen), image.header)
     kind = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "something else")
-    raise ImageError(f"{what} is not a PNG, JPEG or DICOM file but {kind}; export it as PNG or JPEG.")
+    raise ImageError(
+        "{what} is not a PNG, JPEG or DICOM file but {kind}; export it as PNG or JPEG.", what=what, kind=kind
+    )

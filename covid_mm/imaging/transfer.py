@@ -83,7 +83,9 @@ class CountedBytes(io.BytesIO):
 
 def overlong(what: str) -> ImageError:
     """The refusal of a file that is cut into very many parts."""
-    return ImageError(f"{what} is cut into more parts than a picture needs; export it uncompressed.")
+    return ImageError(
+        "{what} is cut into more parts than a picture needs; export it uncompressed.", what=what
+    )
 
 
 def is_dicom(data: bytes) -> bool:
@@ -101,17 +103,19 @@ def read_transfer_syntax(data: bytes, what: str) -> TransferSyntax:
     uid = _find_syntax(data)
     if uid is None:
         raise ImageError(
-            f"{what} is a damaged DICOM file: it does not say how it is written; export it again."
+            "{what} is a damaged DICOM file: it does not say how it is written; export it again.", what=what
         )
     if uid in DEFLATED:
         raise ImageError(
-            f"{what} is a deflated DICOM file, which is not taken because it may unpack without limit; export"
-            " it uncompressed or as JPEG 2000."
+            "{what} is a deflated DICOM file, which is not taken because it may unpack without limit;"
+            " export it uncompressed or as JPEG 2000.",
+            what=what,
         )
     if uid not in TAKEN:
         raise ImageError(
-            f"{what} is a DICOM file of a kind that is not taken (a video or a rare compression); export the"
-            " slice uncompressed, or as PNG."
+            "{what} is a DICOM file of a kind that is not taken (a video or a rare compression);"
+            " export the slice uncompressed, or as PNG.",
+            what=what,
         )
     return TransferSyntax(uid)
 
@@ -135,7 +139,7 @@ def _read_jpeg_2000(frame: bytes, what: str) -> tuple[int, int, int]:
     """Size of the reference grid and number of components (ITU-T T.800, A.5.1)."""
     start = _find_codestream(frame)
     if frame[start : start + 4] != _SIZ or len(frame) < start + 42:
-        raise ImageError(f"{what} is a damaged or truncated DICOM file; export it again.")
+        raise ImageError("{what} is a damaged or truncated DICOM file; export it again.", what=what)
     right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack(
         ">8IH", frame[start + 8 : start + 42]
     )

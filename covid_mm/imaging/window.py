@@ -33,13 +33,18 @@ class WindowSettings:
     def __post_init__(self) -> None:
         if self.function not in get_args(WindowFunction):
             raise ImageError(
-                f"The window function {self.function!r} is not known; choose {', '.join(get_args(WindowFunction))}."
+                "The window function {function} is not known; choose {choices}.",
+                function=f"{self.function!r}",
+                choices=", ".join(get_args(WindowFunction)),
             )
         least = 1.0 if self.function == "LINEAR" else 1e-6
         if not (math.isfinite(self.level) and math.isfinite(self.width) and self.width >= least):
             raise ImageError(
-                f"A window needs a level and a width of at least {least:g}, not level {self.level:g} and width"
-                f" {self.width:g}; choose another window."
+                "A window needs a level and a width of at least {least}, not level {level} and width"
+                " {width}; choose another window.",
+                least=f"{least:g}",
+                level=f"{self.level:g}",
+                width=f"{self.width:g}",
             )
 
 
@@ -66,7 +71,9 @@ def choose_window(
         return own[0] if own else None
     if window not in WINDOW_PRESETS:
         raise ImageError(
-            f"The window {window!r} is not known; choose {', '.join([*WINDOW_PRESETS, FILE])} or a level and width."
+            "The window {window} is not known; choose {choices} or a level and width.",
+            window=f"{window!r}",
+            choices=", ".join([*WINDOW_PRESETS, FILE]),
         )
     return WINDOW_PRESETS[window]
 

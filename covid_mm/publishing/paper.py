@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm import __version__
-from covid_mm.config import CLASSES, MODALITIES, Modality
+from covid_mm.config import CLASSES, Modality
 from covid_mm.evaluation.content_check import make_content_classifier
 from covid_mm.evaluation.heads import (
     SCALE_PERCENTILE,
@@ -30,7 +30,7 @@ from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.reporting.model_card import render_card, title_head
 from covid_mm.reporting.tables import metrics_table
 from covid_mm.serving.checkpoint import publish_checkpoint
-from covid_mm.serving.metadata import FORMAT_VERSION
+from covid_mm.serving.metadata import FORMAT_VERSION, describe_training
 from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult
 from covid_mm.training.initial_weights import InitialWeights, initial_weights_to_dict
@@ -82,7 +82,6 @@ def publish(
         "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": plan.synthetic,
-        "trained_on": describe_data(plan, materials),
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
         "data": [dataset_to_dict(materials, m) for m in network.config.modalities],
         "split": {
@@ -109,6 +108,11 @@ def publish(
         | {name: importlib.metadata.version(name) for name in PACKAGES if _is_installed(name)},
         "comparisons": [],
     }
+    meta["trained_on"] = (
+        f"{2 * plan.synthetic_per_class} synthetic phantom studies, no patients"
+        if plan.synthetic
+        else describe_training(meta)
+    )
     classifier, meta["judge"] = make_content_classifier(
         served,
         materials.training,
@@ -135,17 +139,6 @@ def store_and_read_back(network: Network) -> Network:
         save_weights(network, file, half=True)
         load_weights(stored, file)
     return stored
-
-
-def describe_data(plan: TrainingPlan, materials: Materials) -> str:
-    """One line: what the network was trained on."""
-    if plan.synthetic:
-        return f"{2 * plan.synthetic_per_class} synthetic phantom studies, no patients"
-    parts = [
-        f"{len(materials.splits[m].train)} {MODALITIES[m].title} images ({dataset.name})"
-        for m, dataset in materials.datasets.items()
-    ]
-    return f"{' and '.join(parts)}, {plan.data.split} split"
 
 
 def dataset_to_dict(materials: Materials, modality: Modality) -> dict[str, Any]:

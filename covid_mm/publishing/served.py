@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from covid_mm import __version__
-from covid_mm.config import CLASSES, MODALITIES, Modality
+from covid_mm.config import CLASSES, Modality
 from covid_mm.datasets import find_class_folders
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.content_check import count_refusals, find_learned_images, fit_served_classifier
@@ -40,7 +40,7 @@ from covid_mm.reporting.left_out_page import render_left_out, write_left_out
 from covid_mm.reporting.model_card import render_card
 from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.checkpoint import publish_checkpoint
-from covid_mm.serving.metadata import FORMAT_VERSION
+from covid_mm.serving.metadata import FORMAT_VERSION, describe_training
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import read_records
@@ -113,7 +113,6 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": False,
-        "trained_on": describe_training(run),
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
         "data": [
             collection_to_dict(run, m, c, split["hashes"].get(m))
@@ -142,6 +141,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "comparisons": [],
     }
+    meta["trained_on"] = describe_training(meta)
     meta["limits"] = describe_limits(meta)
     publish_checkpoint(
         place, network, meta, render_card(meta, place.name), classifier=classifier, segmenter=run.segmenter
@@ -212,18 +212,6 @@ def measure_external(
             }
         )
     return rows
-
-
-def describe_training(run: ServedRun) -> str:
-    """One line: what the network was trained on."""
-    parts = []
-    for modality in run.network.modalities:
-        rows = run.training_rows(modality)
-        names = ", ".join(rows)
-        parts.append(
-            f"{sum(int(v.sum()) for v in rows.values())} {MODALITIES[modality].title} images ({names})"
-        )
-    return " and ".join(parts)
 
 
 def collection_to_dict(

@@ -267,7 +267,7 @@ def _comparisons(meta: dict[str, Any]) -> list[dict[str, Any]]:
         entries.append(
             {
                 "title": entry["title"],
-                "text": entry["text"],
+                "text": f"{entry['text']} {entry['images']}." if "images" in entry else entry["text"],
                 "metrics": Markup(metrics_table(named)),
                 "matrices": [
                     (title, Markup(confusion_table(report.counts))) for title, report in named.items()

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES
+from covid_mm.errors import Message
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.reporting.front_matter import is_non_commercial
 from covid_mm.reporting.markdown import escape_markdown
@@ -141,14 +142,15 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
+def describe_limits(meta: Mapping[str, Any]) -> list[dict[str, str]]:
     """What to know before believing a figure, as far as the data listed make it so: `title` and `text` of each.
 
-    Plain text, for meta.json: the card and the page show the same sentences.
+    For meta.json: the card shows these sentences, and the page too, by what they were made from where that says the
+    same.
     """
     listed: list[dict[str, Any]] = meta["data"]
     used = [part for part in listed if part["use"] == "training"]
-    limits = [
+    limits: list[tuple[str, str]] = [
         (
             "Labels.",
             "They are those of the collections' makers: some from a laboratory test, some from how the image looks,"
@@ -168,8 +170,12 @@ def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
         limits.append(
             (
                 "Few CT hospitals.",
-                f"CT collections with both classes: {len(both)} ({', '.join(both) or 'none'}). The mean over left-out"
-                " CT collections is a mean of these: it can say that something fails, hardly that it holds everywhere.",
+                Message(
+                    "CT collections with both classes: {count} ({names}). The mean over left-out CT collections is a"
+                    " mean of these: it can say that something fails, hardly that it holds everywhere.",
+                    count=len(both),
+                    names=", ".join(both) or "none",
+                ),
             )
         )
     for part in used:
@@ -177,16 +183,23 @@ def describe_limits(meta: dict[str, Any]) -> list[dict[str, str]]:
             limits.append(
                 (
                     "Few patients.",
-                    f"{part['title']} has only {part['patients']} patients, so its figures rest on these few, however"
-                    " many images there are.",
+                    Message(
+                        "{title} has only {count} patients, so its figures rest on these few, however many images"
+                        " there are.",
+                        title=part["title"],
+                        count=part["patients"],
+                    ),
                 )
             )
         elif not part["patients"]:
             limits.append(
                 (
                     "Unknown patients.",
-                    f"{part['title']} names no patients: an interval takes each of its images for a patient of its"
-                    " own, and is too narrow where there are several of one.",
+                    Message(
+                        "{title} names no patients: an interval takes each of its images for a patient of its own, and"
+                        " is too narrow where there are several of one.",
+                        title=part["title"],
+                    ),
                 )
             )
     if _has(meta, "xray"):
@@ -228,7 +241,7 @@ def _has_both_classes(part: dict[str, Any]) -> bool:
     return bool(min(part["counts"][name] for name in CLASSES) > 0)
 
 
-def _has(meta: dict[str, Any], modality: str) -> bool:
+def _has(meta: Mapping[str, Any], modality: str) -> bool:
     return any(m == modality for m, _ in meta["network"]["branches"])
 
 

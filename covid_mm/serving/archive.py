@@ -71,7 +71,7 @@ def open_archive(
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, UnicodeError) as error:
         raise DataError("The ZIP archive is damaged or not a ZIP; make it anew.") from error
     except OSError as error:
-        raise DataError(f"The ZIP archive can't be opened: {error.strerror}.") from error
+        raise DataError("The ZIP archive can't be opened: {reason}.", reason=error.strerror) from error
     _check_members(archive.infolist(), limits)
     members = [
         member for member in archive.infolist() if not member.is_dir() and not is_junk(member.filename)
@@ -106,7 +106,9 @@ def _check_size(path: Path, limits: ArchiveLimits) -> None:
     """
     size = path.stat().st_size
     if size > limits.max_bytes:
-        raise DataError(f"The ZIP archive is larger than {limits.max_bytes / 2**20:g} MB; divide it.")
+        raise DataError(
+            "The ZIP archive is larger than {limit} MB; divide it.", limit=f"{limits.max_bytes / 2**20:g}"
+        )
     with open(path, "rb") as file:
         file.seek(max(0, size - _END_SIZE - _LONGEST_COMMENT))
         tail = file.read()
@@ -141,8 +143,9 @@ def _check_members(members: list[zipfile.ZipInfo], limits: ArchiveLimits) -> Non
     packed = sum(member.compress_size for member in members)
     if total > limits.max_total or (total > 2**20 and total > packed * limits.max_ratio):
         raise DataError(
-            f"The ZIP archive would unpack to {total / 2**20:.0f} MB, more than images give; send the images in"
-            " smaller archives."
+            "The ZIP archive would unpack to {size} MB, more than images give; send the images in"
+            " smaller archives.",
+            size=f"{total / 2**20:.0f}",
         )
     for member in members:
         parts = member.filename.replace("\\", "/").split("/")
@@ -153,7 +156,7 @@ def _check_members(members: list[zipfile.ZipInfo], limits: ArchiveLimits) -> Non
 
 
 def _too_many(limits: ArchiveLimits) -> DataError:
-    return DataError(f"The ZIP archive holds more than {limits.max_members} files; divide it.")
+    return DataError("The ZIP archive holds more than {most} files; divide it.", most=limits.max_members)
 
 
 def _refusal(member: zipfile.ZipInfo) -> str:
@@ -186,9 +189,13 @@ def _reader(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: ImageLimi
                 # asked for no more than it claims, so that one which lies is not unpacked further
                 data = file.read(min(limits.max_bytes, member.file_size) + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-            raise ImageError(f"{name} is damaged inside the ZIP archive; make it anew.") from error
+            raise ImageError("{name} is damaged inside the ZIP archive; make it anew.", name=name) from error
         if len(data) > limits.max_bytes:
-            raise ImageError(f"{name} is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+            raise ImageError(
+                "{what} is larger than {limit} MB; scale it down.",
+                what=name,
+                limit=f"{limits.max_bytes / 2**20:g}",
+            )
         return data
 
     return read

@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
-from covid_mm.errors import CheckpointError, CovidMMError, ImageError, UsageError
+from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
 from covid_mm.files import replace_file
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
-from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo, Prediction
 from covid_mm.serving.scan_files import read_file
 
 try:
@@ -75,13 +75,31 @@ class StudyAnswerer(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one study: an answer, or the reason why there is none. seconds: reading included."""
+    """What became of one study: an answer, or the reason why there is none. seconds: reading included.
+
+    truth, patient: as its owner gave them in the manifest, empty where not.
+    """
 
     study: str
     prediction: Prediction | None
     error: str
     checkpoint: CheckpointInfo
     seconds: float
+    truth: str = ""
+    patient: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """`answered` with a class, `undetermined`, or `failed`."""
+        if self.prediction is None:
+            return "failed"
+        return UNDETERMINED if self.prediction.label == UNDETERMINED else "answered"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it was answered otherwise than its owner's label."""
+        label = self.prediction.label if self.prediction else UNDETERMINED
+        return bool(self.truth) and label not in (UNDETERMINED, self.truth)
 
     def to_dict(self) -> dict[str, Any]:
         """The CSV's columns as typed values, None where a cell is empty; warnings as a list of codes.
@@ -135,12 +153,16 @@ def answer_studies(
             except CheckpointError:
                 raise
             except CovidMMError as refusal:
-                error = str(refusal)
+                error = refusal.message
             except Exception as bug:  # one study must not end the run; the log has what happened
                 token = secrets.token_hex(4)
                 _log.error("error %s", token, exc_info=bug)
-                error = f"Something went wrong with this study; the log has the details under {token}."
-        yield Row(study.name, prediction, error, predictor.info, time.perf_counter() - began)
+                error = Message(
+                    "Something went wrong with this study; the log has the details under {token}.",
+                    token=token,
+                )
+        seconds = time.perf_counter() - began
+        yield Row(study.name, prediction, error, predictor.info, seconds, study.truth, study.patient)
 
 
 def _answer(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.grad_cam import Explained, GradCam
+from covid_mm.explain.grad_cam import Explained, GradCam, find_layer
 from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import Content, ContentClassifier
@@ -28,6 +28,7 @@ class StudyOutput:
 
     head: that answers it, as meta.json names it. logits: head -> float32 (2,). class_index: of CLASSES,
     whose evidence was measured. evidence: modality -> float32 (side, side) >= 0, not yet on a scale.
+    second: as evidence, by another method.
     contents: modality -> what the content check says of its image; empty without one.
     """
 
@@ -35,6 +36,7 @@ class StudyOutput:
     logits: Mapping[str, NDArray[np.float32]]
     class_index: int
     evidence: Mapping[Modality, NDArray[np.float32]]
+    second: Mapping[Modality, NDArray[np.float32]]
     contents: Mapping[Modality, Content]
 
 
@@ -75,8 +77,10 @@ class ForwardPass:
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
                 raise CheckpointError(
-                    f"The {head} output of checkpoint {self._metadata.name} is not a number; it cannot be"
-                    " used: put back the published weights, or train again."
+                    "The {head} output of checkpoint {name} is not a number; it cannot be used: put back the"
+                    " published weights, or train again.",
+                    head=head,
+                    name=self._metadata.name,
                 )
         return [self._pick_row(function, explained, row) for row in range(len(studies))]
 
@@ -93,6 +97,15 @@ class ForwardPass:
             maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
         return {m: study[m].place(maps[m]) for m in output.evidence}
 
+    def find_grids(
+        self, modalities: Sequence[Modality], request: HeatmapRequest
+    ) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the feature map that each modality's heatmap is made of."""
+        shapes = {
+            m: self._network.tensor(find_layer(self._network, m, request.layer)).shape for m in modalities
+        }
+        return {m: (int(shape[1]), int(shape[2])) for m, shape in shapes.items()}
+
     def _pick_row(self, function: GradCam, explained: Explained, row: int) -> StudyOutput:
         contents = {}
         if self._classifier is not None:
@@ -104,6 +117,7 @@ class ForwardPass:
             {self._head(name): logits[row] for name, logits in explained.logits.items()},
             int(explained.classes[row]),
             {m: explained.evidence[m][row] for m in function.modalities},
+            {m: explained.second[m][row] for m in function.modalities},
             contents,
         )
 
@@ -125,7 +139,8 @@ class ForwardPass:
         )
 
     def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
-        """The compiled function that answers such studies with maps of the layer; the usual one for a slow method."""
+        """The compiled function that answers such studies with maps of the layer; the usual one"
+        " for a slow method."""
         meta = self._metadata
         key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
         with self._tracing:

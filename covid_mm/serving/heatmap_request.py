@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, MODALITIES, Modality
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.heat_checks import (
+    MEASURED,
+    MOST_OUTSIDE,
+    contradict,
+    find_share_outside,
+    second_method,
+)
 from covid_mm.explain.method_table import (
     GRADIENT_METHODS,
     GradientMethod,
@@ -22,6 +29,9 @@ from covid_mm.explain.method_table import (
 )
 from covid_mm.explain.methods import Progress, stretch_map
 from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.prediction import Notice
+from covid_mm.serving.reading import Study
+from covid_mm.serving.warnings import format_percent, warn
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 
@@ -87,3 +97,28 @@ def show_evidence(
         m: np.clip(part / np.float32(scale[m]), 0.0, 1.0).astype(np.float32) for m, part in evidence.items()
     }
     return {m: part if float(part.max()) >= FAINTEST else np.zeros_like(part) for m, part in shown.items()}
+
+
+def find_heat_warnings(
+    study: Study,
+    request: HeatmapRequest,
+    class_index: int,
+    evidence: Mapping[Modality, NDArray[np.float32]],
+    second: Mapping[Modality, NDArray[np.float32]],
+) -> Iterable[Notice]:
+    """What makes maps doubtful: heat beside the lungs, and a second method that points elsewhere.
+
+    Only of evidence for the positive class, by the method and layer on which the levels were measured.
+    evidence, second: modality -> (side, side) >= 0, by the request's method and by another one.
+    """
+    if class_index != POSITIVE or (request.method, request.layer) != MEASURED:
+        return
+    for modality, heat in evidence.items():
+        region = study[modality].region
+        outside = None if region is None else find_share_outside(study[modality].place(heat), region.outline)
+        if outside is not None and outside > MOST_OUTSIDE.get(modality, 1.0):
+            yield warn("heat_outside_lungs", modality, share=format_percent(round(outside, 2)))
+        if contradict(heat, second[modality], modality):
+            names = (MEASURED[0], second_method(MEASURED[0]))
+            titles = dict(zip(("first", "second"), (find_method(name).title for name in names), strict=True))
+            yield warn("methods_contradict", modality, **titles)

@@ -6,14 +6,15 @@ range, or it is information for people only.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
-from covid_mm.errors import CheckpointError, CovidMMError
+from covid_mm.errors import CheckpointError, CovidMMError, Message
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
@@ -209,7 +210,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         temperature={head: float(_number(raw["temperature"][head], 1e-3, 1e3)) for head in heads},
         threshold=threshold,
         heatmap_scale=scale,
-        trained_on=_typed(raw["trained_on"], str),
+        trained_on=word_training(raw),
         trained_at=_typed(raw["trained_at"], str),
         synthetic=_typed(raw["synthetic"], bool),
         classifier_sha256=_read_hash(raw.get("judge"), CLASSIFIER_NAME, name),
@@ -225,6 +226,39 @@ def _parse(raw: Any, name: str) -> Metadata:
         scan=_read_scan(raw.get("scan"), heads),
         raw=raw,
     )
+
+
+def describe_training(raw: Mapping[str, Any]) -> Message:
+    """What a network was trained on, by the collections that its meta.json lists: `2481 CT images (sarscov2-ct)`."""
+    parts = []
+    for modality, _ in raw["network"]["branches"]:
+        listed = [part for part in raw["data"] if part["modality"] == modality]
+        if raw.get("recipe") == "served":
+            counts = {part["name"]: part["trained"] for part in listed if part["use"] == "training"}
+        else:
+            counts = {part["name"]: sum(part["counts"]["train"].values()) for part in listed}
+        parts.append(
+            Message(
+                "{count} {modality} images ({names})",
+                count=sum(counts.values()),
+                modality=MODALITIES[modality].title,
+                names=", ".join(counts),
+            )
+        )
+    images = functools.reduce(lambda one, next_: Message("{one} and {next}", one=one, next=next_), parts)
+    if raw.get("recipe") == "served":
+        return images
+    return Message("{images}, {split} split", images=images, split=raw["split"]["protocol"])
+
+
+def word_training(raw: Mapping[str, Any]) -> str:
+    """`trained_on` of meta.json; with what it was made from, where that says the same."""
+    english: str = _typed(raw["trained_on"], str)
+    try:
+        described = describe_training(raw)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of phantoms, or of another version
+        return english
+    return described if described == english else english
 
 
 def _by_head(raw: Any, field: str, heads: Iterable[Any], absent: Any, read: Callable[[Any], Any]) -> Any:

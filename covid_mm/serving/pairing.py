@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import DataError, ImageError
+from covid_mm.errors import DataError, ImageError, Message
 
 RULE = (
     "<study>_ct.* and <study>_xray.* belong together; either may be missing. A CSV with the columns study,"
@@ -47,13 +47,16 @@ class Study:
     """What is to be answered together.
 
     files: modality -> file. remark: what the owner should know before it runs; error: why it
-    cannot be answered (then files are not read).
+    cannot be answered (then files are not read). truth: the class that its owner gives it, empty where none.
+    patient: empty where not known.
     """
 
     name: str
     files: dict[str, ImageFile]
     remark: str = ""
     error: str = ""
+    truth: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,12 @@ def make_study(name: str, given: dict[str, list[ImageFile]]) -> Study:
             return Study(
                 name,
                 {},
-                error=f"There are {len(several)} {title} files for this study ({twice}); keep one.",
+                error=Message(
+                    "There are {count} {modality} files for this study ({names}); keep one.",
+                    count=len(several),
+                    modality=title,
+                    names=twice,
+                ),
             )
     files: dict[str, ImageFile] = {m: given[m][0] for m in MODALITIES if given.get(m)}
     return Study(name, files, remark=remark_on(files))
@@ -108,7 +116,11 @@ def remark_on(files: dict[str, ImageFile]) -> str:
         return ""
     (only,) = files
     other = next(modality for modality in MODALITIES if modality != only)
-    return f"no {MODALITIES[other].title}: answered from the {MODALITIES[only].title} alone"
+    return Message(
+        "no {missing}: answered from the {given} alone",
+        missing=MODALITIES[other].title,
+        given=MODALITIES[only].title,
+    )
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -162,12 +174,16 @@ def read_bytes(path: Path, name: str, limits: ImageLimits = _DEFAULT_LIMITS) -> 
     """A file's content, at most one byte over the limit. Raises ImageError without its folder."""
     try:
         if not path.is_file():
-            raise ImageError(f"{name} is not there, or is not a file; check its name.")
+            raise ImageError("{name} is not there, or is not a file; check its name.", name=name)
         with open(path, "rb") as file:
             data = file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        raise ImageError(f"{name} can't be opened: {reason}.") from error
+        raise ImageError("{what} can't be opened: {reason}.", what=name, reason=reason) from error
     if len(data) > limits.max_bytes:
-        raise ImageError(f"{name} is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+        raise ImageError(
+            "{what} is larger than {limit} MB; scale it down.",
+            what=name,
+            limit=f"{limits.max_bytes / 2**20:g}",
+        )
     return data

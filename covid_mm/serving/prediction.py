@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_mm.explain.overlay import HeatCells, find_cells, resize_heatmap
+from covid_mm.imaging.lungs import Box
 from covid_mm.imaging.window import WindowSettings
 
 UNDETERMINED = "undetermined"
@@ -18,22 +20,17 @@ DISAGREE = "branches_disagree"  # both branches outside their abstain zones, on 
 
 EXTENT_MEANING = "share of the lung slices called positive; not a severity score"
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of the image
-
 
 @dataclass(frozen=True)
 class Notice:
     """Something the reader must know beside the answer.
 
     code: stable, for programs (`branches_disagree`, `single_modality`, `no_positive_evidence_ct`).
-    message: one sentence, for people. template, values: what it was made from, by `serving.warnings.warn`, so that
-    it can be translated; empty where it was not.
+    message: one sentence, for people; from `serving.warnings.warn` an `errors.Message`, which can be translated.
     """
 
     code: str
     message: str
-    template: str = ""
-    values: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -198,6 +195,7 @@ class Prediction:
     heatmap_class: the class whose evidence the heatmaps show; heatmap_method, heatmap_layer: how.
     heatmap_scale: `fixed` where 1 is the checkpoint's fixed scale, `relative` where it is each map's
     own highest value, so that two maps cannot be compared.
+    heatmap_grids: modality -> rows and columns of the layer's own cells, between which its heatmap is interpolated.
     images: modality -> uint8 (height, width, 3), the whole image in the same frame.
     timing_ms: `decode`, `network`, `total`, in milliseconds.
     lungs: modality -> the box (x0, y0, x1, y1 as fractions of the image) that the network read; None
@@ -229,6 +227,7 @@ class Prediction:
     heatmap_method: str = "grad_cam"
     heatmap_layer: str = "coarse"
     heatmap_scale: Literal["fixed", "relative"] = "fixed"
+    heatmap_grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     abstain_zone: tuple[float, float] | None = None
     supported_probability: float = 1.0
     scan: ScanAnswer | None = None
@@ -251,6 +250,22 @@ class Prediction:
         if self.probabilities:
             return DISAGREE if self.has_warning(DISAGREE) else ABSTAINED
         return next((w.code for w in self.warnings), None)
+
+    def find_heat_cells(self, modality: str) -> HeatCells | None:
+        """A heatmap as its layer's cells; None without a heatmap, or where the cells are not known."""
+        heatmap, grid = self.heatmaps.get(modality), self.heatmap_grids.get(modality)
+        return (
+            None if heatmap is None or grid is None else find_cells(heatmap, grid, self.lungs.get(modality))
+        )
+
+    def draw_heatmap(self, modality: str, height: int, width: int) -> NDArray[np.float32]:
+        """A heatmap for people, float32 (height, width), 0..1: its cells, smooth where those are not known."""
+        cells = self.find_heat_cells(modality)
+        return (
+            resize_heatmap(self.heatmaps[modality], height, width)
+            if cells is None
+            else cells.draw(height, width)
+        )
 
     def has_warning(self, code: str) -> bool:
         """Whether a warning of this code is among them."""

@@ -34,9 +34,16 @@ from covid_mm.serving.answers import (
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
-from covid_mm.serving.heatmap_request import HeatmapRequest, request_heatmaps
+from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Explanation, Prediction
+from covid_mm.serving.prediction import (
+    UNDETERMINED,
+    BranchAnswer,
+    CheckpointInfo,
+    Explanation,
+    Notice,
+    Prediction,
+)
 from covid_mm.serving.reading import (
     GreyStudy,
     LungFinder,
@@ -211,7 +218,9 @@ class Predictor:
         """What explain gives, of images by modality."""
         answer = self.predict_images(images, **options)
         if not answer.probabilities:
-            raise UsageError(f"There is no heatmap without an answer. {answer.warnings[0].message}")
+            raise UsageError(
+                "There is no heatmap without an answer. {reason}", reason=answer.warnings[0].message
+            )
         return Explanation(
             answer.heatmap_method,
             find_method(answer.heatmap_method).title,
@@ -351,6 +360,10 @@ class Predictor:
         branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
+        doubts: Iterable[Notice] = ()
+        if request.gradient_method is not None:
+            drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
+            doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
         return Prediction(
             label=UNDETERMINED if disagree(branches) else answers[head].label,
@@ -360,8 +373,9 @@ class Predictor:
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=tuple(
-                find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked)
+            warnings=(
+                *find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked),
+                *doubts,
             ),
             checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
@@ -369,6 +383,7 @@ class Predictor:
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
+            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
             abstain_zone=meta.abstain_zone[head],
             supported_probability=meta.supported_probability[head],
             **describe_lungs(study),

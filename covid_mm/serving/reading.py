@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
-from covid_mm.imaging.lungs import LungRegion, place_in_image, read_lungs
-from covid_mm.serving.prediction import Box
+from covid_mm.imaging.lungs import Box, LungRegion, place_in_image, read_lungs
 from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
@@ -83,8 +82,11 @@ def read_study(
     foreign = [m for m in present if m not in modalities]
     if foreign:
         raise UsageError(
-            f"This checkpoint ({checkpoint}) reads {_join(modalities)} only, not {_join(foreign)}; leave that slot"
-            " empty or choose a checkpoint of a pair."
+            "This checkpoint ({name}) reads {taken} only, not {given}; leave that slot empty or"
+            " choose a checkpoint of a pair.",
+            name=checkpoint,
+            taken=_join(modalities),
+            given=_join(foreign),
         )
     if not present:
         raise UsageError("There is no image: give a chest CT slice, a chest X-ray, or both.")

@@ -79,7 +79,7 @@ def open_scan(
         else:
             return _open_file(_read(path, limits, what), what, limits, series) if path.is_file() else None
     except DataError as error:
-        raise ImageError(str(error)) from error
+        raise ImageError(error.message) from error
     contents = _collect((file.read for file in files), limits, what)
     return read_scan(contents, what, limits, series=series, strict=False)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
+from covid_mm.errors import Message
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
@@ -51,6 +52,18 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         "no_positive_evidence",
         "The network found no positive evidence for {target} on the {modality}, so its heatmap is empty.",
         short="no positive evidence on the {modality}",
+    ),
+    "heat_outside_lungs": WarningText(
+        "heat_outside_lungs",
+        "{share} of the evidence on the {modality} lies outside the lungs as they were found: more than on 95 of 100"
+        " positive images with marked lesions that the network never saw. It may go by something else than the lungs.",
+        short="evidence outside the lungs on the {modality}",
+    ),
+    "methods_contradict": WarningText(
+        "methods_contradict",
+        "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places."
+        " Where they do, a map shows less well where a lesion lies.",
+        short="heatmap methods contradict each other on the {modality}",
     ),
     "content_not_checked": WarningText(
         "content_not_judged",
@@ -154,7 +167,7 @@ def warn(name: str, modality: str | None = None, **values: str) -> Notice:
         if "{other}" in entry.text:
             values["other"] = next(MODALITIES[m].title for m in MODALITIES if m != modality)
     code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
-    return Notice(code, entry.text.format(**values), entry.text, values)
+    return Notice(code, Message(entry.text, **values))
 
 
 def split_code(code: str) -> tuple[str, str]:

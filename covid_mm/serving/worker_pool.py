@@ -89,13 +89,15 @@ class _Worker:
             connection.send((function, arguments, options))
             if not connection.poll(deadline):
                 raise ImageError(
-                    f"The image took longer than {deadline:g} s to read; save it anew as a plain JPEG or PNG."
+                    "The image took longer than {seconds} s to read; save it anew as a plain JPEG or PNG.",
+                    seconds=f"{deadline:g}",
                 )
             outcome, result = _receive(connection)
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self.stop()
             raise ImageError(
-                "The image could not be read: it needs too much memory, or is damaged; save it anew as a plain"
+                "The image could not be read: it needs too much memory, or is damaged; save it anew as a"
+                " plain"
                 " JPEG or PNG."
             ) from error
         except BaseException:  # an answer that was not waited for must not meet the next question

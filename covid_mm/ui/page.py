@@ -45,7 +45,7 @@ from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
-from covid_mm.ui.worklist.panel import build_opened_study, build_worklist
+from covid_mm.ui.worklist.panel import BatchRows, build_opened_study, build_worklist
 from covid_mm.ui.worklist.store import ListedStudy, WorklistStore
 from covid_mm.ui.worklist.view import list_analysis
 
@@ -121,7 +121,14 @@ def build_page(
                     form = translations.draw("mm-report-form", render_form)
                     gr.HTML(form, elem_id="mm-report-form", apply_default_css=False)
             with gr.Tab(translations.label(BATCH_TITLE), id="batch"):
-                build_batch_tab(networks, chooser, limits, batch_limits or BatchLimits(), translations)
+                build_batch_tab(
+                    networks,
+                    chooser,
+                    limits,
+                    batch_limits or BatchLimits(),
+                    translations,
+                    BatchRows(worklists),
+                )
             with gr.Tab(translations.label("Model"), id="model"):
                 card = gr.HTML(
                     translations.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False

@@ -14,8 +14,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from covid_mm.explain.overlay import FULL_OPACITY_AT, colour_heatmap, draw_colour_bar, resize_heatmap
-from covid_mm.serving.prediction import Box, Prediction
+from covid_mm.explain.overlay import (
+    FULL_OPACITY_AT,
+    LEVELS,
+    HeatCells,
+    colour_heatmap,
+    draw_colour_bar,
+    resize_heatmap,
+)
+from covid_mm.imaging.lungs import Box
+from covid_mm.serving.prediction import Prediction
 
 VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
 THUMBNAIL = 56  # pixels of the longer side; a study's two pictures take about 8 kB
@@ -66,6 +74,56 @@ def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY
     share = opacity * np.minimum(heatmap / FULL_OPACITY_AT, 1.0)
     alpha = np.rint(share * 255.0).astype(np.uint8)
     return encode_png(np.dstack([colour_heatmap(heatmap), alpha]))
+
+
+_SCALE = 1000  # units of a drawing's side
+_PENS = (
+    ("#fff3b0", 1.0),
+    ("#ffd54a", 1.5),
+    ("#ffa02e", 2.25),
+    ("#ff6a3d", 3.5),
+)  # colour, CSS pixels at `LEVELS`
+_DRAWING = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SCALE}" height="{_SCALE}" viewBox="0 0 {_SCALE} {_SCALE}"'
+    ' preserveAspectRatio="none">{}</svg>'
+)
+_THIN = 'vector-effect="non-scaling-stroke"'  # lines keep their width however large the drawing
+_LEAST = 0.01  # of the scale: cells with less are left out
+
+
+def draw_cells(cells: HeatCells) -> str:
+    """The cells as a layer to lay over the image, as `make_heat_layer` at opacity 1, each with its border: SVG."""
+    shapes = []
+    for (row, column), value in np.ndenumerate(cells.values):
+        if value < _LEAST:
+            continue
+        x0, y0, x1, y1 = (_SCALE * side for side in cells.find_corners(row, column))
+        red, green, blue = colour_heatmap(np.full((1, 1), value, np.float32))[0, 0]
+        opacity = min(value / FULL_OPACITY_AT, 1.0)
+        shapes.append(
+            f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" {_THIN}'
+            f' fill="#{red:02x}{green:02x}{blue:02x}" fill-opacity="{opacity:.3f}"/>'
+        )
+    style = 'shape-rendering="crispEdges" stroke="#fff" stroke-opacity="0.4" stroke-width="1"'
+    return _to_svg_url(f"<g {style}>{''.join(shapes)}</g>")
+
+
+def draw_lines(cells: HeatCells) -> str:
+    """Lines of equal evidence along the cells' borders at `LEVELS`, thicker where there is more: SVG."""
+    under, over = [], []
+    for level, (colour, width) in zip(LEVELS, _PENS, strict=True):
+        points = [[_SCALE * side for side in line] for line in cells.trace(level)]
+        path = "".join(f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" for x0, y0, x1, y1 in points)
+        if path:
+            shape = f'<path d="{path}" {_THIN} stroke="{{}}" stroke-width="{{}}"/>'
+            under.append(shape.format("#000", width + 2))
+            over.append(shape.format(colour, width))
+    style = 'fill="none" stroke-linecap="square"'
+    return _to_svg_url(f'<g {style} stroke-opacity="0.7">{"".join(under)}</g><g {style}>{"".join(over)}</g>')
+
+
+def _to_svg_url(shapes: str) -> str:
+    return to_data_url(_DRAWING.format(shapes).encode(), "image/svg+xml")
 
 
 def make_colour_bar() -> str:

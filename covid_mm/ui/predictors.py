@@ -55,7 +55,8 @@ class PriorityLock:
 
 
 class StudyLine:
-    """Single studies from their arrival to their answer. The first `STUDIES` may be under way, the others wait."""
+    """Single studies from their arrival to their answer. The first `STUDIES` may be under way,"
+    " the others wait."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -90,7 +91,8 @@ class Place:
                 self._line._changed.notify_all()
 
     def see(self) -> int:
-        """A sign of the visitor. How many studies come before this one, 0 where it is the first or was answered."""
+        """A sign of the visitor. How many studies come before this one, 0 where it is the first or"
+        " was answered."""
         self._seen = time.monotonic()
         with self._line._changed:
             return self._line._places.index(self) if self in self._line._places else 0
@@ -204,7 +206,8 @@ class PredictorLoader:
 
 
 def run_in_thread(future: Future[Any], function: Callable[[], Any], name: str) -> None:
-    """Complete a future by a function in a thread of its own, which ends with the process; an executor's would not."""
+    """Complete a future by a function in a thread of its own, which ends with the process; an"
+    " executor's would not."""
 
     def run() -> None:
         try:
@@ -253,7 +256,8 @@ class PredictorPool:
         chosen = name or self.names[0]
         if chosen not in self._loaders:
             raise UsageError(
-                f"There is no checkpoint of that name here; choose one of {', '.join(self.names)}."
+                "There is no checkpoint of that name here; choose one of {names}.",
+                names=", ".join(self.names),
             )
         with self._starting:
             if chosen not in self._started:

@@ -8,28 +8,11 @@ from __future__ import annotations
 
 import gradio as gr
 
+from covid_mm.reporting.palette import LIGHT
+
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-LIGHT = {
-    "ground": "#e9edf0",
-    "panel": "#ffffff",
-    "raised": "#f4f6f8",
-    "ink": "#16212b",
-    "soft": "#4a5a68",
-    "line": "#cdd6dd",
-    "accent": "#0d5a78",
-    "accent-hover": "#094560",
-    "on-accent": "#ffffff",
-    "positive": "#9c3d06",
-    "positive-ground": "#fcefe6",
-    "normal": "#0f6053",
-    "normal-ground": "#e6f4f0",
-    "warn": "#6f4a00",
-    "warn-ground": "#fbf3dc",
-    "error": "#9a1c1c",
-    "error-ground": "#fceceb",
-}
 DARK = {
     "ground": "#0b1014",
     "panel": "#131a20",

@@ -118,7 +118,7 @@ def test_a_zip_is_paired_shown_run_sorted_and_downloaded(open_page, archive, wid
     assert column(page, 0) == ["s1", "s2", "s3", "s4", "s5"]
     assert "the image is truncated" in page.locator(ROWS).nth(4).inner_text()
     assert "No answer" in column(page, 2)[4]
-    assert page.inner_text(".mm-batch-count") == "5 of 5 studies answered"
+    assert page.inner_text(".mm-batch-count").startswith("5 of 5 studies done: ")
     broken = "images => images.filter(image => !image.complete || !image.naturalWidth).length"
     assert page.eval_on_selector_all(".mm-batch-images img", broken) == 0
     assert page.locator(".mm-batch-images img").count() == 7
@@ -148,7 +148,7 @@ def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_
     open_tab(page, crowd)
     page.click("#mm-batch-run")
     page.wait_for_function(f"document.querySelectorAll('{ROWS}').length >= 2")
-    assert "studies answered, " in page.inner_text(".mm-batch-count")  # and the time left
+    assert "studies done: " in page.inner_text(".mm-batch-count")  # and the time left
     page.get_by_role("tab", name="Study", exact=True).click()  # it runs on behind another tab
     page.get_by_role("tab", name="Many studies").click()
     # Gradio may call the end of a cancelled run a failure, before its own event of the cancel or after it.

@@ -57,7 +57,9 @@ def test_what_is_read(content):
         (b"", "lacks a column"),
         (b"study,ct,xray\n", "names no study"),
         (b"study,ct,x-ray\na,b,c\n", "header with 'x-ray'"),
-        (b"study,ct,xray,label\n", "header with 'label'"),
+        (b"study,label\na,normal\n", "lacks a column"),
+        (b"study,ct,file\na,b,c\n", "header with 'file'"),
+        (b"file,ct\na,b\n", "header with 'ct'"),
         (b"ct,xray\nb,c\n", "lacks a column"),
         (b"study\na\n", "lacks a column"),
         (b"study,ct,ct\na,b,c\n", "column twice"),
@@ -90,3 +92,24 @@ def test_one_bad_line_is_one_entry_with_its_reason():
 def test_a_file_that_is_gone_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match="can't be opened"):
         open_manifest((tmp_path / "none.csv").open, "none.csv")
+
+
+def test_labels_and_patients_are_read_where_they_are_given():
+    rows = b"a,1.png,Normal,p1\nb,2.png,covid19_pneumonia,\nc,3.png,,\nd,4.png,other,p2\n"
+    assert [(one.truth, one.patient) for one in read(b"study,ct,label,patient\n" + rows)] == [
+        ("normal", "p1"),
+        ("covid19_pneumonia", ""),
+        ("", ""),
+        ("", "p2"),
+    ]
+    (bad,) = read(b"study,ct,label\na,1.png,healthy\n")
+    assert bad.error == "Line 2 has the label healthy; expected normal, covid19_pneumonia, other or nothing."
+
+
+def test_a_collections_manifest_is_one_image_a_study():
+    content = b"file,label,patient,modality,boxes\nx/1.png,normal,p1,xray,\nx/2.png,covid19_pneumonia,p2,,\n"
+    first, second = read(content)
+    assert first == Entry("x/1.png", {"xray": "x/1.png"}, truth="normal", patient="p1")
+    assert "says no modality" in second.error
+    named = list(open_manifest(lambda: io.BytesIO(content), "manifest.csv", "east-hospital-xray"))
+    assert named[1] == Entry("x/2.png", {"xray": "x/2.png"}, truth="covid19_pneumonia", patient="p2")

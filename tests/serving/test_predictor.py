@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import threading
@@ -20,7 +21,7 @@ from toy_networks import PAIR, grey_images, make_network, toy_backbones
 from covid_mm import load_predictor
 from covid_mm.config import CLASSES, NetworkConfig
 from covid_mm.errors import CheckpointError, ImageError, UsageError
-from covid_mm.explain.grad_cam import GradCam
+from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.models.meta_file import read_meta
 from covid_mm.models.network import build_network
 from covid_mm.serving.heatmap_request import FAINTEST
@@ -218,6 +219,20 @@ def test_heatmaps_are_on_the_checkpoints_scale(predictor, pictures):
     assert cut == pytest.approx(np.minimum(evidence / (peak / 2), 1), abs=1e-4)
     assert heatmap(peak * 0.99 / FAINTEST).any()
     assert not heatmap(peak * 1.01 / FAINTEST).any()  # too faint to be seen: empty, not stretched
+
+
+def test_maps_come_with_their_layers_cells(predictor, pictures):
+    answer = predictor.predict(pictures[0], pictures[1])
+    for modality in ("ct", "xray"):
+        name = find_layer(predictor.network, modality, answer.heatmap_layer)
+        shape = predictor.network.tensor(name).shape
+        assert answer.heatmap_grids[modality] == tuple(shape[1:3])
+        cells = answer.find_heat_cells(modality)
+        assert cells is not None
+        drawn = answer.draw_heatmap(modality, 300, 300)
+        assert len(np.unique(drawn)) <= shape[1] * shape[2] + 1
+    assert predictor.predict(pictures[0], layer="fine").heatmap_grids["ct"] > answer.heatmap_grids["ct"]
+    assert answer.to_dict() == dataclasses.replace(answer, heatmap_grids={}).to_dict()  # a matter of drawing
 
 
 @pytest.mark.parametrize(("temperature", "threshold"), [(1.0, 0.5), (2.0, 0.5), (2.0, 0.7), (1.0, 0.9)])

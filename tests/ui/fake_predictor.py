@@ -270,6 +270,7 @@ class FakePredictor:
             heatmap_method=kind[0],
             heatmap_layer=kind[1],
             heatmap_scale="fixed" if kind == OWN else "relative",
+            heatmap_grids=dict.fromkeys(given, (9, 9) if kind[1] == "coarse" else (18, 18)),
             abstain_zone=ZONE[head],
             supported_probability=SUPPORTED[head],
         )

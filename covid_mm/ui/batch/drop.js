@@ -155,6 +155,7 @@ Object.assign(batch, {
   leave: () => [leaving],
   start: () => {
     batch.setPhase("running");
+    page.beginStudy?.();
     batch.begin();
     return [sent, unsent];
   },

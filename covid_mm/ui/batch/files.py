@@ -10,13 +10,13 @@ import io
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from covid_mm.config import ImageLimits
-from covid_mm.errors import DataError, ImageError, UsageError
+from covid_mm.errors import DataError, ImageError, Message, UsageError
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
 from covid_mm.serving.manifest import Manifest, open_manifest
 from covid_mm.serving.pairing import (
@@ -135,12 +135,16 @@ def pair_by_manifest(manifest: Manifest, files: Sequence[ImageFile], limits: Bat
             alike = last.get(os.path.basename(name), [])
             match = whole.get(name) or (alike[0] if len(alike) == 1 else None)
             if match is None:
-                error = f"{clean_name(written)} is not among the files; add it, or correct the manifest."
+                error = Message(
+                    "{name} is not among the files; add it, or correct the manifest.",
+                    name=clean_name(written),
+                )
                 break
             given[modality] = [match]
             used.add(id(match))
         seen.add(entry.study)
-        studies.append(Study(entry.study, {}, error=error) if error else make_study(entry.study, given))
+        study = Study(entry.study, {}, error=error) if error else make_study(entry.study, given)
+        studies.append(replace(study, truth=entry.truth, patient=entry.patient))
     left_out = (LeftOut(clean_name(file.name), NOT_NAMED) for file in files if id(file) not in used)
     return Pairing(tuple(studies), tuple(sorted(left_out, key=lambda one: one.name)))
 
@@ -160,8 +164,10 @@ def _check_uploads(uploads: Sequence[Upload], refused: int, limits: BatchLimits)
         raise UsageError(NOTHING)
     if len(uploads) + refused > limits.max_files:
         raise UsageError(
-            f"These are {len(uploads) + refused} files, and this page takes {limits.max_files} at once; send them in"
-            " parts, or in one ZIP archive."
+            "These are {count} files, and this page takes {most} at once; send them in parts, or in"
+            " one ZIP archive.",
+            count=len(uploads) + refused,
+            most=limits.max_files,
         )
     try:
         total = sum(os.stat(one.path).st_size for one in uploads)
@@ -169,8 +175,9 @@ def _check_uploads(uploads: Sequence[Upload], refused: int, limits: BatchLimits)
         raise ImageError(GONE) from None
     if total > limits.max_bytes:
         raise UsageError(
-            f"These files have {total / 2**20:.0f} MB, and this page takes {limits.max_bytes / 2**20:g} MB at once;"
-            " send them in parts."
+            "These files have {size} MB, and this page takes {most} MB at once; send them in parts.",
+            size=f"{total / 2**20:.0f}",
+            most=f"{limits.max_bytes / 2**20:g}",
         )
 
 
@@ -185,7 +192,9 @@ def _choose_manifest(
         path = Path(sent[0].path)
         name = clean_name(sent[0].name)
         if path.stat().st_size > MAX_MANIFEST:
-            raise DataError(f"{name} is larger than {MAX_MANIFEST / 2**20:g} MB; divide it.")
+            raise DataError(
+                "{what} is larger than {limit} MB; divide it.", what=name, limit=f"{MAX_MANIFEST / 2**20:g}"
+            )
         return open_manifest(partial(_open_bytes, path), name)
     pairing = []
     for table in inside:
@@ -209,13 +218,19 @@ def _open_bytes(path: Path) -> BinaryIO:
 
 def _too_many(count: int, limits: BatchLimits) -> UsageError:
     return UsageError(
-        f"These are {count} studies, and this page answers {limits.max_studies} at once; send them in parts, or use"
-        " `python -m covid_mm batch`."
+        "These are {count} studies, and this page answers {most} at once; send them in parts, or"
+        " use `python -m covid_mm batch`.",
+        count=count,
+        most=limits.max_studies,
     )
 
 
 def _refuse_size(name: str, limits: ImageLimits) -> NoReturn:
-    raise ImageError(f"{clean_name(name)} is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+    raise ImageError(
+        "{what} is larger than {limit} MB; scale it down.",
+        what=clean_name(name),
+        limit=f"{limits.max_bytes / 2**20:g}",
+    )
 
 
 def _is_table(name: str) -> bool:

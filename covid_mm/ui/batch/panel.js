@@ -62,9 +62,12 @@ function showRun(value) {
     csv += value.rows[shown].line;
   }
   if (order) sort();
+  filter();
+  page.refreshWorklist?.();
   body.querySelector("progress").value = shown;
   body.querySelector(".mm-batch-count").textContent = value.status;
   body.querySelector(".mm-batch-download").disabled = shown === 0;
+  body.querySelector(".mm-batch-reports").disabled = !listNumbers().length;
   const tenths = Math.floor((10 * shown) / value.total);
   if (tenths > announced || shown === 0) {
     announced = tenths;
@@ -107,7 +110,24 @@ function sort() {
   rows.append(...[...rows.children].sort((one, other) => compare(value(one), value(other))));
 }
 
+function filter() {
+  const flag = body.querySelector(".mm-batch-filter select").value;
+  for (const row of body.querySelectorAll("tbody tr")) row.hidden = !!flag && !row.dataset.flags.split(" ").includes(flag);
+}
+// Of the rows that are shown and have a report: their numbers in the session's list.
+function listNumbers() {
+  const rows = [...body.querySelectorAll("tbody tr:not([hidden], [data-failed=true], [data-number='0'])")];
+  return rows.map((row) => Number(row.dataset.number));
+}
+element.addEventListener("change", (event) => {
+  if (!event.target.closest(".mm-batch-filter")) return;
+  filter();
+  body.querySelector(".mm-batch-reports").disabled = !listNumbers().length;
+});
 element.addEventListener("click", (event) => {
+  if (event.target.closest(".mm-batch-open")) page.openStudy(Number(event.target.closest("tr").dataset.number));
+  const reports = event.target.closest(".mm-batch-reports");
+  if (reports) page.saveArchive(listNumbers(), "pdf", (text) => batch.message(text, !text));
   const button = event.target.closest(".mm-batch-sort");
   if (button) {
     const head = button.closest("th");

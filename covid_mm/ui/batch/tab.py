@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -75,6 +75,16 @@ TEXTS = {  # of the tab's scripts
     "gone": "The files have been deleted from the server. Add them again for another run.",
     "busy": "The server did not answer; it may be busy. Add the files again.",
 }
+
+
+class RowKeeper(Protocol):
+    """Keeps the rows of a visitor's runs in the session's list."""
+
+    def begin_run(self, session: str | None) -> int:
+        """The number of a new run."""
+
+    def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
+        """The row's own number in the list, 0 where it was not kept. meta: of the checkpoint that answered."""
 
 
 class StudyFiles(UploadSlot):
@@ -158,8 +168,12 @@ def build_batch_tab(
     image_limits: ImageLimits,
     limits: BatchLimits,
     translations: StaticTranslations,
+    keeper: RowKeeper | None = None,
 ) -> None:
-    """The tab's layout and events, and the API's `batch`; to be called inside the tab."""
+    """The tab's layout and events, and the API's `batch`; to be called inside the tab.
+
+    keeper: keeps each row in the visitor's list of studies; None keeps nothing.
+    """
     with gr.Row(elem_id="mm-batch"):
         with gr.Column(elem_id="mm-batch-side"):
             files = StudyFiles(limits=limits, image_limits=image_limits, elem_id="mm-batch-files")
@@ -187,7 +201,7 @@ def build_batch_tab(
         **private,
     ).failure(None, js="() => window.covidMM.batch.failed('pairing')", **private)
     running = run.click(
-        in_request_language(run_page, networks, *context),
+        in_request_language(partial(run_page, keeper=keeper), networks, *context),
         [files, unsent, chooser],
         panel,
         js="(files, unsent, network) => [...window.covidMM.batch.start(), network]",
@@ -252,25 +266,31 @@ def run_page(
     unsent: Any = None,
     network: str | None = None,
     texts: Texts = ENGLISH,
+    keeper: RowKeeper | None = None,
+    session: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The panel's object again and again, with one more row each time; the uploads are gone in the end.
 
-    Ends early, between two studies, where the visitor cancels or leaves.
+    Ends early, between two studies, where the visitor cancels or leaves. keeper: keeps each row in the list of Gradio's
+    `session`.
     """
     try:
         pairing = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
         keep_uploads(files)
         shown: dict[str, Any] = {"kind": "run", "total": len(pairing.studies), "csv": csv_head(), "rows": []}
-        began = 0.0
+        began, outcomes = 0.0, []
+        run = keeper.begin_run(session) if keeper else 0
         for info, row in _answer(networks, pairing, network):
             if row is None:
                 began = time.monotonic()
                 shown["html"] = render_run_head(len(pairing.studies), info, texts)
             else:
                 remark = pairing.studies[len(shown["rows"])].remark
-                shown["rows"] = [*shown["rows"], describe_row(row, remark, texts)]
-            done = len(shown["rows"])
-            shown["status"] = describe_progress(done, len(pairing.studies), time.monotonic() - began, texts)
+                number = keeper.keep(session, run, row, networks.choose(network).get().meta) if keeper else 0
+                shown["rows"] = [*shown["rows"], describe_row(row, remark, texts, number)]
+                outcomes.append(row.outcome)
+            seconds = time.monotonic() - began
+            shown["status"] = describe_progress(outcomes, len(pairing.studies), seconds, texts)
             yield dict(shown)
     except Exception as error:
         yield _describe_problem(error, texts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE
 from covid_mm.serving.batch import COLUMNS, Row, format_line
 from covid_mm.serving.pairing import Pairing
-from covid_mm.serving.prediction import BranchAnswer, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import UNDETERMINED, BranchAnswer, CheckpointInfo, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_outlines, make_thumbnail
 from covid_mm.ui.study.evidence import format_probability
@@ -25,11 +25,12 @@ RULE = (
 )
 MANIFEST_RULE = (
     "Files with other names: add a CSV manifest with the columns <code>study</code>, <code>ct</code> and"
-    " <code>xray</code>, which says for each study what its files are called."
+    " <code>xray</code>, which says for each study what its files are called. A column <code>label</code> (normal,"
+    " covid19_pneumonia) and perhaps <code>patient</code> tests the network on your own images."
 )
 PRIVACY = (
     "Uploads are deleted from the server when the run has ended, when cleared, and after 30 minutes."
-    " File names are shown to you only."
+    " Each row stays in the list beside the slots, in memory, as long as that. File names are shown to you only."
 )
 PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
 RESULT_HEAD = (
@@ -46,10 +47,17 @@ NO_ANSWER = "No answer"
 CAPTION = "Calibrated probability of {label}. Decision threshold {threshold} %. Checkpoint {name}, {sha256}."
 
 
-def describe_progress(done: int, total: int, seconds: float, texts: Texts = ENGLISH) -> str:
-    """`12 of 40 studies answered, about 2 minutes left`. seconds: since the first study began."""
-    many = "{done} of {total} studies answered" if total != 1 else "{done} of {total} study answered"
+def describe_progress(outcomes: Sequence[str], total: int, seconds: float, texts: Texts = ENGLISH) -> str:
+    """`12 of 40 studies done: 10 answered, 1 undetermined, 1 failed, about 2 minutes left`.
+
+    outcomes: of each study that is done, as `Row.outcome`. seconds: since the first study began.
+    """
+    done = len(outcomes)
+    many = "{done} of {total} studies done" if total != 1 else "{done} of {total} study done"
     text = texts(many, done=done, total=total)
+    if done:
+        counts = {name: outcomes.count(name) for name in ("answered", UNDETERMINED, "failed")}
+        text += texts(": {answered} answered, {undetermined} undetermined, {failed} failed", **counts)
     if not 0 < done < total:
         return text
     left = seconds / done * (total - done)
@@ -88,7 +96,7 @@ def render_pairing(pairing: Pairing, texts: Texts = ENGLISH) -> str:
         more=texts("and {files} more", files=_count_files(more, texts)) if more > 0 else "",
         head=[texts.title(name) for name in PAIRING_HEAD],
         modalities={m: texts.title(MODALITIES[m].title) for m in MODALITIES},
-        studies=[(one, texts.sentence(_capital(one.error or one.remark))) for one in pairing.studies],
+        studies=[(one, _capital(texts.sentence(one.error or one.remark))) for one in pairing.studies],
     )
 
 
@@ -102,7 +110,16 @@ def render_run_head(total: int, checkpoint: CheckpointInfo, texts: Texts = ENGLI
         sha256=checkpoint.sha256[:12],
     )
     columns = [(texts.title(name), name not in UNSORTED) for name in RESULT_HEAD]
-    return render_template("batch/results.html", texts, total=total, caption=caption, columns=columns)
+    filters = {
+        "": texts("All"),
+        "disagree": texts("CT and X-ray disagree"),
+        UNDETERMINED: texts(CLASS_TITLES[UNDETERMINED]),
+        "wrong": texts("Otherwise than labelled"),
+        "failed": texts(NO_ANSWER),
+    }
+    return render_template(
+        "batch/results.html", texts, total=total, caption=caption, columns=columns, filters=filters
+    )
 
 
 def csv_head() -> str:
@@ -110,13 +127,17 @@ def csv_head() -> str:
     return format_line(COLUMNS)
 
 
-def describe_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> dict[str, str]:
-    """`html` for the table and `line` for the CSV. remark: what was said of the study before the run."""
-    return {"html": render_row(row, remark, texts), "line": format_line(row.to_cells())}
+def describe_row(row: Row, remark: str = "", texts: Texts = ENGLISH, number: int = 0) -> dict[str, str]:
+    """`html` for the table and `line` for the CSV; the rest as for `render_row`."""
+    return {"html": render_row(row, remark, texts, number), "line": format_line(row.to_cells())}
 
 
-def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
-    """One study as a table row. remark: what was said of the study before the run."""
+def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH, number: int = 0) -> str:
+    """One study as a table row.
+
+    remark: what was said of the study before the run. number: its own in the session's list, which it is opened by;
+    0 where it is in none.
+    """
     prediction = row.prediction
     _, images, answer, *probabilities, remarks = (texts.title(name) for name in RESULT_HEAD)
     label = prediction.label if prediction else ""
@@ -124,6 +145,9 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
         "batch/row.html",
         texts,
         study=row.study,
+        number=number,
+        flags=" ".join(_list_flags(row)),
+        labelled=texts("labelled {label}", label=texts(CLASS_TITLES[row.truth])) if row.truth else "",
         label=label,
         title=texts(CLASS_TITLES[label] if prediction else NO_ANSWER),
         head={"images": images, "answer": answer, "remarks": remarks},
@@ -132,7 +156,7 @@ def render_row(row: Row, remark: str = "", texts: Texts = ENGLISH) -> str:
             (name, *cell)
             for name, cell in zip(probabilities, _list_probabilities(prediction, texts), strict=True)
         ],
-        error=texts.sentence(_capital(row.error)),
+        error=_capital(texts.sentence(row.error)),
         remarks="; ".join(_list_remarks(prediction, remark, texts)) if prediction else "",
         worth=_describe_worth(prediction, texts) if prediction and prediction.probabilities else "",
     )
@@ -184,9 +208,18 @@ def _list_thumbnails(prediction: Prediction, texts: Texts) -> Iterator[dict[str,
             }
 
 
+def _list_flags(row: Row) -> Iterator[str]:
+    """What the table is filtered by."""
+    yield row.outcome
+    if row.prediction and row.prediction.has_warning("branches_disagree"):
+        yield "disagree"
+    if row.is_wrong:
+        yield "wrong"
+
+
 def _list_remarks(prediction: Prediction, remark: str, texts: Texts) -> list[str]:
     """What was said before the run, unless no answer came of it, then the warnings in short."""
-    first = [texts.sentence(_capital(remark))] if remark and prediction.probabilities else []
+    first = [_capital(texts.sentence(remark))] if remark and prediction.probabilities else []
     warnings = [one for one in prediction.warnings if not (one.code == "single_modality" and remark)]
     return [
         _capital(text) for text in (*first, *(shorten_warning(one, prediction, texts) for one in warnings))

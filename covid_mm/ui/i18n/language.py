@@ -1,23 +1,21 @@
 """What the page says in each of its languages. English is the key; a catalogue beside this file is one more language.
 
 `texts.<code>.json` holds `texts`, English as the page writes it -> the translation, and
-`sentences`, English as the rest of the package writes it (errors, remarks) -> the translation.
+`sentences`, the templates of what the rest of the package says (`errors.Message`) -> the translation.
 Words in braces are filled in and are the same on both sides.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from typing import Any
 
+from covid_mm.errors import Message
 from covid_mm.ui.templates import FOLDER
-
-FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -45,21 +43,20 @@ class Texts:
         return _capital(self(text))
 
     def sentence(self, message: str) -> str:
-        """A finished English sentence of the package in this language; as it is where it is not known."""
-        if not self.sentences or not message:
+        """A sentence of the package in this language, and the words that its `Message` was filled with; as it is
+        where it is not known.
+        """
+        template = message.template if isinstance(message, Message) else message
+        translated = self.sentences.get(template, self.texts.get(template))
+        if translated is None:
             return message
-        subject, colon, rest = message.partition(": ")
-        if colon and subject in self.sentences:
-            rest = self.sentence(_capital(rest))
-            return f"{_capital(self.sentences[subject])}: {rest[:1].lower()}{rest[1:]}"
-        if message in self.sentences:
-            return self.sentences[message]
-        for pattern, template in _compile(tuple(self.sentences.items())):
-            if result := pattern.fullmatch(message):
-                return template.format(
-                    **{name: self.sentence(part) for name, part in result.groupdict().items()}
-                )
-        return message
+        if not isinstance(message, Message):
+            return translated
+        words = {name: self.sentence(v) if isinstance(v, str) else v for name, v in message.values.items()}
+        result = translated.format(**words) if words else translated
+        if message.subject:
+            return f"{_capital(self.sentence(message.subject))}: {result[:1].lower()}{result[1:]}"
+        return result
 
 
 ENGLISH = Texts()
@@ -83,25 +80,6 @@ def choose_language(accepted: str | None) -> Texts:
     """
     first = (accepted or "").split(",")[0].split(";")[0].strip()
     return find_languages().get(first.split("-")[0].lower(), ENGLISH)
-
-
-@cache
-def _compile(sentences: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """The sentences with braces as patterns, those with most words of their own first."""
-    with_fields = [pair for pair in sentences if FIELD.search(pair[0])]
-    with_fields.sort(key=lambda pair: len(FIELD.sub("", pair[0])), reverse=True)
-    return tuple((_to_pattern(english), other) for english, other in with_fields)
-
-
-def _to_pattern(text: str) -> re.Pattern[str]:
-    parts, seen = [], set()
-    for number, part in enumerate(FIELD.split(text)):
-        if number % 2 == 0:
-            parts.append(re.escape(part))
-        else:
-            parts.append(f"(?P={part})" if part in seen else f"(?P<{part}>.+?)")
-            seen.add(part)
-    return re.compile("".join(parts), re.DOTALL)
 
 
 def _capital(text: str) -> str:

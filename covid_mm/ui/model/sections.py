@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    MODALITIES,
+    REFUSAL_TITLES,
+    SHORTCUT_TITLES,
+    VALIDATION_IMAGES,
+)
+from covid_mm.errors import Message
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
 
@@ -121,8 +129,10 @@ def list_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> list[Part]:
 NEITHER = "neither"
 
 
-def list_content_check(described: Mapping[str, Any] | None, texts: Texts) -> list[Part]:
-    """A table of the images it was measured on. described: `judge` of meta.json; empty without one."""
+def list_content_check(
+    described: Mapping[str, Any] | None, data: Iterable[Mapping[str, Any]], texts: Texts
+) -> list[Part]:
+    """A table of the images it was measured on. described, data: `judge` and `data` of meta.json; empty without."""
     if not described:
         return []
     learned = described["trained_on"]
@@ -132,13 +142,16 @@ def list_content_check(described: Mapping[str, Any] | None, texts: Texts) -> lis
         **learned,
     )
     rows = []
+    own = {name: name for name in (Message(VALIDATION_IMAGES, name=part["name"]) for part in data)}
     for part in described["measured"]:
         refused = part["total"] - part["outcomes"]["answered"]
         share = f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} %"
         verdict = "wrongly" if part["kind"] == part["slot"] else "rightly"
         kind = texts("neither") if part["kind"] == NEITHER else texts(MODALITIES[part["kind"]].title)
         slot = texts(MODALITIES[part["slot"]].title)
-        rows.append([texts.sentence(part["images"]), kind, slot, f"{share} {texts(verdict)}"])
+        rows.append(
+            [texts.sentence(own.get(part["images"], part["images"])), kind, slot, f"{share} {texts(verdict)}"]
+        )
     header = [texts(name) for name in ("Images", "they are", "in the slot for", "not answered")]
     return [intro, Table(header, rows)]
 

@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
 from covid_mm.evaluation.results import POSSIBILITY_TITLES
+from covid_mm.reporting.served_facts import describe_limits
+from covid_mm.serving.metadata import word_training
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.model.left_out import list_heat_location, list_independence, list_left_out
 from covid_mm.ui.model.roc_chart import draw_roc
@@ -56,7 +58,8 @@ def render_loaded(loader: PredictorLoader, texts: Texts = ENGLISH) -> str:
     try:
         predictor = loader.get()
     except (CovidMMError, RuntimeError) as error:
-        return f'<p class="mm-card-wait" role="alert">{escape(texts.sentence(str(error)))}</p>'
+        sentence = error.message if isinstance(error, CovidMMError) else str(error)
+        return f'<p class="mm-card-wait" role="alert">{escape(texts.sentence(sentence))}</p>'
     try:
         networks = () if predictor.meta.get("synthetic") else read_networks()
         return render_model_card(predictor.meta, predictor.info.name, texts, networks)
@@ -93,10 +96,13 @@ def render_model_card(
         (texts("ROC curves"), [Row(charts)] if charts else []),
         (texts("Calibration"), _list_calibration(meta, metrics, texts)),
         (texts("The four possibilities"), _list_possibilities(meta.get("possibilities", ()), texts)),
-        (texts("The content check"), list_content_check(meta.get("judge"), texts)),
+        (texts("The content check"), list_content_check(meta.get("judge"), meta.get("data", ()), texts)),
     ]
     compared = [
-        (texts.sentence(one["title"]), [texts.sentence(one["text"]), *_list_metrics(one["metrics"], texts)])
+        (
+            texts.sentence(one["title"]),
+            [texts.sentence(one["text"]), one.get("images", ""), *_list_metrics(one["metrics"], texts)],
+        )
         for one in meta.get("comparisons", ())
     ]
     nine = (texts("The paper's nine networks"), list_networks(networks, texts))
@@ -116,7 +122,7 @@ def _list_facts(meta: Mapping[str, Any], name: str, texts: Texts) -> dict[str, s
     return {
         "Checkpoint": name,
         "Network": meta.get("pair", ""),
-        "Trained on": texts.sentence(meta.get("trained_on", "")),
+        "Trained on": texts.sentence(word_training(meta)) if "trained_on" in meta else "",
         "Trained": str(meta.get("trained_at", ""))[:10],
         "SHA-256 of the weights": meta.get("weights", {}).get("sha256", ""),
     }
@@ -230,8 +236,11 @@ def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]
     """(title, text) of each limit; the data's caveats, which have no title, first."""
     caveats = dict.fromkeys(c for part in meta.get("data", ()) for c in part.get("caveats", ()))
     limits = [("", texts.sentence(caveat)) for caveat in caveats]
+    written = meta.get("limits", ())
+    # what a sentence of meta.json was made from, where this version would make the same
+    made = {one["text"]: one["text"] for one in describe_limits(meta)} if written else {}
     return limits + [
-        (texts.sentence(one["title"]), texts.sentence(one["text"])) for one in meta.get("limits", ())
+        (texts.sentence(one["title"]), texts.sentence(made.get(one["text"], one["text"]))) for one in written
     ]
 
 

@@ -160,7 +160,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
 
 def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
-    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`, `undetermined`), a sentence."""
+    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`,"
+    " `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
     if not prediction.probabilities:
         return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")
@@ -199,9 +200,15 @@ def clean_note(note: str) -> str:
     """
     text = "\n".join(LINE_ENDS.split(note)).replace("\t", " ").strip()
     if len(text) > NOTE_LENGTH:
-        raise UsageError(f"The note has {len(text)} characters, at most {NOTE_LENGTH} fit; shorten it.")
+        raise UsageError(
+            "The note has {count} characters, at most {most} fit; shorten it.",
+            count=len(text),
+            most=NOTE_LENGTH,
+        )
     if (lines := text.count("\n") + 1) > NOTE_LINES:
-        raise UsageError(f"The note has {lines} lines, at most {NOTE_LINES} fit; join some of them.")
+        raise UsageError(
+            "The note has {count} lines, at most {most} fit; join some of them.", count=lines, most=NOTE_LINES
+        )
     return "".join(_clean_character(sign) for sign in unicodedata.normalize("NFC", text)).strip()
 
 

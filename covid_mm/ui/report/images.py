@@ -11,11 +11,12 @@ from PIL import Image
 from reportlab.platypus import Flowable, Table
 
 from covid_mm.config import CLASS_TITLES, MODALITIES
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.explain.overlay import blend_heatmap
+from covid_mm.reporting.pdf_text import INNER, Block, arrange, write, write_heading
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import LUNGS_OUTLINE, OPACITY, View, find_outlines
 from covid_mm.ui.report.content import Report
-from covid_mm.ui.report.drawing import INNER, Block, ColourBar, ImageFrame, arrange, write, write_heading
+from covid_mm.ui.report.drawing import ColourBar, ImageFrame
 from covid_mm.ui.study.evidence import describe_heat_location
 from covid_mm.ui.study.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
 from covid_mm.ui.study.images import SLOT_TITLES
@@ -84,7 +85,7 @@ def _compose_evidence(
     if report.analysis.kind.scale == FIXED:
         highest = texts(", highest {value}", value=f"{float(heatmap.max()):.2f}")
     caption = f"{title}: {report.method}{highest}"
-    overlay = _lay_over(picture, heatmap)
+    overlay = _lay_over(picture, prediction.draw_heatmap(modality, picture.height, picture.width))
     return ImageFrame(overlay, width, height, "", *find_outlines(prediction, modality)), caption
 
 
@@ -111,6 +112,4 @@ def _decode(view: View) -> Image.Image:
 
 
 def _lay_over(picture: Image.Image, heatmap: Any) -> Image.Image:
-    pixels = np.asarray(picture.convert("RGB"))
-    resized = resize_heatmap(heatmap, *pixels.shape[:2])
-    return Image.fromarray(blend_heatmap(pixels, resized, OPACITY))
+    return Image.fromarray(blend_heatmap(np.asarray(picture.convert("RGB")), heatmap, OPACITY))

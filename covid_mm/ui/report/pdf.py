@@ -17,11 +17,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
-from covid_mm.serving.prediction import UNDETERMINED, Evidence
-from covid_mm.serving.warnings import format_percent
-from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.report.content import Reading, Report, describe_agreement
-from covid_mm.ui.report.drawing import (
+from covid_mm.reporting.pdf_text import (
     BODY,
     BOLD,
     COLOURS,
@@ -30,13 +26,17 @@ from covid_mm.ui.report.drawing import (
     REGULAR,
     SIDE,
     Block,
-    ProbabilityBar,
     arrange,
     make_printable,
     register_fonts,
     write,
     write_heading,
 )
+from covid_mm.serving.prediction import UNDETERMINED, Evidence
+from covid_mm.serving.warnings import format_percent
+from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.report.content import Reading, Report, describe_agreement
+from covid_mm.ui.report.drawing import ProbabilityBar
 from covid_mm.ui.report.images import compose_images
 from covid_mm.ui.study.evidence import INDEPENDENT, OTHER_DISEASES, describe_evidence, format_probability
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities

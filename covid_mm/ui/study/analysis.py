@@ -190,7 +190,7 @@ def explain_error(error: Exception, texts: Texts = ENGLISH) -> str:
     traceback, under an id; the user gets the id only, so no path or value leaves the server.
     """
     if isinstance(error, CovidMMError):
-        return texts.sentence(str(error))
+        return texts.sentence(error.message)
     token = secrets.token_hex(4)
     _log.error("error %s", token, exc_info=error)
     return texts("Something went wrong on the server; its log has the details under {token}.", token=token)

@@ -101,6 +101,7 @@ def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[
             analysis.kind,
             texts,
             analysis.prediction.heat_location.get(modality),
+            analysis.prediction.find_heat_cells(modality),
         )
         for modality, heatmap in analysis.prediction.heatmaps.items()
     }
@@ -151,7 +152,8 @@ def download_page(
         if modality == "ct" and analysis.prediction.slice is not None:
             slice_ = dataclasses.replace(slice_, frame=analysis.prediction.slice)
         grey = READERS.run(read_slot_image, path, modality, limits, slice_).grey
-        return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, heatmap, opacity)}
+        drawn = analysis.prediction.draw_heatmap(modality, *grey.shape)
+        return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, drawn, opacity)}
     except Exception as error:
         return {"error": explain_error(error, texts)}
 
@@ -203,6 +205,7 @@ class StudyEvents:
 def _read_download(request: Any) -> tuple[str, float]:
     values = request if isinstance(request, Mapping) else {}
     modality, opacity = values.get("modality"), values.get("opacity")
-    if modality not in MODALITIES or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
+    known = isinstance(modality, str) and modality in MODALITIES
+    if not known or not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
         raise UsageError("A heatmap is saved with a modality and an opacity from 0 to 1; choose it again.")
     return str(modality), float(opacity)

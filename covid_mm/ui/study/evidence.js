@@ -9,6 +9,7 @@
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
   let number = 0; // counts what was asked for; the server gives it back, for Gradio hands over what a cancelled event still gives
   let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
+  let style = "cells"; // how maps are drawn, from study to study
   let cancelled = false; // just now: Gradio then reports a failure, twice, a moment later
 
   const choice = () => ({
@@ -104,12 +105,22 @@
       settle(text);
     }
   };
+  // The map as its cells in colour, or as lines along their borders.
+  function paint(layer) {
+    const { cells, lines } = layer.dataset;
+    const source = (style === "lines" && lines) || cells;
+    if (source) layer.src = source;
+    else layer.removeAttribute("src");
+    const key = layer.closest(".mm-view").querySelector(".mm-lines-key");
+    key.hidden = !(style === "lines" && lines);
+  }
   function show(view, map) {
     if (!view) return;
     const layer = view.querySelector(".mm-layer");
     layer.hidden = !map.layer;
-    if (map.layer) layer.src = map.layer;
-    else layer.removeAttribute("src");
+    layer.dataset.cells = map.layer ?? "";
+    layer.dataset.lines = map.lines ?? "";
+    paint(layer);
     layer.alt = map.alt;
     const none = view.querySelector(".mm-stack .mm-none");
     none.hidden = !map.none;
@@ -172,7 +183,10 @@
     if (event.target.matches?.(".mm-operating-slider")) slide(event.target);
   });
   document.addEventListener("change", (event) => {
-    if (event.target.matches?.(".mm-heat select")) explain();
+    if (event.target.matches?.(".mm-heat-style")) {
+      style = event.target.value;
+      result().querySelectorAll(".mm-layer").forEach(paint);
+    } else if (event.target.matches?.(".mm-heat select")) explain();
   });
   document.addEventListener(
     "toggle",
@@ -199,6 +213,8 @@
     working = waiting = false; // maps of the study before no longer matter
     applied = choice();
     result()?.style.setProperty("--mm-opacity", opacity());
+    if (find(".mm-heat-style")) find(".mm-heat-style").value = style;
+    result()?.querySelectorAll(".mm-layer").forEach(paint);
     say(".mm-report-status", "");
   };
 }

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import UsageError
 from covid_mm.explain.method_table import METHODS
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.explain.overlay import HeatCells, blend_heatmap, resize_heatmap
 from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import encode_png, make_heat_layer
+from covid_mm.ui.pictures import draw_cells, draw_lines, encode_png, make_heat_layer
 from covid_mm.ui.predictors import run_in_thread
 from covid_mm.ui.study.evidence import LAYER_TITLES, describe_heat_location
 
@@ -80,10 +80,12 @@ def describe_map(
     kind: HeatmapKind,
     texts: Texts = ENGLISH,
     location: HeatLocation | None = None,
+    cells: HeatCells | None = None,
 ) -> dict[str, str | None]:
     """What the page shows of one heatmap (height, width), 0..1. slot: its name, in the language of texts.
 
-    layer: data URL to lay over the image, None where there is none; then `none` says why.
+    layer: data URL to lay over the image, None where there is none; then `none` says why. lines: the same as lines
+    of equal evidence. Both are drawn from cells, those of the map's layer; smooth, and without lines, where not known.
     alt, caption, legend: words. location: how well such a map points, in words.
     """
     named = texts(CLASS_TITLES[target])
@@ -94,14 +96,21 @@ def describe_map(
     }
     if heatmap is None or not heatmap.any():
         none = texts("No map") if heatmap is None else texts(NO_EVIDENCE, target=named)
-        return words | {"layer": None, "none": none, "alt": ""}
+        return words | {"layer": None, "lines": None, "none": none, "alt": ""}
     alt, highest = texts("Evidence for {target} on the {slot}", target=named, slot=slot), ""
     if kind.scale == FIXED:
         value = f"{float(heatmap.max()):.2f}"
         highest = texts(", highest {value}", value=value)
         alt += texts(", highest {value} of 1", value=value)
-    layer = make_heat_layer(heatmap, 1.0)
-    return words | {"layer": layer, "none": "", "alt": alt, "caption": f"{kind.title}{highest}"}
+    layer = make_heat_layer(heatmap, 1.0) if cells is None else draw_cells(cells)
+    lines = None if cells is None else draw_lines(cells)
+    return words | {
+        "layer": layer,
+        "lines": lines,
+        "none": "",
+        "alt": alt,
+        "caption": f"{kind.title}{highest}",
+    }
 
 
 def list_choosers(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import ImageError, UsageError
+from covid_mm.errors import ImageError, Message, UsageError
 from covid_mm.imaging import (
     WINDOW_PRESETS,
     CtScan,
@@ -105,14 +105,18 @@ def preview_upload(
     contents = read_files(list_paths(upload), title, limits)
     if len(contents) < 2 and not (contents and is_dicom(contents[0])):
         return {}
-    return preview_stack(stack_files(contents, title, limits)[0], choice)
+    stack, _ = stack_files(contents, title, limits)
+    try:
+        return preview_stack(stack, choice)
+    except ImageError as error:
+        raise error.about(title) from error
 
 
 SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
 
 MAX_SERIES_FILES = 600
 MAX_SERIES_BYTES = 200 * 1024 * 1024
-GONE = "the uploaded image is no longer kept on the server; add it again."
+GONE = "The uploaded image is no longer kept on the server; add it again."
 
 
 def list_paths(upload: SlotUpload) -> tuple[str, ...]:
@@ -135,7 +139,9 @@ def read_slot(
     stack, file_of = stack_files(contents, title, limits)
     index = stack.find_first_choice() if choice.frame is None else choice.frame
     if not 0 <= index < len(stack):
-        raise ImageError(f"{title}: there are {len(stack)} slices; there is no slice {index + 1}.")
+        raise ImageError(
+            "There are {count} slices; there is no slice {number}.", count=len(stack), number=index + 1
+        ).about(title)
     _, frame = stack.slices[index]
     return contents[file_of[index]], SliceChoice(choice.window, frame)
 
@@ -144,16 +150,19 @@ def read_files(paths: Sequence[str], title: str, limits: ImageLimits) -> list[by
     """The bytes of a slot's uploads. Raises ImageError for too many, too large, or gone."""
     if len(paths) > MAX_SERIES_FILES:
         raise ImageError(
-            f"{title}: these are {len(paths)} files, and a series may have {MAX_SERIES_FILES} here; leave some out."
-        )
+            "These are {count} files, and a series may have {most} here; leave some out.",
+            count=len(paths),
+            most=MAX_SERIES_FILES,
+        ).about(title)
     contents, total = [], 0
     for path in paths:
         contents.append(read_upload(path, title, limits))
         total += len(contents[-1])
         if total > MAX_SERIES_BYTES:
             raise ImageError(
-                f"{title}: the series is larger than {MAX_SERIES_BYTES / 2**20:g} MB; leave some slices out."
-            )
+                "The series is larger than {limit} MB; leave some slices out.",
+                limit=f"{MAX_SERIES_BYTES / 2**20:g}",
+            ).about(title)
     return contents
 
 
@@ -168,10 +177,16 @@ def stack_files(
     for number, data in enumerate(contents, start=1):
         if not is_dicom(data):
             raise ImageError(
-                f"{title}: several files at once must be slices of one DICOM series, and file {number} of"
-                f" {len(contents)} is not DICOM; add one image, or DICOM files only."
-            )
-        images.append(read_dicom(data, f"{title}: file {number} of {len(contents)}", limits))
+                "Several files at once must be slices of one DICOM series, and file {number} of {total} is not"
+                " DICOM; add one image, or DICOM files only.",
+                number=number,
+                total=len(contents),
+            ).about(title)
+        what = Message("File {number} of {total}", number=number, total=len(contents))
+        try:
+            images.append(read_dicom(data, what, limits))
+        except ImageError as error:
+            raise error.about(title) from error
     stack = stack_slices(images)
     number_of = {id(image): number for number, image in enumerate(images)}
     return stack, tuple(number_of[id(image)] for image, _ in stack.slices)
@@ -187,9 +202,11 @@ def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:
         with open(path, "rb") as file:
             data = file.read(limits.max_bytes + 1)
     except OSError as error:
-        raise ImageError(f"{title}: {GONE}") from error
+        raise ImageError(GONE).about(title) from error
     if len(data) > limits.max_bytes:
-        raise ImageError(f"{title}: the file is larger than {limits.max_bytes / 2**20:g} MB; scale it down.")
+        raise ImageError(
+            "The file is larger than {limit} MB; scale it down.", limit=f"{limits.max_bytes / 2**20:g}"
+        ).about(title)
     return data
 
 

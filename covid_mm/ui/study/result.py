@@ -235,6 +235,7 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
                 analysis.kind,
                 texts,
                 prediction.heat_location.get(modality),
+                prediction.find_heat_cells(modality),
             ),
         }
 

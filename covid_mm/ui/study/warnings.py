@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from covid_mm.config import MODALITIES
+from covid_mm.errors import Message
 from covid_mm.serving import warnings
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, Notice, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -15,9 +16,7 @@ def list_warnings(prediction: Prediction) -> tuple[Notice, ...]:
 
 def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A warning's whole sentence; as it is where it was not made from the catalogue."""
-    if not notice.template:
-        return notice.message
-    return texts(notice.template, **{name: texts(value) for name, value in notice.values.items()})
+    return texts.sentence(notice.message)
 
 
 def find_reasons(prediction: Prediction) -> tuple[Notice, ...]:
@@ -29,8 +28,9 @@ def word_reason(notice: Notice, texts: Texts = ENGLISH) -> str:
     """A reason of `find_reasons` in one sentence."""
     code, modality = warnings.split_code(notice.code)
     # of the abstain zone its bounds, of a disagreement what each image says, else the modality
-    values = notice.values or ({"modality": MODALITIES[modality].title} if modality else {})
-    words = texts(warnings.REASONS[code], **{name: texts(value) for name, value in values.items()})
+    named = {"modality": MODALITIES[modality].title} if modality else {}
+    values = notice.message.values if isinstance(notice.message, Message) else named
+    words = texts.sentence(Message(warnings.REASONS[code], **values))
     return words[:1].upper() + words[1:]
 
 

@@ -67,7 +67,7 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
     title, choice = SLOT_TITLES[request.modality], request.choice
     paths = list_paths(upload)
     if not paths:
-        raise ImageError(f"{title}: {GONE}")
+        raise ImageError(GONE).about(title)
     first = request.frames[0] if request.frames else None
     if request.modality == "ct" and (scan := find_scan(paths, choice.series, limits, title)) is not None:
         return _draw_frames(scan, preview_scan(scan, replace(choice, frame=first)), request, limits)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from covid_mm.errors import UsageError
+from covid_mm.serving.batch import Row
 from covid_mm.ui.i18n.static_translations import StaticTranslations
 from covid_mm.ui.study.events import ScriptChannel
 from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
-from covid_mm.ui.worklist.view import render_panel
+from covid_mm.ui.worklist.view import list_row, render_panel
+
+
+class BatchRows:
+    """Keeps a batch's rows in the list of the session that runs it."""
+
+    def __init__(self, store: WorklistStore) -> None:
+        self._store = store
+
+    def begin_run(self, session: str | None) -> int:
+        """The number of a new run."""
+        return self._store.begin_run(session)
+
+    def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
+        """The row's own number in the list, 0 where the session has none."""
+        return self._store.add(session, list_row(row, meta, run)) if run else 0
 
 
 def build_worklist(store: WorklistStore, translations: StaticTranslations) -> None:

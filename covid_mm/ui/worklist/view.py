@@ -67,10 +67,10 @@ def list_analysis(analysis: Analysis, images: Mapping[str, Any] | None = None) -
     )
 
 
-def list_row(row: Row, meta: Mapping[str, Any], run: int, truth: str = "") -> ListedStudy:
-    """A batch's study as a row of the list. truth: the class that its owner gave it, empty where none."""
+def list_row(row: Row, meta: Mapping[str, Any], run: int) -> ListedStudy:
+    """A batch's study as a row of the list. meta: of the checkpoint that answered. run: the number of its run."""
     prediction = row.prediction
-    common = {"name": row.study, "run": run, "truth": truth, "meta": meta}
+    common = {"name": row.study, "run": run, "truth": row.truth, "meta": meta}
     if prediction is None:
         return ListedStudy(error=row.error, **common)  # type: ignore[arg-type]
     views = {m: make_view(pixels[..., 0].astype("float32")) for m, pixels in prediction.images.items()}

@@ -219,15 +219,20 @@ def test_tables_have_captions_header_cells_and_sort_buttons():
 @pytest.mark.parametrize(
     ("done", "seconds", "text"),
     [
-        (0, 0.0, "0 of 40 studies answered"),
-        (20, 5.0, "20 of 40 studies answered, a few seconds left"),
-        (10, 20.0, "10 of 40 studies answered, about 60 seconds left"),
-        (4, 40.0, "4 of 40 studies answered, about 6 minutes left"),
-        (40, 9.0, "40 of 40 studies answered"),
+        (0, 0.0, "0 of 40 studies done"),
+        (20, 5.0, "20 of 40 studies done: 20 answered, 0 undetermined, 0 failed, a few seconds left"),
+        (10, 20.0, "10 of 40 studies done: 10 answered, 0 undetermined, 0 failed, about 60 seconds left"),
+        (4, 40.0, "4 of 40 studies done: 4 answered, 0 undetermined, 0 failed, about 6 minutes left"),
+        (40, 9.0, "40 of 40 studies done: 40 answered, 0 undetermined, 0 failed"),
     ],
 )
 def test_progress_has_counts_and_time_left(done, seconds, text):
-    assert describe_progress(done, 40, seconds) == text
+    assert describe_progress(["answered"] * done, 40, seconds) == text
+
+
+def test_answered_are_only_studies_with_an_answer():
+    outcomes = ["answered", "failed", "undetermined", "answered"]
+    assert describe_progress(outcomes, 4, 1.0) == "4 of 4 studies done: 2 answered, 1 undetermined, 1 failed"
 
 
 def test_the_style_sheet_knows_its_colours_and_has_no_selector_that_gradio_would_break():

@@ -6,6 +6,7 @@ import ast
 import importlib
 import itertools
 import json
+import pickle
 import re
 import types
 from collections.abc import Iterator
@@ -16,19 +17,20 @@ import pytest
 from fake_predictor import INFO, META, FakePredictor
 from jinja2 import Environment, nodes
 
-from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES, ImageLimits
-from covid_mm.errors import ImageError
+from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES
+from covid_mm.errors import ImageError, Message
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
 from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
-from covid_mm.serving.pairing import LeftOut, Pairing, Study
+from covid_mm.serving.metadata import read_metadata
+from covid_mm.serving.pairing import ImageFile, LeftOut, Pairing, Study, remark_on
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice, Prediction
 from covid_mm.ui import page
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
 from covid_mm.ui.batch.files import BatchLimits
-from covid_mm.ui.i18n.language import ENGLISH, FIELD, Texts, choose_language, find_languages
+from covid_mm.ui.i18n.language import ENGLISH, Texts, choose_language, find_languages
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model import left_out, sections
 from covid_mm.ui.model import tab as model_tab
@@ -85,7 +87,7 @@ LISTS = [
 CHOSEN = """
 One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
-not answered|rightly|wrongly|{done} of {total} studies answered|{done} of {total} study answered
+not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.
 After three wrong passwords each further try has to wait longer, at most 15 minutes.
 {mark} stands for one character that this document cannot print.
@@ -118,7 +120,8 @@ UNSPOKEN = (  # of callers' mistakes, the shell's files, or caught on the way
     "The folder",
     "too large for a manifest",
 )
-ERRORS = {"ImageError", "UsageError", "DataError"}
+SPEAKERS = {"ImageError", "UsageError", "DataError", "Message"}
+FIELD = re.compile(r"\{(\w+)\}")
 
 
 def used_texts() -> set[str]:
@@ -157,37 +160,26 @@ def _is_lookup(function: ast.expr) -> bool:
     )
 
 
-def spoken_sentences() -> Iterator[tuple[str, str]]:
-    """(module, refusal) for each that a visitor can read; values are filled with 7."""
+def spoken_templates() -> Iterator[tuple[str, str, set[str]]]:
+    """(module, template, names of its values) for each refusal that a visitor can read."""
     for name in SPOKEN:
         module = importlib.import_module(f"covid_mm.{name}")
         for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))):
             if not (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SPEAKERS
             ):
                 continue
-            sentence = _fill(node.args[0], module)
-            if sentence and not sentence.startswith(UNSPOKEN):
-                yield name, sentence
-
-
-def _fill(node: ast.expr, module: types.ModuleType) -> str:
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.Name):
-        return str(getattr(module, node.id))
-    if not isinstance(node, ast.JoinedStr):
-        return ""
-    values = {
-        "expected": "expected the columns a, b",
-        "title": "CT slice",
-        "GONE": str(getattr(module, "GONE", "")),
-    }
-    parts = [
-        str(part.value) if isinstance(part, ast.Constant) else values.get(ast.unparse(part.value), "7")
-        for part in node.values
-    ]
-    return "".join(parts)
+            first = node.args[0]
+            template = getattr(module, first.id, None) if isinstance(first, ast.Name) else None
+            template = first.value if isinstance(first, ast.Constant) else template
+            finished = isinstance(
+                first, (ast.JoinedStr, ast.BinOp, ast.Call)
+            )  # else made elsewhere, and passed on
+            assert not finished or ast.unparse(first)[2:].startswith(UNSPOKEN), (
+                f"{name}: give a template and values, not {ast.unparse(first)}"
+            )
+            if isinstance(template, str) and not template.startswith(UNSPOKEN):
+                yield name, template, {one.arg or "**" for one in node.keywords}
 
 
 @BY_CODE
@@ -211,9 +203,24 @@ def test_places_to_fill_in_and_markup_are_the_same(texts):
 
 @BY_CODE
 def test_every_refusal_that_a_visitor_can_read_is_translated(texts):
-    sentences = list(spoken_sentences())
-    assert len(sentences) > 70
-    assert [pair for pair in sentences if texts.sentence(pair[1]) == pair[1]] == []
+    templates = list(spoken_templates())
+    assert len(templates) > 90
+    assert {(m, t) for m, t, _ in templates if t not in texts.sentences} == set()
+    assert [t for _, t, names in templates if names != set(FIELD.findall(t))] == []
+
+
+@BY_CODE
+def test_no_catalogue_holds_a_sentence_that_nobody_says(texts):
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+    # put together of constants: what the committed checkpoint's meta.json says
+    meta = read_metadata(ROOT / "checkpoints" / "densenet121-mobilenet").raw
+    stored = {one["text"] for one in meta["limits"]} | {
+        "validation images of the training collections",
+        "validation images of the training collections, and phantoms",
+    }
+    # templates stand in the code in pieces of one line
+    spoken = re.sub(r'"\s*"', "", source).replace('\\"', '"')
+    assert [one for one in texts.sentences if one not in spoken and one not in stored] == []
 
 
 @BY_CODE
@@ -274,11 +281,48 @@ def test_a_refusal_keeps_its_slot_and_an_unknown_one_its_words():
     texts = find_languages()["id"]
     with pytest.raises(ImageError) as refused:
         read_grey(b"")
-    sentence = f"Chest X-ray: {str(refused.value)[:1].lower()}{str(refused.value)[1:]}"
-    assert texts.sentence(sentence).startswith("Rontgen toraks: gambar kosong")
+    error = refused.value.about("Chest X-ray")
+    assert str(error) == "Chest X-ray: the image is empty (0 bytes); expected a PNG, JPEG or DICOM file."
+    assert explain_error(error, texts).startswith("Rontgen toraks: gambar kosong")
     assert texts.sentence("Nobody wrote: this.") == "Nobody wrote: this."
     assert explain_error(ImageError("{what} is odd {")) == "{what} is odd {"
     assert explain_error(ImageError("{what} is odd {"), texts) == "{what} is odd {"
+
+
+def test_a_value_that_looks_like_a_sentence_or_a_template_changes_nothing():
+    """File names are the visitor's: none may reach for another sentence, another value or an attribute."""
+    texts = find_languages()["id"]
+    template = "{name} is not among the files; add it, or correct the manifest."
+    for name in ("{token}", "{name.__class__}", "Line 7 names no study; fill in its first column.", "%s"):
+        message = Message(template, name=name)
+        assert message == template.replace("{name}", name)
+        assert texts.sentence(message) == texts.sentences[template].replace("{name}", name)
+
+
+def test_a_message_survives_the_way_from_another_process():
+    error = ImageError(
+        "{what} has {frames} frames; there is no frame {number}.", what="The image", frames=2, number=3
+    )
+    copy = pickle.loads(pickle.dumps(error.about("CT slice")))
+    assert (type(copy), str(copy)) == (ImageError, "CT slice: the image has 2 frames; there is no frame 3.")
+    assert copy.message.values == error.message.values
+    texts = find_languages()["id"]
+    assert explain_error(copy, texts).startswith("Irisan CT: gambar memiliki 2")
+
+
+def test_sentences_of_meta_json_are_translated_by_what_they_were_made_from():
+    meta = read_metadata(ROOT / "checkpoints" / "densenet121-mobilenet")
+    texts = find_languages()["id"]
+    assert texts.sentence(meta.trained_on).startswith("3161 gambar CT (sarscov2-ct, ")
+    card = model_tab.render_model_card(meta.raw, "x", texts)
+    assert "MedSeg COVID-19 CT volumes hanya memiliki 8 pasien" in card
+    changed = meta.raw | {
+        "trained_on": "9 images",
+        "limits": [{"title": "Few.", "text": "It has only 8 patients."}],
+    }
+    card = model_tab.render_model_card(changed, "x", texts)
+    assert "9 images" in card
+    assert "It has only 8 patients." in card
 
 
 def test_the_warning_of_the_page_is_said_in_indonesian():
@@ -393,7 +437,7 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     studies = (Study("1", {}, error="2"), Study("3", {}))
     yield "paired", batch_view.render_pairing(Pairing(studies, (LeftOut("4", "5"),) * 60), texts)
     yield "run", batch_view.render_run_head(2, INFO, texts)
-    yield "progress", batch_view.describe_progress(1, 3, 20.0, texts)
+    yield "progress", batch_view.describe_progress(["answered"], 3, 20.0, texts)
     for analysis in analyses:
         yield (
             "row",
@@ -476,8 +520,8 @@ def test_no_sentence_of_a_published_card_is_left_in_english(texts, path):
 
 def test_rows_and_pairs_that_cannot_be_answered_say_why_in_indonesian():
     texts = find_languages()["id"]
-    limits = ImageLimits()
-    row = Row("1", None, f"foo.png is larger than {limits.max_bytes / 2**20:g} MB; scale it down.", INFO, 1.0)
+    error = Message("{what} is larger than {limit} MB; scale it down.", what="foo.png", limit="20")
+    row = Row("1", None, error, INFO, 1.0)
     assert "oo.png lebih besar dari 20 MB; perkecil." in batch_view.render_row(row, "", texts)
-    pairing = Pairing((Study("1", {}, remark="no X-ray: answered from the CT alone"),), ())
+    pairing = Pairing((Study("1", {}, remark=remark_on({"ct": ImageFile("1_ct.png", bytes)})),), ())
     assert "Tidak ada rontgen: dijawab dari CT saja" in batch_view.render_pairing(pairing, texts)

@@ -23,7 +23,8 @@ from pypdf import PdfReader
 
 from covid_mm.config import RESEARCH_USE
 from covid_mm.errors import UsageError
-from covid_mm.explain.overlay import blend_heatmap, resize_heatmap
+from covid_mm.explain.overlay import blend_heatmap
+from covid_mm.reporting.pdf_text import MISSING, make_printable
 from covid_mm.serving.prediction import BranchAnswer, Notice
 from covid_mm.ui.pictures import OPACITY
 from covid_mm.ui.report.content import (
@@ -35,7 +36,6 @@ from covid_mm.ui.report.content import (
     find_versions,
     make_report,
 )
-from covid_mm.ui.report.drawing import MISSING, make_printable
 from covid_mm.ui.report.pdf import INCONCLUSIVE, TITLE, render_pdf
 from covid_mm.ui.study.analysis import Analysis, analyse_study, describe_prediction
 from covid_mm.ui.study.heatmaps import HeatmapKind
@@ -138,7 +138,7 @@ def test_images_and_overlays_are_embedded_as_the_page_shows_them(agreeing):
     for modality, view in agreeing.views.items():
         grey = decode(view.url)
         rgb = np.repeat(grey[..., np.newaxis], 3, axis=2)
-        heatmap = resize_heatmap(agreeing.prediction.heatmaps[modality], *grey.shape)
+        heatmap = agreeing.prediction.draw_heatmap(modality, *grey.shape)
         overlay = blend_heatmap(rgb, heatmap, OPACITY)
         for wanted in (grey, overlay):
             assert any(np.array_equal(wanted, found) for found in pictures), modality

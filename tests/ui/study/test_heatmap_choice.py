@@ -13,6 +13,7 @@ from PIL import Image
 from covid_mm.config import CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
+from covid_mm.explain.overlay import LEVELS, colour_heatmap, find_cells
 from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.study.heatmaps import (
     RELATIVE,
@@ -108,6 +109,24 @@ def test_a_map_that_is_not_square_keeps_its_proportions():
     assert drawn.shape == (1000, 586, 3)
     assert (drawn[520:] == 100).all()
     assert (drawn[:480] != 100).any(axis=-1).all()
+
+
+def test_a_map_is_shown_as_the_cells_of_its_layer_or_as_lines_along_them():
+    heatmap = np.zeros((90, 60), np.float32)
+    heatmap[30:60, 20:40] = 0.8
+    cells = find_cells(heatmap, (3, 3))
+    found = describe_map(heatmap, "X-ray", "normal", HeatmapKind(), cells=cells)
+    layer, lines = (base64.b64decode(found[name].split(",")[1]).decode() for name in ("layer", "lines"))
+    assert found["layer"].startswith("data:image/svg+xml;")
+    assert layer.count("<rect") == 1  # cells without evidence are left out
+    red, green, blue = colour_heatmap(np.full((1, 1), 0.8, np.float32))[0, 0]
+    assert f'fill="#{red:02x}{green:02x}{blue:02x}" fill-opacity="1.000"' in layer
+    assert lines.count("<path") == 2 * len(LEVELS)  # each with a dark one below
+    assert "1000" in layer  # its own size: a browser draws none without
+    faint = describe_map(heatmap / 4, "X-ray", "normal", HeatmapKind(), cells=find_cells(heatmap / 4, (3, 3)))
+    assert (
+        base64.b64decode(faint["lines"].split(",")[1]).count(b"<path") == 2
+    )  # 0.2: the lowest line shows it
 
 
 def test_the_choosers_offer_everything_and_start_at_what_is_shown():

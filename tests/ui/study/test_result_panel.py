@@ -84,7 +84,8 @@ def test_an_answer_names_class_probabilities_branches_and_checkpoint(analyse, br
     assert 'data-flag="disagree"' not in html
     assert len(parser.images) == 2 * (2 + 1 + 1)  # image, image below its map, map, colour bar
     assert all(image["alt"] for image in parser.images)
-    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in parser.images)
+    kinds = ("data:image/png;base64,", "data:image/svg+xml;base64,")  # maps are drawn as their layer's cells
+    assert all((image["src"] or "").startswith(kinds) for image in parser.images)
     assert html.count('<svg class="mm-outline"') == 4
 
 

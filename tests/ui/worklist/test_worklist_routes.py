@@ -155,3 +155,30 @@ def test_the_words_are_in_the_visitors_language(owner):
     assert owner.rows()[0]["name"] == "Pemeriksaan 1"
     owner.post("forget")
     assert "tidak lagi disimpan" in owner.post("changes", since=0).json()["error"]
+
+
+def test_a_batchs_rows_are_listed_and_open_in_the_same_view(server, bright, dark):
+    owner = Owner(server.url)
+    manifest = (
+        b"study,xray,label\nright,a.png,covid19_pneumonia\nwrong,b.png,covid19_pneumonia\nlost,c.png,normal\n"
+    )
+    sent = {"a.png": bright, "b.png": dark, "list.csv": manifest}
+    files = [owner.upload(data, name) for name, data in sent.items()]
+    done = owner.ask("mm-batch-run", [files, None, None])["output"]["data"][0]
+    assert done["status"] == "3 of 3 studies done: 2 answered, 0 undetermined, 1 failed"
+    flags = [row["html"].split('data-flags="')[1].split('"')[0] for row in done["rows"]]
+    assert flags == ["answered", "answered wrong", "failed"]
+    assert [f'data-number="{number}"' in row["html"] for number, row in enumerate(done["rows"], 1)] == [
+        True
+    ] * 3
+    rows = owner.rows()
+    assert [(row["name"], row["run"], row["opens"]) for row in rows] == [
+        ("right", 1, True),
+        ("wrong", 1, True),
+        ("lost", 1, False),
+    ]
+    assert rows[1]["flags"] == ["normal", "wrong"]
+    opened = owner.post("study", number=2).json()["html"]
+    assert "labelled COVID-19 pneumonia" in opened
+    assert "mm-layer" in opened
+    assert "c.png is not among the files" in rows[2]["status"]
