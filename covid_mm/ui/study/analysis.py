@@ -106,7 +106,7 @@ def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[st
     choice = study.choice
     scan = load_scan(study.scan, choice.series)
     if scan is None:
-        raise ImageError(f"{SLOT_TITLES['ct']}: {GONE}")
+        raise ImageError(GONE).about(SLOT_TITLES["ct"])
     if choice.window is not None:
         options["windows"] = {"ct": choice.window}
     if choice.alone and choice.frame is not None:

@@ -45,7 +45,10 @@ def find_scan(paths: Sequence[str], series: int | None, limits: ImageLimits, tit
     )
     if len(paths) > SCAN_FILES:
         raise ImageError(
-            f"{title}: these are {len(paths)} files, and a scan may have {SCAN_FILES} here; send a ZIP."
+            "{what} is of {count} files, and a scan may have {limit} here; send a ZIP.",
+            what=title,
+            count=len(paths),
+            limit=SCAN_FILES,
         )
     source: Any = paths[0] if len(paths) == 1 else list(paths)
     most = ArchiveLimits(max_bytes=SCAN_BYTES)
