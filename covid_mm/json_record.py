@@ -43,7 +43,7 @@ class JsonRecord:
     def from_dict(cls, values: Any) -> Self:
         """What `to_dict` wrote. Raises ValueError or TypeError for anything else, naming the first wrong part."""
         try:
-            record: Self = _adapter(cls).validate_json(json.dumps(values))  # type: ignore[arg-type]  # type: ignore[arg-type]
+            record: Self = _adapter(cls).validate_json(json.dumps(values))  # type: ignore[arg-type]
         except pydantic.ValidationError as error:
             raise ValueError(describe_damage(error, cls.__name__.lower())) from error
         return record
@@ -61,7 +61,7 @@ def describe_damage(error: pydantic.ValidationError, name: str) -> str:
         return f"{where}: {first['ctx']['error']}"
     expected = _EXPECTED.get(first["type"], first["msg"])
     if first["type"] == "literal_error":
-        expected = first["ctx"]["expected"].replace("'", "").replace(", ", " or ").replace(", ", " or ")
+        expected = first["ctx"]["expected"].replace("'", "").replace(", ", " or ")
     return f"{where} is {str(first['input'])[:40]!r}, {expected} is expected"
 
 

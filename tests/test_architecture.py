@@ -46,7 +46,7 @@ WINGS = {
     "server": {"i18n", "study", "batch", "viewer", "worklist"},
 }
 ALLOWED["commands"] = ROOMS - {"ui"}  # composes them; the page has its own entry
-FOUNDATIONS = {"config", "errors", "files", "json_record"}  # import no room
+FOUNDATIONS = {"config", "errors", "files", "formats", "json_record"}  # import no room
 HEAVY = ("tensorflow", "keras", "gradio", "tf_keras_vis")
 MAX_LINES = 400
 MAX_CHECKPOINT_BYTES = 25 * 1000 * 1000

@@ -11,6 +11,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARC
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
+from covid_mm.formats import bound_probability, format_percent
 from covid_mm.serving.prediction import Evidence, Prediction, ScanAnswer
 
 HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
@@ -119,7 +120,7 @@ def describe(prediction: Prediction, files: dict[str, str]) -> str:
         probability = format_capped(prediction.probabilities[positive], prediction.supported_probability)
         first += (
             f": probability of {CLASS_TITLES[positive]} {probability},"
-            f" threshold {prediction.checkpoint.decision_threshold:g}"
+            f" threshold {format_percent(prediction.checkpoint.decision_threshold)}"
         )
     lines = [first]
     lines += [
@@ -155,12 +156,9 @@ def describe_scan(scan: ScanAnswer) -> str:
 
 
 def format_capped(probability: float, supported: float) -> str:
-    """A probability with three decimals; `over` or `under` where it is the most that can be supported."""
-    if supported < 1 and probability >= supported:
-        return f"over {supported:.3f}"
-    if supported < 1 and probability <= 1 - supported:
-        return f"under {1 - supported:.3f}"
-    return f"{probability:.3f}"
+    """A probability in whole percents; `over` or `under` where it is the most that can be supported."""
+    bound, percent = bound_probability(probability, supported)
+    return f"{bound} {percent} %".strip()
 
 
 def describe_evidence(evidence: Evidence) -> str:
@@ -168,5 +166,5 @@ def describe_evidence(evidence: Evidence) -> str:
     return (
         f"on {evidence.images} images of {len(evidence.collections)} collections left out of training:"
         f" AUC {evidence.auc:.2f} ({evidence.auc_low:.2f} to {evidence.auc_high:.2f}),"
-        f" sensitivity {evidence.sensitivity:.0%}, specificity {evidence.specificity:.0%}"
+        f" sensitivity {100 * evidence.sensitivity:.0f} %, specificity {100 * evidence.specificity:.0f} %"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
+from covid_mm.formats import format_percent
 from covid_mm.imaging import CtScan, WindowSettings
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
@@ -24,7 +25,7 @@ from covid_mm.serving.prediction import (
 )
 from covid_mm.serving.reading import Study
 from covid_mm.serving.scan_files import SCANNED
-from covid_mm.serving.warnings import LEFT_OUT_WARNINGS, format_percent, warn
+from covid_mm.serving.warnings import LEFT_OUT_WARNINGS, warn
 
 if TYPE_CHECKING:
     from covid_mm.serving.scan_reader import ScanReading  # with TensorFlow, which nothing here needs

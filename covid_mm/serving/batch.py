@@ -23,6 +23,7 @@ from typing import IO, Any, Protocol
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
 from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
 from covid_mm.files import replace_file
+from covid_mm.formats import round_share
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
 from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo, Prediction
@@ -109,18 +110,21 @@ class Row:
         """
         prediction = self.prediction
         evidence = prediction.evidence if prediction else None
-        fused = prediction.probabilities if prediction else {}
-        alone = {m: answer.probabilities for m, answer in prediction.branches.items()} if prediction else {}
+        shown = prediction.to_dict() if prediction else {}
+        fused, alone = shown.get("probabilities", {}), shown.get("branches", {})
         positive = CLASSES[POSITIVE]
         return {
             "study": self.study,
             "label": prediction.label if prediction else None,
             "reason": prediction.reason if prediction else None,
-            **{f"probability_{name}": _rounded(fused.get(name)) for name in CLASSES},
-            **{f"{m}_probability": _rounded(alone.get(m, {}).get(positive)) for m in MODALITIES},
-            "evidence_auc": _rounded(evidence.auc) if evidence else None,
-            "evidence_sensitivity": _rounded(evidence.sensitivity) if evidence else None,
-            "evidence_specificity": _rounded(evidence.specificity) if evidence else None,
+            **{f"probability_{name}": fused.get(name) for name in CLASSES},
+            **{
+                f"{m}_probability": alone.get(m, {}).get("probabilities", {}).get(positive)
+                for m in MODALITIES
+            },
+            "evidence_auc": round_share(evidence.auc) if evidence else None,
+            "evidence_sensitivity": round_share(evidence.sensitivity) if evidence else None,
+            "evidence_specificity": round_share(evidence.specificity) if evidence else None,
             "warnings": [notice.code for notice in prediction.warnings] if prediction else [],
             "error": self.error or None,
             "checkpoint": self.checkpoint.name,
@@ -354,7 +358,3 @@ def _parse(line: bytes) -> list[str]:
         return next(csv.reader([line.decode()], strict=True), [])
     except (UnicodeDecodeError, csv.Error):
         return []
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

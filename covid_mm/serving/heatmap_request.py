@@ -28,10 +28,11 @@ from covid_mm.explain.method_table import (
     find_method,
 )
 from covid_mm.explain.methods import Progress, stretch_map
+from covid_mm.formats import format_percent, round_share
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import Study
-from covid_mm.serving.warnings import format_percent, warn
+from covid_mm.serving.warnings import warn
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 
@@ -117,7 +118,7 @@ def find_heat_warnings(
         region = study[modality].region
         outside = None if region is None else find_share_outside(study[modality].place(heat), region.outline)
         if outside is not None and outside > MOST_OUTSIDE.get(modality, 1.0):
-            yield warn("heat_outside_lungs", modality, share=format_percent(round(outside, 2)))
+            yield warn("heat_outside_lungs", modality, share=format_percent(round_share(outside)))
         if contradict(heat, second[modality], modality):
             names = (MEASURED[0], second_method(MEASURED[0]))
             titles = dict(zip(("first", "second"), (find_method(name).title for name in names), strict=True))

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from covid_mm.config import CLASSES, POSITIVE
 from covid_mm.explain.overlay import HeatCells, find_cells, resize_heatmap
+from covid_mm.formats import round_probability, round_share
 from covid_mm.imaging.lungs import Box
 from covid_mm.imaging.window import WindowSettings
 
@@ -47,6 +49,14 @@ class BranchAnswer:
     supported_probability: float = 1.0
 
 
+def round_probabilities(probabilities: Mapping[str, float], supported: float) -> dict[str, float]:
+    """Class name -> probability as it is shown, see `formats.round_probability`; sum 1, or empty."""
+    if not probabilities:
+        return {}
+    positive = round_probability(probabilities[CLASSES[POSITIVE]], supported)
+    return {CLASSES[1 - POSITIVE]: round(1.0 - positive, 2), CLASSES[POSITIVE]: positive}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """How well one head did on collections that were left out of training.
@@ -70,9 +80,9 @@ class Evidence:
     def to_dict(self) -> dict[str, Any]:
         """The `evidence` object of `predict --json`."""
         return {
-            "auc": self.auc,
-            "sensitivity": self.sensitivity,
-            "specificity": self.specificity,
+            "auc": round_share(self.auc),
+            "sensitivity": round_share(self.sensitivity),
+            "specificity": round_share(self.specificity),
             "collections": list(self.collections),
             "images": self.images,
         }
@@ -115,7 +125,7 @@ class SliceAnswer:
             "index": self.index,
             "position_mm": self.position_mm,
             "lung": self.lung,
-            "probability": self.probability,
+            "probability": None if self.probability is None else round_probability(self.probability),
         }
 
 
@@ -276,9 +286,13 @@ class Prediction:
         files = heatmap_files or {}
         return {
             "label": self.label,
-            "probabilities": self.probabilities,
+            "probabilities": round_probabilities(self.probabilities, self.supported_probability),
+            "supported_probability": self.supported_probability,
             "branches": {
-                modality: {"label": answer.label, "probabilities": answer.probabilities}
+                modality: {
+                    "label": answer.label,
+                    "probabilities": round_probabilities(answer.probabilities, answer.supported_probability),
+                }
                 for modality, answer in self.branches.items()
             },
             "modalities": list(self.modalities),

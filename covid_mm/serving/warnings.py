@@ -182,9 +182,3 @@ def split_code(code: str) -> tuple[str, str]:
 def find_reasons(warnings: Iterable[Notice]) -> tuple[Notice, ...]:
     """Those of an undetermined study's warnings for which it is undetermined."""
     return tuple(one for one in warnings if split_code(one.code)[0] in REASONS)
-
-
-def format_percent(value: float) -> str:
-    """A share, 0..1, in percent, with one decimal where it has one: `48 %`."""
-    percent = f"{value * 100:.1f}"
-    return f"{percent.removesuffix('.0')} %"

@@ -31,11 +31,11 @@ def make_prediction(**changes) -> Prediction:
 @pytest.mark.parametrize(
     ("probability", "supported", "text"),
     [
-        (0.5, 0.97, "0.500"),
-        (0.97, 0.97, "over 0.970"),
-        (1 - 0.97, 0.97, "under 0.030"),
-        (1.0, 1.0, "1.000"),
-        (0.0, 1.0, "0.000"),
+        (0.5, 0.97, "50 %"),
+        (0.97, 0.97, "over 97 %"),
+        (1 - 0.97, 0.97, "under 3 %"),
+        (1.0, 1.0, "over 99 %"),
+        (0.0, 1.0, "under 1 %"),
     ],
 )
 def test_what_is_not_supported_is_said_as_over_or_under(probability, supported, text):
@@ -45,11 +45,11 @@ def test_what_is_not_supported_is_said_as_over_or_under(probability, supported, 
 def test_the_answer_comes_with_what_it_is_worth():
     evidence = Evidence(0.9, 0.85, 0.94, 0.8, 0.853, ("one", "two"), 400)
     text = describe(make_prediction(evidence=evidence), {})
-    assert "COVID-19 pneumonia: probability of COVID-19 pneumonia over 0.970, threshold 0.5" in text
-    assert "CT alone: COVID-19 pneumonia (over 0.970)" in text
+    assert "COVID-19 pneumonia: probability of COVID-19 pneumonia over 97 %, threshold 50 %" in text
+    assert "CT alone: COVID-19 pneumonia (over 97 %)" in text
     assert (
-        "on 400 images of 2 collections left out of training: AUC 0.90 (0.85 to 0.94), sensitivity 80%,"
-        " specificity 85%" in text
+        "on 400 images of 2 collections left out of training: AUC 0.90 (0.85 to 0.94), sensitivity 80 %,"
+        " specificity 85 %" in text
     )
 
 

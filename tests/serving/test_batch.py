@@ -83,7 +83,7 @@ def test_an_undetermined_row_says_why_and_each_answer_what_it_is_worth(tmp_path)
         file.append(Row("failed", None, "It cannot be read.", FakePredictor.info, 0.1))
     rows = read_rows(place)
     assert [row["reason"] for row in rows] == ["", "in_abstain_zone", "lungs_not_found_ct", ""]
-    assert [row["evidence_auc"] for row in rows] == ["", "0.9123", "", ""]
+    assert [row["evidence_auc"] for row in rows] == ["", "0.91", "", ""]
     assert [rows[1][f"evidence_{name}"] for name in ("sensitivity", "specificity")] == ["0.8", "0.85"]
     assert rows[1]["probability_covid19_pneumonia"]
 

@@ -128,6 +128,7 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
     assert set(found) == {
         "label",
         "probabilities",
+        "supported_probability",
         "branches",
         "modalities",
         "warnings",

@@ -13,6 +13,7 @@ import numpy as np
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.formats import format_percent
 from covid_mm.imaging import CtScan, DecodedImage, read_grey, read_header
 from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
@@ -25,7 +26,7 @@ from covid_mm.serving.prediction import (
     ScanAnswer,
     SliceAnswer,
 )
-from covid_mm.serving.warnings import format_percent, warn
+from covid_mm.serving.warnings import warn
 
 INFO = CheckpointInfo(
     name="fake-for-tests",

@@ -191,9 +191,9 @@ def _describe_worth(prediction: Prediction, texts: Texts) -> str:
         return texts("Not measured on hospitals never seen in training.")
     return texts(
         "On hospitals never seen in training: AUC {auc}, sensitivity {sensitivity}, specificity {specificity}.",
-        auc=f"{evidence.auc:.2f}",
-        sensitivity=f"{100 * evidence.sensitivity:.0f} %",
-        specificity=f"{100 * evidence.specificity:.0f} %",
+        auc=texts.number(evidence.auc, 2),
+        sensitivity=texts.percent(evidence.sensitivity, 0),
+        specificity=texts.percent(evidence.specificity, 0),
     )
 
 

@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from covid_mm.config import MODALITIES
 from covid_mm.explain.method_table import METHODS
-from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.model.sections import Part, Table, format_interval
 from covid_mm.ui.study.evidence import (
@@ -89,9 +88,9 @@ def list_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[
                     texts(TARGET_TITLES.get(part["target"], part["target"])),
                     METHODS[part["method"]].title,
                     texts(LAYER_TITLES[part["layer"]]),
-                    f"{part['images']:,}",
-                    format_percent(part["hit"]),
-                    format_percent(part["chance"]),
+                    texts.number(part["images"]),
+                    texts.percent(part["hit"]),
+                    texts.percent(part["chance"]),
                 ]
             )
     header = ["", *(texts(name) for name in HEAT_HEAD)]
@@ -113,11 +112,11 @@ def _list_methods(left_out: Any, texts: Texts) -> list[Table]:
             row["collection"],
             METHODS[row["method"]].title,
             texts(LAYER_TITLES[row["layer"]]),
-            f"{row['images']:,}",
+            texts.number(row["images"]),
             format_interval({"value": row["hit"], "low": row["hit_low"], "high": row["hit_high"]}, texts),
-            format_percent(row["chance"]),
-            format_percent(row["heat_share"]),
-            _format_plain(row.get("in_lungs_hit")) or texts("none"),
+            texts.percent(row["chance"]),
+            texts.percent(row["heat_share"]),
+            _format_plain(row.get("in_lungs_hit"), texts) or texts("none"),
         ]
         for row in measured or ()
     ]
@@ -128,12 +127,11 @@ def _describe_use(meta: Mapping[str, Any], head: str, texts: Texts) -> str:
     """What serving takes from them: threshold, abstain zone, highest probability shown."""
     sentences = []
     if (threshold := meta.get("decision_threshold", {}).get(head)) is not None:
-        sentences.append(texts("Threshold {value}.", value=format_percent(threshold)))
+        sentences.append(texts("Threshold {value}.", value=texts.percent(threshold)))
     if (zone := read_zone(meta, head)) is not None:
-        low, high = (format_percent(bound) for bound in zone)
-        sentences.append(texts("Abstain zone {low} to {high}.", low=low, high=high))
+        sentences.append(texts("Abstain zone {zone}.", zone=texts.interval(*zone)))
     if (most := read_supported(meta, head)) < 1:
-        sentences.append(texts("No probability above {value} is shown.", value=format_percent(most)))
+        sentences.append(texts("No probability above {value} is shown.", value=texts.percent(most)))
     return " ".join(sentences)
 
 
@@ -142,7 +140,7 @@ def _make_table(title: str, table: Mapping[str, Any], texts: Texts) -> Table:
     if auc := table.get("auc"):
         evidence = table.get("evidence", {})
         mean = [texts("mean of the two-class collections"), "", format_interval(auc, texts, 3)]
-        mean += [_format_plain(evidence.get(name)) for name in ("sensitivity", "specificity", "ece")]
+        mean += [_format_plain(evidence.get(name), texts) for name in ("sensitivity", "specificity", "ece")]
         rows.append([*mean, "", "", ""])
     return Table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)
 
@@ -152,16 +150,16 @@ def _make_row(row: Mapping[str, Any], texts: Texts) -> list[str]:
     alarms = right and {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
     return [
         row["collection"] + (" *" if row.get("is_own_calibration") else ""),
-        f"{row['normal']:,} / {row['positive']:,}",
+        f"{texts.number(row['normal'])} / {texts.number(row['positive'])}",
         format_interval(row.get("auc"), texts, 3),
         format_interval(row.get("sensitivity"), texts),
         format_interval(right, texts),
-        _format_plain(row.get("ece")) or texts("none"),
+        _format_plain(row.get("ece"), texts) or texts("none"),
         format_interval(row.get("coverage"), texts),
         format_interval(alarms, texts),
         format_interval(row.get("over_99"), texts),
     ]
 
 
-def _format_plain(share: float | None) -> str:
-    return "" if share is None else format_percent(share)
+def _format_plain(share: float | None, texts: Texts) -> str:
+    return "" if share is None else texts.percent(share)

@@ -50,7 +50,8 @@ def _draw_chart(title: str, points: Mapping[str, Any], texts: Texts) -> Markup:
         x = points["false_positive"][row] / points["negative"]
         y = points["true_positive"][row] / points["positive"]
         dot = to_point(x, y).split(",")
-        marked = texts(MARKED, threshold=f"{CURRENT:g}", true=f"{100 * y:.1f}", false=f"{100 * (1 - x):.1f}")
+        true, false = (texts.number(100 * share, 1) for share in (y, 1 - x))
+        marked = texts(MARKED, threshold=texts.number(CURRENT, 1), true=true, false=false)
     return render_template(
         "model/roc_chart.html",
         texts,

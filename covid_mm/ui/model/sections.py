@@ -39,22 +39,18 @@ Part: TypeAlias = "str | Table | Row"  # of a section: a paragraph of text, Mark
 
 
 def format_share(share: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str:
-    """`740/744 = 99.46 % (98.63 to 99.79)`, as meta.json keeps a share."""
+    """`740/744 = 99 % (99 to 100 %)`, as meta.json keeps a share."""
     if share is None:
         return texts("not measured")
-    interval = texts("{low} to {high}", low=f"{100 * share['low']:.2f}", high=f"{100 * share['high']:.2f}")
-    return f"{share['successes']}/{share['total']} = {100 * share['value']:.2f} % ({interval})"
+    estimate = texts.estimate(share["value"], share["low"], share["high"])
+    return f"{share['successes']}/{share['total']} = {estimate}"
 
 
 def format_interval(estimate: Mapping[str, Any] | None, texts: Texts, decimals: int | None = None) -> str:
-    """`84 % (80 to 88)`, or with decimals `0.912 (0.887 to 0.934)`; none where it was not measured."""
+    """`84 % (80 to 88 %)`, or with decimals `0.912 (0.887 to 0.934)`; none where it was not measured."""
     if estimate is None:
         return texts("none")
-    value, low, high = (
-        f"{estimate[name]:.{decimals}f}" if decimals else f"{100 * estimate[name]:.0f}"
-        for name in ("value", "low", "high")
-    )
-    return f"{value}{'' if decimals else ' %'} ({texts('{low} to {high}', low=low, high=high)})"
+    return texts.estimate(estimate["value"], estimate["low"], estimate["high"], decimals)
 
 
 COLLECTIONS_HEAD = (
@@ -83,11 +79,11 @@ def list_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> list[Pa
         [
             texts.title(MODALITIES[part["modality"]].title),
             part["title"],
-            texts("training ({count} images)", count=f"{part['trained']:,}")
+            texts("training ({count} images)", count=texts.number(part["trained"]))
             if part["use"] == "training"
             else texts("evaluation only"),
-            *(f"{part['counts'].get(name, 0):,}" for name in (*CLASSES, "other")),
-            f"{part['patients']:,}" if part["patients"] else texts("not known"),
+            *(texts.number(part["counts"].get(name, 0)) for name in (*CLASSES, "other")),
+            texts.number(part["patients"]) if part["patients"] else texts("not known"),
             part["licence"],
         ]
         for part in data
@@ -102,8 +98,8 @@ def list_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> list[P
         [
             texts.title(MODALITIES[row["modality"]].title),
             row["collection"],
-            f"{row['images']:,}",
-            *(f"{row[kind]:,}" for kind in REFUSAL_TITLES),
+            texts.number(row["images"]),
+            *(texts.number(row[kind]) for kind in REFUSAL_TITLES),
         ]
         for row in refusals
     ]
@@ -117,7 +113,7 @@ def list_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> list[Part]:
         [
             row["collection"],
             texts.title(SHORTCUT_TITLES.get(row["test"], row["test"])),
-            f"{row['images']:,}",
+            texts.number(row["images"]),
             format_interval({"value": row["auc"], "low": row["low"], "high": row["high"]}, texts, 3),
         ]
         for row in left_out.get("shortcuts", ())
@@ -145,7 +141,7 @@ def list_content_check(
     own = {name: name for name in (Message(VALIDATION_IMAGES, name=part["name"]) for part in data)}
     for part in described["measured"]:
         refused = part["total"] - part["outcomes"]["answered"]
-        share = f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} %"
+        share = f"{refused}/{part['total']} = {texts.percent(refused / part['total'])}"
         verdict = "wrongly" if part["kind"] == part["slot"] else "rightly"
         kind = texts("neither") if part["kind"] == NEITHER else texts(MODALITIES[part["kind"]].title)
         slot = texts(MODALITIES[part["slot"]].title)

@@ -156,8 +156,7 @@ def _list_metrics(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
         auc = report["auc"]
         area = texts("not measured")
         if auc is not None:
-            interval = texts("{low} to {high}", low=f"{auc['low']:.4f}", high=f"{auc['high']:.4f}")
-            area = f"{auc['value']:.4f} ({interval})"
+            area = texts.estimate(auc["value"], auc["low"], auc["high"], 2)
         shares = (format_share(report[m], texts) for m in ("accuracy", "sensitivity", "specificity"))
         rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
     header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
@@ -201,10 +200,10 @@ def _list_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts
     rows = [
         [
             texts(HEAD_TITLES.get(head, head)),
-            f"{temperature[head]:.3f}",
+            texts.number(temperature[head], 2),
             f"{report['threshold']:g}",
-            f"{report['calibration_error']:.4f}",
-            f"{report['brier']:.4f}",
+            texts.number(report["calibration_error"], 2),
+            texts.number(report["brier"], 2),
         ]
         for head, report in metrics.items()
         if head in temperature

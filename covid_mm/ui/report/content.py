@@ -17,6 +17,7 @@ import numpy as np
 from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
+from covid_mm.formats import round_share
 from covid_mm.serving.prediction import DISAGREE, UNDETERMINED, Evidence, Prediction
 from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -145,7 +146,6 @@ def describe_report(report: Report) -> dict[str, Any]:
             }
             for r in report.readings
         },
-        "supported_probability": prediction.supported_probability,
         "heatmap_class": prediction.heatmap_class,
         "heatmap_method": report.method,
         "heatmap_layer": report.analysis.kind.layer,
@@ -231,8 +231,10 @@ def _clean_character(sign: str) -> str:
 
 
 def _describe_figures(evidence: Evidence) -> dict[str, Any]:
-    interval = {"auc_low": evidence.auc_low, "auc_high": evidence.auc_high}
-    return evidence.to_dict() | interval | {"ece": evidence.ece}
+    interval = {"auc_low": round_share(evidence.auc_low), "auc_high": round_share(evidence.auc_high)}
+    return (
+        evidence.to_dict() | interval | {"ece": None if evidence.ece is None else round_share(evidence.ece)}
+    )
 
 
 def _read_heads(analysis: Analysis) -> list[Reading]:

@@ -83,7 +83,7 @@ def _compose_evidence(
         return frame, f"{title}: {report.method}"
     highest = ""
     if report.analysis.kind.scale == FIXED:
-        highest = texts(", highest {value}", value=f"{float(heatmap.max()):.2f}")
+        highest = texts(", highest {value}", value=texts.number(float(heatmap.max()), 2))
     caption = f"{title}: {report.method}{highest}"
     overlay = _lay_over(picture, prediction.draw_heatmap(modality, picture.height, picture.width))
     return ImageFrame(overlay, width, height, "", *find_outlines(prediction, modality)), caption

@@ -33,7 +33,6 @@ from covid_mm.reporting.pdf_text import (
     write_heading,
 )
 from covid_mm.serving.prediction import UNDETERMINED, Evidence
-from covid_mm.serving.warnings import format_percent
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import Reading, Report, describe_agreement
 from covid_mm.ui.report.drawing import ProbabilityBar
@@ -303,7 +302,7 @@ def _explain_threshold(report: Report, texts: Texts) -> str:
             "Answered by {title}: {label} from a probability of {threshold} on.",
             title=texts(answering.title),
             label=texts(CLASS_TITLES[CLASSES[POSITIVE]]),
-            threshold=format_percent(answering.threshold),
+            threshold=texts.percent(answering.threshold),
         )
     ]
     if any(reading.zone for reading in report.readings):
@@ -364,10 +363,9 @@ def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flow
 
 
 def _write_threshold(reading: Reading, texts: Texts) -> Flowable:
-    text = format_percent(reading.threshold)
+    text = texts.percent(reading.threshold)
     if reading.zone is not None:
-        low, high = (f"{100 * bound:.0f}" for bound in reading.zone)
-        text += f"\n({texts('{low} to {high}', low=low, high=high)})"
+        text += f"\n({texts.interval(*reading.zone)})"
     return write(text, size=7.8)
 
 
@@ -375,6 +373,6 @@ def _write_evidence(evidence: Evidence | None, texts: Texts) -> list[Flowable]:
     """AUC with its interval, sensitivity, specificity of a head on left-out images."""
     if evidence is None:
         return [write(texts("not measured"), size=7.8), write("", size=7.8), write("", size=7.8)]
-    interval = texts("{low} to {high}", low=f"{evidence.auc_low:.2f}", high=f"{evidence.auc_high:.2f}")
-    shares = (f"{100 * share:.0f} %" for share in (evidence.sensitivity, evidence.specificity))
-    return [write(f"{evidence.auc:.2f}\n({interval})", size=7.8), *(write(s, size=7.8) for s in shares)]
+    auc = texts.estimate(evidence.auc, evidence.auc_low, evidence.auc_high, 2).replace(" (", "\n(")
+    shares = (texts.percent(share, 0) for share in (evidence.sensitivity, evidence.specificity))
+    return [write(auc, size=7.8), *(write(s, size=7.8) for s in shares)]

@@ -151,13 +151,14 @@
   };
 
   // Wilson's score interval, as everywhere in the project.
-  function share(successes, total) {
+  function share(successes, total, { decimal, interval }) {
     const z = 1.959964;
     const p = successes / total;
     const middle = (p + (z * z) / (2 * total)) / (1 + (z * z) / total);
     const half = (z * Math.sqrt((p * (1 - p)) / total + (z * z) / (4 * total * total))) / (1 + (z * z) / total);
-    const percent = (value) => (100 * Math.min(1, Math.max(0, value))).toFixed(1);
-    return `${successes}/${total} = ${percent(p)} % (${percent(middle - half)} – ${percent(middle + half)})`;
+    const percent = (value) => (100 * Math.min(1, Math.max(0, value))).toFixed(1).replace(/\.0$/, "").replace(".", decimal);
+    const range = interval.replace("{low}", percent(middle - half)).replace("{high}", percent(middle + half));
+    return `${successes}/${total} = ${percent(p)} % (${range} %)`;
   }
   function slide(slider) {
     const points = JSON.parse(slider.dataset.points);
@@ -166,8 +167,8 @@
     const row = gaps.indexOf(Math.min(...gaps));
     const words = {
       threshold: `${Math.round(100 * points.thresholds[row])} %`,
-      sensitivity: share(points.truePositive[row], points.positive),
-      specificity: share(points.negative - points.falsePositive[row], points.negative),
+      sensitivity: share(points.truePositive[row], points.positive, slider.dataset),
+      specificity: share(points.negative - points.falsePositive[row], points.negative, slider.dataset),
       called: points.probability >= points.thresholds[row] ? slider.dataset.positive : slider.dataset.negative,
     };
     const box = slider.closest("details");

@@ -6,24 +6,21 @@ collections' own validation images stand on the Model tab only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
 from covid_mm.explain.method_table import METHODS
+from covid_mm.formats import bound_probability
 from covid_mm.serving.prediction import Evidence, HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-
-MOST_SURE = 99  # percent: what is shown at most, whatever a checkpoint says it supports
-ALMOST = 1e-6  # a probability that was clipped to the cap may miss it by a rounding
 
 HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
     m: f"{one.title} alone" for m, one in MODALITIES.items()
 }
 NEVER_SAW_IMAGES = (
-    "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}"
-    " ({low} to {high}), {images} images of {collections}."
+    "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc},"
+    " {images} images of {collections}."
 )
 NEVER_SAW = {  # by what was counted
     "images": NEVER_SAW_IMAGES,
@@ -60,13 +57,10 @@ def format_probability(value: float, supported: float = 1.0, texts: Texts = ENGL
     supported: the highest probability, 0.5..1, that left-out predictions support. Never more
     certain than 99 %.
     """
-    most = min(MOST_SURE, math.floor(100 * supported + ALMOST))
-    cap = min(supported, MOST_SURE / 100)
-    if value >= cap - ALMOST and value > 0.5:
-        return texts("over {percent} %", percent=most)
-    if value <= 1 - cap + ALMOST and value < 0.5:
-        return texts("under {percent} %", percent=100 - most)
-    return f"{round(value * 100)} %"
+    bound, percent = bound_probability(value, supported)
+    if bound == "over":
+        return texts("over {percent} %", percent=percent)
+    return texts("under {percent} %", percent=percent) if bound else f"{percent} %"
 
 
 def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
@@ -75,12 +69,10 @@ def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
         return texts(NOT_LEFT_OUT)
     return texts(
         NEVER_SAW[evidence.unit],
-        sensitivity=f"{evidence.sensitivity * 100:.0f} %",
-        specificity=f"{evidence.specificity * 100:.0f} %",
-        auc=f"{evidence.auc:.2f}",
-        low=f"{evidence.auc_low:.2f}",
-        high=f"{evidence.auc_high:.2f}",
-        images=f"{evidence.images:,}",
+        sensitivity=texts.percent(evidence.sensitivity, 0),
+        specificity=texts.percent(evidence.specificity, 0),
+        auc=texts.estimate(evidence.auc, evidence.auc_low, evidence.auc_high, 2),
+        images=texts.number(evidence.images),
         collections=", ".join(evidence.collections),
     )
 
@@ -139,9 +131,9 @@ def describe_heat_location(
     return texts(
         LOCATIONS[location.target],
         **named,
-        images=f"{location.images:,}",
-        hit=f"{location.hit * 100:.0f} %",
-        chance=f"{location.chance * 100:.0f} %",
+        images=texts.number(location.images),
+        hit=texts.percent(location.hit, 0),
+        chance=texts.percent(location.chance, 0),
     )
 
 

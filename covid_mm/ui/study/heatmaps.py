@@ -99,7 +99,7 @@ def describe_map(
         return words | {"layer": None, "lines": None, "none": none, "alt": ""}
     alt, highest = texts("Evidence for {target} on the {slot}", target=named, slot=slot), ""
     if kind.scale == FIXED:
-        value = f"{float(heatmap.max()):.2f}"
+        value = texts.number(float(heatmap.max()), 2)
         highest = texts(", highest {value}", value=value)
         alt += texts(", highest {value} of 1", value=value)
     layer = make_heat_layer(heatmap, 1.0) if cells is None else draw_cells(cells)

@@ -53,7 +53,7 @@ def render_operating(
     """
     if operating is None:
         return Markup()
-    total = f"{operating.positive + operating.negative:,}"
+    total = texts.number(operating.positive + operating.negative)
     sentence = texts(ANOTHER) if probability is None else f"{texts(ANOTHER)} {texts(THIS_STUDY)}"
     points = {
         "thresholds": operating.thresholds,

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, BranchAnswer, Prediction
-from covid_mm.serving.warnings import NO_COMBINED, format_percent
+from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import LUNGS_OUTLINE, draw_outlines, make_colour_bar
 from covid_mm.ui.study.analysis import FUSED, Analysis
@@ -177,11 +177,9 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
             }
         )
         called = texts("combined") if head == FUSED else name
-        ticks[called] = format_percent(threshold)
+        ticks[called] = texts.percent(threshold)
         if zone is not None:
-            zones[called] = texts(
-                "{low} to {high}", low=format_percent(zone[0]), high=format_percent(zone[1])
-            )
+            zones[called] = texts.interval(*zone)
     line = texts("Decision threshold: positive from {where} on.", where=_join_values(ticks))
     if zones:
         line += " " + texts("Hatched, undetermined: {where}.", where=_join_values(zones))

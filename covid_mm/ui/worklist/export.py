@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from covid_mm.config import CLASS_TITLES
+from covid_mm.formats import round_probability
 from covid_mm.serving.batch import format_line, neutralise_cell
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import describe_report, make_report
@@ -58,7 +59,9 @@ def name_file(study: ListedStudy, kind: str, texts: Texts = ENGLISH) -> str:
 
 
 def _list_cells(study: ListedStudy, file: str, texts: Texts) -> tuple[str, ...]:
-    probability = "" if study.probability is None else f"{study.probability:.4f}"
+    probability = (
+        "" if study.probability is None else str(round_probability(study.probability, study.supported))
+    )
     return (
         file,
         name_study(study, texts),

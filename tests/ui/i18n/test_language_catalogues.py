@@ -87,7 +87,8 @@ LISTS = [
     left_out.METHODS_HEAD,
 ]
 CHOSEN = """
-One axial slice, or a whole scan: DICOM files, ZIP, NIfTI|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
+One axial slice, or a whole scan: DICOM files, ZIP, NIfTI|Frontal film
+Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
 not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.

@@ -12,6 +12,7 @@ import pytest
 from fake_predictor import META as FAKE
 
 from covid_mm.errors import CheckpointError
+from covid_mm.formats import format_percent
 from covid_mm.ui.model.roc_chart import draw_roc, trace_curve
 from covid_mm.ui.model.sections import read_networks
 from covid_mm.ui.model.tab import render_loaded, render_model_card
@@ -104,12 +105,13 @@ def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are()
     assert places == sorted(places)
     for words in (
         "CT and X-ray combined. On hospitals and scanners never seen in training: sensitivity 87 %",
-        "Threshold 50 %. Abstain zone 47 % to 51 %. No probability above 95 % is shown.",
-        "first 40 / 60 0.900 (0.870 to 0.920) 86 % (83 to 88) 83 % (80 to 85) 3.1 % 91 % (88 to 93) 17 % (15 to 20)",
+        "Threshold 50 %. Abstain zone 47 to 51 %. No probability above 95 % is shown.",
+        "first 40 / 60 0.900 (0.870 to 0.920) 86 % (83 to 88 %) 83 % (80 to 85 %) 3.1 % 91 % (88 to 93 %)"
+        " 17 % (15 to 20 %)",
         "second 70 / 0 none none 83 %",
         "mean of the two-class collections 0.887 (0.857 to 0.907) 81.2 % 80.6 % 4.2 %",
         "X-ray boxes round opacities Grad-CAM coarse (last convolution) 216 72 % 21 %",
-        "first HiResCAM fine (earlier layer) 98 51 % (41 to 61) 6 % 22 % none",
+        "first HiResCAM fine (earlier layer) 98 51 % (41 to 61 %) 6 % 22 % none",
         "They say how well the collections were learned, not what the answer is worth elsewhere.",
         "CT alone: another threshold on 744 validation images or pairs, inside the training collections",
     ):
@@ -157,7 +159,7 @@ def test_the_content_check_is_shown_with_what_it_was_measured_on(meta):
     text = text_of(render_model_card(meta, "densenet121-mobilenet"))
     part = next(p for p in meta["judge"]["measured"] if (p["kind"], p["slot"]) == ("neither", "ct"))
     refused = part["total"] - part["outcomes"]["answered"]
-    assert f"{refused}/{part['total']} = {100 * refused / part['total']:.2f} % rightly" in text
+    assert f"{refused}/{part['total']} = {format_percent(refused / part['total'])} rightly" in text
     assert "The content check" not in text_of(render_model_card(meta | {"judge": None}, "x"))
 
 
@@ -178,8 +180,8 @@ def test_nine_networks_stand_on_the_card_by_split(meta, tmp_path):
     place = tmp_path / "results.json"
     place.write_text(json.dumps({"synthetic": False, "networks": networks}))
     text = text_of(render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place)))
-    assert "resnet50 (CT) + vgg16 (X-ray) 98/100 = 98.00 % (50.00 to 99.50) 91/100 = 91.00 %" in text
-    assert "xception (CT) 83/100 = 83.00 % (50.00 to 99.50) not measured" in text
+    assert "resnet50 (CT) + vgg16 (X-ray) 98/100 = 98 % (50 to 99 %) 91/100 = 91 %" in text
+    assert "xception (CT) 83/100 = 83 % (50 to 99 %) not measured" in text
     assert "12/100" not in text
 
 

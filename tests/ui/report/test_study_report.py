@@ -395,7 +395,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
     assert found["checkpoint"] == checkpoint | {"trained_at": INFO.trained_at}
     assert found["heatmaps"]["ct"].startswith("data:image/png;base64,")
     assert found["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
-    assert found["evidence"]["auc"] == EVIDENCE["fused"].auc
+    assert found["evidence"]["auc"] == round(EVIDENCE["fused"].auc, 2)
     assert {name: found[name] for name in found if name not in answer and name != "checkpoint"} == {
         "report": "answer",
         "answered_by": "fused",
@@ -407,13 +407,15 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
             head: {
                 "threshold": 0.5,
                 "abstain_zone": list(ZONE[head]),
-                "evidence": dataclasses.asdict(EVIDENCE[head])
+                "evidence": {
+                    name: round(value, 2) if isinstance(value, float) else value
+                    for name, value in dataclasses.asdict(EVIDENCE[head]).items()
+                }
                 | {"collections": list(EVIDENCE[head].collections)},
             }
             for head in ("fused", "ct", "xray")
         },
         "reasons": [],
-        "supported_probability": 0.97,
         "heatmap_class": "covid19_pneumonia",
         "heatmap_method": "Grad-CAM",
         "heatmap_layer": "coarse",

@@ -27,6 +27,7 @@ def test_the_object_is_that_of_the_command(client, files):
     assert list(found) == [
         "label",
         "probabilities",
+        "supported_probability",
         "branches",
         "modalities",
         "warnings",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 from fake_predictor import EVIDENCE, META
 
-from covid_mm.serving.warnings import format_percent
+from covid_mm.formats import format_percent
 from covid_mm.ui.i18n.language import find_languages
 from covid_mm.ui.study.evidence import (
     describe_evidence,
@@ -65,3 +68,24 @@ def test_what_is_not_there_is_not_claimed(meta):
     assert read_zone(meta, "ct") is None
     assert read_supported(meta, "ct") == 1.0
     assert "was not measured" in describe_evidence(read_evidence(meta, "ct"))
+
+
+def test_page_json_and_csv_say_the_same():
+    from fake_predictor import FakePredictor
+    from made_images import make_png
+
+    from covid_mm.commands.predict import format_capped
+    from covid_mm.serving.batch import COLUMNS, Row, format_line
+    from covid_mm.ui.study.evidence import format_probability
+
+    prediction = FakePredictor().predict(ct=make_png(0.713, seed=1), xray=make_png(0.713, seed=2))
+    exact, supported = prediction.probabilities["covid19_pneumonia"], prediction.supported_probability
+    said = prediction.to_dict()["probabilities"]
+    assert exact != round(exact, 2)
+    assert said == {"normal": round(1 - round(exact, 2), 2), "covid19_pneumonia": round(exact, 2)}
+    line = format_line(Row("a", prediction, "", prediction.checkpoint, 0.1).to_cells())
+    cells = dict(zip(COLUMNS, next(csv.reader(io.StringIO(line))), strict=True))
+    assert float(cells["probability_covid19_pneumonia"]) == said["covid19_pneumonia"]
+    assert float(cells["evidence_auc"]) == prediction.to_dict()["evidence"]["auc"]
+    percent = f"{100 * said['covid19_pneumonia']:.0f} %"
+    assert format_probability(exact, supported) == percent == format_capped(exact, supported)

@@ -204,7 +204,7 @@ def test_in_the_abstain_zone_the_bar_is_small_with_the_zone_on_it(analyse):
     assert "mm-figures" not in html  # no large percentage
     assert '<span class="mm-zone" style="left:48.0%;width:3.0%"></span>' in html
     assert html.count("mm-zone") == 3
-    assert "Hatched, undetermined: 48 % to 51 % (combined), 47 % to 51 % (CT alone)" in html
+    assert "Hatched, undetermined: 48 to 51 % (combined), 47 to 51 % (CT alone)" in html
     assert 'data-code="in_abstain_zone"' not in html  # said once
     assert html.count('class="mm-layer" src=') == 2
 
