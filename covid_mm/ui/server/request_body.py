@@ -46,8 +46,9 @@ async def answer_plainly(
 
 
 MAX_PART_HEADER = 8 * 1024  # bytes
-# how files begin that may be as large as a CT scan: ZIP, gzip, NIfTI-1, NIfTI-2, and DICOM after its preamble
-LARGE_STARTS = (b"PK\x03\x04", b"\x1f\x8b", b"\x5c\x01\0\0", b"\x1c\x02\0\0")
+ARCHIVE = b"PK\x03\x04"  # how a ZIP begins
+# how files begin that may be as large as a CT scan: a ZIP, gzip, NIfTI-1, NIfTI-2, and DICOM after its preamble
+LARGE_STARTS = (ARCHIVE, b"\x1f\x8b", b"\x5c\x01\0\0", b"\x1c\x02\0\0")
 DICOM, DICOM_AT = b"DICM", 128
 
 

@@ -21,7 +21,6 @@ from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.study.images import (
-    GONE,
     READERS,
     SLOT_TITLES,
     SlotUpload,
@@ -29,7 +28,7 @@ from covid_mm.ui.study.images import (
     list_paths,
     read_study,
 )
-from covid_mm.ui.study.scans import THUMBNAIL_SIDE, choose_thumbnails, delete_scan, load_scan
+from covid_mm.ui.study.scans import GONE, THUMBNAIL_SIDE, choose_thumbnails, delete_scan, load_scan
 from covid_mm.ui.study.slot_choice import SliceChoice
 
 FUSED = "fused"

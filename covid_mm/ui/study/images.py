@@ -26,7 +26,7 @@ from covid_mm.imaging import (
 from covid_mm.imaging.window import FILE
 from covid_mm.serving.worker_pool import WorkerPool
 from covid_mm.ui.pictures import View, make_view
-from covid_mm.ui.study.scans import find_scan, preview_scan
+from covid_mm.ui.study.scans import GONE, find_scan, preview_scan
 from covid_mm.ui.study.slot_choice import FREE, SliceChoice
 
 SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
@@ -116,7 +116,6 @@ SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
 
 MAX_SERIES_FILES = 600
 MAX_SERIES_BYTES = 200 * 1024 * 1024
-GONE = "The uploaded image is no longer kept on the server; add it again."
 
 
 def list_paths(upload: SlotUpload) -> tuple[str, ...]:

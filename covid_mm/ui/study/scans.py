@@ -25,6 +25,7 @@ from covid_mm.serving.scan_files import open_scan
 from covid_mm.ui.pictures import make_view
 from covid_mm.ui.study.slot_choice import FREE, SliceChoice
 
+GONE = "The uploaded image is no longer kept on the server; add it again."
 SCAN_BYTES = 200 * 1024 * 1024  # of all files of a scan, as they are uploaded
 SCAN_FILES = 600
 HU_RANGE = [-1200.0, 1200.0]  # what a free window may span
@@ -51,8 +52,12 @@ def find_scan(paths: Sequence[str], series: int | None, limits: ImageLimits, tit
             limit=SCAN_FILES,
         )
     source: Any = paths[0] if len(paths) == 1 else list(paths)
-    most = ArchiveLimits(max_bytes=SCAN_BYTES)
-    scan = open_scan(source, whole, most, what=title, series=series)
+    if not all(Path(path).is_file() for path in paths):
+        raise ImageError(GONE).about(title)
+    try:
+        scan = open_scan(source, whole, ArchiveLimits(max_bytes=SCAN_BYTES), what=title, series=series)
+    except ImageError as error:
+        raise (error if str(error).startswith(title) else error.about(title)) from error
     if scan is None or not scan.hounsfield:
         return None
     _keep_scan(scan, paths, series)

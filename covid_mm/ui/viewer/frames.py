@@ -11,7 +11,6 @@ from covid_mm.errors import ImageError, UsageError
 from covid_mm.imaging import CtScan, SliceStack, decode_image, is_dicom
 from covid_mm.ui.pictures import make_view
 from covid_mm.ui.study.images import (
-    GONE,
     SLOT_TITLES,
     SlotUpload,
     list_paths,
@@ -19,7 +18,7 @@ from covid_mm.ui.study.images import (
     read_files,
     stack_files,
 )
-from covid_mm.ui.study.scans import find_scan, preview_scan
+from covid_mm.ui.study.scans import GONE, find_scan, preview_scan
 from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
 
 MOST_FRAMES = 8  # of a stack in one answer: neighbours come along while one scrolls
