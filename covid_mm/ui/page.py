@@ -109,6 +109,7 @@ def build_page(
                         )
                         clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
                     line = gr.HTML("", elem_id="mm-line", apply_default_css=False)
+                    stop = gr.Button(translations.label("Cancel"), elem_id="mm-stop-analysis")
                     help_text = translations.draw("mm-help", render_help)
                     gr.HTML(help_text, elem_id="mm-help", apply_default_css=False)
                     waiting = translations.draw("mm-examples", partial(render_examples, ()))
@@ -149,7 +150,6 @@ def build_page(
             concurrency_limit=None,  # they wait in the networks' own line, which can say how long it is
             **private,
         )
-        stop = gr.Button("stop", elem_id="mm-stop-analysis", elem_classes="mm-hidden")
         stop.click(
             None, None, line, cancels=[answered], js="() => (window.covidMM.series.stopped(), '')", **private
         )
@@ -392,15 +392,11 @@ def render_line(before: int, texts: Texts = ENGLISH) -> str:
 
 
 def render_reading(share: float, texts: Texts = ENGLISH) -> str:
-    """How much of a CT scan has been read, with a button to stop; nothing before it begins and for single images."""
+    """How much of a CT scan has been read, beside which the page shows its button to stop; else nothing."""
     if not 0 < share < 1:
         return ""
     text = escape(texts("Reading the slices: {percent} %", percent=round(100 * share)))
-    stop = escape(texts("Cancel"))
-    return (
-        f'<p class="mm-reading"><span>{text}</span><progress value="{share:.3f}" aria-hidden="true"></progress>'
-        f'<button type="button" class="mm-stop">{stop}</button></p>'
-    )
+    return f'<p class="mm-reading"><span>{text}</span><progress value="{share:.3f}" aria-hidden="true"></progress></p>'
 
 
 def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:

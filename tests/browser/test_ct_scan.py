@@ -100,7 +100,10 @@ def test_a_zip_with_another_series_one_slice_alone_and_cancel(open_page, files):
     slider = page.locator(f"{SLOT} .mm-slot-slice")
     slider.fill("5")
     page.click("#mm-analyse")
-    page.click(".mm-stop")
+    page.wait_for_selector("#mm-stop-analysis", state="visible")
+    page.evaluate(
+        "document.querySelector('#mm-stop-analysis').click()"
+    )  # at once: it is gone with the answer
     page.wait_for_function("() => !document.querySelector('#mm-result').matches('.mm-busy')")
     assert page.locator(".mm-series").count() == 0
     page.locator(f"{SLOT} .mm-slot-alone").check()

@@ -172,7 +172,7 @@ class FakePredictor:
 
     info = INFO
     meta = META
-    scan_delay = 0.05  # seconds for each slice of a scan
+    scan_delay = 0.1  # seconds for each slice of a scan
 
     def __init__(self, delay: float = 0.0, ready: Path | None = None) -> None:
         """ready: a file; it is loaded after `delay` seconds, or as soon as that file is there."""

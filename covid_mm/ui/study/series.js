@@ -120,6 +120,5 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("#mm-result .mm-series-thumbnails [data-slice]");
     if (button) show(Number(button.dataset.slice));
-    if (event.target.closest?.(".mm-stop")) document.querySelector("#mm-stop-analysis")?.click();
   });
 }
