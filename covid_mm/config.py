@@ -10,12 +10,22 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
 
 from covid_mm.errors import UsageError
 
-Modality = str  # a key of MODALITIES
 ImageKind = Literal["slice", "film"]
+
+
+def _check_modality(name: str) -> str:
+    if name not in MODALITIES:
+        raise ValueError(f"modality {name!r} is not one of {', '.join(MODALITIES)}")
+    return name
+
+
+Modality = Annotated[str, pydantic.AfterValidator(_check_modality)]  # a key of MODALITIES, in records too
 ClassName = Literal["normal", "covid19_pneumonia"]
 FineTune = Literal["frozen", "last-block", "full"]
 SplitProtocol = Literal["paper", "grouped"]

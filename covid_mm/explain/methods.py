@@ -31,7 +31,7 @@ _BATCH = 8  # masked images between two looks at `cancelled`
 
 
 class BranchExplainer:
-    """Heatmaps of a network's branches by any method, for one set of modalities."""
+    """Heatmaps of a network's branches by any method, for one set of modalities; some of them: by their own heads."""
 
     def __init__(self, network: Network, modalities: tuple[Modality, ...]) -> None:
         """Cut the network into one model a branch, sharing its weights."""

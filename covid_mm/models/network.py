@@ -1,6 +1,6 @@
 """The single and the concatenated network: one description, one flat functional graph.
 
-Paper section II.B and Fig. 2: a backbone a modality, pooled features concatenated, a fully
+Paper section II.B and Fig. 2: a backbone per modality, pooled features concatenated, a fully
 connected ReLU layer, two logits, softmax. Beside that head each branch of a concatenated network
 has a small head of its own on its pooled features.
 """

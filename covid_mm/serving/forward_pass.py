@@ -16,7 +16,7 @@ from covid_mm.explain.method_table import LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import Content, ContentClassifier
 from covid_mm.models.network import FUSED, Network
-from covid_mm.serving.answers import positive_margin
+from covid_mm.serving.answers import find_rule, weigh_heads
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.reading import Study
@@ -26,13 +26,12 @@ from covid_mm.serving.reading import Study
 class StudyOutput:
     """What one pass gave for one study.
 
-    head: that answers it, as meta.json names it. logits: head -> float32 (2,). class_index: of CLASSES,
+    logits: head, as meta.json names it -> float32 (2,). class_index: of CLASSES,
     whose evidence was measured. evidence: modality -> float32 (side, side) >= 0, not yet on a scale.
     second: as evidence, by another method.
     contents: modality -> what the content check says of its image; empty without one.
     """
 
-    head: str
     logits: Mapping[str, NDArray[np.float32]]
     class_index: int
     evidence: Mapping[Modality, NDArray[np.float32]]
@@ -94,7 +93,9 @@ class ForwardPass:
         if request.gradient_method is None:
             maps = self._explain_slowly(study, output.class_index, request)
         else:
-            maps = show_evidence(output.evidence, request, self._metadata.heatmap_scale[output.head])
+            maps = show_evidence(
+                output.evidence, request, find_rule(self._metadata, tuple(study)).heatmap_scale
+            )
         return {m: study[m].place(maps[m]) for m in output.evidence}
 
     def find_grids(
@@ -113,7 +114,6 @@ class ForwardPass:
                 m: self._classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
             }
         return StudyOutput(
-            self._head(function.target),
             {self._head(name): logits[row] for name, logits in explained.logits.items()},
             int(explained.classes[row]),
             {m: explained.evidence[m][row] for m in function.modalities},
@@ -145,12 +145,14 @@ class ForwardPass:
         key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
         with self._tracing:
             if key not in self._functions:
-                whole = combination == self._network.config.modalities
-                head = self._head(FUSED if whole else combination[0])
+                weights, margin = weigh_heads(meta, find_rule(meta, combination))
+                if FUSED not in weights and combination == self._network.config.modalities:
+                    weights = {FUSED: weights[combination[0]]}  # a single network's only head
                 self._functions[key] = GradCam(
                     self._network,
                     combination,
-                    positive_margin=positive_margin(meta, head),
+                    positive_margin=margin,
+                    weights=weights,
                     judging_branch=None if self._classifier is None else self._classifier.branch,
                     judges_other_images=self._classifies_whole_images,
                     method=meta.heatmap_method,

@@ -33,7 +33,7 @@ LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on
 class Metadata:
     """The fields that serving needs and enforces; `raw` is the file's whole content, without its digest.
 
-    temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
+    temperature and threshold: by head (`fused`, each modality). heatmap_scale: by head, then by
     modality, the evidence in logit units that is drawn as 1. classifier_sha256: of the classifier of
     image content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
     `lungs` for the lungs found and cropped by the file whose hash is lungs_sha256.
@@ -170,7 +170,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         output_stride=_number(described["output_stride"], 1, 64, whole=True),
     )
     if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
-        raise ValueError("branches are ordered ct, xray")
+        raise ValueError(f"branches are ordered {', '.join(MODALITIES)}")
     if raw["pair"] != network.name:
         raise ValueError(f"pair {_short(raw['pair'])} is not that of the network, {network.name}")
     heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities

@@ -20,16 +20,17 @@ from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
-    answer_head,
+    answer_by,
     describe_lungs,
     describe_missing_lungs,
     describe_scan,
     disagree,
+    find_rule,
     find_scan_warnings,
     find_warnings,
-    positive_margin,
     refuse_study,
     split_margin,
+    weigh_heads,
 )
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
@@ -294,7 +295,7 @@ class Predictor:
     def _prepare(self, studies: Sequence[GreyStudy]) -> list[Study]:
         return prepare_studies(studies, self.network.config.image_size, self.segmenter)
 
-    def _refuse_unread(self, greys: GreyStudy, wrong: tuple[Modality, ...]) -> Prediction:
+    def _refuse_unread(self, greys: GreyStudy, wrong: Mapping[Modality, Modality]) -> Prediction:
         """No answer to a study whose headers contradict their slots."""
         previews = {m: make_preview(grey) for m, grey in greys.items()}
         return refuse_study(self.metadata, previews, describe_contradictions(wrong))
@@ -326,9 +327,9 @@ class Predictor:
         if len(study) > 1 and tuple(study) == self.network.config.modalities:
             others = {m: image.pixels for m, image in study.items() if m != SCANNED}
             pooled[FUSED] = self._scans.fuse(reading, self.metadata.scan, others)
-        if request.class_index == PREDICTED:
-            head = FUSED if FUSED in pooled else SCANNED
-            positive = pooled[head] >= positive_margin(meta, head)
+        weights, least = weigh_heads(meta, find_rule(meta, tuple(study)))
+        if request.class_index == PREDICTED and weights.keys() <= pooled.keys():
+            positive = sum(weights[head] * pooled[head] for head in weights) >= least
             request = dataclasses.replace(request, class_index=POSITIVE if positive else 1 - POSITIVE)
         (output,) = self._pass.run([study], request)
         logits = dict(output.logits) | {head: split_margin(margin) for head, margin in pooled.items()}
@@ -355,9 +356,9 @@ class Predictor:
     def _assemble(
         self, study: Study, output: StudyOutput, request: HeatmapRequest, meta: Metadata
     ) -> Prediction:
-        head = output.head
-        answers = {name: answer_head(meta, name, logits) for name, logits in output.logits.items()}
-        branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
+        given = tuple(study)
+        rule, answer = find_rule(meta, given), answer_by(meta, given, output.logits)
+        branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
@@ -366,26 +367,23 @@ class Predictor:
             doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
         return Prediction(
-            label=UNDETERMINED if disagree(branches) else answers[head].label,
-            probabilities=answers[head].probabilities,
+            label=UNDETERMINED if disagree(branches) else answer.label,
+            probabilities=answer.probabilities,
             branches=branches,
-            modalities=tuple(study),
+            modalities=given,
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=(
-                *find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked),
-                *doubts,
-            ),
-            checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
-            evidence=meta.evidence[head],
+            warnings=(*find_warnings(meta, answer, branches, heatmaps, shown, checked=checked), *doubts),
+            checkpoint=dataclasses.replace(self.info, decision_threshold=rule.threshold),
+            evidence=rule.evidence,
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
             heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
-            abstain_zone=meta.abstain_zone[head],
-            supported_probability=meta.supported_probability[head],
+            abstain_zone=rule.abstain_zone,
+            supported_probability=rule.supported_probability,
             **describe_lungs(study),
         )
 

@@ -90,7 +90,7 @@ def test_logits_are_those_of_the_network(small_backbones):
 def test_one_of_two_branches_answers_from_its_own_head(small_backbones, modality):
     network, images = make_network(size=64), pixels(2, 64)
     function = GradCam(network, (modality,))
-    assert function.target == modality
+    assert function.answering == (modality,)
     explained = function.explain({modality: images[modality]}, np.full(2, 1, np.int32))
     both = GradCam(network).explain(images, np.full(2, 1, np.int32))
     assert set(explained.logits) == set(explained.evidence) == {modality}

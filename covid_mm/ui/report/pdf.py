@@ -7,7 +7,6 @@ the same, it is drawn smaller: there is never a third.
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 from typing import Any
 
@@ -27,6 +26,7 @@ from covid_mm.reporting.pdf_text import (
     SIDE,
     Block,
     arrange,
+    drawing,
     make_printable,
     register_fonts,
     write,
@@ -52,8 +52,6 @@ ROUNDING = 0.01  # points that sums of heights may be off
 FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 112.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
 
-_drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
-
 
 def render_pdf(report: Report, texts: Texts = ENGLISH) -> bytes:
     """The report as PDF bytes in a language, the same for the same report.
@@ -61,7 +59,7 @@ def render_pdf(report: Report, texts: Texts = ENGLISH) -> bytes:
     A4, one or two pages whatever the report holds. Fonts are embedded, the text can be extracted,
     and the document's properties name neither a user nor a machine.
     """
-    with _drawing:
+    with drawing:
         register_fonts()
         return _draw(report, texts)
 

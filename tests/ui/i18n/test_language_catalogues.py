@@ -65,7 +65,7 @@ TABLES = [  # whose entries are looked up by name
     model_tab.SPLITS,
     sections.PROTOCOLS,
     {name: one.text for name, one in warnings.WARNINGS.items()},
-    warnings.KINDS,
+    {m: one.content for m, one in MODALITIES.items()},
     warnings.REASONS,
     warnings.SHORT_FORMS,
     report_images.LEGENDS,
@@ -243,7 +243,6 @@ def test_no_catalogue_holds_a_sentence_that_nobody_says(texts):
 def test_every_warning_is_worded_from_its_template_and_values(texts, name):
     values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
     about = "ct" if values.pop("modality", "") else None
-    values.pop("other", None)
     warning = warnings.warn(name, about, **values)
     worded = word_warning(warning, texts)
     assert worded != warning.message
@@ -255,7 +254,7 @@ def test_every_warning_is_worded_from_its_template_and_values(texts, name):
 
 def test_the_words_in_a_warning_are_translated_too():
     texts = find_languages()["id"]
-    warning = warnings.warn("wrong_modality", "ct", kind=warnings.KINDS["xray"])
+    warning = warnings.warn("wrong_modality", "ct", kind=MODALITIES["xray"].content, other="X-ray")
     assert warning.code == "wrong_modality_ct"
     assert "looks like a frontal chest X-ray" in warning.message
     assert "tampak seperti foto rontgen toraks frontal" in word_warning(warning, texts)
