@@ -37,7 +37,13 @@ from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import Reading, Report, describe_agreement
 from covid_mm.ui.report.drawing import ProbabilityBar
 from covid_mm.ui.report.images import compose_images
-from covid_mm.ui.study.evidence import INDEPENDENT, OTHER_DISEASES, describe_evidence, format_probability
+from covid_mm.ui.study.evidence import (
+    INDEPENDENT,
+    OTHER_DISEASES,
+    describe_evidence,
+    find_bar_end,
+    format_probability,
+)
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 
@@ -355,7 +361,8 @@ def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flow
     if reading.probability is None:
         return write(texts("none"), size=8.4)
     tone = TONES[reading.label]
-    bar = ProbabilityBar(reading.probability, reading.threshold, tone, width, zone=reading.zone)
+    end = find_bar_end(reading.probability, reading.label, reading.zone)
+    bar = ProbabilityBar(end, reading.threshold, tone, width, zone=reading.zone)
     shown = format_probability(reading.probability, reading.supported, texts)
     return [write(shown, size=8.4, bold=reading.answers), bar]
 
