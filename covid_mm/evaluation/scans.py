@@ -23,7 +23,7 @@ from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable, tabulate_l
 from covid_mm.evaluation.left_out_images import gather_left_out, gather_predictions, training_features
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import Calibration, leave_one_calibration
-from covid_mm.models.network import FUSED, find_margins
+from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.serving.scan_files import SCANNED
 from covid_mm.serving.scan_rule import DEFAULT_SHARE, ScanRule
 from covid_mm.training.fusion import fit_fused_head

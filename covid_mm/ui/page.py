@@ -43,6 +43,7 @@ from covid_mm.ui.study.images import (
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
+from covid_mm.ui.study.waiting import render_line, render_reading
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
 from covid_mm.ui.worklist.panel import BatchRows, build_opened_study, build_worklist
@@ -379,24 +380,6 @@ def render_help(texts: Texts = ENGLISH) -> str:
 def render_header(texts: Texts = ENGLISH) -> str:
     """Title, purpose, and the button for dark mode."""
     return render_template("header.html", texts, document=texts(DOCUMENT))
-
-
-def render_line(before: int, texts: Texts = ENGLISH) -> str:
-    """How many studies come before the visitor's own; nothing where it is the first."""
-    if not before:
-        return ""
-    text = texts(
-        "{count} study before yours" if before == 1 else "{count} studies before yours", count=before
-    )
-    return f'<p class="mm-line" role="status">{escape(text)}</p>'
-
-
-def render_reading(share: float, texts: Texts = ENGLISH) -> str:
-    """How much of a CT scan has been read, beside which the page shows its button to stop; else nothing."""
-    if not 0 < share < 1:
-        return ""
-    text = escape(texts("Reading the slices: {percent} %", percent=round(100 * share)))
-    return f'<p class="mm-reading"><span>{text}</span><progress value="{share:.3f}" aria-hidden="true"></progress></p>'
 
 
 def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:

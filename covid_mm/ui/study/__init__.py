@@ -9,6 +9,7 @@ heatmaps.py         which heatmaps, and what is said of each
 events.py           what can be asked for after an answer, with evidence.js
 result.py           an answer for the page, drawn by result.html
 series.py           a scan in the result, with series.html and series.js
+waiting.py          what stands there while a study waits
 evidence.py         what an answer is worth elsewhere, in words
 operating_point.py  what other thresholds would have meant
 warnings.py         the warnings beside an answer, in words

@@ -16,7 +16,7 @@ from scan_files import HEAD, chest_hu, nifti_file, series_files, zip_files
 from covid_mm.config import ImageLimits
 from covid_mm.errors import ImageError
 from covid_mm.imaging import read_grey
-from covid_mm.ui.page import answer_page, preview_slot, render_reading
+from covid_mm.ui.page import answer_page, preview_slot
 from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.events import report_page
 from covid_mm.ui.study.analysis import analyse_study, analyse_uploads, delete_uploads, describe_prediction
@@ -24,6 +24,7 @@ from covid_mm.ui.study.events import download_page, explain_page
 from covid_mm.ui.study.images import preview_upload, read_slot_image
 from covid_mm.ui.study.scans import choose_thumbnails, find_scan, load_scan
 from covid_mm.ui.study.slot_choice import SliceChoice, choose_slice, read_choices
+from covid_mm.ui.study.waiting import render_reading
 from covid_mm.ui.viewer.frames import read_frames, read_request
 
 LIMITS = ImageLimits()
