@@ -186,7 +186,7 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches?.(".mm-heat-style")) {
       style = event.target.value;
-      result().querySelectorAll(".mm-layer").forEach(paint);
+      (event.target.closest(".mm-kept") ?? result()).querySelectorAll(".mm-layer").forEach(paint);
     } else if (event.target.matches?.(".mm-heat select")) explain();
   });
   document.addEventListener(
