@@ -141,6 +141,7 @@ def plan_single(options: argparse.Namespace, backbone: str, modality: Modality) 
 def choose_folds(plan: TrainingPlan, folder: Any, modality: Modality) -> tuple[Any, list[Any]]:
     """The training side's samples, and the rows of each fold."""
     import numpy as np
+
     from covid_mm.training.data import gather_materials
 
     materials = gather_materials(plan, folder)
