@@ -1,8 +1,10 @@
-"""Answer with both heatmaps: ours beside the bare forward pass and beside Keras with tf-keras-vis.
+"""Answer with both heatmaps beside bare forward passes: TensorFlow, ONNX Runtime, OpenVINO, and tf-keras-vis.
 
     python benchmarks/latency.py [--checkpoint DIR] [--rounds N]
 
-All three run in this one process on the same study, in turn, so that only their ratios matter.
+All run in this one process on the same studies, in turn, at batches of 1 and 16, so that only their ratios matter.
+ONNX Runtime needs `python -m covid_mm export` first, OpenVINO `pip install openvino`; what is not there is left out.
+Bare is the network's logits alone; ours adds both heatmaps by two methods, from the same pass.
 """
 
 from __future__ import annotations
@@ -18,13 +20,58 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with, load_tensorflow
-from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES
+from covid_mm.config import DEFAULT_CHECKPOINT
 from covid_mm.datasets.phantoms import make_study
+
+BATCHES = (1, 16)
+TENSORFLOW, OURS = "TensorFlow, bare", "TensorFlow, ours: answer and both heatmaps"
+ONNX, OURS_ONNX = "ONNX Runtime, bare", "ONNX Runtime, ours"
+OPENVINO = "OpenVINO, bare"
+LIBRARY = "model.predict, then tf-keras-vis per branch"
+
+Ways = dict[str, Callable[[], Any]]
 
 
 def measure(checkpoint: str | None, rounds: int) -> int:
-    """Time the three ways and print a table of medians and ratios."""
+    """Time all ways and print a table of medians and ratios."""
     load_tensorflow()
+    import numpy as np
+
+    from covid_mm.imaging import read_image
+    from covid_mm.serving.checkpoint import load_checkpoint
+
+    folder = Path(checkpoint) if checkpoint else DEFAULT_CHECKPOINT
+    network, meta = load_checkpoint(folder)
+    study = make_study(1, seed=0)
+    side = network.config.image_size
+    print(f"checkpoint {meta.name}, {meta.network.name}, {rounds} rounds, medians")
+    for batch in BATCHES:
+        images: Any = {
+            m: np.repeat(read_image(getattr(study, m), size=side)[None], batch, axis=0)
+            for m in network.config.modalities
+        }
+        ways = tensorflow_ways(network, meta, images, batch) | onnx_ways(folder, meta, images, batch)
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            way()  # tracing and first allocations are not what is measured
+        for _ in range(rounds):
+            for name, way in ways.items():
+                for _ in range(1 if name == LIBRARY else 10):
+                    started = time.perf_counter()
+                    way()
+                    times[name].append(time.perf_counter() - started)
+        medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
+        fastest = min(value for name, value in medians.items() if "bare" in name)
+        print(
+            f"\nbatch {batch}: {'':36s} {'ms':>9s} {'to bare TensorFlow':>19s} {'to the fastest bare':>20s}"
+        )
+        for name, value in medians.items():
+            print(f"{name:45s} {value:9.1f} {value / medians[TENSORFLOW]:19.2f} {value / fastest:20.2f}")
+    return 0
+
+
+def tensorflow_ways(network: Any, meta: Any, images: Any, batch: int) -> Ways:
+    """The bare compiled forward pass, ours, and for one study the library."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -32,62 +79,78 @@ def measure(checkpoint: str | None, rounds: int) -> int:
 
     from covid_mm.explain.explained import PREDICTED
     from covid_mm.explain.grad_cam import GradCam
-    from covid_mm.imaging import read_image
     from covid_mm.models.heads import FUSED
-    from covid_mm.serving.checkpoint import load_checkpoint
-
-    network, meta = load_checkpoint(Path(checkpoint) if checkpoint else DEFAULT_CHECKPOINT)
-    study = make_study(1, seed=0)
-    images: Any = {m: read_image(getattr(study, m))[None] for m in MODALITIES}
-    predicted = np.full(1, PREDICTED, np.int32)
 
     side = network.config.image_size
-    signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in MODALITIES}
+    signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in images}
     bare = tf.function(lambda inputs: network.model(inputs, training=False)).get_concrete_function(signature)
-    grad_cam = GradCam(network)
-    scored = keras.Model([network.image_input(m) for m in MODALITIES], network.logits(FUSED))
+    ours = GradCam(network, method=meta.heatmap_method, layer=meta.heatmap_layer)
+    classes = np.full(batch, PREDICTED, np.int32)
+    ways: Ways = {
+        TENSORFLOW: lambda: bare({m: tf.constant(values) for m, values in images.items()})["logits"].numpy(),
+        OURS: lambda: ours.explain(images, classes),
+    }
+    if batch > 1:
+        return ways
+    scored = keras.Model([network.image_input(m) for m in images], network.logits(FUSED))
     visualiser = Gradcam(scored, clone=False)
-
-    def run_bare() -> None:
-        outputs = bare({m: tf.constant(images[m]) for m in MODALITIES})
-        outputs["probabilities"].numpy()
-
-    def run_ours() -> None:
-        grad_cam.explain(images, predicted)
 
     def run_library() -> None:
         logits = network.model.predict(images, verbose=0)["logits"]
         index = int(np.argmax(logits[0]))
-        for modality in MODALITIES:
+        for modality in images:
             visualiser(
                 lambda output: output[:, index],
-                [images[m] for m in MODALITIES],
+                list(images.values()),
                 penultimate_layer=network.last_conv_layer(modality),
                 seek_penultimate_conv_layer=False,
             )
 
-    ways: dict[str, tuple[Callable[[], None], int]] = {
-        "bare forward pass, compiled": (run_bare, 10),
-        "ours: answer and both heatmaps": (run_ours, 10),
-        "model.predict, then tf-keras-vis twice": (run_library, 1),
+    return ways | {LIBRARY: run_library}
+
+
+def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
+    """Those of the exported network; none where it was not exported or no runtime is installed."""
+    import numpy as np
+
+    from covid_mm.errors import CovidMMError
+    from covid_mm.explain.explained import PREDICTED
+    from covid_mm.explain.method_table import GRADIENT_METHODS
+    from covid_mm.models.heads import FUSED
+    from covid_mm.models.meta_file import ONNX_FOLDER
+    from covid_mm.serving.onnx_functions import OnnxFunctions, answer_file
+
+    try:
+        functions = OnnxFunctions(folder, meta)
+    except CovidMMError as error:
+        print(f"left out: {error}")
+        return {}
+    name = answer_file(tuple(images))
+    feeds: dict[str, Any] = {f"image_{m}": values for m, values in images.items()}
+    feeds |= {
+        f"content_{m}": values for m, values in images.items()
+    }  # read only where contents are asked for
+    feeds |= {"classes": np.full(batch, PREDICTED, np.int32)}
+    feeds |= {"methods": np.array([GRADIENT_METHODS.index(meta.heatmap_method), 1], np.int32)}
+    maps = [f"{kind}_{m}" for kind in ("evidence", "second") for m in images]
+    ways: Ways = {
+        ONNX: lambda: functions.run(name, feeds, [f"logits_{FUSED}"]),
+        OURS_ONNX: lambda: functions.run(
+            name, feeds, [f"logits_{FUSED}", *(f"logits_{m}" for m in images), "classes", *maps]
+        ),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for way, _ in ways.values():
-        way()  # tracing and first allocations are not what is measured
-    for _ in range(rounds):
-        for name, (way, repeats) in ways.items():
-            for _ in range(repeats):
-                started = time.perf_counter()
-                way()
-                times[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
-    first, ours, library = medians.values()
-    print(f"checkpoint {meta.name}, {meta.network.name}, one study, {rounds} rounds, medians\n")
-    for name, median in medians.items():
-        print(f"{name:40s} {median:9.1f} ms")
-    print(f"\nours / bare    = {ours / first:.2f}   (aim: at most 1.15)")
-    print(f"library / ours = {library / ours:.1f}   (aim: at least 30)")
-    return 0
+    try:
+        import openvino
+    except ImportError:
+        print("left out: OpenVINO is not installed")
+        return ways
+    whole = openvino.Core().read_model(folder / ONNX_FOLDER / name)
+    logits = whole.output(functions.find_output(name, f"logits_{FUSED}"))
+    taken = [p for p in whole.get_parameters() if p.friendly_name.startswith("image_")]
+    part = openvino.Model([logits], taken, "logits")
+    compiled = openvino.compile_model(part, "CPU")
+    given = [images[p.friendly_name.removeprefix("image_").removesuffix(":0")] for p in taken]
+    return ways | {OPENVINO: lambda: compiled(given)}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/startup.py [--rounds N]
 
 Each is started N times in turn as a process of its own; the time runs from its start until its
-address first answers with a page. The network loads behind our page, so its time is printed too.
+address first answers with a page. The network loads behind our page, so the time until it is warmed up, and the
+next study waits for nothing, is printed too. ONNX Runtime takes part after `python -m covid_mm export`.
 """
 
 from __future__ import annotations
@@ -71,25 +72,38 @@ def wait_for(url: str, began: float, process: subprocess.Popen[bytes], content: 
     raise SystemExit(f"no answer within {PATIENCE:.0f} s")
 
 
-def measure(rounds: int) -> None:
-    """Print the medians and their difference."""
-    ours: list[float] = []
-    network: list[float] = []
-    empty: list[float] = []
+def measure(rounds: int, checkpoint: str | None) -> None:
+    """Print the medians beside those of an empty page."""
+    chosen = ["--checkpoint", checkpoint] if checkpoint else []
+    ways = {"an empty Gradio page": [sys.executable, "-c", EMPTY]}
+    ways["python app.py"] = [sys.executable, "app.py", *chosen, "--port"]
+    folder = Path(checkpoint) if checkpoint else ROOT / "checkpoints" / "densenet121-mobilenet"
+    if (folder / "onnx").is_dir():
+        ways["python app.py --runtime onnx"] = [
+            sys.executable,
+            "app.py",
+            "--runtime",
+            "onnx",
+            *chosen,
+            "--port",
+        ]
+    opened: dict[str, list[float]] = {name: [] for name in ways}
+    ready: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
-        port = find_port()
-        plain, _ = time_start([sys.executable, "-c", EMPTY, str(port)], port)
-        port = find_port()
-        page, ready = time_start([sys.executable, "app.py", "--port", str(port)], port)
-        if turn:  # the first one reads everything from the disk
-            empty.append(plain)
-            ours.append(page)
-            network.append(ready or 0.0)
-    blank, page = statistics.median(empty), statistics.median(ours)
-    print(f"median of {rounds} starts each, in turn:")
-    print(f"  an empty Gradio page        {blank:6.2f} s")
-    print(f"  python app.py               {page:6.2f} s   {page - blank:+.2f} s, {page / blank:.2f} times")
-    print(f"  its network ready           {statistics.median(network):6.2f} s")
+        for name, command in ways.items():
+            port = find_port()
+            page, network = time_start([*command, str(port)], port)
+            if turn:  # the first one reads everything from the disk
+                opened[name].append(page)
+                ready[name].append(network or 0.0)
+    blank = statistics.median(next(iter(opened.values())))
+    print(f"median of {rounds} starts each, in turn:        page        to empty   network ready, warmed up")
+    for name in ways:
+        page = statistics.median(opened[name])
+        network = statistics.median(ready[name])
+        print(
+            f"  {name:32s} {page:8.2f} s {page - blank:+9.2f} s" + (f" {network:12.2f} s" if network else "")
+        )
 
 
 if __name__ == "__main__":
@@ -97,4 +111,8 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    measure(parser.parse_args().rounds)
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="serve this one only (default: all of checkpoints/)"
+    )
+    options = parser.parse_args()
+    measure(options.rounds, options.checkpoint)

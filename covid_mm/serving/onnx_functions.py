@@ -142,11 +142,15 @@ class OnnxFunctions:
     def run(self, name: str, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, Any]:
         """The named outputs of one file; only what they depend on is computed."""
         session, options = self._session(name)
-        names = list(self._manifest["files"][name]["outputs"])
         taken = {entry.name.removesuffix(":0"): entry.name for entry in session.get_inputs()}
-        wanted = [session.get_outputs()[names.index(output)].name for output in outputs]
+        wanted = [self.find_output(name, output) for output in outputs]
         given = {taken[key]: value for key, value in feeds.items() if key in taken}
         return dict(zip(outputs, session.run(wanted, given, options), strict=True))
+
+    def find_output(self, name: str, output: str) -> str:
+        """The name within a file of one of its outputs."""
+        names = list(self._manifest["files"][name]["outputs"])
+        return str(self._session(name)[0].get_outputs()[names.index(output)].name)
 
     def _fill(self, modality: Modality, images: Pixels) -> dict[str, NDArray[Any]]:
         """Inputs that must be there though nothing that is asked for depends on them."""
