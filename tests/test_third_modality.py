@@ -16,6 +16,7 @@ from covid_mm.models.content_classifier import NEITHER, Content, compute_content
 from covid_mm.models.network import FUSED, build_network, find_margins
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.content_check import check_contents, contradicting_slots
+from covid_mm.serving.pairing import ImageFile, pair_files
 from covid_mm.serving.predictor import load_predictor
 from covid_mm.training.batches import ModalitySamples, prepare_bottleneck
 from covid_mm.training.content_classifier import ContentImages, fit_content_classifier
@@ -227,3 +228,9 @@ def test_a_network_of_two_is_as_it_was(tmp_path, study):
     assert pair.predict(study["ct"], study["xray"]).modalities == ("ct", "xray")
     with pytest.raises(UsageError, match="reads CT and X-ray only, not lateral X-ray"):
         pair.predict_images(study)
+
+
+def test_files_of_a_batch_are_found_by_its_name():
+    files = [ImageFile(f"a_{m}.png", bytes) for m in THREE]
+    (study,) = pair_files([*files, ImageFile("a_mri.png", bytes)]).studies
+    assert tuple(study.files) == THREE
