@@ -7,15 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from covid_mm.commands import load_tensorflow
-from covid_mm.config import (
-    CLASS_TITLES,
-    CLASSES,
-    MODALITIES,
-    POSITIVE,
-    RESEARCH_USE,
-    Modality,
-)
+from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE, Modality
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
@@ -52,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{modality}", metavar="FILE", help=f"{MODALITIES[modality].content}, PNG, JPEG or DICOM"
         )
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
     )
@@ -82,10 +75,11 @@ def run(options: argparse.Namespace) -> int:
     for path in (path for m, path in files.items() if m != SCANNED):
         if not Path(path).is_file():
             raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    predictor = load_predictor(options.checkpoint)
+    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
     method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
     if len(files.get(SCANNED, ())) == 1:
         (files[SCANNED],) = files[SCANNED]

@@ -18,6 +18,7 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
+    find_bar_end,
     format_probability,
     read_zone,
 )
@@ -168,7 +169,7 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
                 "name": name,
                 "label": answer.label,
                 "title": texts(CLASS_TITLES[answer.label]),
-                "value": value,
+                "value": find_bar_end(value, answer.label, zone),
                 "shown": format_probability(value, answer.supported_probability, texts),
                 "threshold": threshold,
                 "zone": zone,
