@@ -12,8 +12,15 @@ from covid_mm.config import CLASSES, MODALITIES, ModalityInfo, NetworkConfig, Tr
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader
 from covid_mm.imaging.lungs import find_region, read_lungs
-from covid_mm.models.content_classifier import NEITHER, Content, compute_contents, read_content_classifier
-from covid_mm.models.network import FUSED, build_network, find_margins
+from covid_mm.models.content_classifier import (
+    NEITHER,
+    Content,
+    compute_contents,
+    content_width,
+    read_content_classifier,
+)
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import build_network
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.content_check import check_contents, contradicting_slots
 from covid_mm.serving.pairing import ImageFile, pair_files
@@ -191,7 +198,7 @@ def test_a_content_check_tells_the_third_apart_and_its_file_says_so(network, tmp
     classifier = fit_content_classifier(network, ContentImages(images, images))
     path = tmp_path / "judge.npz"
     path.write_bytes(classifier.to_bytes())
-    read = read_content_classifier(path, network)
+    read = read_content_classifier(path, THREE, lambda branch: content_width(network, branch))
     assert read.kinds == (*THREE, NEITHER)
     for kind, part in images.items():
         contents = read.check("lateral", compute_contents(network, read.branch, part))
