@@ -235,8 +235,8 @@ def run_timing(options: argparse.Namespace) -> int:
         alone.append(time.perf_counter() - began)
     assert answer.scan is not None
     print(
-        f"{options.slices} slices of 512 x 512, {answer.scan.lung_slices} with lung: {min(whole):.2f} s; bare forward pass"
-        f" {min(alone):.2f} s; ratio {min(whole) / min(alone):.2f} (best of {options.rounds} rounds)"
+        f"{options.slices} slices of 512 x 512, {answer.scan.lung_slices} with lung: {min(whole):.2f} s; bare pass"
+        f" of the CT branch {min(alone):.2f} s; ratio {min(whole) / min(alone):.2f} (best of {options.rounds} rounds)"
     )
     return 0
 
