@@ -61,6 +61,7 @@ class EvidencePart(Part):
     collections: tuple[str, ...]
     images: Count
     ece: Share | None = None
+    unit: Literal["images", "scans", "pairs"] = "images"
 
     @pydantic.model_validator(mode="after")
     def _check_interval(self) -> Self:
