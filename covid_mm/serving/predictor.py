@@ -35,6 +35,7 @@ from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_s
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
 from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
 from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
+from covid_mm.serving.label_meaning import read_positive_sources
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     UNDETERMINED,
@@ -380,6 +381,7 @@ class Predictor:
             checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
             evidence=meta.evidence[head],
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
+            positives={m: sources for m in study if (sources := read_positive_sources(self.meta, m))},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
