@@ -10,12 +10,22 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
 
 from covid_mm.errors import UsageError
 
-Modality = str  # a key of MODALITIES
 ImageKind = Literal["slice", "film"]
+
+
+def _check_modality(name: str) -> str:
+    if name not in MODALITIES:
+        raise ValueError(f"modality {name!r} is not one of {', '.join(MODALITIES)}")
+    return name
+
+
+Modality = Annotated[str, pydantic.AfterValidator(_check_modality)]  # a key of MODALITIES, in records too
 ClassName = Literal["normal", "covid19_pneumonia"]
 FineTune = Literal["frozen", "last-block", "full"]
 SplitProtocol = Literal["paper", "grouped"]
@@ -96,6 +106,7 @@ _BESIDE_THE_PACKAGE = Path(__file__).resolve().parents[1] / "checkpoints"
 CHECKPOINTS = _BESIDE_THE_PACKAGE if _BESIDE_THE_PACKAGE.is_dir() else Path("checkpoints")
 DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 
+RUNTIMES = ("tensorflow", "onnx")  # what may run a network that is served
 RESEARCH_USE = "Research use only, not for diagnosis."
 
 

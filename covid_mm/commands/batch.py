@@ -1,20 +1,28 @@
-"""Answer many studies: a manifest, a folder or a ZIP in, a CSV out; goes on where it stopped."""
+"""Answer many studies: a manifest, a folder or a ZIP in, a CSV out; goes on where it stopped.
+
+Where the manifest has labels, the answers are measured against them and set beside the left-out figures.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from covid_mm.commands import load_tensorflow
-from covid_mm.config import ImageLimits
+from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE, ImageLimits
 from covid_mm.errors import DataError, UsageError
+from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measure_local_test
+from covid_mm.files import write_atomically
+from covid_mm.reporting.local_test import describe_json, draw_local_test, format_local_test
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
-from covid_mm.serving.batch import ResultFile, StudyAnswerer, answer_studies
+from covid_mm.serving.batch import ResultFile, StudyAnswerer, answer_studies, neutralise_cell, read_rows
 from covid_mm.serving.manifest import Entry, open_manifest
 from covid_mm.serving.pairing import (
     RULE,
@@ -26,12 +34,14 @@ from covid_mm.serving.pairing import (
     on_disk,
     pair_files,
 )
+from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 # one's own archive may be larger than a stranger's on a page
 LIMITS = ArchiveLimits(max_bytes=2**40, max_members=200_000, max_total=2**42)
 # a file may be a whole scan; who decodes one image has its own limit
 FILE_LIMITS = ImageLimits(max_bytes=ImageLimits().max_series_bytes)
+REPORT_ENDINGS = (".json", ".pdf")
 SHOWN = 3  # file names in a message
 
 
@@ -60,7 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
         " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="where the manifest has a column label (normal, covid19_pneumonia) and perhaps patient: write what the"
+        " network is worth on these studies as .json or .pdf; may be given again. It is printed in any case",
+    )
     parser.add_argument(
         "--retry", action="store_true", help="answer again the studies whose row in OUT.csv has an error"
     )
@@ -79,15 +97,68 @@ def _run(options: argparse.Namespace) -> int:
     source, output = Path(options.manifest), Path(options.output)
     if output.exists() and source.exists() and output.samefile(source):
         raise UsageError("--output names the manifest itself; name another file.")
+    reports = [Path(name) for name in options.report]
+    for path in reports:
+        if path.suffix not in REPORT_ENDINGS:
+            raise UsageError(f"--report {path} has an ending of {path.suffix!r}; expected .json or .pdf.")
     work = find_work(source)
+    labelled = any(study.truth for study in work.studies())
+    if reports and not labelled:
+        raise UsageError(f"--report needs labels, but {source} has none. {NO_LABEL}")
     if work.left_out:
         names = ", ".join(one.name for one in work.left_out[:SHOWN])
         more = ", ..." if len(work.left_out) > SHOWN else ""
         print(f"left out ({len(work.left_out)}), as they belong to no study: {names}{more}", file=sys.stderr)
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    return answer(load_predictor(options.checkpoint), work, output, retry=options.retry)
+    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
+    code = answer(predictor, work, output, retry=options.retry)
+    if labelled and code == 0:
+        report_labels(predictor.meta, predictor.info, work, output, reports)
+    return code
+
+
+def report_labels(
+    meta: Mapping[str, Any], info: CheckpointInfo, work: Work, output: Path, reports: Sequence[Path]
+) -> None:
+    """Measure the answers in the output against the studies' labels, print that, and write it to files."""
+    answers = {row["study"]: row for row in read_rows(output)}
+    names = ((study, answers.get(neutralise_cell(study.name))) for study in work.studies() if study.truth)
+    test = measure_local_test(
+        [take_row(study, row) for study, row in names if row],
+        meta,
+        checkpoint=info.name,
+        sha256=info.sha256,
+        date=datetime.now(UTC),
+    )
+    evidence = meta.get("evidence", {})
+    print(format_local_test(test, evidence))
+    for path in reports:
+        pdf = path.suffix == ".pdf"
+        content = (
+            draw_local_test(test, evidence) if pdf else json.dumps(describe_json(test), indent=2).encode()
+        )
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise UsageError(f"--report {path} cannot be written: {error.strerror}.") from error
+
+
+def take_row(study: Study, row: Mapping[str, str]) -> LabelledStudy:
+    """A study's labels with its row of the output."""
+    alone = {m: float(row[f"{m}_probability"]) for m in MODALITIES if row.get(f"{m}_probability")}
+    answered = row[f"probability_{CLASSES[POSITIVE]}"]
+    fused = {FUSED: float(answered)} if answered and len(alone) > 1 else {}
+    undetermined = frozenset(fused) if row["label"] == UNDETERMINED else frozenset()
+    return LabelledStudy(
+        truth=study.truth,
+        patient=study.patient,
+        probabilities=fused | alone,
+        undetermined=undetermined,
+        failed=bool(row["error"]),
+    )
 
 
 def answer(predictor: StudyAnswerer, work: Work, output: Path, *, retry: bool = False) -> int:
@@ -124,7 +195,13 @@ def answer(predictor: StudyAnswerer, work: Work, output: Path, *, retry: bool = 
                     file=sys.stderr,
                 )
                 return INTERRUPTED
-    print(f"{work.total} studies in {output}, {failed} of this run with an error", file=sys.stderr)
+    labels = [row["label"] for row in read_rows(output)]
+    undetermined, without = labels.count(UNDETERMINED), labels.count("")
+    print(
+        f"{work.total} studies in {output}: {len(labels) - undetermined - without} answered,"
+        f" {undetermined} undetermined, {without} failed",
+        file=sys.stderr,
+    )
     return 0
 
 

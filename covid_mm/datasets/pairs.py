@@ -1,66 +1,70 @@
-"""CT slices and X-rays paired within a class (paper, section II.A; it does not say how they were drawn)."""
+"""Images of several modalities joined within a class (paper, section II.A; it does not say how they were drawn).
+
+Rows are int64 (n, modalities): in each a row index per modality, in the order of the labels given.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from covid_mm.config import CLASSES
+from covid_mm.config import CLASSES, MODALITIES, Modality, join_titles
 from covid_mm.errors import DataError
 
 _TRAINING, _VALIDATION, _POSSIBILITIES = 1, 2, 3  # keep the streams of one seed apart
 
+Labels = Mapping[Modality, ArrayLike]
 
-def training_pairs(
-    ct_labels: ArrayLike, xray_labels: ArrayLike, *, seed: int, epoch: int
-) -> NDArray[np.int64]:
-    """Pairs of one epoch: (n, 2) int64 row indices (CT, X-ray) of one class each, shuffled.
 
-    Each class has as many pairs as its larger side; the smaller side is used again in a new order
-    once it is through. The same seed and epoch (from 0) give the same pairs.
+def training_pairs(labels: Labels, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Rows of one epoch, one class in each, shuffled: pairs of two modalities, triples of three.
+
+    Each class has as many rows as its largest modality; the others are used again in a new order
+    once they are through. The same seed and epoch (from 0) give the same rows.
 
     Raises:
-        DataError: where a class is on one side only, or no class is there.
+        DataError: where a class lacks a modality, or no class is there.
     """
     generator = np.random.default_rng([seed, _TRAINING, epoch])
-    pairs = []
-    for ct, xray in _rows_by_class(ct_labels, xray_labels):
-        count = max(len(ct), len(xray))
-        pairs.append(np.stack([_cycle(ct, count, generator), _cycle(xray, count, generator)], axis=1))
-    return generator.permutation(np.concatenate(pairs))
+    parts = []
+    for images in _rows_by_class(labels):
+        count = max(map(len, images))
+        parts.append(np.stack([_cycle(rows, count, generator) for rows in images], axis=1))
+    return generator.permutation(np.concatenate(parts))
 
 
-def validation_pairs(ct_labels: ArrayLike, xray_labels: ArrayLike, *, seed: int) -> NDArray[np.int64]:
-    """Fixed pairs: (n, 2) int64 row indices (CT, X-ray) of one class each, each image at most once.
-
-    Each class has as many pairs as its smaller side.
+def validation_pairs(labels: Labels, *, seed: int) -> NDArray[np.int64]:
+    """Fixed rows, one class in each, each image at most once; as many as a class's smallest modality has.
 
     Raises:
-        DataError: where a class is on one side only, or no class is there.
+        DataError: where a class lacks a modality, or no class is there.
     """
     generator = np.random.default_rng([seed, _VALIDATION])
-    pairs = []
-    for ct, xray in _rows_by_class(ct_labels, xray_labels):
-        count = min(len(ct), len(xray))
-        pairs.append(
-            np.stack([generator.permutation(ct)[:count], generator.permutation(xray)[:count]], axis=1)
-        )
-    return np.concatenate(pairs)
+    return np.concatenate([_draw_once(images, generator) for images in _rows_by_class(labels)])
 
 
-def possibility_pairs(
-    ct_labels: ArrayLike, xray_labels: ArrayLike, *, ct_label: int, xray_label: int, seed: int
-) -> NDArray[np.int64]:
-    """Fixed pairs of a CT slice of one label with an X-ray of one label: (n, 2) int64 row indices.
+def possibility_pairs(labels: Labels, chosen: Mapping[Modality, int], *, seed: int) -> NDArray[np.int64]:
+    """Fixed rows in which each modality has a label of its own, which may differ.
 
-    The paper's "four possibilities" are the four choices of the two labels. Each image is in at
-    most one pair; there are as many pairs as the smaller side has images, perhaps none.
+    The paper's "four possibilities" are the four choices of two labels. Each image is in at most one row; there
+    are as many rows as the smallest modality has such images, perhaps none.
+
+    Args:
+        chosen: modality -> the label of its images.
     """
-    generator = np.random.default_rng([seed, _POSSIBILITIES, ct_label, xray_label])
-    ct = generator.permutation(np.flatnonzero(np.asarray(ct_labels) == ct_label))
-    xray = generator.permutation(np.flatnonzero(np.asarray(xray_labels) == xray_label))
-    count = min(len(ct), len(xray))
-    return np.stack([ct[:count], xray[:count]], axis=1).astype(np.int64)
+    generator = np.random.default_rng([seed, _POSSIBILITIES, *(chosen[m] for m in labels)])
+    return _draw_once([_find_rows(part, chosen[m]) for m, part in labels.items()], generator)
+
+
+def _find_rows(labels: ArrayLike, label: int) -> NDArray[np.int64]:
+    return np.flatnonzero(np.asarray(labels) == label).astype(np.int64)
+
+
+def _draw_once(images: Sequence[NDArray[np.int64]], generator: np.random.Generator) -> NDArray[np.int64]:
+    count = min(map(len, images))
+    return np.stack([generator.permutation(rows)[:count] for rows in images], axis=1)
 
 
 def _cycle(rows: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -68,21 +72,18 @@ def _cycle(rows: NDArray[np.int64], count: int, generator: np.random.Generator) 
     return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
 
 
-def _rows_by_class(
-    ct_labels: ArrayLike, xray_labels: ArrayLike
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    sides = [np.asarray(ct_labels), np.asarray(xray_labels)]
-    found = []
+def _rows_by_class(labels: Labels) -> list[list[NDArray[np.int64]]]:
+    by_class = []
     for label, name in enumerate(CLASSES):
-        ct, xray = (np.flatnonzero(side == label).astype(np.int64) for side in sides)
-        if len(ct) == 0 and len(xray) == 0:
+        images = [_find_rows(part, label) for part in labels.values()]
+        if not any(map(len, images)):
             continue
-        if len(ct) == 0 or len(xray) == 0:
-            raise DataError(
-                f"Pairs need both modalities of a class: {name} has {len(ct)} CT slices and {len(xray)}"
-                " X-rays."
+        if not all(map(len, images)):
+            counts = ", ".join(
+                f"{len(rows)} of {MODALITIES[m].title}" for m, rows in zip(labels, images, strict=True)
             )
-        found.append((ct, xray))
-    if not found:
-        raise DataError("Pairs need images: there is no CT slice and no X-ray.")
-    return found
+            raise DataError(f"Pairs need images of every modality in a class: {name} has {counts}.")
+        by_class.append(images)
+    if not by_class:
+        raise DataError(f"Pairs need images: there is none of {join_titles(labels)}.")
+    return by_class

@@ -96,14 +96,25 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
         DataError: see `check_binary`.
         UsageError: no bin.
     """
+    index, excess = find_calibration_gaps(probabilities, labels, bins)
+    gaps = np.bincount(index, weights=excess, minlength=bins)
+    return float(np.abs(gaps).sum() / index.size)
+
+
+def find_calibration_gaps(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each image its bin, and by how much its confidence exceeds its being right (1) or wrong (0), -1..1.
+
+    Args and errors as for `expected_calibration_error`, which is the sum of the bins' absolute sums, per image.
+    """
     if bins < 1:
         raise UsageError(f"A calibration error needs at least 1 bin, but {bins} were asked for.")
     scores, truth = check_binary(probabilities, labels)
     called = scores >= 0.5
     confidence = np.where(called, scores, 1.0 - scores)
     index = np.minimum(((confidence - 0.5) * 2 * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(index, weights=confidence - (called == truth), minlength=bins)
-    return float(np.abs(gaps).sum() / scores.size)
+    return index, confidence - (called == truth)
 
 
 def choose_threshold(probabilities: ArrayLike, labels: ArrayLike) -> float:

@@ -17,10 +17,12 @@ from covid_mm.evaluation.calibration import fit_temperature, softmax_with_temper
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
-from covid_mm.evaluation.results import Possibility, PossibilityKind
-from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.evaluation.results import POSSIBILITY_LABELS, Possibility
+from covid_mm.explain.explained import PREDICTED
+from covid_mm.explain.grad_cam import GradCam
 from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.features import compute_features, to_network_input
 
@@ -29,13 +31,6 @@ SCALE_PERCENTILE = 99.0
 SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
 _BATCH = 32
 
-NORMAL = 1 - POSITIVE
-COMBINATIONS: dict[PossibilityKind, tuple[int, int]] = {  # true labels of CT and X-ray
-    "both_negative": (NORMAL, NORMAL),
-    "both_positive": (POSITIVE, POSITIVE),
-    "ct_positive_xray_negative": (POSITIVE, NORMAL),
-    "ct_negative_xray_positive": (NORMAL, POSITIVE),
-}
 Features = dict[Modality, NDArray[np.float32]]  # pooled, (n, channels) a modality
 
 
@@ -64,17 +59,18 @@ def predict_heads(
     features: Features | None = None,
 ) -> dict[str, HeadOutputs]:
     """Outputs of every head that the samples allow: branch heads on all images of their modality,
-    the fused one on fixed pairs where both modalities are there.
+    the fused one on fixed pairs (triples of three) where all modalities are there.
 
     Each image goes through its backbone once, or not at all where `features` holds what came of
-    it. Keys as in meta.json: `fused`, `ct`, `xray`; a single network's only head has its
+    it. Keys as in meta.json: `fused` and each modality; a single network's only head has its
     modality's name.
     """
     found = features or compute_pooled(network, samples)
     outputs: dict[str, HeadOutputs] = {}
-    if len(found) == 2:
-        rows = validation_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed)
-        outputs[FUSED] = HeadOutputs(predict_pairs(network, found, rows), samples["ct"].labels[rows[:, 0]])
+    if len(found) > 1 and tuple(found) == network.config.modalities:
+        rows = validation_pairs({m: samples[m].labels for m in found}, seed=seed)
+        first = samples[network.config.modalities[0]].labels[rows[:, 0]]
+        outputs[FUSED] = HeadOutputs(predict_pairs(network, found, rows), first)
     for modality, values in found.items():
         outputs[modality] = HeadOutputs(predict_branch(network, modality, values), samples[modality].labels)
     return outputs
@@ -103,9 +99,10 @@ def predict_branch(
 
 
 def predict_pairs(network: Network, features: Features, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The concatenated head's logits (n, 2) for pairs: rows (n, 2) into both modalities' features."""
-    head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
-    paired = [features["ct"][rows[:, 0]], features["xray"][rows[:, 1]]]
+    """The concatenated head's logits (n, 2): rows (n, modalities) into each modality's features."""
+    modalities = network.config.modalities
+    head = keras.Model([network.features(m) for m in modalities], network.logits(FUSED))
+    paired = [features[m][rows[:, column]] for column, m in enumerate(modalities)]
     logits: NDArray[np.float32] = head.predict(paired, batch_size=_BATCH, verbose=0)
     return logits
 
@@ -122,26 +119,23 @@ def measure_possibilities(
     """The paper's "four possibilities" on validation images: what is called positive, by whom.
 
     Agreeing and disagreeing pairs are drawn the same way, each image at most once a kind; a kind
-    without images is left out.
+    without images is left out. A network of other modalities than the paper's two has none.
     """
     alone = {m: predict_branch(network, m, values) for m, values in features.items()}
     found = []
-    for kind, (ct_label, xray_label) in COMBINATIONS.items():
-        rows = possibility_pairs(
-            labels["ct"], labels["xray"], ct_label=ct_label, xray_label=xray_label, seed=seed
-        )
+    for kind, chosen in POSSIBILITY_LABELS.items():
+        if tuple(chosen) != network.config.modalities:
+            continue
+        rows = possibility_pairs({m: labels[m] for m in chosen}, chosen, seed=seed)
         if not len(rows):
             continue
-        logits = {
-            FUSED: predict_pairs(network, features, rows),
-            "ct": alone["ct"][rows[:, 0]],
-            "xray": alone["xray"][rows[:, 1]],
-        }
+        logits = {FUSED: predict_pairs(network, features, rows)}
+        logits |= {m: alone[m][rows[:, column]] for column, m in enumerate(chosen)}
         called = {
             head: Proportion.of(_count_positive(values, temperature[head], threshold[head]), len(rows))
             for head, values in logits.items()
         }
-        found.append(Possibility(kind, len(rows), called[FUSED], called["ct"], called["xray"]))
+        found.append(Possibility(kind, len(rows), called[FUSED], *(called[m] for m in chosen)))
     return tuple(found)
 
 
@@ -227,7 +221,7 @@ def measure_heatmap_scale(
             explained = function.explain(part, np.full(count, PREDICTED, np.int32))
             for modality in chosen:
                 collected[modality].append(explained.evidence[modality])
-        head = function.target if network.config.is_concatenated else chosen[0]
+        head = function.answering[0] if network.config.is_concatenated else chosen[0]
         scales[head] = {
             m: max(float(np.percentile(np.concatenate(maps), SCALE_PERCENTILE)), 1e-6)
             for m, maps in collected.items()
@@ -236,8 +230,8 @@ def measure_heatmap_scale(
 
 
 def _draw_studies(samples: dict[Modality, ModalitySamples], seed: int) -> dict[Modality, NDArray[np.float32]]:
-    if len(samples) == 2:
-        rows = training_pairs(samples["ct"].labels, samples["xray"].labels, seed=seed, epoch=0)
+    if len(samples) > 1:
+        rows = training_pairs({m: part.labels for m, part in samples.items()}, seed=seed, epoch=0)
     else:
         (only,) = samples.values()
         rows = np.random.default_rng(seed).permutation(len(only.labels))[:, None]

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from typing_extensions import TypedDict
 
-from covid_mm.config import Modality, SplitProtocol
+from covid_mm.config import POSITIVE, Modality, SplitProtocol
 from covid_mm.errors import DataError
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
@@ -25,6 +25,13 @@ POSSIBILITY_TITLES: dict[PossibilityKind, str] = {  # by kind: the true labels
     "both_positive": "both positive",
     "ct_positive_xray_negative": "CT positive, X-ray normal",
     "ct_negative_xray_positive": "CT normal, X-ray positive",
+}
+NORMAL = 1 - POSITIVE
+POSSIBILITY_LABELS: dict[PossibilityKind, dict[Modality, int]] = {  # the same labels, indices of CLASSES
+    "both_negative": {"ct": NORMAL, "xray": NORMAL},
+    "both_positive": {"ct": POSITIVE, "xray": POSITIVE},
+    "ct_positive_xray_negative": {"ct": POSITIVE, "xray": NORMAL},
+    "ct_negative_xray_positive": {"ct": NORMAL, "xray": POSITIVE},
 }
 PROTOCOL_TITLES: dict[SplitProtocol, str] = {"paper": "paper's random split", "grouped": "grouped split"}
 HISTOGRAM_BINS = 64  # equal ones over 0..255
@@ -123,8 +130,8 @@ class NetworkResult(JsonRecord):
 
     @property
     def is_concatenated(self) -> bool:
-        """True for two branches."""
-        return len(self.branches) == 2
+        """True for several branches."""
+        return len(self.branches) > 1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Answer and heatmaps of a network of one or two branches from one compiled function.
+"""Answer and heatmaps of a network of one or more branches from one compiled function.
 
-The score is the logit of the chosen class. Each branch is looked into at its own layer, so two
-branches give two maps. The methods, A a feature map, g the gradient there, s the sum of A over its
+The score is the logit of the chosen class. Each branch is looked into at its own layer, so each
+branch gives a map. The methods, A a feature map, g the gradient there, s the sum of A over its
 cells; the values of the first three are logits:
 
 grad_cam   relu(sum over channels of mean(g) A): Selvaraju et al., "Grad-CAM: Visual Explanations
@@ -17,7 +17,7 @@ grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
+from covid_mm.explain.explained import PREDICTED, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import (
     FIXED_SCALE_METHODS,
@@ -38,28 +39,8 @@ from covid_mm.explain.method_table import (
     check_layer,
 )
 from covid_mm.models.content_classifier import content_features
-from covid_mm.models.network import FUSED, Network
-
-PREDICTED = -1  # as a class index: explain the class that the answer names
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What one call gives for n studies.
-
-    logits: head name (`fused`, or a modality's own) -> float32 (n, 2).
-    classes: int32 (n,), the class whose evidence was measured.
-    evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
-    of FIXED_SCALE_METHODS.
-    second: as evidence, by `heat_checks.second_method`, from the same pass.
-    contents: modality -> float32 (n, d), what the content check reads; empty without one.
-    """
-
-    logits: dict[str, NDArray[np.float32]]
-    classes: NDArray[np.int32]
-    evidence: dict[Modality, NDArray[np.float32]]
-    second: dict[Modality, NDArray[np.float32]]
-    contents: dict[Modality, NDArray[np.float32]]
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import Network
 
 
 def find_layer(network: Network, modality: Modality, layer: str) -> str:
@@ -96,8 +77,9 @@ def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> A
 class GradCam:
     """The compiled forward pass with heatmaps for one set of modalities.
 
-    With all modalities of the network the score is its (concatenated) logit; with one of two it
-    is the logit of that branch's own head, and the other branch is not run at all.
+    With all modalities of the network the score is its (concatenated) logit; with some of them it is
+    the sum of the logits of those branches' own heads, and the other branches are not run at all.
+    answering: the heads whose logits the score adds up.
     """
 
     def __init__(
@@ -106,6 +88,7 @@ class GradCam:
         modalities: tuple[Modality, ...] | None = None,
         *,
         positive_margin: float = 0.0,
+        weights: Mapping[str, float] | None = None,
         judging_branch: Modality | None = None,
         judges_other_images: bool = False,
         method: FixedScaleMethod = "grad_cam",
@@ -114,7 +97,8 @@ class GradCam:
         """Build and trace the function.
 
         positive_margin: logit difference from which a study is called positive, so that
-        `PREDICTED` explains the class that the decision threshold names. judging_branch: the
+        `PREDICTED` explains the class that the decision threshold names; of several answering heads the
+        weighted sum of their differences, weights: by head, 1 without. judging_branch: the
         branch whose backbone reads every image for the content check; with
         judges_other_images it reads those that `explain` gets as `content_images`.
         method, layer: of the heatmaps; `explain` may name another method.
@@ -134,7 +118,8 @@ class GradCam:
             )
         self.modalities: tuple[Modality, ...] = tuple(m for m in network.config.modalities if m in chosen)
         whole = self.modalities == network.config.modalities
-        self.target = FUSED if whole else self.modalities[0]
+        self.answering: tuple[str, ...] = (FUSED,) if whole else self.modalities
+        shares = {head: 1.0 if weights is None else weights[head] for head in self.answering}
         side = network.config.image_size
         evidence_maps = [network.tensor(find_layer(network, m, layer)) for m in self.modalities]
         places = list(evidence_maps)
@@ -146,7 +131,7 @@ class GradCam:
             if judging_branch in self.modalities and not judges_other_images:
                 places.append(content)  # its own image goes through that backbone anyway
         trunk = keras.Model([network.image_input(m) for m in self.modalities], places)
-        heads = {self.target: network.logits(self.target)}
+        heads = {head: network.logits(head) for head in self.answering}
         if whole and network.config.is_concatenated:
             heads |= {m: network.logits(m) for m in self.modalities}
         # from the feature maps on: the only part that gradients pass through
@@ -182,8 +167,9 @@ class GradCam:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(maps)
                 logits = tail(maps, training=False)
-                score = logits[self.target]
-                positive = score[:, POSITIVE] - score[:, 1 - POSITIVE] >= positive_margin
+                score = tf.add_n([logits[head] for head in self.answering])
+                margins = [shares[head] * find_margins(logits[head]) for head in self.answering]
+                positive = tf.add_n(margins) >= positive_margin
                 predicted = tf.where(positive, POSITIVE, 1 - POSITIVE)
                 chosen_class = tf.where(classes == PREDICTED, predicted, classes)
                 chosen_score = tf.gather(score, chosen_class, batch_dims=1)
@@ -203,9 +189,9 @@ class GradCam:
 
     def explain(
         self,
-        images: dict[Modality, NDArray[np.float32]],
+        images: Mapping[Modality, NDArray[np.float32]],
         classes: NDArray[np.int32],
-        content_images: dict[Modality, NDArray[np.float32]] | None = None,
+        content_images: Mapping[Modality, NDArray[np.float32]] | None = None,
         *,
         method: GradientMethod | None = None,
     ) -> Explained:

@@ -5,6 +5,7 @@ ReportLab keeps fonts in a registry of its own, by name; the names here are this
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ SIDE = 16 * mm
 INNER = A4[0] - 2 * SIDE  # points, the text's width
 COLOURS = {name: HexColor(value) for name, value in LIGHT.items()}
 
+drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
 Block = Sequence[Flowable]  # parts that stay together, one below another, each INNER wide at most
 
 

@@ -364,6 +364,12 @@ class ResultFile:
             self._file = None
 
 
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a result file by column, one by one."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        yield from csv.DictReader(file)
+
+
 def _parse(line: bytes) -> list[str]:
     """The cells of one line; none where it is not a line of ours."""
     try:

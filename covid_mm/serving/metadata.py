@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError, Message
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, ONNX_FOLDER, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
@@ -32,7 +32,7 @@ LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on
 class Metadata:
     """The fields that serving needs and enforces; `raw` is the file's whole content, without its digest.
 
-    temperature and threshold: by head (`fused`, `ct`, `xray`). heatmap_scale: by head, then by
+    temperature and threshold: by head (`fused`, each modality). heatmap_scale: by head, then by
     modality, the evidence in logit units that is drawn as 1. classifier_sha256: of the classifier of
     image content, None in a checkpoint without one. preprocessing: `paper` for the whole image resized,
     `lungs` for the lungs found and cropped by the file whose hash is lungs_sha256.
@@ -104,7 +104,7 @@ def check_place(folder: Path) -> None:
     """Refuse a folder whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(folder):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME}
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME, ONNX_FOLDER}
     foreign = [] if folder.is_dir() else [folder.name]
     if folder.is_dir():
         foreign = sorted(file.name for file in folder.iterdir() if file.name not in known)
@@ -169,7 +169,7 @@ def _parse(raw: Any, name: str) -> Metadata:
         output_stride=_number(described["output_stride"], 1, 64, whole=True),
     )
     if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
-        raise ValueError("branches are ordered ct, xray")
+        raise ValueError(f"branches are ordered {', '.join(MODALITIES)}")
     if raw["pair"] != network.name:
         raise ValueError(f"pair {_short(raw['pair'])} is not that of the network, {network.name}")
     heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities

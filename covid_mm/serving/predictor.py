@@ -6,35 +6,39 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, RUNTIMES, Modality
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.explained import PREDICTED, Progress
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
-from covid_mm.explain.methods import Progress
 from covid_mm.imaging import CtScan, ImageSource, WindowSettings
 from covid_mm.models.content_classifier import ContentClassifier
+from covid_mm.models.heads import FUSED
 from covid_mm.models.meta_file import LUNGS_NAME
-from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
-    answer_head,
+    answer_by,
     describe_lungs,
     describe_missing_lungs,
     describe_scan,
     disagree,
+    find_rule,
     find_scan_warnings,
     find_warnings,
-    positive_margin,
     refuse_study,
     split_margin,
+    weigh_heads,
 )
-from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
-from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
-from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
+from covid_mm.serving.forward_pass import ForwardPass, NetworkFunctions, StudyOutput, compile_functions
+from covid_mm.serving.heatmap_request import (
+    HeatmapRequest,
+    PredictOptions,
+    find_heat_warnings,
+    request_heatmaps,
+)
 from covid_mm.serving.label_meaning import read_positive_sources
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
@@ -57,29 +61,29 @@ from covid_mm.serving.reading import (
 from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, StudyImages, take_scan
 from covid_mm.serving.scan_reader import ScanReader
 
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
+
 BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
 
-class PredictOptions(TypedDict, total=False):
-    """The keywords of `Predictor.predict`, where its docstring says what each does."""
-
-    heatmap_class: str | None
-    method: MethodName | None
-    layer: LayerChoice | None
-    windows: Mapping[Modality, WindowSettings | str] | None
-    frames: Mapping[Modality, int] | None
-    series: int | None
-    progress: Progress | None
-    cancelled: Callable[[], bool] | None
-
-
-def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
+def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = "tensorflow") -> Predictor:
     """The predictor of a checkpoint folder; of the default pair's without an argument.
 
-    Raises CheckpointError where it is missing, damaged or not understood.
+    runtime: `tensorflow`, or `onnx` for ONNX Runtime on what `python -m covid_mm export` wrote of it.
+
+    Raises CheckpointError where it is missing, damaged or not understood, UsageError for another runtime.
     """
     folder = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
+    if runtime == "onnx":
+        from covid_mm.serving.onnx_functions import load_onnx
+
+        return Predictor(*load_onnx(folder))
+    if runtime != "tensorflow":
+        raise UsageError(f"Runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}.")
+    from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
+
     network, meta = load_checkpoint(folder)
     return Predictor(network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta))
 
@@ -89,12 +93,12 @@ class Predictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | NetworkFunctions,
         meta: Metadata,
         classifier: ContentClassifier | None = None,
         segmenter: LungFinder | None = None,
     ) -> None:
-        """Take a loaded network; the compiled functions are traced when first needed or by warm_up.
+        """Take a loaded network, or functions that run one; they are compiled when first needed or by warm_up.
 
         classifier: of image content; without one every image is answered, with a warning that says so.
         segmenter: finds the lungs where the checkpoint's preprocessing is `lungs`; CheckpointError
@@ -109,8 +113,10 @@ class Predictor:
         self.network = network
         self.metadata = meta
         self.classifier = classifier
-        self._scans = ScanReader(network, classifier, self.segmenter)
-        self._pass = ForwardPass(network, meta, classifier, reads_lungs=self.segmenter is not None)
+        reads_lungs = self.segmenter is not None
+        functions = compile_functions(network, meta, classifier, reads_lungs=reads_lungs)
+        self._scans = ScanReader(functions, classifier, self.segmenter)
+        self._pass = ForwardPass(functions, meta, classifier, reads_lungs=reads_lungs)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -295,7 +301,7 @@ class Predictor:
     def _prepare(self, studies: Sequence[GreyStudy]) -> list[Study]:
         return prepare_studies(studies, self.network.config.image_size, self.segmenter)
 
-    def _refuse_unread(self, greys: GreyStudy, wrong: tuple[Modality, ...]) -> Prediction:
+    def _refuse_unread(self, greys: GreyStudy, wrong: Mapping[Modality, Modality]) -> Prediction:
         """No answer to a study whose headers contradict their slots."""
         previews = {m: make_preview(grey) for m, grey in greys.items()}
         return refuse_study(self.metadata, previews, describe_contradictions(wrong))
@@ -327,9 +333,9 @@ class Predictor:
         if len(study) > 1 and tuple(study) == self.network.config.modalities:
             others = {m: image.pixels for m, image in study.items() if m != SCANNED}
             pooled[FUSED] = self._scans.fuse(reading, self.metadata.scan, others)
-        if request.class_index == PREDICTED:
-            head = FUSED if FUSED in pooled else SCANNED
-            positive = pooled[head] >= positive_margin(meta, head)
+        weights, least = weigh_heads(meta, find_rule(meta, tuple(study)))
+        if request.class_index == PREDICTED and weights.keys() <= pooled.keys():
+            positive = sum(weights[head] * pooled[head] for head in weights) >= least
             request = dataclasses.replace(request, class_index=POSITIVE if positive else 1 - POSITIVE)
         (output,) = self._pass.run([study], request)
         logits = dict(output.logits) | {head: split_margin(margin) for head, margin in pooled.items()}
@@ -356,9 +362,9 @@ class Predictor:
     def _assemble(
         self, study: Study, output: StudyOutput, request: HeatmapRequest, meta: Metadata
     ) -> Prediction:
-        head = output.head
-        answers = {name: answer_head(meta, name, logits) for name, logits in output.logits.items()}
-        branches: dict[str, BranchAnswer] = {m: answers[m] for m in study if m in answers}
+        given = tuple(study)
+        rule, answer = find_rule(meta, given), answer_by(meta, given, output.logits)
+        branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
@@ -367,27 +373,24 @@ class Predictor:
             doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
         return Prediction(
-            label=UNDETERMINED if disagree(branches) else answers[head].label,
-            probabilities=answers[head].probabilities,
+            label=UNDETERMINED if disagree(branches) else answer.label,
+            probabilities=answer.probabilities,
             branches=branches,
-            modalities=tuple(study),
+            modalities=given,
             heatmaps=heatmaps,
             heatmap_class=shown,
             images={m: image.preview for m, image in study.items()},
-            warnings=(
-                *find_warnings(meta, head, answers[head], branches, heatmaps, shown, checked=checked),
-                *doubts,
-            ),
-            checkpoint=dataclasses.replace(self.info, decision_threshold=meta.threshold[head]),
-            evidence=meta.evidence[head],
+            warnings=(*find_warnings(meta, answer, branches, heatmaps, shown, checked=checked), *doubts),
+            checkpoint=dataclasses.replace(self.info, decision_threshold=rule.threshold),
+            evidence=rule.evidence,
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
             positives={m: sources for m in study if (sources := read_positive_sources(self.meta, m))},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
             heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
-            abstain_zone=meta.abstain_zone[head],
-            supported_probability=meta.supported_probability[head],
+            abstain_zone=rule.abstain_zone,
+            supported_probability=rule.supported_probability,
             **describe_lungs(study),
         )
 

@@ -13,8 +13,6 @@ from covid_mm.config import MODALITIES
 from covid_mm.errors import Message
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
-KINDS = {"ct": "an axial chest CT slice", "xray": "a frontal chest X-ray"}  # what each slot asks for
-
 
 @dataclass(frozen=True)
 class WarningText:
@@ -38,15 +36,26 @@ _ABSTAINS = (
 )
 NO_COMBINED = "CT and X-ray disagree: no combined answer"
 _SAID_ALONE = (
-    "The CT alone says {ct}, the X-ray alone {xray}. No patient with two such images was in training, so go by each"
-    " image."
+    "The {first} alone says {first_label}, the {second} alone {second_label}. No patient with two such images was in"
+    " training, so go by each image."
 )
 WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
-    DISAGREE: WarningText(DISAGREE, f"{NO_COMBINED}. {_SAID_ALONE}", _SAID_ALONE, NO_COMBINED),
+    DISAGREE: WarningText(
+        DISAGREE,
+        f"{{first}} and {{second}} disagree: no combined answer. {_SAID_ALONE}",
+        _SAID_ALONE,
+        NO_COMBINED,
+    ),
     "single_modality": WarningText(
         "single_modality",
-        "Answered from the {modality} alone; the other image was not given.",
+        "Answered from the {modality} alone; no other image was given.",
         short="answered from one image",
+    ),
+    "missing_images": WarningText(
+        "missing_images",
+        "The image that is missing ({missing}) is one that this network reads together with the others, so the answer"
+        " adds up what each image says by itself. How good such answers are was not measured.",
+        short="not all images were given",
     ),
     "no_positive_evidence": WarningText(
         "no_positive_evidence",
@@ -76,14 +85,14 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
     ),
     "swapped_by_content": WarningText(
         "swapped_inputs",
-        "The two images seem to be swapped: the CT slot shows a chest X-ray and the X-ray slot a chest CT slice. Swap"
+        "The two images seem to be swapped: the {first} slot shows {first_kind}, the {second} slot {second_kind}. Swap"
         " them; until then there is no answer.",
         _SWAPPED_REASON,
     ),
     "swapped_by_header": WarningText(
         "swapped_inputs",
-        "The two files are swapped: by their headers the CT slot holds an X-ray and the X-ray slot a CT. Swap them;"
-        " until then there is no answer.",
+        "The two files are swapped: by its header each of them belongs into the other's slot ({first}, {second}). Swap"
+        " them; until then there is no answer.",
         _SWAPPED_REASON,
     ),
     "modality_mismatch": WarningText(
@@ -94,7 +103,8 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
     ),
     "wrong_modality": WarningText(
         "wrong_modality",
-        "The image in the {modality} slot looks like {kind}. Move it to the other slot; until then there is no answer.",
+        "The image in the {modality} slot looks like {kind}. Move it to the {other} slot; until then there is"
+        " no answer.",
         "The {modality} slot holds an image of the other kind.",
     ),
     "not_a_chest_image": WarningText(
@@ -164,8 +174,6 @@ def warn(name: str, modality: str | None = None, **values: str) -> Notice:
     entry = WARNINGS[name]
     if modality is not None:
         values["modality"] = MODALITIES[modality].title
-        if "{other}" in entry.text:
-            values["other"] = next(MODALITIES[m].title for m in MODALITIES if m != modality)
     code = entry.code if modality is None or name in WITHOUT_MODALITY else f"{entry.code}_{modality}"
     return Notice(code, Message(entry.text, **values))
 

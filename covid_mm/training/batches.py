@@ -79,14 +79,14 @@ def draw_order(
 ) -> NDArray[np.int64]:
     """Row indices (count, branches) for one epoch: whole shuffled passes, one after the other.
 
-    Two modalities are paired within a class, anew each pass.
+    Several modalities are joined within a class, anew each pass.
     """
     passes: list[NDArray[np.int64]] = []
     drawn = 0
     while drawn < count:
         turn = epoch * 1000 + len(passes)
-        if len(labels) == 2:
-            rows = training_pairs(labels["ct"], labels["xray"], seed=seed, epoch=turn)
+        if len(labels) > 1:
+            rows = training_pairs(labels, seed=seed, epoch=turn)
         else:
             (only,) = labels.values()
             rows = np.random.default_rng([seed, turn]).permutation(len(only))[:, None]
@@ -151,8 +151,8 @@ def validation_arrays(
 ) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.int64]]:
     """All validation studies, unaugmented: (values in order of modality, labels); pairs are fixed."""
     labels = {modality: part.labels for modality, part in samples.items()}
-    if len(samples) == 2:
-        rows = validation_pairs(labels["ct"], labels["xray"], seed=seed)
+    if len(samples) > 1:
+        rows = validation_pairs(labels, seed=seed)
     else:
         (only,) = labels.values()
         rows = np.arange(len(only))[:, None]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from test_page import analyse, put
 
@@ -16,8 +20,8 @@ from dicom_files import ct_slice, slice_hu
 pytestmark = pytest.mark.browser
 
 OSD = "OpenSeadragon.getViewer(document.querySelector('.mm-pane-image'))"
-DRAWN = """() => [...document.querySelectorAll('.mm-pane')]
-  .every((pane) => pane.dataset.note === '' && pane.dataset.drawn)"""
+DRAWN = """() => document.querySelector('.mm-viewer[open] .mm-pane')
+  && [...document.querySelectorAll('.mm-pane')].every((pane) => pane.dataset.note === '' && pane.dataset.drawn)"""
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +30,48 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("viewer")
     pixels = np.full((2400, 2000), 100, np.uint8)
     pixels[:, 1000:] = 140
-    pixels[::40] = 90
     Image.fromarray(pixels).save(folder / "film.png")
     stack = np.stack([slice_hu(64) + 15 * k for k in range(12)]).astype(np.int16)
     (folder / "stack").write_bytes(ct_slice(stack))
     return {"film": folder / "film.png", "stack": folder / "stack"}
 
 
-def open_viewer(page, modality: str = "ct"):
+def open_viewer(page, modality: str = "ct") -> None:
     """Open it from a slot, and wait until each pane shows the full resolution."""
     page.click(f".mm-slot-view[data-view={modality}]")
-    page.wait_for_selector(".mm-viewer[open] .mm-pane")
     page.wait_for_function(DRAWN)
-    return page.locator(".mm-viewer")
+
+
+def look_at(page, x: float, y: float, row: int = 0) -> int:
+    """The grey that is seen in a pane, at shares of its image's area."""
+    box = page.locator(".mm-pane-image").nth(row).bounding_box()
+    clip = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "width": 1, "height": 1}
+    with Image.open(BytesIO(page.screenshot(clip=clip))) as picture:
+        return int(np.asarray(picture.convert("L"))[0, 0])
+
+
+def shown(page, part: str, row: int = 0) -> str:
+    return page.locator(f".mm-pane-{part}").nth(row).inner_text()
+
+
+def measure_zoom(page) -> float:
+    return page.evaluate(f"{OSD}.viewport.getZoom()")
+
+
+def count_maps(page) -> int:
+    return page.locator(".mm-viewer-map-image:visible").count()
+
+
+def inspect(page, found: dict[str, list[str]], state: str) -> None:
+    """axe-core in light and dark; what it finds goes into `found`."""
+    for theme in ("as it is", "the other theme"):
+        response = Axe().run(page, options={"resultTypes": ["violations"]}).response
+        for rule in response["violations"]:
+            if rule["impact"] in ("serious", "critical"):
+                nodes = [f"{node['html'][:120]} {node['failureSummary'][:200]}" for node in rule["nodes"]]
+                found[f"{state}, {theme}: {rule['id']}"] = nodes
+        page.evaluate("document.body.classList.toggle('dark')")
+        page.wait_for_timeout(250)  # a colour that is still fading is not judged
 
 
 def test_a_film_of_2400_pixels_is_seen_before_and_after_the_answer(open_page, files):
@@ -49,17 +82,242 @@ def test_a_film_of_2400_pixels_is_seen_before_and_after_the_answer(open_page, fi
     )
     put(page, "xray", files["film"])
     assert scripts == []  # nothing of it is loaded before it is opened
-    viewer = open_viewer(page, "xray")
-    assert [url.rsplit("/", 1)[1] for url in scripts] == [
-        "openseadragon.min.js", "viewer.js", "film.js", "pane.js",
-    ]  # fmt: skip
-    assert "with map" not in viewer.inner_text()
+    open_viewer(page, "xray")
+    names = {url.rsplit("/", 1)[1] for url in scripts}
+    assert names == {"openseadragon.min.js", "viewer.js", "film.js", "pane.js"}
+    assert page.locator(".mm-viewer-map").is_hidden()  # no answer yet
     size = f"() => {OSD}.world.getItemAt(0).getContentSize().y"
     assert page.evaluate(size) == 2400
+    assert abs(look_at(page, 0.42, 0.5) - 100) <= 2
+    assert abs(look_at(page, 0.58, 0.5) - 140) <= 2
+
+    page.keyboard.press("i")
+    assert abs(look_at(page, 0.42, 0.5) - 155) <= 2
+    assert page.get_attribute("[data-tool=invert]", "aria-pressed") == "true"
+    for _ in range(10):
+        page.keyboard.press("Shift+ArrowLeft")  # a narrower window about the same level
+    assert shown(page, "grey") == "Level 128, width 204"
+    assert abs(look_at(page, 0.42, 0.5) - (255 - (100 - 25.5) / 204 * 255)) <= 3
+    page.keyboard.press("r")
+    assert shown(page, "grey") == "Level 128, width 255"
+    assert abs(look_at(page, 0.42, 0.5) - 100) <= 2
+
+    before = measure_zoom(page)
+    page.keyboard.press("1")
+    page.wait_for_function("document.querySelector('.mm-pane-zoom').value === '100 %'")
+    page.keyboard.press("0")
+    page.wait_for_function(f"before => Math.abs({OSD}.viewport.getZoom(true) - before) < 1e-3", arg=before)
     page.keyboard.press("Escape")
     page.wait_for_selector(".mm-viewer", state="hidden")
+    assert page.evaluate("document.activeElement.matches('.mm-slot-view')")  # where one came from
+
+    analyse(page)
+    page.click(".mm-view .mm-frame >> nth=1")
+    page.wait_for_function(DRAWN)
+    assert page.evaluate(size) == 2400
+    assert count_maps(page) == 1
+    assert page.evaluate("document.querySelector('.mm-viewer').scrollWidth") <= 1280
+
+
+def test_a_stack_is_gone_through_and_seen_anew_through_other_windows(open_page, files):
+    page = open_page()
+    put(page, "ct", files["stack"])
+    page.wait_for_selector(".mm-slot[data-modality=ct] .mm-slot-dicom:not([hidden])")
+    analyse(page)
+    page.evaluate(
+        "window.heard = []; document.addEventListener('mm-slice', (event) => heard.push(event.detail.index))"
+    )
+    open_viewer(page)
+    first = int(page.input_value(".mm-pane-slices input"))
+    assert count_maps(page) == 1
+    page.hover(".mm-pane-image")
+    page.mouse.wheel(0, 100)
+    page.wait_for_function(
+        "first => document.querySelector('.mm-pane').dataset.drawn === `${first + 1}`", arg=first
+    )
+    assert page.locator(".mm-pane").count() == 2  # the image, and beside it with its map
+    assert shown(page, "note", 1) == f"The map belongs to slice {first + 1}."
+    assert count_maps(page) == 0
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('.mm-pane').dataset.drawn === '11'")
+    assert shown(page, "slices") == "12 of 12"
+    assert page.evaluate("heard.at(-1)") == 11
+    page.evaluate("first => window.covidMM.viewer.show('ct', first)", first)
+    page.wait_for_function(
+        "first => document.querySelector('.mm-pane').dataset.drawn === `${first}`", arg=first
+    )
+    assert count_maps(page) == 1
+
+    # lung window: -600, 1500; dragged, then drawn anew by the server
+    assert shown(page, "grey") == "Level -600, width 1500"
+    page.click("[data-tool=grey]")
+    box = page.locator(".mm-pane-image").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y - 50, steps=6)
+    page.mouse.up()
+    assert page.evaluate("document.querySelector('.mm-viewer-filters feFuncR').getAttribute('slope')") != "1"
+    seen, dragged = look_at(page, 0.9, 0.3), shown(page, "grey")
+    assert dragged != "Level -600, width 1500"
+    page.wait_for_function(
+        "document.querySelector('.mm-viewer-filters feFuncR').getAttribute('slope') === '1'"
+    )
+    assert page.input_value(".mm-pane-window") == "free"
+    assert shown(page, "grey") == dragged
+    page.wait_for_timeout(300)
+    assert abs(look_at(page, 0.9, 0.3) - seen) <= 2  # finer, and no other window
+    page.select_option(".mm-pane-window", "mediastinum")
+    page.wait_for_function("document.querySelector('.mm-pane-grey').value === 'Level 40, width 400'")
+
+    # a stack of somebody else's pictures in the same pane
+    page.keyboard.press("Escape")
+    page.evaluate("""() => window.covidMM.viewer.setStack('ct', 3, async (k) => {
+      const canvas = Object.assign(document.createElement('canvas'), { width: 40, height: 40 });
+      const pen = canvas.getContext('2d');
+      pen.fillStyle = `rgb(${60 * k + 60} ${60 * k + 60} ${60 * k + 60})`;
+      pen.fillRect(0, 0, 40, 40);
+      return canvas.toDataURL();
+    }, 1)""")
+    open_viewer(page)
+    assert shown(page, "slices") == "2 of 3"
+    page.keyboard.press("PageDown")
+    page.wait_for_function("document.querySelector('.mm-pane').dataset.drawn === '2'")
+    page.keyboard.press("m")
+    page.keyboard.press("m")  # without the map
+    page.wait_for_timeout(300)
+    assert abs(look_at(page, 0.5, 0.5) - 180) <= 2
+
+
+@pytest.mark.parametrize(("width", "locale"), [(1280, "en-US"), (390, "id-ID")])
+def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, locale):
+    page = open_page(width=width, dark=width == 390, locale=locale)
+    put(page, "ct", studies["bright"])
+    put(page, "xray", studies["xray1"])
+    analyse(page)
+    found: dict[str, list[str]] = {}
+    page.focus(".mm-open-viewer")
+    page.keyboard.press("Enter")
+    page.wait_for_function(DRAWN)
+    assert page.locator(".mm-pane").count() == 2
+    assert page.evaluate("document.activeElement.matches('.mm-pane .openseadragon-canvas')")
+    inspect(page, found, "two panes")
+
+    page.keyboard.press("?")
+    page.wait_for_selector(".mm-viewer-keys")
+    keys = page.locator(".mm-viewer-keys kbd").all_inner_texts()
+    assert {"I", "R", "L", "F", "M", "O", "?", "Esc"} <= set(keys)
+    inspect(page, found, "keys")
+    page.keyboard.press("Escape")
+    assert page.locator(".mm-viewer-keys").is_hidden()
+    assert page.evaluate("document.querySelector('.mm-viewer').open")
+
+    assert count_maps(page) == 2
+    page.keyboard.down("Space")
+    assert count_maps(page) == 0
+    page.keyboard.up("Space")
+    assert count_maps(page) == 2
+    cells = page.get_attribute(".mm-viewer-map-image", "src")
+    page.keyboard.press("m")
+    lines = page.get_attribute(".mm-viewer-map-image", "src")
+    assert lines != cells
+    assert "25" in shown(page, "note")  # what the lines are
+    page.keyboard.press("m")
+    assert count_maps(page) == 0
+    page.keyboard.down("Space")
+    assert count_maps(page) == 2
+    page.keyboard.up("Space")
+    page.keyboard.press("m")
+    page.keyboard.press("]")
+    look = "getComputedStyle(document.querySelector('.mm-viewer-map-image')).opacity"
+    assert float(page.evaluate(look)) == 0.7
+    assert page.locator(".mm-viewer .mm-outline:visible").count() == 2
+    page.keyboard.press("o")
+    assert page.locator(".mm-viewer .mm-outline:visible").count() == 0
+
+    scales = "[...document.querySelectorAll('.mm-pane-image')].map(e => OpenSeadragon.getViewer(e).viewport)"
+    zooms = f"{scales}.map(v => Math.round(100 * v.getZoom() / v.getHomeZoom()))"
+    page.keyboard.press("+")
+    assert page.evaluate(zooms) == [150, 100]
+    page.keyboard.press("l")
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        f"(([a, b]) => a === b && a > 150)({scales}.map(v => Math.round(100 * v.getZoom(true) / v.getHomeZoom())))"
+    )
+    centres = page.evaluate(f"{scales}.map(v => v.getCenter().x)")
+    assert centres[0] == pytest.approx(centres[1], abs=0.02)
+    assert centres[0] > 0.5
+
+    page.select_option("[data-tool=layout]", "ct-pair")  # the image beside itself with its map
+    page.wait_for_function(DRAWN)
+    assert count_maps(page) == 1
+    assert page.get_attribute("[data-tool=link]", "aria-pressed") == "true"
+    page.focus(".mm-pane .openseadragon-canvas")
+    page.keyboard.press("i")
+    slopes = "[...document.querySelectorAll('.mm-viewer-filters feFuncR')].map(e => e.getAttribute('slope'))"
+    assert page.evaluate(slopes) == ["-1", "-1"]  # one film, one window
+    inspect(page, found, "image and map")
+    if width == 390:
+        assert page.locator("[data-tool=invert]").is_hidden()
+        page.click("[data-tool=more]")
+        assert page.locator("[data-tool=invert]").is_visible()
+        inspect(page, found, "all tools")
+    assert page.evaluate("document.querySelector('.mm-viewer').scrollWidth") <= width
+    assert found == {}
+
+
+def test_two_fingers_zoom_and_one_moves_or_sets_the_window(open_page, files):
+    page = open_page(width=390, height=844)
+    put(page, "xray", files["film"])
+    open_viewer(page, "xray")
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 5})
+    box = page.locator(".mm-pane-image").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        numbered = [{"x": x + dx, "y": y + dy, "id": row} for row, (dx, dy) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": numbered})
+
+    def drag() -> None:
+        touch("touchStart", (0, 0))
+        for step in range(1, 7):
+            touch("touchMove", (8 * step, 5 * step))
+        touch("touchEnd")
+
+    before = measure_zoom(page)
+    touch("touchStart", (-20, 0), (20, 0))
+    for step in range(1, 8):
+        touch("touchMove", (-20 - 10 * step, 0), (20 + 10 * step, 0))
+    touch("touchEnd")
+    page.wait_for_function(f"before => {OSD}.viewport.getZoom() > 1.8 * before", arg=before)
+    centre = page.evaluate(f"{OSD}.viewport.getCenter().x")
+    drag()
+    page.wait_for_function(f"before => {OSD}.viewport.getCenter().x < before - 0.01", arg=centre)
+    assert shown(page, "grey") == "Level 128, width 255"
+    page.click("[data-tool=grey]")
+    centre = page.evaluate(f"{OSD}.viewport.getCenter().x")
+    drag()
+    assert shown(page, "grey") != "Level 128, width 255"
+    assert page.evaluate(f"{OSD}.viewport.getCenter().x") == pytest.approx(centre, abs=1e-3)
+
+
+def test_the_served_networks_maps_are_cells(open_page, real_server, studies):
+    page = open_page(at=real_server)
+    page.set_default_timeout(120_000)  # the network may still be loading
+    put(page, "ct", studies["ct1"])
+    put(page, "xray", studies["xray1"])
     analyse(page)
     page.click(".mm-open-viewer")
     page.wait_for_function(DRAWN)
-    assert page.evaluate(size) == 2400
-    assert viewer.locator(".mm-viewer-map-image:visible").count() == 1
+    sources = page.eval_on_selector_all(".mm-viewer-map-image", "images => images.map(image => image.src)")
+    assert sources
+    for source in sources:
+        drawing = base64.b64decode(source.split(",")[1]).decode()
+        widths = {round(float(width)) for width in re.findall(r' width="([\d.]+)"', drawing)} - {1000}
+        lefts = {round(float(left)) for left in re.findall(r' x="([\d.]+)"', drawing)}
+        assert 1 <= len(lefts) <= 9
+        assert max(widths) - min(widths) <= 1  # all of one size
+    page.select_option("[data-tool=map]", "lines")
+    assert page.eval_on_selector_all(".mm-viewer-map-image", "images => images.every(i => i.complete)")

@@ -116,3 +116,45 @@ def test_predict_and_batch_take_whole_scans(trained, covid_mm, tmp_path):
             f"{answers[0]['probabilities']['covid19_pneumonia']:.4f}".rstrip("0")
         }
     assert [row["study"] for row in rows] == ["p1"]
+
+
+def test_labels_give_this_hospitals_own_figures_beside_the_left_out_ones(trained, covid_mm, folder, tmp_path):
+    lines = ["study,ct,xray,label,patient"]
+    lines += [
+        f"p{number},p{number}_ct.png,p{number}_xray.png,{name},q{number}"
+        for number, name in enumerate(CLASSES)
+    ]
+    lines += ["p2,,p2_xray.png,normal,q2", "p3,p0_ct.png,,,"]
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out.csv"
+    line = ("batch", folder / "list.csv", "--output", out, "--checkpoint", trained.checkpoint)
+    reports = ("--report", tmp_path / "own.json", "--report", tmp_path / "own.pdf")
+    done = covid_mm(*line, *reports)
+    assert done.code == 0, done.err
+    assert "4 studies in" in done.err
+    assert "1 failed" in done.err
+    assert "Tested here first" in done.out
+    test = json.loads((tmp_path / "own.json").read_text())
+    assert (test["labelled"], test["failed"]) == (3, 1)
+    films = {one["head"]: one["normal"] + one["positive"] for one in test["heads"]}.get("xray", 0)
+    assert films + test["failed"] + test["unanswered"] == 3
+    assert (tmp_path / "own.pdf").read_bytes().startswith(b"%PDF")
+    again = covid_mm(*line)  # nothing left to answer, the same figures
+    assert again.out == done.out
+
+
+def test_a_collections_manifest_is_answered_image_by_image(trained, covid_mm, folder, tmp_path):
+    (folder / "manifest.csv").write_text("file,label,modality\np0_xray.png,normal,xray\np1_ct.png,other,ct\n")
+    out = tmp_path / "out.csv"
+    done = covid_mm("batch", folder / "manifest.csv", "--output", out, "--checkpoint", trained.checkpoint)
+    assert done.code == 0, done.err
+    assert [row["study"] for row in read_rows(out)] == ["p0_xray.png", "p1_ct.png"]
+    assert "1 labelled studies" in done.out
+
+
+def test_a_report_needs_labels_and_an_ending(trained, covid_mm, folder, tmp_path):
+    line = ("batch", folder, "--output", tmp_path / "out.csv", "--checkpoint", trained.checkpoint, "--report")
+    for name, sentence in (("own.json", "--report needs labels"), ("own.txt", "expected .json or .pdf")):
+        done = covid_mm(*line, tmp_path / name)
+        assert done.code == 2
+        assert sentence in done.err

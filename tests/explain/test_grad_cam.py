@@ -13,7 +13,8 @@ from toy_networks import colour_images, grey_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.explain.grad_cam import PREDICTED, GradCam, find_layer, weigh_channels
+from covid_mm.explain.explained import PREDICTED
+from covid_mm.explain.grad_cam import GradCam, find_layer, weigh_channels
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.features import to_network_input
 
@@ -90,7 +91,7 @@ def test_logits_are_those_of_the_network(small_backbones):
 def test_one_of_two_branches_answers_from_its_own_head(small_backbones, modality):
     network, images = make_network(size=64), pixels(2, 64)
     function = GradCam(network, (modality,))
-    assert function.target == modality
+    assert function.answering == (modality,)
     explained = function.explain({modality: images[modality]}, np.full(2, 1, np.int32))
     both = GradCam(network).explain(images, np.full(2, 1, np.int32))
     assert set(explained.logits) == set(explained.evidence) == {modality}

@@ -91,7 +91,7 @@ def test_weights_move_between_image_sizes():
 @pytest.mark.parametrize(
     ("branches", "named"),
     [
-        ((), "one or two branches"),
+        ((), "one or more branches"),
         ((("ct", "vgg16"), ("ct", "vgg16")), "different modalities"),
         ((("mri", "vgg16"),), "mri"),
         ((("ct", "lenet"),), "lenet"),

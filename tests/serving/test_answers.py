@@ -10,12 +10,13 @@ from toy_checkpoint import HEADS, make_meta
 from toy_networks import PAIR, grey_images, make_network, toy_backbones
 
 from covid_mm.config import CLASSES
-from covid_mm.serving.answers import answer_head, positive_margin
+from covid_mm.serving.answers import answer_by, find_rule, weigh_heads
 from covid_mm.serving.metadata import parse_metadata
 from covid_mm.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 POSITIVE = CLASSES[1]
+BOTH = ("ct", "xray")
 FIGURES = {
     "auc": 0.9,
     "auc_low": 0.85,
@@ -62,17 +63,18 @@ def logits(difference: float) -> np.ndarray:
 
 def test_the_offset_is_taken_from_the_difference_of_the_logits(meta):
     checked = meta(offset=each(0.5), temperature=each(2.0), decision_threshold=each(0.6))
-    answer = answer_head(checked, "ct", logits(3.5))
+    answer = answer_by(checked, ("ct",), {"ct": logits(3.5)})
     assert answer.probabilities[POSITIVE] == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-6)
-    margin = positive_margin(checked, "ct")
-    assert answer_head(checked, "ct", logits(margin + 1e-3)).label == POSITIVE
-    assert answer_head(checked, "ct", logits(margin - 1e-3)).label == "normal"
+    weights, least = weigh_heads(checked, find_rule(checked, ("ct",)))
+    margin = least / weights["ct"]
+    assert answer_by(checked, ("ct",), {"ct": logits(margin + 1e-3)}).label == POSITIVE
+    assert answer_by(checked, ("ct",), {"ct": logits(margin - 1e-3)}).label == "normal"
 
 
 @pytest.mark.parametrize(("share", "label"), [(0.2, "normal"), (0.35, None), (0.5, None), (0.75, POSITIVE)])
 def test_inside_the_zone_no_class_is_named(meta, share, label):
     checked = meta(abstain_zone=each([0.3, 0.6]))
-    answer = answer_head(checked, "fused", logits(math.log(share / (1 - share))))
+    answer = answer_by(checked, BOTH, {"fused": logits(math.log(share / (1 - share)))})
     assert answer.label == (label or "undetermined")
     assert answer.probabilities[POSITIVE] == pytest.approx(share, abs=1e-6)
 
@@ -80,12 +82,12 @@ def test_inside_the_zone_no_class_is_named(meta, share, label):
 def test_an_empty_zone_is_no_zone(meta):
     checked = meta(abstain_zone=each([0.5, 0.5]))
     assert checked.abstain_zone == each(None)
-    assert answer_head(checked, "fused", logits(0.0)).label == POSITIVE
+    assert answer_by(checked, BOTH, {"fused": logits(0.0)}).label == POSITIVE
 
 
 @pytest.mark.parametrize(("difference", "shown"), [(9.0, 0.97), (-9.0, 0.03), (1.0, 1 / (1 + math.exp(-1)))])
 def test_no_more_is_shown_than_is_supported(meta, difference, shown):
-    answer = answer_head(meta(supported_probability=each(0.97)), "xray", logits(difference))
+    answer = answer_by(meta(supported_probability=each(0.97)), ("xray",), {"xray": logits(difference)})
     assert answer.probabilities[POSITIVE] == pytest.approx(shown, abs=1e-6)
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.supported_probability == 0.97

@@ -15,6 +15,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.formats import format_percent
 from covid_mm.imaging import read_grey, read_header
+from covid_mm.serving.answers import describe_disagreement
 from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
     BranchAnswer,
@@ -230,11 +231,8 @@ class FakePredictor:
         if len(given) == 1:
             warnings.append(warn("single_modality", next(iter(given))))
         elif apart:
-            label, said = (
-                "undetermined",
-                {name: CLASS_TITLES[branch.label] for name, branch in branches.items()},
-            )
-            warnings.append(warn("branches_disagree", **said))
+            label = "undetermined"
+            warnings.append(describe_disagreement({name: branch.label for name, branch in branches.items()}))
         heatmaps = {}
         for name, image in given.items():
             heatmaps[name] = _draw_map(image, values[name], heatmap_class)

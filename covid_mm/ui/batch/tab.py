@@ -45,7 +45,7 @@ from covid_mm.ui.predictors import BatchAnswerer, PredictorPool
 from covid_mm.ui.study.analysis import delete_uploads, explain_error
 from covid_mm.ui.study.images import READERS
 from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
-from covid_mm.ui.templates import read_asset, render_template
+from covid_mm.ui.templates import read_asset, read_scripts, render_template
 
 RUNS = 3  # batches that run side by side, one study each in turn; the next waits in the queue
 MAX_NAMES = 500  # of files that were not sent
@@ -108,7 +108,7 @@ class StudyFiles(UploadSlot):
         super().__init__(
             None,
             html_template=template,
-            js_on_load=read_asset("batch/drop.js"),
+            js_on_load=read_scripts("drop_target", "batch/drop"),
             label="files",
             apply_default_css=False,
             markup=markup,

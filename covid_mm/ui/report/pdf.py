@@ -7,7 +7,6 @@ the same, it is drawn smaller: there is never a third.
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 from typing import Any
 
@@ -27,6 +26,7 @@ from covid_mm.reporting.pdf_text import (
     SIDE,
     Block,
     arrange,
+    drawing,
     make_printable,
     register_fonts,
     write,
@@ -42,6 +42,7 @@ from covid_mm.ui.study.evidence import (
     OTHER_DISEASES,
     describe_evidence,
     describe_meanings,
+    find_bar_end,
     format_probability,
 )
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
@@ -58,8 +59,6 @@ ROUNDING = 0.01  # points that sums of heights may be off
 FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 112.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
 
-_drawing = threading.Lock()  # ReportLab's fonts are shared by all documents of the process
-
 
 def render_pdf(report: Report, texts: Texts = ENGLISH) -> bytes:
     """The report as PDF bytes in a language, the same for the same report.
@@ -67,7 +66,7 @@ def render_pdf(report: Report, texts: Texts = ENGLISH) -> bytes:
     A4, one or two pages whatever the report holds. Fonts are embedded, the text can be extracted,
     and the document's properties name neither a user nor a machine.
     """
-    with _drawing:
+    with drawing:
         register_fonts()
         return _draw(report, texts)
 
@@ -364,7 +363,8 @@ def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flow
     if reading.probability is None:
         return write(texts("none"), size=8.4)
     tone = TONES[reading.label]
-    bar = ProbabilityBar(reading.probability, reading.threshold, tone, width, zone=reading.zone)
+    end = find_bar_end(reading.probability, reading.label, reading.zone)
+    bar = ProbabilityBar(end, reading.threshold, tone, width, zone=reading.zone)
     shown = format_probability(reading.probability, reading.supported, texts)
     return [write(shown, size=8.4, bold=reading.answers), bar]
 

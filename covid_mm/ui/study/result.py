@@ -19,6 +19,7 @@ from covid_mm.ui.study.evidence import (
     OTHER_DISEASES,
     describe_evidence,
     describe_meanings,
+    find_bar_end,
     format_probability,
     read_zone,
 )
@@ -174,7 +175,8 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
                 "name": name,
                 "label": answer.label,
                 "title": texts(CLASS_TITLES[answer.label]),
-                "value": value,
+                "value": find_bar_end(value, answer.label, zone),
+                "probability": value,
                 "supported": answer.supported_probability,
                 "shown": format_probability(value, answer.supported_probability, texts),
                 "threshold": threshold,

@@ -14,6 +14,7 @@ import gradio as gr
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup, in_request_language
+from covid_mm.ui.pictures import make_colour_bar
 from covid_mm.ui.study.analysis import explain_error
 from covid_mm.ui.study.events import ScriptChannel, read_number
 from covid_mm.ui.study.images import READERS, SLOT_TITLES, SlotUpload
@@ -37,6 +38,7 @@ VIEWER_TEXTS = {  # of the viewer's scripts
     "loading": "Loading the full resolution…",
     "smaller": "Only a smaller picture is shown.",
     "other": "The map belongs to slice {number}.",
+    "lines": "lines at 10, 25, 50 and 75 % of the scale, along the cells that the network knows; thicker: more",
     "unanswered": "The server did not answer; it may be busy. Try again.",
     "missing": "The viewer could not be loaded; reload the page.",
     "picture": "{title}, {kind}. Arrow keys move, plus and minus zoom, question mark lists all keys.",
@@ -67,7 +69,7 @@ class ViewerDialog(gr.HTML, metaclass=StublessMeta):
 
 def render_dialog(texts: Texts = ENGLISH) -> str:
     """The markup of the dialog."""
-    return render_template("viewer/viewer.html", texts)
+    return render_template("viewer/viewer.html", texts, colour_bar=make_colour_bar())
 
 
 def frames_page(

@@ -6,15 +6,16 @@ const CHANNELS = ["feFuncR", "feFuncG", "feFuncB"];
 let panes = 0;
 
 export class Pane {
-  // film: what is shown. overlay: the map's element for this film, or null. mode(): "pan" or "grey". moved(pane): it was
-  // moved or zoomed by hand.
-  constructor(section, film, { title, kind, mapped, texts, filters, mode, moved }) {
+  // film: what is shown. mapped: whether its map lies over it, null where there is none. mode(): "pan" or "grey".
+  // map(): "cells", "lines" or "off". moved(pane): it was moved or zoomed.
+  constructor(section, film, { title, kind, mapped, texts, filters, mode, map, moved }) {
     this.film = film;
     this.section = section;
     this.texts = texts;
     this.mapped = mapped;
     this.moved = moved;
     this.mode = mode;
+    this.map = map;
     panes += 1;
     this.find = (selector) => section.querySelector(selector);
     this.find("h3").textContent = mapped === null ? title : `${title}, ${kind}`;
@@ -235,10 +236,11 @@ export class Pane {
     const { film, texts } = this;
     const words = { loading: texts.loading, failed: `${film.error} ${film.picture ? texts.smaller : ""}` };
     const foreign = this.mapped && film.mapSlice !== undefined && film.index !== null && film.mapSlice !== film.index;
-    const other = foreign ? texts.other.replace("{number}", film.mapSlice + 1) : "";
+    const key = this.mapped && this.map() === "lines" ? texts.lines : "";
+    const other = foreign ? texts.other.replace("{number}", film.mapSlice + 1) : key;
     this.find(".mm-pane-note").textContent = words[film.note] ?? other;
     this.section.dataset.note = film.note;
-    if (this.over) this.over.hidden = Boolean(foreign);
+    this.over?.classList.toggle("mm-viewer-foreign", Boolean(foreign));
     this.writeZoom();
   }
 

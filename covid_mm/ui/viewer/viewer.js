@@ -33,7 +33,7 @@ export class Viewer {
     });
     for (const name of ["pointerup", "pointercancel", "blur"]) hold.addEventListener(name, () => this.peek(false));
     hold.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch
-    document.addEventListener("fullscreenchange", () => this.press_("full", Boolean(document.fullscreenElement)));
+    document.addEventListener("fullscreenchange", () => this.mark("full", Boolean(document.fullscreenElement)));
     this.tool("full").hidden = !document.fullscreenEnabled;
     new MutationObserver(() => this.dialog.open && this.cover()).observe(document.querySelector("#mm-result"), {
       subtree: true, childList: true, attributes: true, attributeFilter: ["src", "data-lines", "hidden"],
@@ -146,6 +146,7 @@ export class Viewer {
         texts: this.texts,
         filters: this.find(".mm-viewer-filters"),
         mode: () => this.mode,
+        map: () => this.map,
         moved: (pane) => this.linked && this.lead(pane),
       });
     });
@@ -163,7 +164,7 @@ export class Viewer {
 
   link(on) {
     this.linked = on;
-    this.press_("link", on);
+    this.mark("link", on);
     if (on && this.panes[this.active]?.aspect) this.lead(this.panes[this.active]);
   }
 
@@ -199,7 +200,7 @@ export class Viewer {
     this.dialog.classList.toggle("mm-viewer-unlined", !this.outline);
     this.dialog.style.setProperty("--mm-opacity", Number(this.tool("opacity").value) / 100);
     this.tool("map").value = this.map;
-    this.press_("outline", this.outline);
+    this.mark("outline", this.outline);
   }
 
   peek(on) {
@@ -211,7 +212,7 @@ export class Viewer {
 
   // ---- tools and keys
 
-  press_(name, on) {
+  mark(name, on) {
     this.tool(name).setAttribute("aria-pressed", String(on));
   }
 
@@ -219,20 +220,15 @@ export class Viewer {
     return this.panes[this.active];
   }
 
-  // Of the films in view: one alone is the active pane's.
-  act(work) {
-    work(this.pane);
-  }
-
   press(name) {
     const tools = {
       pan: () => this.drag("pan"),
       grey: () => this.drag("grey"),
-      in: () => this.act((pane) => pane.zoom(1.5)),
-      out: () => this.act((pane) => pane.zoom(1 / 1.5)),
-      fit: () => this.act((pane) => pane.fit()),
-      actual: () => this.act((pane) => pane.actual()),
-      invert: () => this.act((pane) => pane.film.invert()),
+      in: () => this.pane.zoom(1.5),
+      out: () => this.pane.zoom(1 / 1.5),
+      fit: () => this.pane.fit(),
+      actual: () => this.pane.actual(),
+      invert: () => this.pane.film.invert(),
       reset: () => this.reset(),
       link: () => this.link(!this.linked),
       outline: () => {
@@ -241,6 +237,7 @@ export class Viewer {
       },
       full: () => this.full(),
       keys: () => this.keys(),
+      more: () => this.more(),
       close: () => this.dialog.close(),
     };
     tools[name]?.();
@@ -260,8 +257,8 @@ export class Viewer {
 
   drag(mode) {
     this.mode = mode;
-    this.press_("pan", mode === "pan");
-    this.press_("grey", mode === "grey");
+    this.mark("pan", mode === "pan");
+    this.mark("grey", mode === "grey");
     this.dialog.dataset.mode = mode;
   }
 
@@ -273,6 +270,12 @@ export class Viewer {
   full() {
     if (document.fullscreenElement) document.exitFullscreen();
     else this.dialog.requestFullscreen();
+  }
+
+  // On a narrow screen: the tools that are not always there.
+  more() {
+    const all = this.dialog.classList.toggle("mm-viewer-all");
+    this.tool("more").setAttribute("aria-expanded", String(all));
   }
 
   keys(open = this.find(".mm-viewer-keys").hidden) {
@@ -352,22 +355,18 @@ export class Viewer {
 
   writeActive() {
     for (const [index, pane] of this.panes.entries()) pane.section.classList.toggle("mm-pane-active", index === this.active);
-    if (this.pane) this.press_("invert", this.pane.film.inverted);
+    if (this.pane) this.mark("invert", this.pane.film.inverted);
   }
 
   closed() {
     if (document.fullscreenElement) document.exitFullscreen();
     document.documentElement.classList.remove("mm-viewing");
     this.peek(false);
-    this.keys_closed();
+    this.find(".mm-viewer-keys").hidden = true;
+    this.tool("keys").setAttribute("aria-expanded", "false");
     for (const pane of this.panes) pane.destroy();
     for (const film of Object.values(this.films)) film.forget();
     this.panes = [];
     this.films = {};
-  }
-
-  keys_closed() {
-    this.find(".mm-viewer-keys").hidden = true;
-    this.tool("keys").setAttribute("aria-expanded", "false");
   }
 }

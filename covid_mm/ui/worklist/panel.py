@@ -10,7 +10,7 @@ import gradio as gr
 from covid_mm.errors import UsageError
 from covid_mm.serving.batch import Row
 from covid_mm.ui.i18n.static_translations import StaticTranslations
-from covid_mm.ui.study.events import ScriptChannel
+from covid_mm.ui.study.events import ScriptChannel, read_number
 from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
 from covid_mm.ui.worklist.view import list_row, render_panel
 
@@ -65,4 +65,4 @@ def open_worklist(store: WorklistStore, ticket: Any, request: gr.Request) -> dic
         store.open(token, page[:64], request.session_hash, request.username or "")
     except UsageError as error:
         raise gr.Error(str(error), print_exception=False) from None
-    return {"page": page}
+    return {"page": page} | read_number(values)

@@ -21,6 +21,7 @@ from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_T
 from covid_mm.errors import ImageError, Message
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
+from covid_mm.reporting import card_words
 from covid_mm.serving import label_meaning, warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
@@ -62,10 +63,11 @@ TABLES = [  # whose entries are looked up by name
     left_out.TARGET_TITLES,
     evidence.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
-    model_tab.SPLITS,
+    card_words.SPLITS,
+    card_words.TUNED,
     sections.PROTOCOLS,
     {name: one.text for name, one in warnings.WARNINGS.items()},
-    warnings.KINDS,
+    {m: one.content for m, one in MODALITIES.items()},
     warnings.REASONS,
     warnings.SHORT_FORMS,
     label_meaning.POSITIVES | {"": label_meaning.OTHER_POSITIVES, "meaning": label_meaning.MEANING},
@@ -173,9 +175,7 @@ def spoken_templates() -> Iterator[tuple[str, str, set[str]]]:
             first = node.args[0]
             template = getattr(module, first.id, None) if isinstance(first, ast.Name) else None
             template = first.value if isinstance(first, ast.Constant) else template
-            finished = isinstance(
-                first, (ast.JoinedStr, ast.BinOp, ast.Call)
-            )  # else made elsewhere, and passed on
+            finished = isinstance(first, (ast.JoinedStr, ast.BinOp, ast.Call))
             assert not finished or ast.unparse(first)[2:].startswith(UNSPOKEN), (
                 f"{name}: give a template and values, not {ast.unparse(first)}"
             )
@@ -229,7 +229,6 @@ def test_no_catalogue_holds_a_sentence_that_nobody_says(texts):
 def test_every_warning_is_worded_from_its_template_and_values(texts, name):
     values = {field: "7" for field in FIELD.findall(warnings.WARNINGS[name].text)}
     about = "ct" if values.pop("modality", "") else None
-    values.pop("other", None)
     warning = warnings.warn(name, about, **values)
     worded = word_warning(warning, texts)
     assert worded != warning.message
@@ -241,7 +240,7 @@ def test_every_warning_is_worded_from_its_template_and_values(texts, name):
 
 def test_the_words_in_a_warning_are_translated_too():
     texts = find_languages()["id"]
-    warning = warnings.warn("wrong_modality", "ct", kind=warnings.KINDS["xray"])
+    warning = warnings.warn("wrong_modality", "ct", kind=MODALITIES["xray"].content, other="X-ray")
     assert warning.code == "wrong_modality_ct"
     assert "looks like a frontal chest X-ray" in warning.message
     assert "tampak seperti foto rontgen toraks frontal" in word_warning(warning, texts)
