@@ -27,6 +27,7 @@ from covid_mm.ui.predictors import STUDIES, Place, PredictorPool, run_in_thread
 from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
+    Analysis,
     analyse_uploads,
     delete_uploads,
     describe_prediction,
@@ -46,6 +47,8 @@ from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
+from covid_mm.ui.worklist.own_test import TITLE as OWN_TEST_TITLE
+from covid_mm.ui.worklist.own_test import add_own_test, render_tab
 from covid_mm.ui.worklist.panel import BatchRows, build_opened_study, build_worklist
 from covid_mm.ui.worklist.store import ListedStudy, WorklistStore
 from covid_mm.ui.worklist.view import list_analysis
@@ -129,6 +132,9 @@ def build_page(
                     translations,
                     BatchRows(worklists),
                 )
+            with gr.Tab(translations.label(OWN_TEST_TITLE), id="own-test"):
+                own_test = translations.draw("mm-own-test", render_tab)
+                gr.HTML(own_test, elem_id="mm-own-test", apply_default_css=False)
             with gr.Tab(translations.label("Model"), id="model"):
                 card = gr.HTML(
                     translations.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
@@ -149,7 +155,8 @@ def build_page(
             concurrency_limit=None,  # they wait in the networks' own line, which can say how long it is
             **private,
         )
-        StudyEvents(networks, limits).attach(study, report_page, NETWORK)
+        reported = partial(report_page, complete=partial(add_own_test, worklists))
+        StudyEvents(networks, limits).attach(study, reported, NETWORK)
         attach_viewer(slots, limits)
         # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
@@ -228,17 +235,18 @@ def answer_page(
     texts: Texts = ENGLISH,
     place: Place | None = None,
     keep: Callable[[ListedStudy], Any] | None = None,
+    complete: Callable[[Analysis], Analysis] | None = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions.
 
-    keep: is given the study for the visitor's list.
+    keep: is given the study for the visitor's list. complete: adds to the answer what the visitor tested.
     """
     try:
         choices = read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place)
         if keep is not None:
             keep(list_analysis(analysis))
-        return render_analysis(analysis, texts)
+        return render_analysis(complete(analysis) if complete else analysis, texts)
     except Exception as error:
         sentence = explain_error(error, texts)
         if keep is not None and isinstance(error, ImageError):
@@ -262,10 +270,11 @@ async def stream_page(
     worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
     """
     keep = None if worklists is None else partial(worklists.add, session)
+    complete = None if worklists is None else partial(add_own_test, worklists, session)
     place = networks.line.join(watched=True)
     drawn: Future[str] = Future()
     drawn.add_done_callback(lambda _: place.leave())
-    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place, keep)
+    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place, keep, complete)
     run_in_thread(drawn, answer, "analysis")
     waited = asyncio.wrap_future(drawn)
     while not waited.done():

@@ -37,7 +37,13 @@ from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import Reading, Report, describe_agreement
 from covid_mm.ui.report.drawing import ProbabilityBar
 from covid_mm.ui.report.images import compose_images
-from covid_mm.ui.study.evidence import INDEPENDENT, OTHER_DISEASES, describe_evidence, format_probability
+from covid_mm.ui.study.evidence import (
+    INDEPENDENT,
+    OTHER_DISEASES,
+    describe_evidence,
+    describe_own_test,
+    format_probability,
+)
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 
@@ -223,6 +229,8 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     if not prediction.probabilities:
         return [panel]
     worth = [write(describe_evidence(prediction.evidence, texts), bold=prediction.evidence is None)]
+    if report.analysis.own_test:
+        worth.append(write(describe_own_test(report.analysis.own_test, texts)))
     if prediction.label == CLASSES[POSITIVE]:
         worth.append(write(texts(OTHER_DISEASES), size=8, colour="soft"))
     if several:

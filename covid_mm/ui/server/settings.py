@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hmac
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from covid_mm.config import CHECKPOINTS, DEFAULT_PAIR, ImageLimits
 from covid_mm.errors import UsageError
+from covid_mm.evaluation.local_test import LocalTest
 from covid_mm.serving.metadata import list_checkpoints
 from covid_mm.ui.batch.files import BatchLimits
 
@@ -29,8 +31,8 @@ class ServerSettings:
     none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
     image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
     max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
-    behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
-    made, None for the system's own.
+    own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
+    visitor's address is believed. temporary: where the private folder is made, None for the system's own.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +43,7 @@ class ServerSettings:
     batch: BatchLimits = field(default_factory=BatchLimits)
     keep_uploads: float = 1800.0
     max_stored: int = 4 * 1024**3
+    own_test: LocalTest | None = None
     behind_proxy: bool = False
     temporary: Path | None = None
 
@@ -68,6 +71,12 @@ def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.Argume
     add("port", environment.get("PORT") or "7860", "TCP port", "N")
     add("checkpoint", None, "serve this checkpoint only, not all in checkpoints/", "DIR")
     add("auth-file", None, "file of `user:password` lines; only they may enter", "FILE")
+    add(
+        "own-test",
+        None,
+        "JSON of a test on this hospital's own studies (batch --report), shown to all",
+        "FILE",
+    )
     add("root-path", None, "path under which a proxy publishes the page, such as /lungs", "PATH")
     return parser
 
@@ -92,6 +101,7 @@ def read_settings(
         port=int(port),
         root_path=root,
         accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},
+        own_test=read_own_test(Path(options.own_test)) if options.own_test else None,
         behind_proxy=bool(root) or HOSTED in environment or TRUSTED in environment,
     )
     if options.checkpoint:
@@ -133,3 +143,18 @@ def read_accounts(path: Path) -> dict[str, str]:
     if not accounts:
         raise UsageError(f"--auth-file {path.name} holds no account; write user:password, one per line.")
     return accounts
+
+
+def read_own_test(path: Path) -> LocalTest:
+    """What `batch --report` or the page wrote as JSON.
+
+    Raises:
+        UsageError: it cannot be read, or is no such test.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        return LocalTest.from_dict(values)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"--own-test {path.name} cannot be read as the JSON of a test ({error}); write it anew by batch --report."
+        ) from error

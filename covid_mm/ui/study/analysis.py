@@ -13,6 +13,7 @@ import numpy as np
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, CovidMMError
+from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import View, encode_png
@@ -32,7 +33,7 @@ class Analysis:
 
     views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
     probability from which it is called positive. kind: what the heatmaps are. meta: the
-    checkpoint's meta.json.
+    checkpoint's meta.json. own_test: what the head that answers was worth on this hospital's own studies, where tested.
     """
 
     prediction: Prediction
@@ -40,6 +41,7 @@ class Analysis:
     thresholds: dict[str, float]
     kind: HeatmapKind = field(default_factory=HeatmapKind)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    own_test: HeadTest | None = None
 
     @property
     def head(self) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
+from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.explain.method_table import METHODS
 from covid_mm.formats import bound_probability
+from covid_mm.reporting.local_test import describe_head
 from covid_mm.serving.prediction import Evidence, HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
@@ -21,6 +23,10 @@ HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
 NEVER_SAW = (
     "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc},"
     " {images} images of {collections}."
+)
+OWN_TEST = (
+    "On this hospital's own studies, tested here first: sensitivity {sensitivity}, specificity {specificity}, AUC"
+    " {auc}, calibration error {ece}, undetermined {abstained}, {studies} studies, {positive} of them positive."
 )
 NOT_LEFT_OUT = (
     "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
@@ -70,6 +76,11 @@ def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
         images=texts.number(evidence.images),
         collections=", ".join(evidence.collections),
     )
+
+
+def describe_own_test(own_test: HeadTest | None, texts: Texts = ENGLISH) -> str:
+    """One sentence: what a head was worth on this hospital's own studies; empty where it was not tested."""
+    return "" if own_test is None else texts(OWN_TEST, **describe_head(own_test, texts))
 
 
 def read_evidence(meta: Mapping[str, Any], head: str) -> Evidence | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from covid_mm.errors import UsageError
 from covid_mm.serving.batch import Row
+from covid_mm.serving.prediction import CheckpointInfo
 from covid_mm.ui.i18n.static_translations import StaticTranslations
 from covid_mm.ui.study.events import ScriptChannel
+from covid_mm.ui.worklist.own_test import label_row, measure_rows
 from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
 from covid_mm.ui.worklist.view import list_row, render_panel
 
@@ -28,6 +30,14 @@ class BatchRows:
     def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
         """The row's own number in the list, 0 where the session has none."""
         return self._store.add(session, list_row(row, meta, run)) if run else 0
+
+    def finish_run(
+        self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
+    ) -> None:
+        """Measure the run's labelled rows, where it has any, for the session's own test."""
+        studies = [label_row(row) for row in rows if row.truth]
+        if studies:
+            self._store.set_test(session, measure_rows(studies, meta, checkpoint))
 
 
 def build_worklist(store: WorklistStore, translations: StaticTranslations) -> None:
