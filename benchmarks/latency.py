@@ -30,9 +30,10 @@ def measure(checkpoint: str | None, rounds: int) -> int:
     import tensorflow as tf
     from tf_keras_vis.gradcam import Gradcam
 
-    from covid_mm.explain.grad_cam import PREDICTED, GradCam
+    from covid_mm.explain.explained import PREDICTED
+    from covid_mm.explain.grad_cam import GradCam
     from covid_mm.imaging import read_image
-    from covid_mm.models.network import FUSED
+    from covid_mm.models.heads import FUSED
     from covid_mm.serving.checkpoint import load_checkpoint
 
     network, meta = load_checkpoint(Path(checkpoint) if checkpoint else DEFAULT_CHECKPOINT)

@@ -133,7 +133,8 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.config import POSITIVE
     from covid_mm.evaluation.heat_location import find_hottest
     from covid_mm.evaluation.left_out_heat import FRAME
-    from covid_mm.explain.grad_cam import PREDICTED, GradCam
+    from covid_mm.explain.explained import PREDICTED
+    from covid_mm.explain.grad_cam import GradCam
     from covid_mm.explain.heat_checks import MEASURED, contradict, find_share_outside
     from covid_mm.imaging import read_grey
     from covid_mm.imaging.lungs import place_in_image

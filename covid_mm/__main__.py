@@ -1,4 +1,4 @@
-"""`python -m covid_mm {predict,batch,evaluate,judge,audit,check-data,card,figures}`: see --help of each."""
+"""`python -m covid_mm {predict,batch,evaluate,judge,audit,check-data,card,figures,export}`: see --help of each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ import sys
 from collections.abc import Sequence
 
 from covid_mm import __version__
-from covid_mm.commands import audit, batch, card, check_data, evaluate, exit_with, figures, judge, predict
+from covid_mm.commands import (
+    audit,
+    batch,
+    card,
+    check_data,
+    evaluate,
+    exit_with,
+    export,
+    figures,
+    judge,
+    predict,
+)
 from covid_mm.config import RESEARCH_USE
 
-COMMANDS = (predict, batch, evaluate, judge, audit, check_data, card, figures)
+COMMANDS = (predict, batch, evaluate, judge, audit, check_data, card, figures, export)
 
 
 def build_parser() -> argparse.ArgumentParser:

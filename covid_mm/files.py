@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,3 +49,9 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays by name as .npz, uncompressed. Raises OSError, see `replace_file`."""
     with replace_file(path) as tmp_path, tmp_path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -35,7 +35,7 @@ def meta() -> dict[str, Any]:
 
 
 def test_it_is_small_and_its_hash_fits(meta):
-    from covid_mm.models.weights_file import hash_file
+    from covid_mm.files import hash_file
 
     files = sorted(path.name for path in PLACE.iterdir())
     assert files == ["README.md", "judge.npz", "lungs.npz", "meta.json", "model.weights.h5"]

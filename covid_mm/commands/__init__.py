@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 
+from covid_mm.config import RUNTIMES
 from covid_mm.errors import CovidMMError
 
 USER_ERROR = 2
@@ -41,3 +43,14 @@ def load_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def add_network_arguments(parser: ArgumentParser) -> None:
+    """Which network answers, and what runs it."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=RUNTIMES[0],
+        help="what runs the network; onnx after `python -m covid_mm export` (default: %(default)s)",
+    )

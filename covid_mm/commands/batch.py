@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from covid_mm.commands import load_tensorflow
+from covid_mm.commands import add_network_arguments, load_tensorflow
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, ImageLimits
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measure_local_test
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
         " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -109,10 +109,11 @@ def _run(options: argparse.Namespace) -> int:
         names = ", ".join(one.name for one in work.left_out[:SHOWN])
         more = ", ..." if len(work.left_out) > SHOWN else ""
         print(f"left out ({len(work.left_out)}), as they belong to no study: {names}{more}", file=sys.stderr)
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    predictor = load_predictor(options.checkpoint)
+    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
     code = answer(predictor, work, output, retry=options.retry)
     if labelled and code == 0:
         report_labels(predictor.meta, predictor.info, work, output, reports)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from covid_mm.commands import load_tensorflow
+from covid_mm.commands import add_network_arguments, load_tensorflow
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of several CT series the one to read, from 0; without it the one with the most slices of lung",
     )
     parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG, JPEG or DICOM")
-    parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
     )
@@ -65,10 +65,11 @@ def run(options: argparse.Namespace) -> int:
             raise ImageError(f"{path} is not there; name an image, or a folder or ZIP of a CT series.")
     if options.xray and not Path(options.xray).is_file():
         raise ImageError(f"{options.xray} is not a file; name a PNG, JPEG or DICOM image.")
-    load_tensorflow()
+    if options.runtime == "tensorflow":
+        load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
-    predictor = load_predictor(options.checkpoint)
+    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
     method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
     ct = options.ct[0] if options.ct and len(options.ct) == 1 else options.ct
     prediction = predictor.predict(

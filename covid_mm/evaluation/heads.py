@@ -18,9 +18,11 @@ from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.report import BinaryReport, evaluate_binary
 from covid_mm.evaluation.results import POSSIBILITY_LABELS, Possibility
-from covid_mm.explain.grad_cam import PREDICTED, GradCam
+from covid_mm.explain.explained import PREDICTED
+from covid_mm.explain.grad_cam import GradCam
 from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.features import compute_features, to_network_input
 

@@ -40,10 +40,10 @@ from covid_mm.evaluation.shortcuts import (
     shuffle_outside,
     source_auc,
 )
+from covid_mm.files import hash_file
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import LungRegion, read_lungs
-from covid_mm.models.network import FUSED, find_margins
-from covid_mm.models.weights_file import hash_file
+from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head

@@ -38,7 +38,8 @@ from covid_mm.evaluation.results import (
     Step,
     read_results,
 )
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
 from covid_mm.training.data import Materials
 from covid_mm.training.fit import FitResult

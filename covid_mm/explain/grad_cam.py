@@ -18,7 +18,6 @@ grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
+from covid_mm.explain.explained import PREDICTED, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import (
     FIXED_SCALE_METHODS,
@@ -39,28 +39,8 @@ from covid_mm.explain.method_table import (
     check_layer,
 )
 from covid_mm.models.content_classifier import content_features
-from covid_mm.models.network import FUSED, Network, find_margins
-
-PREDICTED = -1  # as a class index: explain the class that the answer names
-
-
-@dataclass(frozen=True)
-class Explained:
-    """What one call gives for n studies.
-
-    logits: head name (`fused`, or a modality's own) -> float32 (n, 2).
-    classes: int32 (n,), the class whose evidence was measured.
-    evidence: modality -> float32 (n, side, side) >= 0, not yet on a scale; in logit units by a method
-    of FIXED_SCALE_METHODS.
-    second: as evidence, by `heat_checks.second_method`, from the same pass.
-    contents: modality -> float32 (n, d), what the content check reads; empty without one.
-    """
-
-    logits: dict[str, NDArray[np.float32]]
-    classes: NDArray[np.int32]
-    evidence: dict[Modality, NDArray[np.float32]]
-    second: dict[Modality, NDArray[np.float32]]
-    contents: dict[Modality, NDArray[np.float32]]
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import Network
 
 
 def find_layer(network: Network, modality: Modality, layer: str) -> str:
@@ -209,9 +189,9 @@ class GradCam:
 
     def explain(
         self,
-        images: dict[Modality, NDArray[np.float32]],
+        images: Mapping[Modality, NDArray[np.float32]],
         classes: NDArray[np.int32],
-        content_images: dict[Modality, NDArray[np.float32]] | None = None,
+        content_images: Mapping[Modality, NDArray[np.float32]] | None = None,
         *,
         method: GradientMethod | None = None,
     ) -> Explained:

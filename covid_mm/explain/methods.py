@@ -19,12 +19,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
-from covid_mm.errors import Cancelled, CheckpointError
+from covid_mm.errors import Cancelled
+from covid_mm.explain.explained import Progress, stretch_map
 from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
 from covid_mm.explain.method_table import LayerChoice, MethodName
-from covid_mm.models.network import FUSED, Network
-
-Progress = Callable[[float], None]
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
 
 MASKED_CHANNELS = 48  # of Faster Score-CAM: those of the feature map that vary most
 _BATCH = 8  # masked images between two looks at `cancelled`
@@ -193,17 +193,3 @@ def _run_library(
     )
     row: NDArray[np.float32] = np.asarray(found, np.float32)[0]
     return row
-
-
-def stretch_map(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
-    """A map as shares of its own highest value; one without positive values is all zero.
-
-    title: of the image, for the CheckpointError that a value which is no number raises.
-    """
-    if not np.isfinite(raw).all():
-        raise CheckpointError(
-            f"The heatmap of the {title} is not a number by this method; choose another method."
-        )
-    positive = np.maximum(raw, 0.0)
-    highest = float(positive.max())
-    return np.asarray(positive / highest if highest > 0 else 0 * positive, np.float32)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.models.network import Network
+
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
 
 NEITHER = "neither"
 MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
@@ -145,22 +146,24 @@ class ContentClassifier:
         return buffer.getvalue()
 
 
-def read_content_classifier(place: Path, network: Network) -> ContentClassifier:
-    """A classifier from the file that `ContentClassifier.to_bytes` made, for this network.
+def read_content_classifier(
+    place: Path, modalities: tuple[Modality, ...], width: Callable[[Modality], int]
+) -> ContentClassifier:
+    """A classifier from the file that `ContentClassifier.to_bytes` made, for a network of these modalities.
+
+    width: how many features it reads of a branch, see `content_width`.
 
     Raises CheckpointError where it is damaged, not finite, or made for another network.
     """
     try:
         with np.load(place, allow_pickle=False) as file:
-            classifier = _parse_classifier(file, network)
+            classifier = _parse_classifier(file, modalities)
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"The {place.name} of checkpoint {place.parent.name} cannot be read ({type(error).__name__}); put"
             " back the published one, or train again."
         ) from error
-    if classifier.branch not in network.config.modalities or not _fits(
-        classifier, content_width(network, classifier.branch)
-    ):
+    if classifier.branch not in modalities or not _fits(classifier, width(classifier.branch)):
         raise CheckpointError(
             f"The {place.name} of checkpoint {place.parent.name} was made for another network; put back the"
             " published one, or train again."
@@ -171,6 +174,8 @@ def read_content_classifier(place: Path, network: Network) -> ContentClassifier:
 def content_features(network: Network, branch: Modality) -> Any:
     """What the classifier reads, symbolic (batch, d): mean and deviation over the image of what a
     branch's last block is fed with."""
+    import keras
+
     fed = keras.ops.cast(network.bottleneck(branch, "last-block"), "float32")
     return keras.ops.concatenate([keras.ops.mean(fed, axis=(1, 2)), keras.ops.std(fed, axis=(1, 2))], axis=-1)
 
@@ -184,6 +189,8 @@ def compute_contents(
     network: Network, branch: Modality, images: NDArray[np.float32], batch_size: int = 64
 ) -> Features:
     """The classifier's features (n, d) of grey images (n, side, side), 0..255."""
+    import keras
+
     model = keras.Model(network.image_input(branch), content_features(network, branch))
     rows = [
         model.predict_on_batch(np.repeat(images[start : start + batch_size, ..., None], CHANNELS, axis=-1))
@@ -192,7 +199,7 @@ def compute_contents(
     return np.concatenate([np.zeros((0, content_width(network, branch)), np.float32), *rows])
 
 
-def _parse_classifier(file: Mapping[str, Any], network: Network) -> ContentClassifier:
+def _parse_classifier(file: Mapping[str, Any], modalities: tuple[Modality, ...]) -> ContentClassifier:
     def read(name: str) -> Features:
         return np.asarray(file[name], np.float32)
 
@@ -211,7 +218,7 @@ def _parse_classifier(file: Mapping[str, Any], network: Network) -> ContentClass
         weights=read("weights"),
         intercept=intercept,
         refusal=float(read("refusal")),
-        usual={modality: read_outliers(modality) for modality in network.config.modalities},
+        usual={modality: read_outliers(modality) for modality in modalities},
         kinds=kinds,
     )
 

@@ -7,18 +7,20 @@ probability of lung on 64 x 64 cells out. Trained by `training.lungs`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import CheckpointError
 from covid_mm.imaging.lungs import LungRegion, find_region
+
+if TYPE_CHECKING:
+    import keras
 
 MAX_LUNGS_BYTES = 4 * 1024 * 1024
 SEGMENTER_SIDE = 128  # pixels a side in
@@ -29,6 +31,8 @@ _BATCH = 32
 
 def build_segmenter(seed: int = 0) -> keras.Model:
     """The network with random weights: (n, 128, 128, 1) of 0..1 -> lung logits (n, 64, 64, 1)."""
+    import keras
+
     keras.utils.set_random_seed(seed)
     image = keras.Input((SEGMENTER_SIDE, SEGMENTER_SIDE, 1), name="image")
     values = _convolve(image, _WIDTHS[0], stride=2)
@@ -56,6 +60,20 @@ def prepare_for_segmenter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.clip((small - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)
 
 
+def segment_images(
+    function: Callable[[NDArray[np.float32]], Any], images: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Probability of lung, float32 (n, 64, 64), of whole grey images, some at a time.
+
+    function: (n, 128, 128, 1) of 0..1 -> (n, 64, 64), whatever runs it.
+    """
+    rows = [np.zeros((0, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)]
+    for start in range(0, len(images), _BATCH):
+        batch = np.stack([prepare_for_segmenter(grey) for grey in images[start : start + _BATCH]])
+        rows.append(np.asarray(function(batch[..., None])))
+    return np.concatenate(rows)
+
+
 class LungSegmenter:
     """Finds the lungs; safe to call from any thread."""
 
@@ -70,11 +88,7 @@ class LungSegmenter:
 
     def probabilities(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> NDArray[np.float32]:
         """Probability of lung, float32 (n, 64, 64), over each whole image."""
-        rows = [np.zeros((0, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)]
-        for start in range(0, len(images), _BATCH):
-            batch = np.stack([prepare_for_segmenter(grey) for grey in images[start : start + _BATCH]])
-            rows.append(np.asarray(self._functions[modality](batch[..., None])))
-        return np.concatenate(rows)
+        return segment_images(self._functions[modality], images)
 
     def to_bytes(self) -> bytes:
         """All weights as .npz, in half precision."""
@@ -118,12 +132,16 @@ def read_lung_segmenter(path: Path) -> LungSegmenter:
 
 
 def _convolve(values: Any, width: int, stride: int = 1) -> Any:
+    import keras
+
     values = keras.layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(values)
     values = keras.layers.BatchNormalization(momentum=0.95)(values)
     return keras.layers.ReLU()(values)
 
 
 def _compile(network: keras.Model) -> Any:
+    import keras
+
     if keras.backend.backend() == "jax":  # where branches are trained; serving is on TensorFlow
         import jax
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError
-from covid_mm.files import write_atomically
+from covid_mm.files import hash_file, write_atomically
 
 META_NAME = "meta.json"
+ONNX_FOLDER = "onnx"  # of a checkpoint that was exported for ONNX Runtime
 DIGEST = "content_sha256"  # the field of meta.json that covers all others
 
 
@@ -78,3 +79,15 @@ CLASSIFIER_NAME = "judge.npz"
 
 
 LUNGS_NAME = "lungs.npz"
+
+
+def find_part(folder: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
+    """A checkpoint's further file, its hash checked. Raises CheckpointError."""
+    file = Path(os.path.abspath(folder)) / name
+    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= most_bytes
+    if not usable or hash_file(file) != sha256:
+        raise CheckpointError(
+            f"The {name} of checkpoint {checkpoint} is missing or not the file that its {META_NAME} describes"
+            " (SHA-256 differs); put back the published one."
+        )
+    return file

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import keras
-from numpy.typing import NDArray
 
 from covid_mm.config import (
     CHANNELS,
     CLASSES,
     MODALITIES,
-    POSITIVE,
     FineTune,
     Modality,
     NetworkConfig,
@@ -25,8 +23,8 @@ from covid_mm.config import (
 )
 from covid_mm.errors import UsageError
 from covid_mm.models.backbones import Backbone, attach_backbone, find_backbone, scale_pixels
+from covid_mm.models.heads import FUSED
 
-FUSED = "fused"  # the head on the concatenated features; a branch's own head is named by its modality
 _OUTPUT = "float32"  # whatever precision the layers before calculate in
 
 
@@ -174,12 +172,6 @@ def pool_features(feature_map: Any, pooling: Pooling, prefix: str) -> Any:
     values = keras.layers.Reshape((rows * columns, channels), dtype=_OUTPUT)(feature_map)
     pooled = keras.layers.Dot(axes=1, dtype=_OUTPUT)([shares, values])
     return keras.layers.Reshape((channels,), dtype=_OUTPUT, name=f"{prefix}features")(pooled)
-
-
-def find_margins(logits: NDArray[Any]) -> NDArray[Any]:
-    """How far the positive logit lies above the normal one: (n,) of logits (n, 2)."""
-    margins: NDArray[Any] = logits[:, POSITIVE] - logits[:, 1 - POSITIVE]
-    return margins
 
 
 def copy_weights(source: Network, target: Network) -> None:

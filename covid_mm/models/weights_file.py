@@ -37,12 +37,6 @@ def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
             file.create_dataset(name, data=value)
 
 
-def hash_file(place: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_backbones(place: Path) -> str:
     """SHA-256 over the names and numbers of all backbone layers in a weights file, heads left out.
 

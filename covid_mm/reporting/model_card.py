@@ -11,6 +11,7 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, RESEARCH_USE, joi
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
+from covid_mm.reporting import card_words
 from covid_mm.reporting.front_matter import front_matter
 from covid_mm.reporting.left_out_facts import LeftOutFacts, heat_titles, read_left_out
 from covid_mm.reporting.left_out_tables import (
@@ -73,6 +74,8 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
         "research_use": RESEARCH_USE,
         "front_matter": Markup(front_matter(meta, name, list(facts.tables) if facts else [])),
         "branches": " and ".join(f"{b} for {MODALITIES[m].title}" for m, b in meta["network"]["branches"]),
+        "words": card_words,
+        "tuning": card_words.TUNED[card_words.find_tuning(meta)],
         "is_pair": len(meta["network"]["branches"]) > 1,
         "modality_titles": {m: one.title for m, one in MODALITIES.items()},
         "title_head": title_head,
@@ -147,8 +150,9 @@ def _describe_served(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe_paper(meta: dict[str, Any]) -> dict[str, Any]:
+    word = "epoch" if card_words.find_tuning(meta) == "last" else "best epoch"
     epochs = "; ".join(
-        f"{title_head(head)}: best epoch {e['best']} of {e['of']}" for head, e in meta["epochs_run"].items()
+        f"{title_head(head)}: {word} {e['best']} of {e['of']}" for head, e in meta["epochs_run"].items()
     )
     return {"data_table": _data_table(meta), "limits": _limits(meta), "epochs": epochs}
 
@@ -283,16 +287,14 @@ def _limits(meta: dict[str, Any]) -> list[str]:
     if len(meta["data"]) > 1 and not any("pair" in c.lower() for c in caveats):
         caveats.append(PAIRING)
     if meta["split"]["protocol"] == "paper" and not meta["synthetic"]:
-        caveats.append(
-            "The paper's random split puts images of one patient on both sides, so its figures are those of a"
-            " network that has met the patient."
-        )
+        caveats.append(card_words.SPLITS["paper"])
     caveats += [
         f"The {MODALITIES[m].title} backbone started from weights that had learned from another division of these"
         " images: some validation images were training images before."
         for m in meta["validation_seen_before"]
     ]
-    caveats.append("Pairs in training always agreed; disagreeing CT and X-ray were never seen in training.")
+    if len(meta["data"]) > 1 and not meta.get("possibilities"):  # else said below their table
+        caveats.append(card_words.PAIRS_AGREED)
     return caveats
 
 

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from covid_mm.errors import CheckpointError, WeightsError
-from covid_mm.files import write_atomically
+from covid_mm.files import hash_file, write_atomically
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
+    content_width,
     read_content_classifier,
 )
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
-from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, write_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, find_part, write_meta
 from covid_mm.models.network import Network, build_network
-from covid_mm.models.weights_file import hash_file, load_weights, save_weights
+from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
     WEIGHTS_NAME,
@@ -108,8 +109,9 @@ def load_classifier(folder: Path, network: Network, meta: Metadata) -> ContentCl
     """
     if meta.classifier_sha256 is None:
         return None
+    file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
     return read_content_classifier(
-        _find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name), network
+        file, network.config.modalities, lambda branch: content_width(network, branch)
     )
 
 
@@ -120,7 +122,7 @@ def load_segmenter(folder: Path, meta: Metadata) -> LungSegmenter | None:
     """
     if meta.lungs_sha256 is None:
         return None
-    file = _find_part(folder, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
+    file = find_part(folder, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
     segmenter = read_lung_segmenter(file)
     if lacking := set(meta.network.modalities) - set(segmenter.networks):
         raise CheckpointError(
@@ -128,18 +130,6 @@ def load_segmenter(folder: Path, meta: Metadata) -> LungSegmenter | None:
             " back the published one, or train again."
         )
     return segmenter
-
-
-def _find_part(folder: Path, name: str, sha256: str, most_bytes: int, checkpoint: str) -> Path:
-    """A checkpoint's further file, its hash checked. Raises CheckpointError."""
-    file = Path(os.path.abspath(folder)) / name
-    usable = file.is_file() and not file.is_symlink() and file.stat().st_size <= most_bytes
-    if not usable or hash_file(file) != sha256:
-        raise CheckpointError(
-            f"The {name} of checkpoint {checkpoint} is missing or not the file that its {META_NAME} describes"
-            " (SHA-256 differs); put back the published one."
-        )
-    return file
 
 
 def load_checkpoint(folder: Path) -> tuple[Network, Metadata]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import Modality, NetworkConfig
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.grad_cam import Explained, GradCam, find_layer
-from covid_mm.explain.method_table import LayerChoice
-from covid_mm.explain.methods import BranchExplainer
+from covid_mm.explain.explained import AnswerFunction, Explained, Progress
+from covid_mm.explain.method_table import LayerChoice, MethodName
 from covid_mm.models.content_classifier import Content, ContentClassifier
-from covid_mm.models.network import FUSED, Network
-from covid_mm.serving.answers import find_rule, weigh_heads
+from covid_mm.models.heads import FUSED
+from covid_mm.serving.answers import find_rule
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.reading import Study
+
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
+
+Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -39,24 +43,68 @@ class StudyOutput:
     contents: Mapping[Modality, Content]
 
 
+class NetworkFunctions(Protocol):
+    """What serving asks of a network, whatever runs it: `serving.tensorflow_functions`, `serving.onnx_functions`."""
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's description."""
+
+    def answer(self, modalities: tuple[Modality, ...], layer: LayerChoice) -> AnswerFunction:
+        """Answer and heatmaps of that layer in one pass, for studies of these modalities."""
+
+    def slow_heatmaps(self, modalities: tuple[Modality, ...]) -> SlowHeatmaps:
+        """Heatmaps of any method, apart from the pass that answers."""
+
+    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
+        """Rows and columns of the feature map that a heatmap of that layer is made of."""
+
+    def contents(self, images: Pixels) -> Pixels:
+        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
+
+    def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
+        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
+
+    def fuse(self, features: list[Pixels]) -> Pixels:
+        """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
+
+
+class SlowHeatmaps(Protocol):
+    """Heatmaps of any method, as `explain.methods.BranchExplainer`."""
+
+    def explain(
+        self,
+        images: Mapping[Modality, Pixels],
+        class_index: int,
+        *,
+        method: MethodName,
+        layer: LayerChoice,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[Modality, Pixels]:
+        """Maps (side, side) of one study, each 0..1 of its own highest value."""
+
+
 class ForwardPass:
     """Runs one network; safe to call from any thread."""
 
     def __init__(
-        self, network: Network, meta: Metadata, classifier: ContentClassifier | None, *, reads_lungs: bool
+        self,
+        functions: NetworkFunctions,
+        meta: Metadata,
+        classifier: ContentClassifier | None,
+        *,
+        reads_lungs: bool,
     ) -> None:
-        """The functions are traced when first needed.
+        """Take the network's functions, which are compiled when first needed.
 
         classifier: of image content, where it is checked. reads_lungs: the network reads crops, the content
         classifier the whole images.
         """
-        self._network = network
+        self._functions = functions
         self._metadata = meta
         self._classifier = classifier
         self._classifies_whole_images = classifier is not None and reads_lungs
-        self._functions: dict[tuple[tuple[Modality, ...], LayerChoice], GradCam] = {}
-        self._explainers: dict[tuple[Modality, ...], BranchExplainer] = {}
-        self._tracing = threading.Lock()  # two threads must not trace the same function at once
 
     def run(self, studies: Sequence[Study], request: HeatmapRequest) -> list[StudyOutput]:
         """Run studies of one combination of modalities through their compiled function.
@@ -64,7 +112,8 @@ class ForwardPass:
         Raises CheckpointError where the network gives no number.
         """
         combination = tuple(studies[0])
-        function = self._function(combination, request)
+        layer = self._metadata.heatmap_layer if request.gradient_method is None else request.layer
+        function = self._functions.answer(combination, layer)
         explained = function.explain(
             {m: np.stack([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), request.class_index, dtype=np.int32),
@@ -102,19 +151,19 @@ class ForwardPass:
         self, modalities: Sequence[Modality], request: HeatmapRequest
     ) -> dict[str, tuple[int, int]]:
         """Rows and columns of the feature map that each modality's heatmap is made of."""
-        shapes = {
-            m: self._network.tensor(find_layer(self._network, m, request.layer)).shape for m in modalities
-        }
-        return {m: (int(shape[1]), int(shape[2])) for m, shape in shapes.items()}
+        return {m: self._functions.grid(m, request.layer) for m in modalities}
 
-    def _pick_row(self, function: GradCam, explained: Explained, row: int) -> StudyOutput:
+    def _pick_row(self, function: AnswerFunction, explained: Explained, row: int) -> StudyOutput:
         contents = {}
         if self._classifier is not None:
             contents = {
                 m: self._classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
             }
         return StudyOutput(
-            {self._head(name): logits[row] for name, logits in explained.logits.items()},
+            {
+                name_head(name, self._functions.config): logits[row]
+                for name, logits in explained.logits.items()
+            },
             int(explained.classes[row]),
             {m: explained.evidence[m][row] for m in function.modalities},
             {m: explained.second[m][row] for m in function.modalities},
@@ -125,11 +174,7 @@ class ForwardPass:
         self, study: Study, class_index: int, request: HeatmapRequest
     ) -> dict[Modality, NDArray[np.float32]]:
         """Maps of a method that runs the network on its own, apart from the pass that answered."""
-        combination = tuple(study)
-        with self._tracing:
-            if combination not in self._explainers:
-                self._explainers[combination] = BranchExplainer(self._network, combination)
-        return self._explainers[combination].explain(
+        return self._functions.slow_heatmaps(tuple(study)).explain(
             {m: image.pixels[None] for m, image in study.items()},
             class_index,
             method=request.method,
@@ -138,30 +183,27 @@ class ForwardPass:
             cancelled=request.cancelled,
         )
 
-    def _function(self, combination: tuple[Modality, ...], request: HeatmapRequest) -> GradCam:
-        """The compiled function that answers such studies with maps of the layer; the usual one"
-        " for a slow method."""
-        meta = self._metadata
-        key = (combination, meta.heatmap_layer if request.gradient_method is None else request.layer)
-        with self._tracing:
-            if key not in self._functions:
-                weights, margin = weigh_heads(meta, find_rule(meta, combination))
-                if FUSED not in weights and combination == self._network.config.modalities:
-                    weights = {FUSED: weights[combination[0]]}  # a single network's only head
-                self._functions[key] = GradCam(
-                    self._network,
-                    combination,
-                    positive_margin=margin,
-                    weights=weights,
-                    judging_branch=None if self._classifier is None else self._classifier.branch,
-                    judges_other_images=self._classifies_whole_images,
-                    method=meta.heatmap_method,
-                    layer=key[1],
-                )
-            return self._functions[key]
 
-    def _head(self, target: str) -> str:
-        """The name under which meta.json keeps a head: a single network's only head is its modality's."""
-        if target == FUSED and not self._network.config.is_concatenated:
-            return self._network.config.modalities[0]
-        return target
+def name_head(target: str, config: NetworkConfig) -> str:
+    """The name under which meta.json keeps a head: a single network's only head is its modality's."""
+    return config.modalities[0] if target == FUSED and not config.is_concatenated else target
+
+
+def compile_functions(
+    network: Network | NetworkFunctions,
+    meta: Metadata,
+    classifier: ContentClassifier | None,
+    *,
+    reads_lungs: bool,
+) -> NetworkFunctions:
+    """What runs a network: TensorFlow, unless it is given already."""
+    from covid_mm.serving.onnx_functions import OnnxFunctions
+
+    if isinstance(network, OnnxFunctions):
+        return network
+    from covid_mm.models.network import Network
+    from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
+
+    assert isinstance(network, Network)
+    branch = None if classifier is None else classifier.branch
+    return TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)

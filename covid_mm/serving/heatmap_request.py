@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.explained import PREDICTED, Progress, stretch_map
 from covid_mm.explain.heat_checks import (
     MEASURED,
     MOST_OUTSIDE,
@@ -27,14 +27,27 @@ from covid_mm.explain.method_table import (
     check_layer,
     find_method,
 )
-from covid_mm.explain.methods import Progress, stretch_map
 from covid_mm.formats import format_percent, round_share
+from covid_mm.imaging import WindowSettings
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import Study
 from covid_mm.serving.warnings import warn
 
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
+
+
+class PredictOptions(TypedDict, total=False):
+    """The keywords of `Predictor.predict`, where its docstring says what each does."""
+
+    heatmap_class: str | None
+    method: MethodName | None
+    layer: LayerChoice | None
+    windows: Mapping[Modality, WindowSettings | str] | None
+    frames: Mapping[Modality, int] | None
+    series: int | None
+    progress: Progress | None
+    cancelled: Callable[[], bool] | None
 
 
 @dataclass(frozen=True)

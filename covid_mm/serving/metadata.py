@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError, Message
 from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
-from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, read_meta
+from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, ONNX_FOLDER, read_meta
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
@@ -104,7 +104,7 @@ def check_place(folder: Path) -> None:
     """Refuse a folder whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(folder):
         return
-    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME}
+    known = {WEIGHTS_NAME, META_NAME, CARD_NAME, CLASSIFIER_NAME, LUNGS_NAME, ONNX_FOLDER}
     foreign = [] if folder.is_dir() else [folder.name]
     if folder.is_dir():
         foreign = sorted(file.name for file in folder.iterdir() if file.name not in known)

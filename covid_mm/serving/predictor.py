@@ -6,19 +6,18 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, Modality
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, POSITIVE, RUNTIMES, Modality
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.grad_cam import PREDICTED
+from covid_mm.explain.explained import PREDICTED, Progress
 from covid_mm.explain.method_table import LayerChoice, MethodName, find_method
-from covid_mm.explain.methods import Progress
 from covid_mm.imaging import CtScan, ImageSource, WindowSettings
 from covid_mm.models.content_classifier import ContentClassifier
+from covid_mm.models.heads import FUSED
 from covid_mm.models.meta_file import LUNGS_NAME
-from covid_mm.models.network import FUSED, Network
 from covid_mm.serving.answers import (
     answer_by,
     describe_lungs,
@@ -32,10 +31,14 @@ from covid_mm.serving.answers import (
     split_margin,
     weigh_heads,
 )
-from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
-from covid_mm.serving.forward_pass import ForwardPass, StudyOutput
-from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
+from covid_mm.serving.forward_pass import ForwardPass, NetworkFunctions, StudyOutput, compile_functions
+from covid_mm.serving.heatmap_request import (
+    HeatmapRequest,
+    PredictOptions,
+    find_heat_warnings,
+    request_heatmaps,
+)
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     UNDETERMINED,
@@ -57,29 +60,29 @@ from covid_mm.serving.reading import (
 from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, StudyImages, take_scan
 from covid_mm.serving.scan_reader import ScanReader
 
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
+
 BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
 
-class PredictOptions(TypedDict, total=False):
-    """The keywords of `Predictor.predict`, where its docstring says what each does."""
-
-    heatmap_class: str | None
-    method: MethodName | None
-    layer: LayerChoice | None
-    windows: Mapping[Modality, WindowSettings | str] | None
-    frames: Mapping[Modality, int] | None
-    series: int | None
-    progress: Progress | None
-    cancelled: Callable[[], bool] | None
-
-
-def load_predictor(checkpoint: str | Path | None = None) -> Predictor:
+def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = "tensorflow") -> Predictor:
     """The predictor of a checkpoint folder; of the default pair's without an argument.
 
-    Raises CheckpointError where it is missing, damaged or not understood.
+    runtime: `tensorflow`, or `onnx` for ONNX Runtime on what `python -m covid_mm export` wrote of it.
+
+    Raises CheckpointError where it is missing, damaged or not understood, UsageError for another runtime.
     """
     folder = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
+    if runtime == "onnx":
+        from covid_mm.serving.onnx_functions import load_onnx
+
+        return Predictor(*load_onnx(folder))
+    if runtime != "tensorflow":
+        raise UsageError(f"Runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}.")
+    from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
+
     network, meta = load_checkpoint(folder)
     return Predictor(network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta))
 
@@ -89,12 +92,12 @@ class Predictor:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | NetworkFunctions,
         meta: Metadata,
         classifier: ContentClassifier | None = None,
         segmenter: LungFinder | None = None,
     ) -> None:
-        """Take a loaded network; the compiled functions are traced when first needed or by warm_up.
+        """Take a loaded network, or functions that run one; they are compiled when first needed or by warm_up.
 
         classifier: of image content; without one every image is answered, with a warning that says so.
         segmenter: finds the lungs where the checkpoint's preprocessing is `lungs`; CheckpointError
@@ -109,8 +112,10 @@ class Predictor:
         self.network = network
         self.metadata = meta
         self.classifier = classifier
-        self._scans = ScanReader(network, classifier, self.segmenter)
-        self._pass = ForwardPass(network, meta, classifier, reads_lungs=self.segmenter is not None)
+        reads_lungs = self.segmenter is not None
+        functions = compile_functions(network, meta, classifier, reads_lungs=reads_lungs)
+        self._scans = ScanReader(functions, classifier, self.segmenter)
+        self._pass = ForwardPass(functions, meta, classifier, reads_lungs=reads_lungs)
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, Modality
+from covid_mm.config import Modality
 from covid_mm.errors import Cancelled, CheckpointError
 from covid_mm.imaging import CtScan, WindowSettings
-from covid_mm.models.content_classifier import ContentClassifier, content_features
-from covid_mm.models.network import FUSED, Network, find_margins
+from covid_mm.models.content_classifier import ContentClassifier
+from covid_mm.models.heads import find_margins
 from covid_mm.serving.content_check import check_contents
+from covid_mm.serving.forward_pass import NetworkFunctions
 from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import LungFinder, Study, prepare_studies
 from covid_mm.serving.scan_files import SCANNED
@@ -54,14 +52,12 @@ class ScanReader:
     """Reads scans with one network; safe to call from any thread."""
 
     def __init__(
-        self, network: Network, classifier: ContentClassifier | None, finder: LungFinder | None
+        self, functions: NetworkFunctions, classifier: ContentClassifier | None, finder: LungFinder | None
     ) -> None:
-        """The functions are traced when first needed. classifier: of image content. finder: of the lungs."""
-        self._network = network
+        """Take the network's functions. classifier: of image content. finder: of the lungs."""
+        self._functions = functions
         self._classifier = classifier
         self._finder = finder
-        self._tracing = threading.Lock()
-        self._functions: dict[str, Any] = {}
 
     def read(
         self,
@@ -87,7 +83,7 @@ class ScanReader:
             numbers = range(start, min(start + BATCH, len(scan)))
             studies = prepare_studies(
                 [{SCANNED: scan.render(number, window)} for number in numbers],
-                self._network.config.image_size,
+                self._functions.config.image_size,
                 self._finder,
             )
             lungs = [
@@ -127,8 +123,8 @@ class ScanReader:
         chosen = rule.choose_slices(reading.margins)
         pooled = {SCANNED: reading.features[chosen].mean(axis=0, keepdims=True)}
         for modality, pixels in images.items():
-            pooled[modality] = np.asarray(self._function(f"features {modality}")(pixels[None]))
-        logits = np.asarray(self._function(FUSED)([pooled[m] for m in self._network.config.modalities]))
+            pooled[modality] = self._functions.read_slices(modality, pixels[None])[1]
+        logits = self._functions.fuse([pooled[m] for m in self._functions.config.modalities])
         return float(find_margins(self._finite(logits))[0])
 
     def _check(self, slices: list[tuple[int, Study]]) -> tuple[list[tuple[int, Study]], list[Notice]]:
@@ -136,7 +132,7 @@ class ScanReader:
         if self._classifier is None or not slices:
             return slices, []
         whole = np.stack([study[SCANNED].whole for _, study in slices])
-        contents = self._classifier.check(SCANNED, np.asarray(self._function("content")(whole)))
+        contents = self._classifier.check(SCANNED, self._functions.contents(whole))
         kept, refused = [], []
         for one, content in zip(slices, contents, strict=True):
             if reasons := check_contents({SCANNED: content}):
@@ -146,8 +142,10 @@ class ScanReader:
         return kept, refused
 
     def _run(self, studies: list[Study]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        logits, features = self._function("slices")(np.stack([study[SCANNED].pixels for study in studies]))
-        return find_margins(self._finite(np.asarray(logits)).astype(np.float64)), np.asarray(features)
+        logits, features = self._functions.read_slices(
+            SCANNED, np.stack([study[SCANNED].pixels for study in studies])
+        )
+        return find_margins(self._finite(logits).astype(np.float64)), features
 
     def _finite(self, logits: NDArray[Any]) -> NDArray[Any]:
         if not np.isfinite(logits).all():
@@ -156,38 +154,3 @@ class ScanReader:
                 " or train again."
             )
         return logits
-
-    def _function(self, name: str) -> Any:
-        """A compiled forward pass: `slices`, `content`, `features <modality>` or the concatenated head."""
-        with self._tracing:
-            if name not in self._functions:
-                self._functions[name] = self._compile(name)
-            return self._functions[name]
-
-    def _compile(self, name: str) -> Any:
-        network = self._network
-        side = network.config.image_size
-        image = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
-        if name == FUSED:
-            parts = [network.features(m) for m in network.config.modalities]
-            model = keras.Model(parts, network.logits(FUSED))
-            signature: Any = [tf.TensorSpec((None, int(part.shape[-1])), tf.float32) for part in parts]
-        elif name == "content":
-            assert self._classifier is not None, "asked for only where contents are checked"
-            branch = self._classifier.branch
-            model, signature = (
-                keras.Model(network.image_input(branch), content_features(network, branch)),
-                image,
-            )
-        elif name == "slices":
-            outputs = [network.logits(SCANNED), network.features(SCANNED)]
-            model, signature = keras.Model(network.image_input(SCANNED), outputs), image
-        else:
-            modality: Any = name.removeprefix("features ")
-            model, signature = keras.Model(network.image_input(modality), network.features(modality)), image
-
-        @tf.function(input_signature=[signature], autograph=False)
-        def run(values: Any) -> Any:
-            return model(values, training=False)
-
-        return run

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from covid_mm.config import Modality, TrainingConfig
 from covid_mm.errors import TrainingError
 from covid_mm.models.batch_norm import fuse_batch_norm
-from covid_mm.models.network import FUSED, Network
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.training.batches import BottleneckSamples, TrainingBatches, one_hot, validation_arrays
 from covid_mm.training.run import RunFolder, RunState

@@ -16,7 +16,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import POSITIVE, Modality
-from covid_mm.models.network import FUSED, Network, find_margins
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import Network
 
 _BATCH = 256
 _WIDEST = 10.0  # logits: targets beyond are as certain as any page shows

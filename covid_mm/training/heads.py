@@ -8,7 +8,8 @@ from typing import Any
 
 from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, Modality, TrainingConfig
 from covid_mm.errors import TrainingError
-from covid_mm.models.network import FUSED, Network, build_network
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.training.batches import BottleneckSamples, ModalitySamples, prepare_bottleneck
 from covid_mm.training.data import Materials

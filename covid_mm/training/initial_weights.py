@@ -19,9 +19,10 @@ import numpy as np
 
 from covid_mm.config import BACKBONES, CHANNELS, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError, UsageError, WeightsError
+from covid_mm.files import hash_file
 from covid_mm.models.meta_file import META_NAME, read_meta
 from covid_mm.models.network import Network, build_network
-from covid_mm.models.weights_file import hash_backbones, hash_file, load_weights
+from covid_mm.models.weights_file import hash_backbones, load_weights
 from covid_mm.training.plan import shorten_command
 
 _DOWNLOAD_TIMEOUT_S = 20.0

@@ -15,10 +15,10 @@ from covid_mm.ui.server.launch import serve
 from covid_mm.ui.server.settings import read_settings
 
 
-def load_checkpoint(path: Path) -> StudyPredictor:
-    """The predictor; only here is TensorFlow imported, behind the page that already stands."""
+def load_checkpoint(path: Path, runtime: str) -> StudyPredictor:
+    """The predictor; only here is TensorFlow or ONNX Runtime imported, behind the page that already stands."""
     # the page names each keyword that it passes; the protocol takes any
-    return cast(StudyPredictor, covid_mm.load_predictor(path))
+    return cast(StudyPredictor, covid_mm.load_predictor(path, runtime=runtime))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings, checkpoints = read_settings(arguments)
         names = [read_metadata(path).name for path in checkpoints]  # what is missing is said at once
-        loads = [partial(load_checkpoint, path) for path in checkpoints]
+        loads = [partial(load_checkpoint, path, settings.runtime) for path in checkpoints]
         return serve(settings, dict(zip(names, loads, strict=True)))
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)

@@ -21,6 +21,11 @@ def read_asset(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8").strip()
 
 
+def read_scripts(*names: str) -> str:
+    """Scripts one after the other, such as `study/slot`, as one component's."""
+    return "\n".join(read_asset(f"{name}.js") for name in names)
+
+
 def read_icon(name: str) -> Markup:
     """An icon of icons/ as inline SVG."""
     return Markup(read_asset(f"icons/{name}.svg"))

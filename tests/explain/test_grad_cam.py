@@ -13,7 +13,8 @@ from toy_networks import colour_images, grey_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.explain.grad_cam import PREDICTED, GradCam, find_layer, weigh_channels
+from covid_mm.explain.explained import PREDICTED
+from covid_mm.explain.grad_cam import GradCam, find_layer, weigh_channels
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.features import to_network_input
 

@@ -39,6 +39,13 @@ def make_content_classifier(width: int, *, branch: str = "xray", refusal: float 
     )
 
 
+def read_for(path: Path, network) -> ContentClassifier:
+    """The classifier in a file, read for a network."""
+    return read_content_classifier(
+        path, network.config.modalities, lambda branch: content_width(network, branch)
+    )
+
+
 def row(width: int, **values: float) -> np.ndarray:
     features = np.zeros((1, width), np.float32)
     for name, value in values.items():
@@ -80,7 +87,7 @@ def test_its_file_gives_it_back(tmp_path):
     width = content_width(network, "xray")
     classifier = make_content_classifier(width)
     (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
-    again = read_content_classifier(tmp_path / "judge.npz", network)
+    again = read_for(tmp_path / "judge.npz", network)
     assert again.branch == "xray"
     assert again.refusal == pytest.approx(0.6)
     features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
@@ -134,7 +141,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, spoil):
     classifier = spoil(make_content_classifier(content_width(network, "xray")))
     (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
     with pytest.raises(CheckpointError, match="made for another network"):
-        read_content_classifier(tmp_path / "judge.npz", network)
+        read_for(tmp_path / "judge.npz", network)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no archive", b"text"], ids=["empty", "zip", "text"])
@@ -142,6 +149,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes):
     network = make_network(PAIR, head_width=16)
     (tmp_path / "judge.npz").write_bytes(data)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        read_content_classifier(tmp_path / "judge.npz", network)
+        read_for(tmp_path / "judge.npz", network)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        read_content_classifier(tmp_path / "none.npz", network)
+        read_for(tmp_path / "none.npz", network)

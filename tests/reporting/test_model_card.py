@@ -12,6 +12,7 @@ import yaml
 
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.report import evaluate_binary
+from covid_mm.reporting.card_words import CONTENT_CHECK, HELD_OUT, PAIRS_AGREED, SPLITS, TUNED
 from covid_mm.reporting.model_card import PAIRING, render_card
 from covid_mm.reporting.served_facts import INDEPENDENCE
 
@@ -92,7 +93,9 @@ def test_card_says_the_good_and_the_bad(meta):
         "Slices of one patient.",
         "Children.",
         PAIRING,
-        "images of one patient on both sides",
+        SPLITS["paper"],
+        TUNED["best"],
+        PAIRS_AGREED,
         "X-ray backbone started from weights that had learned from another division",
         "the ct densenet121 of run first",
         "weights file some.h5",
@@ -107,6 +110,14 @@ def test_card_says_the_good_and_the_bad(meta):
         assert said in card, said
     assert "phantoms" not in card
     assert "None" not in card
+
+
+def test_the_last_epoch_is_not_called_the_best(meta):
+    meta["training"] |= {"kept_epoch": "last"}
+    card = render_card(meta, "x")
+    assert TUNED["last"] in card
+    assert "epoch 7 of 20" in card
+    assert "best epoch" not in card
 
 
 def test_every_head_has_its_counts(meta):
@@ -180,7 +191,8 @@ def test_served_card_says_what_was_planted(served):
         "**These figures do not say what the network is worth elsewhere.**",
         "0.5123",
         "5/744 = 0.67 %",
-        "800 CT images, 801 X-ray images, 1200 negatives",
+        CONTENT_CHECK.format(ct=800, xray=801, neither=1200),
+        HELD_OUT,
         "MedSeg has only 8 patients",
         "SARS-CoV-2 CT-scan names no patients",
         "CT collections with both classes: 2 (SARS-CoV-2 CT-scan, MedSeg)",

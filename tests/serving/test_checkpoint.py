@@ -15,8 +15,9 @@ from toy_checkpoint import make_meta, publish_toy
 from toy_networks import PAIR, make_network, read_folder, toy_backbones
 
 from covid_mm.errors import CheckpointError
+from covid_mm.files import hash_file
 from covid_mm.models.meta_file import write_meta
-from covid_mm.models.weights_file import hash_file, save_weights
+from covid_mm.models.weights_file import save_weights
 from covid_mm.serving import checkpoint as module
 from covid_mm.serving.checkpoint import load_checkpoint, publish_checkpoint
 from covid_mm.serving.metadata import list_checkpoints, parse_metadata, read_metadata

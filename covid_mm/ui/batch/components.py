@@ -13,7 +13,7 @@ from covid_mm.ui.batch.files import UNNAMED, BatchLimits, Upload
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup
 from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
-from covid_mm.ui.templates import read_asset, render_template
+from covid_mm.ui.templates import read_asset, read_scripts, render_template
 
 TEXTS = {  # of the tab's scripts
     "choose": "Choose a ZIP archive, or images and a CSV manifest",
@@ -54,7 +54,7 @@ class StudyFiles(UploadSlot):
         super().__init__(
             None,
             html_template=template,
-            js_on_load=read_asset("batch/drop.js"),
+            js_on_load=read_scripts("drop_target", "batch/drop"),
             label="files",
             apply_default_css=False,
             markup=markup,

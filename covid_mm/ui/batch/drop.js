@@ -1,8 +1,6 @@
 // Runs once, with element, props and upload from Gradio's HTML component. Files are uploaded without
 // their names; the names travel beside them, in the request that pairs or runs them.
-const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
 const batch = (page.batch ??= {});
-const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
 const slot = element.querySelector(".mm-batch-slot");
 const input = element.querySelector(".mm-batch-input");
 const drop = element.querySelector(".mm-batch-drop");
@@ -14,7 +12,6 @@ let unsent = []; // names of images that are too large
 let leaving = []; // what is to be deleted on the server
 let round = 0; // counts beginnings, so that a slow upload never lands in a later set
 
-const say = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const find = (selector) => document.querySelector(selector);
 
 const isBusy = () => ["sending", "pairing", "running"].includes(batch.phase); // no files are taken
@@ -57,8 +54,8 @@ async function take(files) {
   const archive = added.find(({ file }) => isArchive(file) && file.size > props.max_bytes);
   if (total > props.max_files || archive) {
     note.textContent = archive
-      ? say(texts.large, { limit: Math.floor(props.max_bytes / 1048576) })
-      : say(texts.many, { total, limit: props.max_files });
+      ? fill(texts.large, { limit: Math.floor(props.max_bytes / 1048576) })
+      : fill(texts.many, { total, limit: props.max_files });
     input.value = "";
     return;
   }
@@ -72,7 +69,7 @@ async function take(files) {
   });
   const waiting = [...small];
   let done = 0;
-  const show = () => (state.textContent = say(texts.sending, { done, total: small.length }));
+  const show = () => (state.textContent = fill(texts.sending, { done, total: small.length }));
   const work = async () => {
     for (let item = waiting.shift(); item && mine === round; item = waiting.shift()) {
       const { path } = await upload(new File([item.file], "image", { type: item.file.type }));
@@ -95,7 +92,7 @@ async function take(files) {
   if (mine !== round) return;
   input.value = "";
   const all = sent.length + unsent.length;
-  state.textContent = say(all === 1 ? texts.one : texts.several, { total: all });
+  state.textContent = fill(all === 1 ? texts.one : texts.several, { total: all });
   batch.setPhase("pairing");
   batch.message(texts.pairing);
   find("#mm-batch-pair")?.click();
@@ -119,34 +116,16 @@ async function walk(entry, inside = "") {
   return files;
 }
 
-input.addEventListener("change", () => take(input.files));
-input.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter") return;
-  event.preventDefault();
-  event.stopPropagation();
-  input.click();
-});
-for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    slot.classList.add("mm-over");
-  });
-}
-for (const name of ["dragleave", "drop"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    slot.classList.remove("mm-over");
-  });
-}
-drop.addEventListener("drop", async (event) => {
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
-  const plain = [...event.dataTransfer.files];
+async function takeDropped(given) {
+  const entries = [...given.items].map((item) => item.webkitGetAsEntry?.());
+  const plain = [...given.files];
   if (!entries.some((entry) => entry?.isDirectory)) {
     take(plain);
     return;
   }
   take((await Promise.all(entries.map((entry) => walk(entry)))).flat());
-});
+}
+acceptFiles({ slot, input, drop, chosen: take, dropped: takeDropped });
 
 Object.assign(batch, {
   take,

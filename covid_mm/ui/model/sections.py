@@ -17,6 +17,7 @@ from covid_mm.config import (
     VALIDATION_IMAGES,
 )
 from covid_mm.errors import Message
+from covid_mm.reporting.card_words import CONTENT_CHECK, HELD_OUT
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
 
@@ -63,10 +64,6 @@ COLLECTIONS_HEAD = (
 )
 REFUSALS_HEAD = ("Collection", "Images")
 SHORTCUTS_HEAD = ("Collection", "What is left of the image", "Images")
-HELD_OUT = (
-    "Of the two sets of the paper, the validation images of its random split were held out of training. Collections"
-    " for evaluation only never teach: a collection of one class would teach that its source has that class."
-)
 SHORTCUT_NOTE = (
     "AUC on left-out collections when the lungs, or all but the lungs, are taken away. A network that reads the lungs"
     " alone would have 0.5 without them; what is above is read from the surroundings or from the lungs' outline."
@@ -132,11 +129,7 @@ def list_content_check(
     if not described:
         return []
     learned = described["trained_on"]
-    intro = texts(
-        "Before an answer a small content classifier names what each image shows: a chest CT slice, a chest"
-        " X-ray, or neither. It learned from {ct} CT slices, {xray} X-rays and {neither} other pictures.",
-        **learned,
-    )
+    intro = texts(CONTENT_CHECK, **learned)
     rows = []
     own = {name: name for name in (Message(VALIDATION_IMAGES, name=part["name"]) for part in data)}
     for part in described["measured"]:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import CovidMMError
 from covid_mm.evaluation.results import POSSIBILITY_TITLES
+from covid_mm.reporting.card_words import PAIRS_AGREED, SPLITS, SYNTHETIC, TUNED, find_tuning
 from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.metadata import word_training
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -33,17 +34,10 @@ from covid_mm.ui.study.operating_point import find_operating, render_operating
 from covid_mm.ui.templates import render_template
 
 POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
-SPLITS = {
-    "paper": "Random split, as in the paper: images of one patient lie on both sides. This data leakage"
-    " makes every figure too good.",
-    "grouped": "Grouped split: no patient and no cluster of like slices on both sides.",
-}
 INSIDE = (
     "The figures from here to the four possibilities are of validation images of the training collections, split off"
     " as said under Data. They say how well the collections were learned, not what the answer is worth elsewhere."
 )
-TUNED_INSIDE = "Temperature and best epoch were chosen on these same images; the threshold was not tuned."
-TUNED_OUTSIDE = "Temperature and threshold were chosen on left-out collections, not on these images."
 TOGETHER, BY_CT, BY_XRAY = "Predicted {label}, combined", "by the CT alone", "by the X-ray alone"
 
 
@@ -110,7 +104,7 @@ def render_model_card(
         "model/card.html",
         texts,
         research_use=RESEARCH_USE,
-        synthetic=meta.get("synthetic"),
+        synthetic=texts(SYNTHETIC) if meta.get("synthetic") else "",
         facts=_list_facts(meta, name, texts),
         sections=[*sections, *compared, nine],
         limits=_list_limits(meta, texts),
@@ -210,7 +204,7 @@ def _list_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts
     ]
     names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
     header = ["", *(texts(name) for name in names)]
-    note = texts(TUNED_OUTSIDE if meta.get("recipe") == "served" else TUNED_INSIDE)
+    note = texts(TUNED[find_tuning(meta)])
     return [Table(header, rows), note] if rows else []
 
 
@@ -225,10 +219,7 @@ def _list_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts
     ]
     together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
     header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
-    note = texts(
-        "Training pairs always agreed: pairs like those of the last two rows were never seen in training."
-    )
-    return [Table(header, rows), note] if rows else []
+    return [Table(header, rows), texts(PAIRS_AGREED)] if rows else []
 
 
 def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:

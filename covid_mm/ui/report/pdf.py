@@ -41,7 +41,11 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
+<<<<<<< HEAD
     describe_own_test,
+=======
+    find_bar_end,
+>>>>>>> main
     format_probability,
 )
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities
@@ -363,7 +367,8 @@ def _draw_probability(reading: Reading, width: float, texts: Texts) -> list[Flow
     if reading.probability is None:
         return write(texts("none"), size=8.4)
     tone = TONES[reading.label]
-    bar = ProbabilityBar(reading.probability, reading.threshold, tone, width, zone=reading.zone)
+    end = find_bar_end(reading.probability, reading.label, reading.zone)
+    bar = ProbabilityBar(end, reading.threshold, tone, width, zone=reading.zone)
     shown = format_probability(reading.probability, reading.supported, texts)
     return [write(shown, size=8.4, bold=reading.answers), bar]
 

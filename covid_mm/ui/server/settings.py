@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from covid_mm.config import CHECKPOINTS, DEFAULT_PAIR, ImageLimits
+from covid_mm.config import CHECKPOINTS, DEFAULT_PAIR, RUNTIMES, ImageLimits
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.local_test import LocalTest
 from covid_mm.serving.metadata import list_checkpoints
@@ -27,12 +27,18 @@ TRUSTED = "FORWARDED_ALLOW_IPS"  # uvicorn's: addresses of proxies whose X-Forwa
 class ServerSettings:
     """Where the page is served, to whom, and how much it takes.
 
-    host, port: the address. root_path: the path under which a proxy publishes the page, empty for
-    none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
-    image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
-    max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
-    own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
-    visitor's address is believed. temporary: where the private folder is made, None for the system's own.
+        host, port: the address. root_path: the path under which a proxy publishes the page, empty for
+        none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
+        image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
+        max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
+    <<<<<<< HEAD
+        own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
+        visitor's address is believed. temporary: where the private folder is made, None for the system's own.
+        runtime: what runs the networks, one of RUNTIMES.
+    =======
+        behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
+        made, None for the system's own. runtime: what runs the networks, one of RUNTIMES.
+    >>>>>>> main
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +52,7 @@ class ServerSettings:
     own_test: LocalTest | None = None
     behind_proxy: bool = False
     temporary: Path | None = None
+    runtime: str = RUNTIMES[0]
 
     def admits(self, user: str, password: str) -> bool:
         """Whether this is one of the accounts; takes the same time for a wrong name as for a wrong password."""
@@ -70,6 +77,7 @@ def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.Argume
     add("host", "0.0.0.0" if HOSTED in environment else "127.0.0.1", "address", "ADDRESS")
     add("port", environment.get("PORT") or "7860", "TCP port", "N")
     add("checkpoint", None, "serve this checkpoint only, not all in checkpoints/", "DIR")
+    add("runtime", RUNTIMES[0], f"what runs the network: {' or '.join(RUNTIMES)}", "NAME")
     add("auth-file", None, "file of `user:password` lines; only they may enter", "FILE")
     add(
         "own-test",
@@ -96,8 +104,11 @@ def read_settings(
     root = options.root_path or ""
     if root and (not root.startswith("/") or root.endswith("/") or "//" in root):
         raise UsageError(f"--root-path begins with one / and does not end with one, unlike {root!r}.")
+    if options.runtime not in RUNTIMES:
+        raise UsageError(f"--runtime is {' or '.join(RUNTIMES)}, not {options.runtime!r}.")
     settings = ServerSettings(
         host=options.host,
+        runtime=options.runtime,
         port=int(port),
         root_path=root,
         accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},

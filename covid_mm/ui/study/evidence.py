@@ -17,6 +17,8 @@ from covid_mm.reporting.local_test import describe_head
 from covid_mm.serving.prediction import Evidence, HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
+OUTSIDE = 0.01  # of the bar, by which an answer that names a class lies outside its abstain zone at least
+
 HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
     m: f"{one.title} alone" for m, one in MODALITIES.items()
 }
@@ -62,6 +64,22 @@ def format_probability(value: float, supported: float = 1.0, texts: Texts = ENGL
     if bound == "over":
         return texts("over {percent} %", percent=percent)
     return texts("under {percent} %", percent=percent) if bound else f"{percent} %"
+
+
+def find_bar_end(value: float, label: str, zone: tuple[float, float] | None) -> float:
+    """Where an answer's bar ends, 0..1: at its probability, and outside the abstain zone where it names a class.
+
+    The zone may reach beyond what is supported: a probability shown as `over 85 %` then is above a zone up to 91 %,
+    or the answer would be undetermined, but a bar of 85 % would end inside it.
+    """
+    if zone is None or label not in CLASSES:
+        return value
+    low, high = zone
+    return (
+        max(value, min(1.0, high + OUTSIDE))
+        if label == CLASSES[POSITIVE]
+        else min(value, max(0.0, low - OUTSIDE))
+    )
 
 
 def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:

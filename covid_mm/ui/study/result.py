@@ -18,7 +18,11 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
+<<<<<<< HEAD
     describe_own_test,
+=======
+    find_bar_end,
+>>>>>>> main
     format_probability,
     read_zone,
 )
@@ -171,7 +175,7 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
                 "name": name,
                 "label": answer.label,
                 "title": texts(CLASS_TITLES[answer.label]),
-                "value": value,
+                "value": find_bar_end(value, answer.label, zone),
                 "shown": format_probability(value, answer.supported_probability, texts),
                 "threshold": threshold,
                 "zone": zone,

@@ -1,9 +1,6 @@
 // Runs once a slot, with element, props and upload from Gradio's HTML component.
 // The image is previewed from the browser's own copy and uploaded without its name. The slot keeps
 // its value itself; page.js hands it to Gradio when a button is pressed.
-const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
-const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
-const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 const slot = element.querySelector(".mm-slot");
 const input = element.querySelector(".mm-slot-input");
 const drop = element.querySelector(".mm-slot-drop");
@@ -158,32 +155,13 @@ function choose() {
   waiting = setTimeout(askServer, 60);
 }
 for (const control of Object.values(controls)) control.addEventListener("input", choose);
-input.addEventListener("change", () => take([...input.files]));
-input.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && slot.dataset.state === "empty") {
-    event.preventDefault();
-    event.stopPropagation();
-    input.click();
-  }
-});
 element.querySelector(".mm-slot-remove").addEventListener("click", () => {
   forget();
   changed();
   input.focus();
 });
-for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    slot.classList.add("mm-over");
-  });
-}
-for (const name of ["dragleave", "drop"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    slot.classList.remove("mm-over");
-  });
-}
-drop.addEventListener("drop", (event) => take([...event.dataTransfer.files]));
+const isEmpty = () => slot.dataset.state === "empty";
+acceptFiles({ slot, input, drop, opens: isEmpty, chosen: take, dropped: (given) => take([...given.files]) });
 page.slots[props.modality] = {
   take,
   forget,
@@ -192,6 +170,6 @@ page.slots[props.modality] = {
   choice: () => choice,
   ask: () => [value, { [props.modality]: choice, number }],
   show: showPreview,
-  isEmpty: () => slot.dataset.state === "empty",
+  isEmpty,
   hasFocus: () => slot.contains(document.activeElement),
 };

@@ -20,7 +20,7 @@ from gradio.data_classes import FileData, GradioRootModel
 from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup
-from covid_mm.ui.templates import read_asset, render_template
+from covid_mm.ui.templates import read_scripts, render_template
 
 NOT_SENT = "The image could not be sent to the server; try again."
 SCRIPT_TEXTS = {  # of the slot's script
@@ -117,7 +117,7 @@ class ImageSlot(UploadSlot):
         super().__init__(
             None,
             html_template=template,
-            js_on_load=read_asset("study/slot.js"),
+            js_on_load=read_scripts("drop_target", "study/slot"),
             label=title,
             apply_default_css=False,
             modality=modality,

@@ -23,7 +23,11 @@ from covid_mm.errors import ImageError, Message
 from covid_mm.evaluation.local_test import LabelledStudy
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
+<<<<<<< HEAD
 from covid_mm.reporting import local_test
+=======
+from covid_mm.reporting import card_words
+>>>>>>> main
 from covid_mm.serving import warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
@@ -67,7 +71,8 @@ TABLES = [  # whose entries are looked up by name
     left_out.TARGET_TITLES,
     evidence.HEAD_TITLES,
     model_tab.POSSIBILITY_TITLES,
-    model_tab.SPLITS,
+    card_words.SPLITS,
+    card_words.TUNED,
     sections.PROTOCOLS,
     {name: one.text for name, one in warnings.WARNINGS.items()},
     {m: one.content for m, one in MODALITIES.items()},
@@ -185,9 +190,7 @@ def spoken_templates() -> Iterator[tuple[str, str, set[str]]]:
             first = node.args[0]
             template = getattr(module, first.id, None) if isinstance(first, ast.Name) else None
             template = first.value if isinstance(first, ast.Constant) else template
-            finished = isinstance(
-                first, (ast.JoinedStr, ast.BinOp, ast.Call)
-            )  # else made elsewhere, and passed on
+            finished = isinstance(first, (ast.JoinedStr, ast.BinOp, ast.Call))
             assert not finished or ast.unparse(first)[2:].startswith(UNSPOKEN), (
                 f"{name}: give a template and values, not {ast.unparse(first)}"
             )

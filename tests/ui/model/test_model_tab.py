@@ -13,6 +13,7 @@ from fake_predictor import META as FAKE
 
 from covid_mm.errors import CheckpointError
 from covid_mm.formats import format_percent
+from covid_mm.reporting.card_words import TUNED
 from covid_mm.ui.model.roc_chart import draw_roc, trace_curve
 from covid_mm.ui.model.sections import read_networks
 from covid_mm.ui.model.tab import render_loaded, render_model_card
@@ -195,3 +196,17 @@ def test_a_results_file_that_is_none_leaves_the_card_without_them(meta, tmp_path
     assert list(read_networks(place)) == []
     card = render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place))
     assert "nine networks" not in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "tuning"),
+    [
+        ({"recipe": "served"}, "outside"),
+        ({"recipe": "paper", "training": {"kept_epoch": "best"}}, "best"),
+        ({"recipe": "paper", "training": {"kept_epoch": "last"}}, "last"),
+        ({"recipe": "paper", "training": {}}, "best"),  # before there was a choice
+    ],
+)
+def test_what_was_chosen_on_the_validation_images_is_said_as_it_was(changes, tuning):
+    text = text_of(render_model_card(FAKE | {"temperature": {"fused": 1.1}, **changes}, "x"))
+    assert [name for name, sentence in TUNED.items() if sentence in text] == [tuning]

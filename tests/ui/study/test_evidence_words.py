@@ -12,6 +12,7 @@ from covid_mm.formats import format_percent
 from covid_mm.ui.i18n.language import find_languages
 from covid_mm.ui.study.evidence import (
     describe_evidence,
+    find_bar_end,
     format_probability,
     read_evidence,
     read_supported,
@@ -37,6 +38,23 @@ from covid_mm.ui.study.evidence import (
 )
 def test_a_probability_at_the_cap_is_written_as_over_or_under_it(value, supported, text):
     assert format_probability(value, supported) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "zone", "end"),
+    [
+        (0.85, "covid19_pneumonia", (0.46, 0.91), 0.92),  # over 85 %, so above the zone
+        (0.85, "undetermined", (0.46, 0.91), 0.85),
+        (0.97, "covid19_pneumonia", (0.46, 0.91), 0.97),
+        (0.15, "normal", (0.1, 0.6), 0.09),  # under 15 %
+        (0.03, "normal", (0.1, 0.6), 0.03),
+        (0.985, "covid19_pneumonia", (0.4, 0.995), 1.0),
+        (0.7, "undetermined", (0.4, 0.6), 0.7),  # for another reason than its zone
+        (0.85, "covid19_pneumonia", None, 0.85),
+    ],
+)
+def test_a_bar_ends_outside_the_zone_where_it_names_a_class(value, label, zone, end):
+    assert find_bar_end(value, label, zone) == pytest.approx(end)
 
 
 def test_the_cap_is_said_in_the_readers_language():

@@ -209,6 +209,24 @@ def test_in_the_abstain_zone_the_bar_is_small_with_the_zone_on_it(analyse):
     assert html.count('class="mm-layer" src=') == 2
 
 
+def test_an_answer_at_the_cap_is_drawn_outside_a_zone_that_goes_beyond_it(analyse, bright):
+    analysis = analyse(bright, None)
+    capped = {"normal": 0.15, "covid19_pneumonia": 0.85}
+    alone = BranchAnswer("covid19_pneumonia", capped, 0.85)
+    prediction = dataclasses.replace(
+        analysis.prediction,
+        label=alone.label,
+        probabilities=capped,
+        branches={"ct": alone},
+        abstain_zone=(0.46, 0.91),
+        supported_probability=0.85,
+    )
+    html = render_analysis(dataclasses.replace(analysis, prediction=prediction))
+    assert "<b>over 85 %</b>" in html
+    assert '<span class="mm-fill" style="width:92.0%"></span>' in html
+    assert '<span class="mm-zone" style="left:46.0%;width:45.0%"></span>' in html
+
+
 def test_outlines_are_drawn_over_image_and_map_with_a_toggle(analyse, bright):
     analysis = analyse(bright, bright)
     html = render_analysis(analysis)

@@ -1,0 +1,228 @@
+"""A checkpoint for ONNX Runtime: the network with its heatmaps and the lung segmenter, checked against TensorFlow.
+
+Written into `onnx/` of the checkpoint's folder, whole or not at all: one file per combination of images, one for the
+concatenated head, one per modality that finds lungs, and `onnx.json` last.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from covid_mm.config import CHANNELS, CLASSES, Modality
+from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.explain.closed_form import AnswerGraph
+from covid_mm.explain.explained import PREDICTED, AnswerFunction
+from covid_mm.explain.grad_cam import find_layer
+from covid_mm.explain.method_table import GRADIENT_METHODS
+from covid_mm.files import hash_file, write_atomically
+from covid_mm.models.content_classifier import content_width
+from covid_mm.models.heads import FUSED
+from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
+from covid_mm.models.meta_file import ONNX_FOLDER
+from covid_mm.models.network import Network
+from covid_mm.serving.answers import find_rule, weigh_heads
+from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
+from covid_mm.serving.onnx_functions import (
+    EXPORTED_LAYER,
+    FUSION_FILE,
+    MANIFEST_NAME,
+    OnnxFunctions,
+    answer_file,
+    import_runtime,
+    lungs_file,
+)
+from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
+
+OPSET = 18
+TOLERANCE = 1e-4  # of logits, and of maps and features as a share of their highest value
+_CHECKED = 3  # noise images that both runtimes read
+
+
+def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dict[str, float]:
+    """Write the files of a checkpoint folder; the greatest difference to TensorFlow by output.
+
+    progress: is told each file's name.
+
+    Raises:
+        UsageError: tf2onnx or ONNX Runtime is not installed, or the network's last convolution is not
+            followed by pooling alone. CheckpointError: the checkpoint can't be loaded, or ONNX Runtime's
+            answers differ from TensorFlow's by more than 1e-4; nothing is left behind then.
+    """
+    convert = import_converter()
+    import_runtime()
+    folder = Path(os.path.abspath(folder))
+    network, meta = load_checkpoint(folder)
+    classifier, segmenter = load_classifier(folder, network, meta), load_segmenter(folder, meta)
+    branch = None if classifier is None else classifier.branch
+    config = network.config
+    tmp_path = Path(tempfile.mkdtemp(prefix=f".{ONNX_FOLDER}.new-", dir=folder))
+    files: dict[str, dict[str, Any]] = {}
+
+    def write(name: str, run: Callable[..., dict[str, Any]], inputs: Mapping[str, tf.TensorSpec]) -> None:
+        progress(name)
+        outputs, data = convert_graph(convert, run, inputs)
+        write_atomically(tmp_path / name, data)
+        files[name] = {"outputs": outputs, "sha256": hash_file(tmp_path / name), "bytes": len(data)}
+
+    try:
+        for modalities in list_combinations(network):
+            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
+            if FUSED not in weights and modalities == config.modalities:
+                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
+            graph = AnswerGraph(
+                network, modalities, positive_margin=margin, weights=weights, content_branch=branch
+            )
+            write(answer_file(modalities), graph, graph.inputs)
+        if config.is_concatenated:
+            write(FUSION_FILE, *fusion_graph(network))
+        if segmenter is not None:
+            for modality in config.modalities:
+                write(lungs_file(modality), *lungs_graph(segmenter.networks[modality]))
+        manifest = {
+            "weights_sha256": meta.sha256,
+            "lungs_sha256": meta.lungs_sha256,
+            "content_width": 0 if branch is None else content_width(network, branch),
+            "layer": EXPORTED_LAYER,
+            "grids": {
+                m: network.tensor(find_layer(network, m, EXPORTED_LAYER)).shape[1:3]
+                for m in config.modalities
+            },
+            "opset": OPSET,
+            "files": files,
+        }
+        write_atomically(tmp_path / MANIFEST_NAME, json.dumps(manifest, indent=1).encode())
+        target = folder / ONNX_FOLDER
+        shutil.rmtree(target, ignore_errors=True)
+        tmp_path.rename(target)
+    finally:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+    try:
+        reads_lungs = segmenter is not None
+        ours = TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)
+        differences = compare_answers(ours.answer, OnnxFunctions(folder, meta).answer, network)
+        if (worst := max(differences.values())) > TOLERANCE:
+            raise CheckpointError(
+                f"ONNX Runtime's answers of checkpoint {meta.name} differ from TensorFlow's by {worst:.1e}, and at most"
+                f" {TOLERANCE:.0e} is allowed; it was not exported. Use the runtime tensorflow."
+            )
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return differences
+
+
+def convert_graph(
+    convert: Any, run: Callable[..., dict[str, Any]], inputs: Mapping[str, tf.TensorSpec]
+) -> tuple[list[str], bytes]:
+    """Names of the outputs in the file's order, and the file."""
+    order: list[str] = []
+
+    @tf.function(input_signature=list(inputs.values()), autograph=False)
+    def flat(*values: Any) -> list[Any]:
+        outputs = run(**dict(zip(inputs, values, strict=True)))
+        order[:] = sorted(outputs)
+        return [tf.identity(outputs[name]) for name in order]
+
+    concrete = flat.get_concrete_function()
+    graph = freeze(concrete)
+    names = [f"{tensor.name}:0" for tensor in inputs.values()]
+    model, _ = convert.from_graph_def(
+        graph,
+        input_names=[name for name in names if name.removesuffix(":0") in {node.name for node in graph.node}],
+        output_names=[tensor.name for tensor in concrete.outputs],
+        opset=OPSET,
+    )
+    data: bytes = model.SerializeToString()
+    return order, data
+
+
+def freeze(function: Any) -> Any:
+    """The graph of a concrete function with its variables and captured constants in it."""
+    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    constants = {
+        inner.op.name: outer for outer, inner in function.graph.captures if outer.dtype != tf.resource
+    }
+    for node in graph.node:
+        if node.op == "Placeholder" and node.name in constants:
+            value = constants[node.name].numpy()
+            node.op = "Const"
+            node.attr.clear()
+            node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    return graph
+
+
+def fusion_graph(network: Network) -> tuple[Callable[..., dict[str, Any]], dict[str, tf.TensorSpec]]:
+    """The concatenated head on pooled features."""
+    parts = {f"features_{m}": network.features(m) for m in network.config.modalities}
+    model = keras.Model(list(parts.values()), network.logits(FUSED))
+    inputs = {
+        name: tf.TensorSpec((None, int(part.shape[-1])), tf.float32, name=name)
+        for name, part in parts.items()
+    }
+    return lambda **given: {f"logits_{FUSED}": model([given[name] for name in parts], training=False)}, inputs
+
+
+def lungs_graph(network: keras.Model) -> tuple[Callable[..., dict[str, Any]], dict[str, tf.TensorSpec]]:
+    """The lung segmenter of one modality."""
+    inputs = {"images": tf.TensorSpec((None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1), tf.float32, name="images")}
+    return lambda images: {"lungs": tf.sigmoid(network(images, training=False))[..., 0]}, inputs
+
+
+def compare_answers(
+    ours: Callable[..., AnswerFunction], theirs: Callable[..., AnswerFunction], network: Network
+) -> dict[str, float]:
+    """The greatest difference of each output over noise images, both classes, every method."""
+    side = network.config.image_size
+    rng = np.random.default_rng(0)
+    worst: dict[str, float] = {}
+    for modalities in list_combinations(network):
+        images = {
+            m: rng.uniform(0.0, 255.0, (_CHECKED, side, side, CHANNELS)).astype(np.float32)
+            for m in modalities
+        }
+        first, second = ours(modalities, EXPORTED_LAYER), theirs(modalities, EXPORTED_LAYER)
+        for method in GRADIENT_METHODS:
+            for class_index in (PREDICTED, *range(len(CLASSES))):
+                classes = np.full(_CHECKED, class_index, np.int32)
+                a = first.explain(images, classes, images, method=method)
+                b = second.explain(images, classes, images, method=method)
+                for kind in ("logits", "evidence", "second", "contents"):
+                    expected, got = getattr(a, kind), getattr(b, kind)
+                    for name, values in expected.items():
+                        scale = 1.0 if kind == "logits" else max(float(np.abs(values).max()), 1e-6)
+                        difference = float(np.abs(values - got[name]).max()) / scale
+                        key = f"{kind} {name}"
+                        worst[key] = max(worst.get(key, 0.0), difference)
+    return worst
+
+
+def list_combinations(network: Network) -> list[tuple[Modality, ...]]:
+    """Every combination of images that a study may have, the largest first."""
+    modalities = network.config.modalities
+    return [
+        chosen
+        for count in range(len(modalities), 0, -1)
+        for chosen in itertools.combinations(modalities, count)
+    ]
+
+
+def import_converter() -> Any:
+    """The module tf2onnx.convert. Raises UsageError where it is not installed."""
+    try:
+        import tf2onnx.convert
+    except ImportError as error:
+        raise UsageError("tf2onnx is not installed; install it with `pip install covid-mm[onnx]`.") from error
+    return tf2onnx.convert

@@ -1,0 +1,133 @@
+"""What serving asks of a network, compiled by TensorFlow: traced when first needed, then kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS, Modality, NetworkConfig
+from covid_mm.explain.explained import AnswerFunction
+from covid_mm.explain.grad_cam import GradCam, find_layer
+from covid_mm.explain.method_table import LayerChoice
+from covid_mm.explain.methods import BranchExplainer
+from covid_mm.models.content_classifier import content_features
+from covid_mm.models.heads import FUSED
+from covid_mm.models.network import Network
+from covid_mm.serving.answers import find_rule, weigh_heads
+from covid_mm.serving.metadata import Metadata
+
+Pixels = NDArray[np.float32]
+
+
+class TensorFlowFunctions:
+    """A loaded network's compiled functions; safe to call from any thread."""
+
+    def __init__(
+        self, network: Network, meta: Metadata, content_branch: Modality | None, *, reads_lungs: bool
+    ) -> None:
+        """Trace nothing yet.
+
+        content_branch: whose backbone the content classifier reads, None where contents are not checked.
+        reads_lungs: the network reads crops, the content classifier the whole images.
+        """
+        self._network = network
+        self._metadata = meta
+        self._content_branch = content_branch
+        self._reads_lungs = reads_lungs
+        self._kept: dict[Any, Any] = {}
+        self._tracing = threading.Lock()  # two threads must not trace the same function at once
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network's description."""
+        return self._network.config
+
+    def answer(self, modalities: tuple[Modality, ...], layer: LayerChoice) -> AnswerFunction:
+        """Answer and heatmaps of that layer in one pass, for studies of these modalities."""
+
+        def build() -> GradCam:
+            meta = self._metadata
+            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
+            if FUSED not in weights and modalities == self.config.modalities:
+                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
+            return GradCam(
+                self._network,
+                modalities,
+                positive_margin=margin,
+                weights=weights,
+                judging_branch=self._content_branch,
+                judges_other_images=self._content_branch is not None and self._reads_lungs,
+                method=meta.heatmap_method,
+                layer=layer,
+            )
+
+        function: AnswerFunction = self._keep(("answer", modalities, layer), build)
+        return function
+
+    def slow_heatmaps(self, modalities: tuple[Modality, ...]) -> BranchExplainer:
+        """Heatmaps of any method, apart from the pass that answers."""
+        explainer: BranchExplainer = self._keep(
+            ("slow", modalities), lambda: BranchExplainer(self._network, modalities)
+        )
+        return explainer
+
+    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
+        """Rows and columns of the feature map that a heatmap of that layer is made of."""
+        _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
+        return int(rows), int(columns)
+
+    def contents(self, images: Pixels) -> Pixels:
+        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
+        return np.asarray(self._keep("contents", self._compile_contents)(images))
+
+    def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
+        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
+
+        def build() -> Any:
+            network = self._network
+            outputs = [network.logits(modality), network.features(modality)]
+            return self._compile(keras.Model(network.image_input(modality), outputs))
+
+        logits, features = self._keep(("slices", modality), build)(images)
+        return np.asarray(logits), np.asarray(features)
+
+    def fuse(self, features: list[Pixels]) -> Pixels:
+        """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
+
+        def build() -> Any:
+            parts = [self._network.features(m) for m in self.config.modalities]
+            model = keras.Model(parts, self._network.logits(FUSED))
+            return self._compile(
+                model, [tf.TensorSpec((None, int(part.shape[-1])), tf.float32) for part in parts]
+            )
+
+        return np.asarray(self._keep("fuse", build)(features))
+
+    def _compile_contents(self) -> Any:
+        assert self._content_branch is not None, "asked for only where contents are checked"
+        branch = self._content_branch
+        return self._compile(
+            keras.Model(self._network.image_input(branch), content_features(self._network, branch))
+        )
+
+    def _compile(self, model: keras.Model, signature: Any = None) -> Any:
+        side = self.config.image_size
+        images = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
+
+        @tf.function(input_signature=[signature or images], autograph=False)
+        def run(values: Any) -> Any:
+            return model(values, training=False)
+
+        return run
+
+    def _keep(self, key: Any, build: Callable[[], Any]) -> Any:
+        with self._tracing:
+            if key not in self._kept:
+                self._kept[key] = build()
+            return self._kept[key]
