@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
-from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatRow
@@ -28,8 +27,15 @@ from covid_mm.evaluation.left_out_heat import (
     measure_heatmaps,
     measure_phantom_heat,
 )
+from covid_mm.evaluation.left_out_images import (
+    gather_left_out,
+    gather_predictions,
+    make_predictions,
+    training_features,
+)
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import leave_one_calibration
+from covid_mm.evaluation.scans import ScansMeasured, measure_scans
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
     SourceRow,
@@ -47,7 +53,7 @@ from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head
-from covid_mm.training.recipe import has_both_classes, trainable
+from covid_mm.training.recipe import has_both_classes
 from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branches
 
 SHORTCUT_IMAGES = 400  # per fold
@@ -56,7 +62,10 @@ PAIRS = 250  # of each of the four combinations of labels
 
 @dataclass(frozen=True)
 class LeftOutMeasured:
-    """Everything that left-out branches gave. tables: by head. faithfulness: of the chosen heatmap."""
+    """Everything that left-out branches gave. tables: by head. faithfulness: of the chosen heatmap.
+
+    scans: None where no collection has CT scans of both classes.
+    """
 
     tables: Mapping[str, LeftOutTable]
     fusion: FusionComparison
@@ -64,6 +73,7 @@ class LeftOutMeasured:
     shortcuts: tuple[ShortcutRow, ...]
     sources: tuple[SourceRow, ...]
     faithfulness: tuple[dict[str, Any], ...]
+    scans: ScansMeasured | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As `left_out_page.render_left_out` takes it."""
@@ -74,7 +84,7 @@ class LeftOutMeasured:
             "shortcuts": [row.to_dict() for row in self.shortcuts],
             "sources": [row.to_dict() for row in self.sources],
             "faithfulness": list(self.faithfulness),
-        }
+        } | ({} if self.scans is None else {"scans": self.scans.to_dict()})
 
 
 def measure_branches(
@@ -82,59 +92,6 @@ def measure_branches(
 ) -> dict[Modality, LeftOutTable]:
     """The table of each modality: every fold by its own network, one-class collections by the served one."""
     return {m: tabulate_left_out(gather_predictions(run, m, folds, served)) for m in run.network.modalities}
-
-
-def gather_predictions(
-    run: ServedRun,
-    modality: Modality,
-    folds: Sequence[TrainedBranch],
-    served: Mapping[Modality, TrainedBranch],
-) -> list[LeftOutPredictions]:
-    """Left-out predictions of one modality; images whose lungs were not found have none."""
-    predictions = []
-    for branch in folds:
-        if branch.modality != modality or branch.fold is None:
-            continue
-        for name, rows in branch.fold.rows.items():
-            collection = run.collection(modality, name)
-            title = branch.fold.name if has_both_classes(collection) else name
-            predictions.append(_predict(run, collection, branch, rows, title))
-    for collection in run.collections[modality]:
-        if collection not in trainable(run.collections[modality]) and modality in served:
-            rows = np.ones(len(collection.images), np.bool_)
-            predictions.append(_predict(run, collection, served[modality], rows, collection.name))
-    return predictions
-
-
-def _predict(
-    run: ServedRun, collection: Collection, branch: TrainedBranch, rows: NDArray[np.bool_], name: str
-) -> LeftOutPredictions:
-    positions = run.labelled_rows(collection, rows)
-    answers = branch.answers[collection.name]
-    return make_predictions(run, collection, positions, name, answers.margins[positions])
-
-
-def make_predictions(
-    run: ServedRun, collection: Collection, positions: NDArray[np.int64], name: str, margins: NDArray[Any]
-) -> LeftOutPredictions:
-    """Predictions for images of one collection, with the margins given."""
-    images = [collection.images[row] for row in positions]
-    return LeftOutPredictions(
-        collection=name,
-        head=collection.modality,
-        margins=margins.astype(np.float64),
-        labels=run.crops[collection.name].labels[positions],
-        patients=np.array([image.patient for image in images], dtype=np.str_),
-        names=tuple(image.name for image in images),
-    )
-
-
-def training_features(run: ServedRun, branch: TrainedBranch) -> NDArray[np.float32]:
-    """Pooled features (n, channels) of the images that a branch was trained on."""
-    chosen = run.training_rows(branch.modality, branch.fold)
-    return np.concatenate(
-        [branch.answers[name].features[rows].astype(np.float32) for name, rows in chosen.items()]
-    )
 
 
 def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[LeftOutTable, FusionComparison]:
@@ -186,26 +143,6 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
         xray_logits=joined["xray"],
     )
     return tabulate_left_out(rows), comparison
-
-
-@dataclass(frozen=True)
-class LeftOutImages:
-    """Predictions of a fold's two-class collection, and the pooled features (n, channels) they come from."""
-
-    predictions: LeftOutPredictions
-    features: NDArray[np.float32]
-
-
-def gather_left_out(run: ServedRun, branch: TrainedBranch) -> LeftOutImages:
-    """The images of a fold that pairs are formed of; collections of one class that it holds too are left away."""
-    assert branch.fold is not None
-    (collection,) = (
-        c for c in run.collections[branch.modality] if c.name in branch.fold.rows and has_both_classes(c)
-    )
-    positions = run.labelled_rows(collection, branch.fold.rows[collection.name])
-    answers = branch.answers[collection.name]
-    predictions = make_predictions(run, collection, positions, branch.fold.name, answers.margins[positions])
-    return LeftOutImages(predictions, answers.features[positions].astype(np.float32))
 
 
 def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[ShortcutRow]:
@@ -304,6 +241,9 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     method, layer = choose_heatmap(heat)
     shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
     sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
+    scans = stages.keep(
+        "scans", lambda: None if (part := measure_scans(run, folds)) is None else part.to_dict()
+    )
     faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
     measured = LeftOutMeasured(
         tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
@@ -312,6 +252,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
         shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
         sources=tuple(SourceRow.from_dict(row) for row in sources),
         faithfulness=tuple(faithful),
+        scans=None if scans is None else ScansMeasured.from_dict(scans),
     )
     return measured, served
 

@@ -43,11 +43,6 @@ from covid_mm.ui.i18n.static_translations import (
 from covid_mm.ui.predictors import BatchAnswerer, PredictorPool
 from covid_mm.ui.study.analysis import delete_uploads, explain_error
 from covid_mm.ui.study.images import READERS
-<<<<<<< HEAD
-=======
-from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
-from covid_mm.ui.templates import read_asset, read_scripts, render_template
->>>>>>> main
 
 RUNS = 3  # batches that run side by side, one study each in turn; the next waits in the queue
 MAX_NAMES = 500  # of files that were not sent
@@ -76,66 +71,7 @@ class RowKeeper(Protocol):
     def finish_run(
         self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
     ) -> None:
-<<<<<<< HEAD
         """Measure the run's labelled rows, where it has any. rows: without pictures."""
-=======
-        template, markup = draw_markup(render_drop)
-        super().__init__(
-            None,
-            html_template=template,
-            js_on_load=read_scripts("drop_target", "batch/drop"),
-            label="files",
-            apply_default_css=False,
-            markup=markup,
-            texts=describe_scripts(TEXTS),
-            max_files=limits.max_files,
-            max_bytes=limits.max_bytes,
-            max_image_bytes=image_limits.max_bytes,
-            **options,
-        )
-
-    def preprocess(self, payload: OneOrMoreFiles | None) -> list[Upload]:
-        """Each upload with the name that its owner gave it."""
-        if payload is None:
-            return []
-        files = payload.root if isinstance(payload.root, list) else [payload.root]
-        return [_to_upload(file) for file in files]
-
-
-class ManifestFile(UploadSlot):
-    """The API's manifest; the page takes it among the other files."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(None, label="manifest", js_on_load=None, **options)
-
-    def preprocess(self, payload: FileData | None) -> Upload | None:
-        """The upload, or None."""
-        return None if payload is None else _to_upload(payload)
-
-
-class BatchPanel(gr.HTML, metaclass=StublessMeta):
-    """Pairing, progress and results, drawn by its script from the objects that the events give."""
-
-    def __init__(self, **options: Any) -> None:
-        template, markup = draw_markup(render_panel)
-        super().__init__(
-            None,
-            html_template=template,
-            js_on_load=read_asset("batch/panel.js"),
-            apply_default_css=False,
-            markup=markup,
-            texts=describe_scripts(TEXTS),
-            **options,
-        )
-
-    def postprocess(self, value: Any) -> Any:
-        """The object as it is."""
-        return value
-
-    def get_block_name(self) -> str:
-        """Drawn in the browser as Gradio's HTML component."""
-        return "html"
->>>>>>> main
 
 
 def build_batch_tab(

@@ -41,11 +41,8 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
-<<<<<<< HEAD
     describe_own_test,
-=======
     find_bar_end,
->>>>>>> main
     format_probability,
 )
 from covid_mm.ui.study.result import NEAR_THRESHOLD, join_modalities

@@ -31,14 +31,9 @@ class ServerSettings:
         none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
         image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
         max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
-    <<<<<<< HEAD
-        own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
-        visitor's address is believed. temporary: where the private folder is made, None for the system's own.
-        runtime: what runs the networks, one of RUNTIMES.
-    =======
-        behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
-        made, None for the system's own. runtime: what runs the networks, one of RUNTIMES.
-    >>>>>>> main
+    own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
+    visitor's address is believed. temporary: where the private folder is made, None for the system's own.
+    runtime: what runs the networks, one of RUNTIMES.
     """
 
     host: str = "127.0.0.1"

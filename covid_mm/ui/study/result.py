@@ -18,17 +18,15 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
-<<<<<<< HEAD
     describe_own_test,
-=======
     find_bar_end,
->>>>>>> main
     format_probability,
     read_zone,
 )
 from covid_mm.ui.study.heatmaps import describe_map, list_choosers
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.operating_point import find_left_out, render_operating
+from covid_mm.ui.study.series import render_series
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 from covid_mm.ui.templates import render_template
 
@@ -147,8 +145,8 @@ def _list_evidence(analysis: Analysis, texts: Texts) -> dict[str, str]:
 def _render_operating(analysis: Analysis, texts: Texts) -> Markup:
     """Other thresholds on left-out images; nothing where those were not measured."""
     probabilities = analysis.prediction.probabilities
-    if not probabilities or analysis.prediction.evidence is None:
-        return Markup()
+    if not probabilities or analysis.prediction.evidence is None or analysis.prediction.scan is not None:
+        return Markup()  # they were counted on images, not on scans
     points = find_left_out(analysis.meta, analysis.head)
     return render_operating(points, analysis.thresholds[analysis.head], texts, probabilities[POSITIVE_CLASS])
 
@@ -227,6 +225,8 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
             "modality": modality,
             "title": title,
             "view": analysis.views[modality],
+            "series": render_series(analysis, texts) if modality == "ct" else "",
+            "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),
             "outline": draw_outlines(prediction, modality),
             "map": prediction.heatmaps

@@ -37,6 +37,7 @@ VIEWER_TEXTS = {  # of the viewer's scripts
     "mapped": "with map",
     "loading": "Loading the full resolution…",
     "smaller": "Only a smaller picture is shown.",
+    "kept": "Of a study in the list only this picture is kept, not its file.",
     "other": "The map belongs to slice {number}.",
     "lines": "lines at 10, 25, 50 and 75 % of the scale, along the cells that the network knows; thicker: more",
     "unanswered": "The server did not answer; it may be busy. Try again.",

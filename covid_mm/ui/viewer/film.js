@@ -8,11 +8,13 @@ const GREY = { level: 127.5, width: 255 };
 const toBlobUrl = async (url) => (url.startsWith("data:") ? URL.createObjectURL(await (await fetch(url)).blob()) : url);
 
 export class Film extends EventTarget {
-  // load: (frames, window) -> { count, frame, windows, shown, range, pictures }; preview: a smaller picture of it.
-  constructor(modality, { load, preview = null, choice = null }) {
+  // load: (frames, window) -> { count, frame, windows, shown, range, pictures }; preview: a smaller picture of it. remark: to be said
+  // of it always.
+  constructor(modality, { load, preview = null, choice = null, remark = "" }) {
     super();
     this.modality = modality;
     this.load = load;
+    this.remark = remark;
     this.kept = new Map(); // `frame window` -> picture
     this.count = 1;
     this.index = choice?.frame ?? null;

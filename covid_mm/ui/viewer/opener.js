@@ -31,10 +31,10 @@ function next() {
 }
 
 page.viewer = {
-  // Opens both images, that of the modality first in view; of stack: a film of setStack's instead of the slot's file.
-  async open(modality) {
+  // Opens the images in the slots, that of the modality active first; or those that `kept`, a study of the list, shows.
+  async open(modality, kept = null) {
     try {
-      (await load()).open(modality);
+      (await load()).open(modality, kept);
     } catch (error) {
       console.error(error);
       window.alert(texts.missing);
@@ -76,5 +76,5 @@ page.viewer = {
 
 document.addEventListener("click", (event) => {
   const opener = event.target.closest?.("[data-view]");
-  if (opener) page.viewer.open(opener.dataset.view);
+  if (opener) page.viewer.open(opener.dataset.view, opener.closest(".mm-kept"));
 });

@@ -236,7 +236,7 @@ export class Pane {
     const { film, texts } = this;
     const words = { loading: texts.loading, failed: `${film.error} ${film.picture ? texts.smaller : ""}` };
     const foreign = this.mapped && film.mapSlice !== undefined && film.index !== null && film.mapSlice !== film.index;
-    const key = this.mapped && this.map() === "lines" ? texts.lines : "";
+    const key = this.mapped && this.map() === "lines" ? texts.lines : film.remark;
     const other = foreign ? texts.other.replace("{number}", film.mapSlice + 1) : key;
     this.find(".mm-pane-note").textContent = words[film.note] ?? other;
     this.section.dataset.note = film.note;

@@ -42,12 +42,10 @@ export class Viewer {
 
   // ---- films and panes
 
-  open(modality) {
+  open(modality, kept) {
     if (this.dialog.open) return;
-    this.slots = Object.fromEntries(
-      MODALITIES.map((name) => [name, this.page.slots[name]]).filter(([, slot]) => slot?.value()),
-    );
-    const names = Object.keys(this.slots);
+    this.kept = kept;
+    const names = MODALITIES.filter((name) => (kept ? this.view(name) : this.page.slots[name]?.value()));
     if (!names.length) return;
     this.dialog.showModal();
     document.documentElement.classList.add("mm-viewing");
@@ -67,7 +65,8 @@ export class Viewer {
   }
 
   makeFilm(modality) {
-    const slot = this.slots[modality];
+    if (this.kept) return this.makeKept(modality);
+    const slot = this.page.slots[modality];
     const own = this.stacks[modality];
     const stack = own && own.value === slot.value() ? own : null;
     const preview = document.querySelector(`.mm-slot[data-modality=${modality}] .mm-slot-preview`);
@@ -87,6 +86,13 @@ export class Viewer {
       document.dispatchEvent(new CustomEvent("mm-slice", { detail }));
     });
     return film;
+  }
+
+  // A study of the list: the server keeps no files of it, so the picture in the page is all there is.
+  makeKept(modality) {
+    const image = this.view(modality).querySelector(".mm-stack img");
+    const picture = { url: image.src, width: image.naturalWidth, height: image.naturalHeight };
+    return new Film(modality, { load: async () => ({ count: 1, frame: 0, pictures: { 0: picture } }), remark: this.texts.kept });
   }
 
   async loadStack(stack, frames) {
@@ -113,7 +119,7 @@ export class Viewer {
 
   // The result's part of a modality, where the answer is of the images that lie in the slots.
   view(modality) {
-    const result = document.querySelector("#mm-result");
+    const result = this.kept ?? document.querySelector("#mm-result");
     return result?.matches(".mm-stale, .mm-busy") ? null : result?.querySelector(`.mm-view[data-modality=${modality}]`);
   }
 
@@ -264,7 +270,7 @@ export class Viewer {
 
   reset() {
     for (const pane of this.panes) pane.fit();
-    for (const film of Object.values(this.films)) film.reset(this.slots[film.modality].choice());
+    for (const film of Object.values(this.films)) film.reset(this.kept ? null : this.page.slots[film.modality].choice());
   }
 
   full() {

@@ -11,10 +11,28 @@ from covid_mm.errors import UsageError
 from covid_mm.serving.batch import Row
 from covid_mm.serving.prediction import CheckpointInfo
 from covid_mm.ui.i18n.static_translations import StaticTranslations
-from covid_mm.ui.study.events import ScriptChannel
-from covid_mm.ui.worklist.own_test import label_row, measure_rows
-from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
-from covid_mm.ui.worklist.view import list_row, render_panel
+from covid_mm.ui.study.analysis import Analysis
+from covid_mm.ui.study.events import ScriptChannel, read_number
+from covid_mm.ui.worklist.own_test import add_own_test, label_row, measure_rows
+from covid_mm.ui.worklist.store import TOKEN_NEEDED, ListedStudy, WorklistStore
+from covid_mm.ui.worklist.view import list_analysis, list_row, render_panel
+
+
+class SessionStudies:
+    """Keeps the studies of one session's slots in its list. session: Gradio's name of it."""
+
+    def __init__(self, store: WorklistStore, session: str | None) -> None:
+        self._store = store
+        self._session = session
+
+    def keep(self, analysis: Analysis) -> Analysis:
+        """The analysis with what the visitor tested, kept in the list."""
+        self._store.add(self._session, list_analysis(analysis))
+        return add_own_test(self._store, self._session, analysis)
+
+    def keep_failure(self, sentence: str) -> None:
+        """A study that could not be read, with the reason."""
+        self._store.add(self._session, ListedStudy(error=sentence))
 
 
 class BatchRows:
@@ -75,4 +93,4 @@ def open_worklist(store: WorklistStore, ticket: Any, request: gr.Request) -> dic
         store.open(token, page[:64], request.session_hash, request.username or "")
     except UsageError as error:
         raise gr.Error(str(error), print_exception=False) from None
-    return {"page": page}
+    return {"page": page} | read_number(values)

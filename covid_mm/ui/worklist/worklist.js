@@ -54,7 +54,8 @@
     }
     button.click();
   };
-  page.worklistTicket = () => [{ token, page: tab }];
+  let openings = 0; // an answer that equals the one before would not be noticed
+  page.worklistTicket = () => [{ token, page: tab, number: (openings += 1) }];
   page.worklistOpened = () => {
     arrive?.();
     arrive = null;
@@ -197,9 +198,8 @@
       const { html } = await (await send(request)).json();
       kept().innerHTML = html;
       opened = number;
-      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity), .mm-heat-cancel, .mm-download, .mm-swap, .mm-enlarge, .mm-open-viewer"))
+      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap"))
         part.remove();
-      for (const part of kept().querySelectorAll("[data-view]")) part.removeAttribute("data-view"); // the viewer shows the slots
       for (const time of kept().querySelectorAll("time")) time.textContent = new Date(time.dateTime).toLocaleString();
       offerComparison(number);
       find("#mm-answer-column").classList.add("mm-shows-kept");
