@@ -12,10 +12,18 @@ from covid_mm.config import CLASSES, MODALITIES, ModalityInfo, NetworkConfig, Tr
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader
 from covid_mm.imaging.lungs import find_region, read_lungs
-from covid_mm.models.content_classifier import NEITHER, Content, compute_contents, read_content_classifier
-from covid_mm.models.network import FUSED, build_network, find_margins
+from covid_mm.models.content_classifier import (
+    NEITHER,
+    Content,
+    compute_contents,
+    content_width,
+    read_content_classifier,
+)
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import build_network
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.content_check import check_contents, contradicting_slots
+from covid_mm.serving.pairing import ImageFile, pair_files
 from covid_mm.serving.predictor import load_predictor
 from covid_mm.training.batches import ModalitySamples, prepare_bottleneck
 from covid_mm.training.content_classifier import ContentImages, fit_content_classifier
@@ -190,7 +198,7 @@ def test_a_content_check_tells_the_third_apart_and_its_file_says_so(network, tmp
     classifier = fit_content_classifier(network, ContentImages(images, images))
     path = tmp_path / "judge.npz"
     path.write_bytes(classifier.to_bytes())
-    read = read_content_classifier(path, network)
+    read = read_content_classifier(path, THREE, lambda branch: content_width(network, branch))
     assert read.kinds == (*THREE, NEITHER)
     for kind, part in images.items():
         contents = read.check("lateral", compute_contents(network, read.branch, part))
@@ -227,3 +235,9 @@ def test_a_network_of_two_is_as_it_was(tmp_path, study):
     assert pair.predict(study["ct"], study["xray"]).modalities == ("ct", "xray")
     with pytest.raises(UsageError, match="reads CT and X-ray only, not lateral X-ray"):
         pair.predict_images(study)
+
+
+def test_files_of_a_batch_are_found_by_its_name():
+    files = [ImageFile(f"a_{m}.png", bytes) for m in THREE]
+    (study,) = pair_files([*files, ImageFile("a_mri.png", bytes)]).studies
+    assert tuple(study.files) == THREE

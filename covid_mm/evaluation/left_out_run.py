@@ -99,48 +99,41 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
     fits = {m: leave_one_calibration(gather_predictions(run, m, folds, {})) for m in run.network.modalities}
     by_modality = {m: [b for b in folds if b.modality == m] for m in run.network.modalities}
     rows: list[LeftOutPredictions] = []
-    everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ("fused", "ct", "xray", "truth")}
-    for number, (ct, xray) in enumerate(itertools.product(by_modality["ct"], by_modality["xray"])):
-        assert ct.fold is not None
-        assert xray.fold is not None
-        network = load_branches(run, (ct, xray))
-        logits_of = {
-            b.modality: fits[b.modality][b.fold.name].logits for b in (ct, xray) if b.fold is not None
-        }
-        features = {b.modality: training_features(run, b) for b in (ct, xray)}
+    everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (FUSED, *by_modality, "truth")}
+    for number, branches in enumerate(itertools.product(*by_modality.values())):
+        network = load_branches(run, branches)
+        names = {b.modality: b.fold.name for b in branches if b.fold is not None}
+        logits_of = {m: fits[m][name].logits for m, name in names.items()}
+        features = {b.modality: training_features(run, b) for b in branches}
         fit_fused_head(network, features, logits_of, seed=run.seed)
-        left = {b.modality: gather_left_out(run, b) for b in (ct, xray)}
-        pairs = draw_pairs(
-            left["ct"].predictions.labels,
-            left["xray"].predictions.labels,
-            per_kind=PAIRS,
-            seed=run.seed + number,
-        )
-        head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
-        paired = [left["ct"].features[pairs.ct], left["xray"].features[pairs.xray]]
+        left = {b.modality: gather_left_out(run, b) for b in branches}
+        labels = {m: part.predictions.labels for m, part in left.items()}
+        pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
+        head = keras.Model([network.features(m) for m in left], network.logits(FUSED))
+        paired = [part.features[pairs.rows[m]] for m, part in left.items()]
         fused = find_margins(head.predict(paired, batch_size=256, verbose=0)).astype(np.float64)
         agreeing = pairs.agreeing
+        last = network.config.modalities[-1]
         rows.append(
             LeftOutPredictions(
-                collection=f"{ct.fold.name} with {xray.fold.name}",
+                collection=" with ".join(names.values()),
                 head=FUSED,
                 margins=fused[agreeing],
                 labels=pairs.labels[agreeing],
-                patients=left["xray"].predictions.patients[pairs.xray[agreeing]],
+                patients=left[last].predictions.patients[pairs.rows[last][agreeing]],
             )
         )
-        everything["fused"].append(fused)
-        everything["ct"].append(logits_of["ct"](left["ct"].predictions.margins)[pairs.ct])
-        everything["xray"].append(logits_of["xray"](left["xray"].predictions.margins)[pairs.xray])
+        everything[FUSED].append(fused)
+        for modality, part in left.items():
+            everything[modality].append(logits_of[modality](part.predictions.margins)[pairs.rows[modality]])
         everything["truth"].append(np.stack([pairs.labels, agreeing.astype(np.int64)]).astype(np.float64))
     joined = {name: np.concatenate(parts, axis=-1) for name, parts in everything.items()}
-    order = np.arange(len(joined["fused"]), dtype=np.int64)
-    labels, agreeing = joined["truth"].astype(np.int64)
+    order = np.arange(len(joined[FUSED]), dtype=np.int64)
+    truth, agreeing = joined["truth"].astype(np.int64)
     comparison = compare_fusion(
-        StudyPairs(order, order, labels, agreeing.astype(np.bool_)),
-        fused_logits=joined["fused"],
-        ct_logits=joined["ct"],
-        xray_logits=joined["xray"],
+        StudyPairs(dict.fromkeys(by_modality, order), truth, agreeing.astype(np.bool_)),
+        fused_logits=joined[FUSED],
+        branch_logits={m: joined[m] for m in by_modality},
     )
     return tabulate_left_out(rows), comparison
 

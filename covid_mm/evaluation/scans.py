@@ -268,20 +268,25 @@ def measure_scan_fusion(
         "most suspicious slice": [],
         "sum": [],
     }
-    ct_folds = [b for b in folds if b.modality == SCANNED and b.fold is not None and b.fold.name in by_name]
+    scan_folds = [b for b in folds if b.modality == SCANNED and b.fold is not None and b.fold.name in by_name]
     films = [b for b in folds if b.modality != SCANNED]
-    for number, (ct, film) in enumerate(itertools.product(ct_folds, films)):
-        assert ct.fold is not None
+    for number, (scan, film) in enumerate(itertools.product(scan_folds, films)):
+        assert scan.fold is not None
         assert film.fold is not None
-        part, left = by_name[ct.fold.name], gather_left_out(run, film)
-        network = load_branches(run, (ct, film))
+        part, left = by_name[scan.fold.name], gather_left_out(run, film)
+        network = load_branches(run, (scan, film))
         calibrations = {
-            b.modality: fits[b.modality][b.fold.name].logits for b in (ct, film) if b.fold is not None
+            b.modality: fits[b.modality][b.fold.name].logits for b in (scan, film) if b.fold is not None
         }
         fit_fused_head(
-            network, {b.modality: training_features(run, b) for b in (ct, film)}, calibrations, seed=run.seed
+            network,
+            {b.modality: training_features(run, b) for b in (scan, film)},
+            calibrations,
+            seed=run.seed,
         )
-        pairs = draw_pairs(part.labels, left.predictions.labels, per_kind=PAIRS, seed=run.seed + number)
+        labels = {SCANNED: part.labels, film.modality: left.predictions.labels}
+        pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
+        scanned, filmed = pairs.rows[SCANNED], pairs.rows[film.modality]
         agreeing = pairs.agreeing
         chosen = [rows[SERVED.choose_slices(part.margins[rows])] for rows in part.rows]
         features = {
@@ -291,22 +296,20 @@ def measure_scan_fusion(
         head = keras.Model([network.features(m) for m in run.network.modalities], network.logits(FUSED))
         scores = {
             name: find_margins(
-                head.predict([values[pairs.ct], left.features[pairs.xray]], batch_size=256, verbose=0)
+                head.predict([values[scanned], left.features[filmed]], batch_size=256, verbose=0)
             ).astype(np.float64)
             for name, values in features.items()
         }
         scan_logits = scan_fits[part.collection].logits([SERVED.pool(m) for m in _margins(part)])
-        scores["sum"] = (
-            scan_logits[pairs.ct] + calibrations[film.modality](left.predictions.margins)[pairs.xray]
-        )
+        scores["sum"] = scan_logits[scanned] + calibrations[film.modality](left.predictions.margins)[filmed]
         for name, values in scores.items():
             ways[name].append(
                 LeftOutPredictions(
-                    collection=f"{ct.fold.name} with {film.fold.name}",
+                    collection=f"{scan.fold.name} with {film.fold.name}",
                     head=FUSED,
                     margins=values[agreeing],
                     labels=pairs.labels[agreeing],
-                    patients=left.predictions.patients[pairs.xray[agreeing]],
+                    patients=left.predictions.patients[filmed[agreeing]],
                 )
             )
     rows = []

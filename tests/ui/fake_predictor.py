@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,9 @@ class FakePredictor:
         end = time.monotonic() + self.delay
         while time.monotonic() < end and not (self.ready and self.ready.exists()):
             time.sleep(0.02)
+
+    def predict_images(self, files: Mapping[str, Any], **options: Any) -> Prediction:
+        return self.predict(**files, **options)
 
     def predict(
         self,
