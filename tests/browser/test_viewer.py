@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from dicom_files import ct_slice, slice_hu
 from PIL import Image
 from test_page import analyse, put
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
-from dicom_files import ct_slice, slice_hu
 
 pytestmark = pytest.mark.browser
 
@@ -237,6 +234,11 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     page.keyboard.up("Space")
     page.keyboard.press("m")
     page.keyboard.press("]")
+    page.hover("[data-tool=peek]")  # with the mouse or a finger: the button
+    page.mouse.down()
+    assert count_maps(page) == 0
+    page.mouse.up()
+    assert count_maps(page) == 2
     look = "getComputedStyle(document.querySelector('.mm-viewer-map-image')).opacity"
     assert float(page.evaluate(look)) == 0.7
     assert page.locator(".mm-viewer .mm-outline:visible").count() == 2
@@ -257,6 +259,10 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     assert centres[0] == pytest.approx(centres[1], abs=0.02)
     assert centres[0] > 0.5
 
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement?.matches('.mm-viewer-whole')")
+    page.keyboard.press("f")
+    page.wait_for_function("!document.fullscreenElement")
     page.select_option("[data-tool=layout]", "ct-pair")  # the image beside itself with its map
     page.wait_for_function(DRAWN)
     assert count_maps(page) == 1
@@ -313,7 +319,7 @@ def test_two_fingers_zoom_and_one_moves_or_sets_the_window(open_page, files):
 
 def test_the_served_networks_maps_are_cells(open_page, real_server, studies):
     page = open_page(at=real_server)
-    page.set_default_timeout(120_000)  # the network may still be loading
+    page.set_default_timeout(300_000)  # the network may still be loading
     put(page, "ct", studies["ct1"])
     put(page, "xray", studies["xray1"])
     analyse(page)

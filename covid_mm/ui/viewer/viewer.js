@@ -275,7 +275,7 @@ export class Viewer {
 
   full() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else this.dialog.requestFullscreen();
+    else this.find(".mm-viewer-whole").requestFullscreen(); // browsers refuse a dialog itself
   }
 
   // On a narrow screen: the tools that are not always there.
