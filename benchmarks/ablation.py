@@ -94,7 +94,7 @@ def main() -> None:
 def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
     """One variant: train without the first fold, and the AUC on it."""
     from covid_mm.datasets.index import Collection
-    from covid_mm.evaluation.left_out_run import make_predictions
+    from covid_mm.evaluation.left_out_images import make_predictions
     from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
     from covid_mm.training.crops import make_crops
     from covid_mm.training.recipe import has_both_classes

@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from covid_mm.config import CT_BACKBONES, IMAGE_SIZE, TrainingConfig
+from covid_mm.config import IMAGE_SIZE, MODALITIES, TrainingConfig
 
 TCMALLOC = (
     "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
@@ -148,7 +148,8 @@ def build_ours(name: str, config: TrainingConfig, way: dict[str, Any]) -> Any:
     from covid_mm.models.network import build_network
     from covid_mm.training.fit import trained_part
 
-    network = build_network(NetworkConfig.single(name, "ct" if name in CT_BACKBONES else "xray"))
+    modality = next(m for m, info in MODALITIES.items() if name in info.paper_backbones)
+    network = build_network(NetworkConfig.single(name, modality))
     part = trained_part(network, config)
     if not way.get("fused", True):
         for layer in part.layers:

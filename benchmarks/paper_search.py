@@ -85,7 +85,7 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
     import numpy as np
 
     from covid_mm.models.network import build_network
-    from covid_mm.training.batches import BoundarySamples
+    from covid_mm.training.batches import BottleneckSamples
     from covid_mm.training.fit import fit_network
     from covid_mm.training.heads import extract_features
     from covid_mm.training.initial_weights import initialise_network
@@ -105,11 +105,11 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
             values[config.fine_tune] = extract_features(
                 network, modality, samples, config, cache, views=views
             )
-        boundary = values[config.fine_tune]
+        bottleneck = values[config.fine_tune]
         held = folds[fold]
         train = np.setdiff1d(np.arange(len(samples.labels)), held)
         sides = [
-            BoundarySamples(np.asarray(boundary.values[:count, rows]), boundary.labels[rows], False)
+            BottleneckSamples(np.asarray(bottleneck.values[:count, rows]), bottleneck.labels[rows], False)
             for rows, count in ((train, views), (held, 1))
         ]
         began = time.monotonic()
@@ -141,7 +141,8 @@ def plan_single(options: argparse.Namespace, backbone: str, modality: Modality) 
 def choose_folds(plan: TrainingPlan, folder: Any, modality: Modality) -> tuple[Any, list[Any]]:
     """The training side's samples, and the rows of each fold."""
     import numpy as np
-    from covid_mm.commands.materials import gather_materials
+
+    from covid_mm.training.data import gather_materials
 
     materials = gather_materials(plan, folder)
     grouped = dataclasses.replace(plan, data=dataclasses.replace(plan.data, split="grouped"))

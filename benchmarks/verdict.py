@@ -79,7 +79,8 @@ def main() -> None:
 def list_pairs(run: Any, folds: Any) -> Iterator[list[str]]:
     """A row for each combination of folds, and one for all: networks, calibration and zone never saw the images."""
     from covid_mm.evaluation.fusion import draw_pairs
-    from covid_mm.evaluation.left_out_run import PAIRS, gather_left_out, gather_predictions, measure_branches
+    from covid_mm.evaluation.left_out_images import gather_left_out, gather_predictions
+    from covid_mm.evaluation.left_out_run import PAIRS, measure_branches
     from covid_mm.evaluation.platt import leave_one_calibration
 
     tables = measure_branches(run, folds, {})

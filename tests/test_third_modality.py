@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import tokenize
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from toy_checkpoint import CARD, make_meta, publish_toy
 from toy_networks import grey_images, shake_weights, toy_backbones
 
+import covid_mm
 from covid_mm.config import CLASSES, MODALITIES, ModalityInfo, NetworkConfig, TrainingConfig
 from covid_mm.errors import UsageError
 from covid_mm.imaging import ImageHeader
 from covid_mm.imaging.lungs import find_region, read_lungs
-from covid_mm.models.content_classifier import NEITHER, Content, compute_contents, read_content_classifier
-from covid_mm.models.network import FUSED, build_network, find_margins
+from covid_mm.models.content_classifier import (
+    NEITHER,
+    Content,
+    compute_contents,
+    content_width,
+    read_content_classifier,
+)
+from covid_mm.models.heads import FUSED, find_margins
+from covid_mm.models.network import build_network
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.content_check import check_contents, contradicting_slots
+from covid_mm.serving.pairing import ImageFile, pair_files
 from covid_mm.serving.predictor import load_predictor
 from covid_mm.training.batches import ModalitySamples, prepare_bottleneck
 from covid_mm.training.content_classifier import ContentImages, fit_content_classifier
@@ -31,6 +44,18 @@ TEMPERATURE = {"fused": 1.5, "ct": 2.0, "xray": 1.25, "lateral": 3.0}
 OFFSET = {"fused": 0.1, "ct": -0.2, "xray": 0.3, "lateral": 0.05}
 POSITIVE = CLASSES[1]
 SIDE = 150
+PACKAGE = Path(covid_mm.__file__).parent
+NAMED_IN = {  # files outside the page that name a modality, which need not know a third one
+    "config.py",
+    *(f"datasets/{name}.py" for name in ("coronahack", "manifest", "phantoms", "sarscov2", "siim")),
+    *(f"imaging/{name}.py" for name in ("dicom", "scan", "series", "window")),  # of CT alone
+    "serving/predictor.py",  # predict(ct=, xray=)
+    "serving/scan_files.py",  # the one that comes as a whole scan
+    "explain/heat_checks.py",  # levels, each measured on its images
+    "evaluation/results.py",  # the paper's four possibilities
+    *(f"reporting/{name}.py" for name in ("model_card", "results_tables", "served_facts")),
+}
+NAME = re.compile(r"""ct|xray|(ct|xray)_\w+|\w+_(ct|xray)|["'](ct|xray)["']""")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -190,7 +215,7 @@ def test_a_content_check_tells_the_third_apart_and_its_file_says_so(network, tmp
     classifier = fit_content_classifier(network, ContentImages(images, images))
     path = tmp_path / "judge.npz"
     path.write_bytes(classifier.to_bytes())
-    read = read_content_classifier(path, network)
+    read = read_content_classifier(path, THREE, lambda branch: content_width(network, branch))
     assert read.kinds == (*THREE, NEITHER)
     for kind, part in images.items():
         contents = read.check("lateral", compute_contents(network, read.branch, part))
@@ -227,3 +252,20 @@ def test_a_network_of_two_is_as_it_was(tmp_path, study):
     assert pair.predict(study["ct"], study["xray"]).modalities == ("ct", "xray")
     with pytest.raises(UsageError, match="reads CT and X-ray only, not lateral X-ray"):
         pair.predict_images(study)
+
+
+def test_files_of_a_batch_are_found_by_its_name():
+    files = [ImageFile(f"a_{m}.png", bytes) for m in THREE]
+    (study,) = pair_files([*files, ImageFile("a_mri.png", bytes)]).studies
+    assert tuple(study.files) == THREE
+
+
+def test_few_files_name_a_modality():
+    named = set()
+    for path in PACKAGE.rglob("*.py"):
+        with path.open(encoding="utf-8") as file:
+            tokens = [one for one in tokenize.generate_tokens(file.readline) if NAME.fullmatch(one.string)]
+        if tokens and "ui" not in path.relative_to(PACKAGE).parts:
+            named.add(path.relative_to(PACKAGE).as_posix())
+    assert "config.py" in named
+    assert named <= NAMED_IN, "what differs between modalities is a field of MODALITIES in config.py"

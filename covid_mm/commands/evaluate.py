@@ -45,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
         name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
     }
     if not places or ("data" in places and len(places) > 1):
-        raise UsageError("Name what to measure on: --data DIR, or --ct DIR, --xray DIR or both.")
+        raise UsageError(
+            f"Name what to measure on: --data DIR, or one or several of {', '.join(f'--{m} DIR' for m in MODALITIES)}."
+        )
     if options.update_card and "data" not in places:
         raise UsageError("--update-card needs --data DIR with the images that the checkpoint was trained on.")
     for name, place in places.items():
@@ -109,7 +111,7 @@ def add_left_out_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_left_out(options: argparse.Namespace) -> int:
     """Measure and print; with --output also write JSON, page and figures. Returns the exit code."""
-    if options.data is None or any(getattr(options, m) for m in ("ct", "xray", "checkpoint")):
+    if options.data is None or any(getattr(options, m) for m in (*MODALITIES, "checkpoint")):
         raise UsageError(
             "--leave-out and --heatmaps measure the networks of a run on the collections under --data; give that, and"
             " no --ct, --xray or --checkpoint."

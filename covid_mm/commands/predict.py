@@ -5,22 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from covid_mm.commands import add_network_arguments, load_tensorflow
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE, Modality
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
 from covid_mm.formats import bound_probability, format_percent
 from covid_mm.serving.prediction import Evidence, Prediction, ScanAnswer
+from covid_mm.serving.scan_files import SCANNED
 
+OTHERS = [m for m in MODALITIES if m != SCANNED]
 HEATMAP_SIDE = 600  # pixels of the longer side of the overlays written to --heatmaps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `predict`."""
     parser.add_argument(
-        "--ct",
+        f"--{SCANNED}",
         metavar="FILE",
         nargs="+",
         help="chest CT: one slice (PNG, JPEG or DICOM), or a whole scan (its DICOM files, a folder or ZIP of them, a"
@@ -38,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of several CT series the one to read, from 0; without it the one with the most slices of lung",
     )
-    parser.add_argument("--xray", metavar="FILE", help="chest X-ray, PNG, JPEG or DICOM")
+    for modality in OTHERS:
+        parser.add_argument(
+            f"--{modality}", metavar="FILE", help=f"{MODALITIES[modality].content}, PNG, JPEG or DICOM"
+        )
     add_network_arguments(parser)
     parser.add_argument(
         "--heatmaps", metavar="DIR", help="write a PNG overlay for each image into this folder"
@@ -58,33 +64,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict and print. Returns the exit code."""
-    if not options.ct and not options.xray:
-        raise UsageError("There is no image: give --ct FILE, --xray FILE, or both.")
-    for path in options.ct or ():
+    files: dict[Modality, Any] = {m: path for m in MODALITIES if (path := getattr(options, m))}
+    if not files:
+        raise UsageError(
+            f"There is no image: give {' or '.join(f'--{m} FILE' for m in MODALITIES)}, or several."
+        )
+    for path in files.get(SCANNED, ()):
         if not Path(path).exists():
             raise ImageError(f"{path} is not there; name an image, or a folder or ZIP of a CT series.")
-    if options.xray and not Path(options.xray).is_file():
-        raise ImageError(f"{options.xray} is not a file; name a PNG, JPEG or DICOM image.")
+    for path in (path for m, path in files.items() if m != SCANNED):
+        if not Path(path).is_file():
+            raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
     if options.runtime == "tensorflow":
         load_tensorflow()
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint, runtime=options.runtime)
     method, layer = (options.method, options.layer) if options.heatmaps else (None, None)
-    ct = options.ct[0] if options.ct and len(options.ct) == 1 else options.ct
-    prediction = predictor.predict(
-        ct=ct,
-        xray=options.xray,
+    if len(files.get(SCANNED, ())) == 1:
+        (files[SCANNED],) = files[SCANNED]
+    prediction = predictor.predict_images(
+        files,
         method=method,
         layer=layer,
-        frames=None if options.slice is None else {"ct": options.slice},
+        frames=None if options.slice is None else {SCANNED: options.slice},
         series=options.series,
     )
-    files = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
+    written = write_heatmaps(prediction, Path(options.heatmaps)) if options.heatmaps else {}
     if options.json:
-        print(json.dumps(prediction.to_dict(files), indent=2, allow_nan=False))
+        print(json.dumps(prediction.to_dict(written), indent=2, allow_nan=False))
     else:
-        print(describe(prediction, files))
+        print(describe(prediction, written))
     return 0
 
 

@@ -30,7 +30,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from covid_mm.config import DEFAULT_CHECKPOINT, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig, TableI
+from covid_mm.config import (
+    DEFAULT_CHECKPOINT,
+    IMAGE_SIZE,
+    MODALITIES,
+    Modality,
+    NetworkConfig,
+    TableI,
+)
 from covid_mm.datasets import find_external, load_images
 from covid_mm.datasets.index import choose_balanced
 from covid_mm.errors import CovidMMError, DataError
@@ -65,7 +72,7 @@ class Reproduction:
 
     plans: nine, alike but for their network. output: the results folder. checkpoints: where the
     pairs are published, None for networks that are not to be served. external: folders of images
-    from other sources, never trained on, a modality; CT and X-ray of one entry are paired.
+    from other sources, never trained on, by modality; those of one entry are paired.
     external_most: images a class that are taken of each folder, None for all.
     """
 
@@ -91,7 +98,7 @@ def plan_reproduction(options: argparse.Namespace, base: TrainingPlan, results: 
     name = options.run_name or f"all-{'synthetic-' if base.synthetic else ''}{base.data.split}"
     folder = RunFolder(Path(options.runs) / name)
     output = folder.path / "results" if base.synthetic else results
-    external = itertools.zip_longest(options.external_ct or (), options.external_xray or ())
+    external = itertools.zip_longest(*(getattr(options, f"external_{m}") or () for m in MODALITIES))
     return Reproduction(
         plans=plans,
         folder=folder,

@@ -57,7 +57,8 @@ def find_class_folders(folder: Path, modality: Modality) -> Dataset:
         DataError: where a class folder is missing or holds no image.
     """
     folder = Path(folder).resolve()
-    if modality == "ct" and (known := find_sarscov2([folder], DataConfig())):
+    known = find_sarscov2([folder], DataConfig())
+    if known and known[0].modality == modality:
         return known[0]
     names = [
         next((name for name in choices if child_folder(folder, name) is not None), None)

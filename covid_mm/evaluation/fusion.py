@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import DataError
 from covid_mm.evaluation.calibration import expected_calibration_error
 from covid_mm.evaluation.metrics import check_labels
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.json_record import WITH_DERIVED, JsonRecord
 
-Method = Literal["fused", "sum", "ct", "xray"]
+Method = str  # `fused`, `sum`, or a modality
 PairKind = Literal["agreeing", "disagreeing"]
-METHOD_TITLES: dict[Method, str] = {
-    "fused": "fused head",
-    "sum": "sum of the branches' calibrated logits",
-    "ct": "CT branch alone",
-    "xray": "X-ray branch alone",
-}
 KINDS: tuple[PairKind, ...] = ("agreeing", "disagreeing")
 
 
 @dataclass(frozen=True, eq=False)
 class StudyPairs:
-    """Pairs of left-out images as positions among the CT and the X-ray images, int64 (n,) each.
+    """Left-out images of every modality joined, two of them to pairs.
 
-    labels: (n,) 1 where either image is positive. agreeing: (n,) whether both have the same label.
+    rows: by modality, positions among its images, int64 (n,). labels: (n,) 1 where any image is positive.
+    agreeing: (n,) whether all have the same label.
     """
 
-    ct: NDArray[np.int64]
-    xray: NDArray[np.int64]
+    rows: Mapping[Modality, NDArray[np.int64]]
     labels: NDArray[np.int64]
     agreeing: NDArray[np.bool_]
 
@@ -64,7 +61,7 @@ class FusionComparison(JsonRecord):
     __pydantic_config__ = WITH_DERIVED
 
     rows: tuple[FusionRow, ...]
-    better_branch: Literal["ct", "xray"]
+    better_branch: Modality
 
     def find(self, method: Method, pairs: PairKind) -> FusionRow:
         """The row of a method on a kind of pairs. Raises KeyError where there is none."""
@@ -83,11 +80,17 @@ class FusionComparison(JsonRecord):
         return super().to_dict() | {"is_fused_as_calibrated": self.is_fused_as_calibrated}
 
 
-def draw_pairs(ct_labels: ArrayLike, xray_labels: ArrayLike, *, per_kind: int, seed: int = 0) -> StudyPairs:
+def title_method(method: Method) -> str:
+    """A way to combine, for people."""
+    titles = {"fused": "fused head", "sum": "sum of the branches' calibrated logits"}
+    return titles.get(method) or f"{MODALITIES[method].title} branch alone"
+
+
+def draw_pairs(labels: Mapping[Modality, ArrayLike], *, per_kind: int, seed: int = 0) -> StudyPairs:
     """Random pairs of left-out images, half of them agreeing, each label as often as the other.
 
-    per_kind: pairs of each of the four combinations of labels (normal and normal, positive and
-    positive, and the two that disagree), so 4 * per_kind in all. An image may be in several pairs.
+    labels: of each modality's images. per_kind: pairs of each combination of labels (of two modalities four:
+    normal and normal, positive and positive, and the two that disagree). An image may be in several pairs.
 
     Raises:
         DataError: a modality without one of the classes, or no pair asked for.
@@ -95,30 +98,31 @@ def draw_pairs(ct_labels: ArrayLike, xray_labels: ArrayLike, *, per_kind: int, s
     if per_kind < 1:
         raise DataError(f"Expected at least 1 pair of each kind, but {per_kind} were asked for.")
     generator = np.random.default_rng(seed)
-    truths = [check_labels(labels, np.size(labels)) for labels in (ct_labels, xray_labels)]
-    chosen: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
-    for kind in ((0, 0), (1, 1), (1, 0), (0, 1)):
-        for truth, label, parts in zip(truths, kind, chosen, strict=True):
-            places = np.flatnonzero(truth == label)
-            if places.size == 0:
+    truths = {m: check_labels(part, np.size(part)) for m, part in labels.items()}
+    chosen: dict[Modality, list[NDArray[np.int64]]] = {m: [] for m in truths}
+    mixed = [kind for kind in itertools.product((1, 0), repeat=len(truths)) if len(set(kind)) > 1]
+    for kind in ((0,) * len(truths), (1,) * len(truths), *mixed):
+        for (modality, truth), label in zip(truths.items(), kind, strict=True):
+            positions = np.flatnonzero(truth == label)
+            if positions.size == 0:
                 raise DataError(
                     "Expected left-out images of both classes in each modality, but one is missing."
                 )
-            parts.append(places[_spread(places.size, per_kind, generator)])
-    ct, xray = (np.concatenate(parts).astype(np.int64) for parts in chosen)
-    first, second = truths[0][ct], truths[1][xray]
-    return StudyPairs(ct, xray, np.maximum(first, second), first == second)
+            chosen[modality].append(positions[_spread(positions.size, per_kind, generator)])
+    rows = {m: np.concatenate(parts).astype(np.int64) for m, parts in chosen.items()}
+    paired = np.stack([truths[m][part] for m, part in rows.items()])
+    return StudyPairs(rows, paired.max(axis=0), paired.min(axis=0) == paired.max(axis=0))
 
 
 def compare_fusion(
-    pairs: StudyPairs, *, fused_logits: ArrayLike, ct_logits: ArrayLike, xray_logits: ArrayLike
+    pairs: StudyPairs, *, fused_logits: ArrayLike, branch_logits: Mapping[Modality, ArrayLike]
 ) -> FusionComparison:
     """Every method on agreeing and on disagreeing pairs.
 
     Args:
         pairs: of `draw_pairs`.
         fused_logits: (pairs,) calibrated log odds of the fused head (`Calibration.logits`).
-        ct_logits, xray_logits: (images of the modality,) calibrated log odds of each branch.
+        branch_logits: by modality, (its images,) calibrated log odds of its branch.
 
     Raises:
         DataError: NaN, a kind without pairs, or counts that do not fit.
@@ -126,18 +130,21 @@ def compare_fusion(
     from scipy.special import expit
 
     fused = np.asarray(fused_logits, dtype=np.float64)
-    ct, xray = (np.asarray(part, dtype=np.float64) for part in (ct_logits, xray_logits))
-    fits = fused.shape == pairs.ct.shape and ct.ndim == 1 and xray.ndim == 1 and pairs.agreeing.size > 0
-    if not fits or pairs.ct.max() >= ct.size or pairs.xray.max() >= xray.size:
+    branches = {m: np.asarray(branch_logits[m], dtype=np.float64) for m in pairs.rows}
+    fits = fused.shape == pairs.agreeing.shape and pairs.agreeing.size > 0
+    if not fits or any(
+        branches[m].ndim != 1 or rows.max() >= branches[m].size for m, rows in pairs.rows.items()
+    ):
+        shapes = " and ".join(str(part.shape) for part in branches.values())
         raise DataError(
-            f"Expected a fused logit for each of {pairs.ct.size} pairs and one for each image of a branch,"
-            f" but got shapes {fused.shape}, {ct.shape} and {xray.shape}."
+            f"Expected a fused logit for each of {pairs.agreeing.size} pairs and one for each image of a branch,"
+            f" but got shapes {fused.shape}, {shapes}."
         )
+    alone = {m: branches[m][rows] for m, rows in pairs.rows.items()}
     logits: dict[Method, NDArray[np.float64]] = {
         "fused": fused,
-        "sum": ct[pairs.ct] + xray[pairs.xray],
-        "ct": ct[pairs.ct],
-        "xray": xray[pairs.xray],
+        "sum": sum(alone.values(), np.zeros(1)),
+        **alone,
     }
     if not all(np.isfinite(part).all() for part in logits.values()):
         raise DataError(
@@ -164,7 +171,7 @@ def compare_fusion(
                 )
             )
     areas = {row.method: row.auc or 0.0 for row in rows if row.pairs == "agreeing"}
-    return FusionComparison(tuple(rows), "ct" if areas["ct"] >= areas["xray"] else "xray")
+    return FusionComparison(tuple(rows), max(alone, key=lambda modality: areas[modality]))
 
 
 def _find_auc(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:
@@ -173,7 +180,7 @@ def _find_auc(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float | 
     return estimate_auc_by_patient(logits, truth).value
 
 
-def _spread(count: int, wanted: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`wanted` positions below `count`, each as often as any other, in random order."""
-    rounds = -(-wanted // count)
-    return np.concatenate([generator.permutation(count) for _ in range(rounds)])[:wanted].astype(np.int64)
+def _spread(count: int, total: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """`total` positions below `count`, each as often as any other, in random order."""
+    rounds = -(-total // count)
+    return np.concatenate([generator.permutation(count) for _ in range(rounds)])[:total].astype(np.int64)

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
-from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
 from covid_mm.evaluation.fusion import FusionComparison, StudyPairs, compare_fusion, draw_pairs
 from covid_mm.evaluation.heat_location import HeatRow
@@ -28,8 +27,15 @@ from covid_mm.evaluation.left_out_heat import (
     measure_heatmaps,
     measure_phantom_heat,
 )
+from covid_mm.evaluation.left_out_images import (
+    gather_left_out,
+    gather_predictions,
+    make_predictions,
+    training_features,
+)
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import leave_one_calibration
+from covid_mm.evaluation.scans import ScansMeasured, measure_scans
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
     SourceRow,
@@ -47,7 +53,7 @@ from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
 from covid_mm.training.fusion import fit_fused_head
-from covid_mm.training.recipe import has_both_classes, trainable
+from covid_mm.training.recipe import has_both_classes
 from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branches
 
 SHORTCUT_IMAGES = 400  # per fold
@@ -56,7 +62,10 @@ PAIRS = 250  # of each of the four combinations of labels
 
 @dataclass(frozen=True)
 class LeftOutMeasured:
-    """Everything that left-out branches gave. tables: by head. faithfulness: of the chosen heatmap."""
+    """Everything that left-out branches gave. tables: by head. faithfulness: of the chosen heatmap.
+
+    scans: None where no collection has CT scans of both classes.
+    """
 
     tables: Mapping[str, LeftOutTable]
     fusion: FusionComparison
@@ -64,6 +73,7 @@ class LeftOutMeasured:
     shortcuts: tuple[ShortcutRow, ...]
     sources: tuple[SourceRow, ...]
     faithfulness: tuple[dict[str, Any], ...]
+    scans: ScansMeasured | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As `left_out_page.render_left_out` takes it."""
@@ -74,7 +84,7 @@ class LeftOutMeasured:
             "shortcuts": [row.to_dict() for row in self.shortcuts],
             "sources": [row.to_dict() for row in self.sources],
             "faithfulness": list(self.faithfulness),
-        }
+        } | ({} if self.scans is None else {"scans": self.scans.to_dict()})
 
 
 def measure_branches(
@@ -84,128 +94,48 @@ def measure_branches(
     return {m: tabulate_left_out(gather_predictions(run, m, folds, served)) for m in run.network.modalities}
 
 
-def gather_predictions(
-    run: ServedRun,
-    modality: Modality,
-    folds: Sequence[TrainedBranch],
-    served: Mapping[Modality, TrainedBranch],
-) -> list[LeftOutPredictions]:
-    """Left-out predictions of one modality; images whose lungs were not found have none."""
-    predictions = []
-    for branch in folds:
-        if branch.modality != modality or branch.fold is None:
-            continue
-        for name, rows in branch.fold.rows.items():
-            collection = run.collection(modality, name)
-            title = branch.fold.name if has_both_classes(collection) else name
-            predictions.append(_predict(run, collection, branch, rows, title))
-    for collection in run.collections[modality]:
-        if collection not in trainable(run.collections[modality]) and modality in served:
-            rows = np.ones(len(collection.images), np.bool_)
-            predictions.append(_predict(run, collection, served[modality], rows, collection.name))
-    return predictions
-
-
-def _predict(
-    run: ServedRun, collection: Collection, branch: TrainedBranch, rows: NDArray[np.bool_], name: str
-) -> LeftOutPredictions:
-    positions = run.labelled_rows(collection, rows)
-    answers = branch.answers[collection.name]
-    return make_predictions(run, collection, positions, name, answers.margins[positions])
-
-
-def make_predictions(
-    run: ServedRun, collection: Collection, positions: NDArray[np.int64], name: str, margins: NDArray[Any]
-) -> LeftOutPredictions:
-    """Predictions for images of one collection, with the margins given."""
-    images = [collection.images[row] for row in positions]
-    return LeftOutPredictions(
-        collection=name,
-        head=collection.modality,
-        margins=margins.astype(np.float64),
-        labels=run.crops[collection.name].labels[positions],
-        patients=np.array([image.patient for image in images], dtype=np.str_),
-        names=tuple(image.name for image in images),
-    )
-
-
-def training_features(run: ServedRun, branch: TrainedBranch) -> NDArray[np.float32]:
-    """Pooled features (n, channels) of the images that a branch was trained on."""
-    chosen = run.training_rows(branch.modality, branch.fold)
-    return np.concatenate(
-        [branch.answers[name].features[rows].astype(np.float32) for name, rows in chosen.items()]
-    )
-
-
 def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[LeftOutTable, FusionComparison]:
     """The fused head on pairs of left-out images, a head trained anew for every combination of folds."""
     fits = {m: leave_one_calibration(gather_predictions(run, m, folds, {})) for m in run.network.modalities}
     by_modality = {m: [b for b in folds if b.modality == m] for m in run.network.modalities}
     rows: list[LeftOutPredictions] = []
-    everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ("fused", "ct", "xray", "truth")}
-    for number, (ct, xray) in enumerate(itertools.product(by_modality["ct"], by_modality["xray"])):
-        assert ct.fold is not None
-        assert xray.fold is not None
-        network = load_branches(run, (ct, xray))
-        logits_of = {
-            b.modality: fits[b.modality][b.fold.name].logits for b in (ct, xray) if b.fold is not None
-        }
-        features = {b.modality: training_features(run, b) for b in (ct, xray)}
+    everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (FUSED, *by_modality, "truth")}
+    for number, branches in enumerate(itertools.product(*by_modality.values())):
+        network = load_branches(run, branches)
+        names = {b.modality: b.fold.name for b in branches if b.fold is not None}
+        logits_of = {m: fits[m][name].logits for m, name in names.items()}
+        features = {b.modality: training_features(run, b) for b in branches}
         fit_fused_head(network, features, logits_of, seed=run.seed)
-        left = {b.modality: gather_left_out(run, b) for b in (ct, xray)}
-        pairs = draw_pairs(
-            left["ct"].predictions.labels,
-            left["xray"].predictions.labels,
-            per_kind=PAIRS,
-            seed=run.seed + number,
-        )
-        head = keras.Model([network.features("ct"), network.features("xray")], network.logits(FUSED))
-        paired = [left["ct"].features[pairs.ct], left["xray"].features[pairs.xray]]
+        left = {b.modality: gather_left_out(run, b) for b in branches}
+        labels = {m: part.predictions.labels for m, part in left.items()}
+        pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
+        head = keras.Model([network.features(m) for m in left], network.logits(FUSED))
+        paired = [part.features[pairs.rows[m]] for m, part in left.items()]
         fused = find_margins(head.predict(paired, batch_size=256, verbose=0)).astype(np.float64)
         agreeing = pairs.agreeing
+        last = network.config.modalities[-1]
         rows.append(
             LeftOutPredictions(
-                collection=f"{ct.fold.name} with {xray.fold.name}",
+                collection=" with ".join(names.values()),
                 head=FUSED,
                 margins=fused[agreeing],
                 labels=pairs.labels[agreeing],
-                patients=left["xray"].predictions.patients[pairs.xray[agreeing]],
+                patients=left[last].predictions.patients[pairs.rows[last][agreeing]],
             )
         )
-        everything["fused"].append(fused)
-        everything["ct"].append(logits_of["ct"](left["ct"].predictions.margins)[pairs.ct])
-        everything["xray"].append(logits_of["xray"](left["xray"].predictions.margins)[pairs.xray])
+        everything[FUSED].append(fused)
+        for modality, part in left.items():
+            everything[modality].append(logits_of[modality](part.predictions.margins)[pairs.rows[modality]])
         everything["truth"].append(np.stack([pairs.labels, agreeing.astype(np.int64)]).astype(np.float64))
     joined = {name: np.concatenate(parts, axis=-1) for name, parts in everything.items()}
-    order = np.arange(len(joined["fused"]), dtype=np.int64)
-    labels, agreeing = joined["truth"].astype(np.int64)
+    order = np.arange(len(joined[FUSED]), dtype=np.int64)
+    truth, agreeing = joined["truth"].astype(np.int64)
     comparison = compare_fusion(
-        StudyPairs(order, order, labels, agreeing.astype(np.bool_)),
-        fused_logits=joined["fused"],
-        ct_logits=joined["ct"],
-        xray_logits=joined["xray"],
+        StudyPairs(dict.fromkeys(by_modality, order), truth, agreeing.astype(np.bool_)),
+        fused_logits=joined[FUSED],
+        branch_logits={m: joined[m] for m in by_modality},
     )
     return tabulate_left_out(rows), comparison
-
-
-@dataclass(frozen=True)
-class LeftOutImages:
-    """Predictions of a fold's two-class collection, and the pooled features (n, channels) they come from."""
-
-    predictions: LeftOutPredictions
-    features: NDArray[np.float32]
-
-
-def gather_left_out(run: ServedRun, branch: TrainedBranch) -> LeftOutImages:
-    """The images of a fold that pairs are formed of; collections of one class that it holds too are left away."""
-    assert branch.fold is not None
-    (collection,) = (
-        c for c in run.collections[branch.modality] if c.name in branch.fold.rows and has_both_classes(c)
-    )
-    positions = run.labelled_rows(collection, branch.fold.rows[collection.name])
-    answers = branch.answers[collection.name]
-    predictions = make_predictions(run, collection, positions, branch.fold.name, answers.margins[positions])
-    return LeftOutImages(predictions, answers.features[positions].astype(np.float32))
 
 
 def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[ShortcutRow]:
@@ -304,6 +234,9 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
     method, layer = choose_heatmap(heat)
     shortcuts = stages.keep("shortcuts", lambda: [row.to_dict() for row in measure_shortcuts(run, folds)])
     sources = stages.keep("sources", lambda: [row.to_dict() for row in measure_sources(run, served)])
+    scans = stages.keep(
+        "scans", lambda: None if (part := measure_scans(run, folds)) is None else part.to_dict()
+    )
     faithful = stages.keep("faithfulness", lambda: measure_faithfulness(run, folds, method, layer))
     measured = LeftOutMeasured(
         tables={FUSED: LeftOutTable.from_dict(fusion["table"]), **tables},
@@ -312,6 +245,7 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
         shortcuts=tuple(ShortcutRow.from_dict(row) for row in shortcuts),
         sources=tuple(SourceRow.from_dict(row) for row in sources),
         faithfulness=tuple(faithful),
+        scans=None if scans is None else ScansMeasured.from_dict(scans),
     )
     return measured, served
 

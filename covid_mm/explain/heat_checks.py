@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.explain.method_table import GradientMethod, LayerChoice
 
 # method and layer: what the levels below are of
@@ -60,7 +60,7 @@ def contradict(first: NDArray[np.float32], second: NDArray[np.float32], modality
     """
     if first.max() <= 0.0 or second.max() <= 0.0:
         return False
-    if modality == "ct":
+    if MODALITIES[modality].kind == "slice":
         return find_distance(first, second) > FARTHEST
     return correlate_ranks(first, second) < LEAST_CORRELATION
 

@@ -50,17 +50,23 @@ def read_nifti(
         header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
         shape = _check_header(header, what, limits)
         if start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0":
-            raise ImageError(f"{what} is one half of a NIfTI pair (.hdr and .img); save it as one .nii file.")
+            raise ImageError(
+                "{what} is one half of a NIfTI pair (.hdr and .img); save it as one .nii file.", what=what
+            )
         size = int(header["vox_offset"]) + math.prod(shape) * header.get_data_dtype().itemsize
         whole = _unpack(data, size + _SLACK) if data.startswith(_GZIP) else data
         if len(whole) < size:
-            raise ImageError(f"{what} is truncated: voxels are missing at its end; copy or export it again.")
+            raise ImageError(
+                "{what} is truncated: voxels are missing at its end; copy or export it again.", what=what
+            )
         image = kind.from_bytes(whole[:size])
         return _cut_slices(image, shape, what)
     except ImageError:
         raise
     except Exception as error:  # nibabel, gzip and NumPy raise a dozen kinds on damaged files
-        raise ImageError(f"{what} is a damaged or truncated NIfTI volume; export it again.") from error
+        raise ImageError(
+            "{what} is a damaged or truncated NIfTI volume; export it again.", what=what
+        ) from error
 
 
 def _unpack(data: bytes, most: int) -> bytes:
@@ -86,17 +92,20 @@ def _check_header(header: Any, what: str, limits: ImageLimits) -> tuple[int, int
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 1:
         raise ImageError(
-            f"{what} is a NIfTI file of {' x '.join(map(str, shape)) or 'no'} values; expected one volume of three"
-            " dimensions."
+            "{what} is a NIfTI file of {size} values; expected one volume of three dimensions.",
+            what=what,
+            size=" x ".join(map(str, shape)) or "0",
         )
     if header.get_data_dtype().kind not in "iuf":
         raise ImageError(
-            f"{what} is a NIfTI volume in colour or of complex numbers; expected Hounsfield units."
+            "{what} is a NIfTI volume in colour or of complex numbers; expected Hounsfield units.", what=what
         )
     if math.prod(shape) > limits.max_series_pixels:
         raise ImageError(
-            f"{what} has {' x '.join(map(str, shape))} values; at most {limits.max_series_pixels / 1e6:g} million are"
-            " taken: give thicker slices."
+            "{what} has {size} values; at most {limit} million are taken: give thicker slices.",
+            what=what,
+            size=" x ".join(map(str, shape)),
+            limit=f"{limits.max_series_pixels / 1e6:g}",
         )
     return (shape[0], shape[1], shape[2])
 
@@ -107,14 +116,16 @@ def _cut_slices(
     from nibabel import orientations
 
     if not np.isfinite(image.affine).all():
-        raise ImageError(f"{what} does not say how it lies in the patient (its affine); export it again.")
+        raise ImageError(
+            "{what} does not say how it lies in the patient (its affine); export it again.", what=what
+        )
     turn: Any = orientations
     orientation = turn.io_orientation(image.affine)
     raw = turn.apply_orientation(np.asarray(image.dataobj.get_unscaled()).reshape(shape), orientation)
     affine = image.affine @ turn.inv_ornt_aff(orientation, shape)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)  # right, front, up
     if max(spacing[:2]) > _MOST_STRETCHED * min(spacing[:2]):
-        raise ImageError(f"{what} has slices that are not axial; give the axial series.")
+        raise ImageError("{what} has slices that are not axial; give the axial series.", what=what)
     check_pixels(raw.shape[0], raw.shape[1], what, ImageLimits())
     slope, intercept = (float(value) for value in (image.dataobj.slope, image.dataobj.inter))
     slices = []
@@ -122,14 +133,16 @@ def _cut_slices(
         # from the patient's left to right and back to front, to right to left and front to back
         values = np.ascontiguousarray(raw[::-1, ::-1, level].T, np.float64) * slope + intercept
         if not np.isfinite(values).all():
-            raise ImageError(f"{what} holds values that are not numbers; export it again.")
+            raise ImageError("{what} holds values that are not numbers; export it again.", what=what)
         whole = np.clip(np.rint(values), -32768, 32767).astype(np.int16)
         slices.append(whole if np.array_equal(whole, values) else np.asarray(values, np.float32))
     lowest = min(float(part.min()) for part in slices)
     if lowest > _LEAST_HU:
         raise ImageError(
-            f"{what} holds no Hounsfield units: its lowest value is {lowest:g}, and air is about -1000; export the CT"
-            " itself, not a mask or a rescaled copy."
+            "{what} holds no Hounsfield units: its lowest value is {lowest}, and air is about -1000; export the CT"
+            " itself, not a mask or a rescaled copy.",
+            what=what,
+            lowest=f"{lowest:g}",
         )
     centre = affine[2, 0] * (raw.shape[0] - 1) / 2 + affine[2, 1] * (raw.shape[1] - 1) / 2 + affine[2, 3]
     return tuple(slices), tuple(float(centre + affine[2, 2] * level) for level in range(raw.shape[2]))

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import ImageLimits
-from covid_mm.errors import ImageError
+from covid_mm.errors import ImageError, Message
 from covid_mm.imaging.dicom import DicomImage, read_dicom
 from covid_mm.imaging.dicom_header import ImageHeader
 from covid_mm.imaging.nifti import is_nifti, read_nifti
@@ -27,6 +27,11 @@ from covid_mm.imaging.window import WindowSettings, apply_window, choose_window
 
 Hounsfield: TypeAlias = "NDArray[np.int16] | NDArray[np.float32]"
 
+# why a file is no part of a scan
+LOCALIZER, NOT_AXIAL, OTHER_SERIES = "localizer", "not axial", "of another series"
+FOREIGN, UNREADABLE = "not DICOM", "not readable as an image"
+
+_FIRST = 32  # slices looked at to choose the one to begin with
 _SAMPLED = 9  # slices of a series that are looked at to see whether it shows the chest
 _LEAST_LUNG = 0.04  # of a slice's pixels, for the slice to show lung
 _STEP = 4  # pixels skipped when that is measured
@@ -71,7 +76,9 @@ class CtScan:
         window: as `choose_window` takes it. Raises ImageError for an unknown window or no such slice.
         """
         if not 0 <= index < len(self):
-            raise ImageError(f"There are {len(self)} slices; there is no slice {index + 1}.")
+            raise ImageError(
+                "There are {count} slices; there is no slice {number}.", count=len(self), number=index + 1
+            )
         values = self.slices[index]
         if not self.hounsfield:
             return values.astype(np.float32)
@@ -80,6 +87,15 @@ class CtScan:
             low, high = float(values.min()), float(values.max())
             chosen = WindowSettings((low + high) / 2, max(high - low, 1.0), "LINEAR_EXACT")
         return apply_window(values.astype(np.float32), chosen)
+
+    def find_first_choice(self) -> int:
+        """The slice to begin with: of a sample of them the one with the largest lung area, else the middle one."""
+        if not self.hounsfield:
+            return len(self) // 2
+        sample = sorted({round(part * (len(self) - 1) / (_FIRST - 1)) for part in range(_FIRST)})
+        areas = [_measure_lung(self.slices[row]) for row in sample]
+        best = int(np.argmax(areas))
+        return sample[best] if areas[best] > 0 else len(self) // 2
 
     def find_window(self, window: WindowSettings | str | None = None) -> WindowSettings | None:
         """The level and width that `render` uses; None where there is none of HU."""
@@ -109,11 +125,13 @@ def read_scan(
         ImageError: one sentence: nothing in it, a file of another kind, damaged, too much, no axial slice.
     """
     if not contents:
-        raise ImageError(f"{what} holds no file; expected the DICOM files of a CT series, or a NIfTI volume.")
+        raise ImageError(
+            "{what} holds no file; expected the DICOM files of a CT series, or a NIfTI volume.", what=what
+        )
     volumes = [data for data in contents if is_nifti(data)]
     if volumes:
         if len(volumes) > 1 or (strict and len(contents) > 1):
-            raise ImageError(f"{what} holds a NIfTI volume and other files; give one volume alone.")
+            raise ImageError("{what} holds a NIfTI volume and other files; give one volume alone.", what=what)
         values, positions = read_nifti(volumes[0], what, limits)
         summary = SeriesSummary(len(values), _measure_spacing(positions), len(values))
         return CtScan(values, positions, series=(summary,))
@@ -130,30 +148,41 @@ def _read_files(
     for number, data in enumerate(contents, start=1):
         if not is_dicom(data):
             if strict and len(contents) == 1:
-                raise ImageError(f"{what} is neither DICOM nor NIfTI; give the files of a CT series.")
+                raise ImageError(
+                    "{what} is neither DICOM nor NIfTI; give the files of a CT series.", what=what
+                )
             if strict:
                 raise ImageError(
-                    f"{what}: several files at once must be slices of one DICOM series, and file {number} of"
-                    f" {len(contents)} is not DICOM; give one image, or DICOM files only."
+                    "{what}: several files at once must be slices of one DICOM series, and file {number} of {total} is"
+                    " not DICOM; give one image, or DICOM files only.",
+                    what=what,
+                    number=number,
+                    total=len(contents),
                 )
-            left_out["not DICOM"] += 1
+            left_out[FOREIGN] += 1
             continue
         try:
-            images.append(read_dicom(data, f"{what}: file {number} of {len(contents)}", limits))
+            images.append(read_dicom(data, _name_file(what, number, len(contents)), limits))
         except ImageError:
             if strict:
                 raise
-            left_out["not readable as an image"] += 1
+            left_out[UNREADABLE] += 1
             continue
         total += images[-1].pixels * images[-1].frames
         _check_total(total, what, limits)
     return images, left_out
 
 
+def _name_file(what: str, number: int, total: int) -> Message:
+    return Message("File {number} of {total}", number=number, total=total) if total > 1 else Message(what)
+
+
 def _check_total(pixels: int, what: str, limits: ImageLimits) -> None:
     if pixels > limits.max_series_pixels:
         raise ImageError(
-            f"{what} has more than {limits.max_series_pixels / 1e6:g} million pixels; give thicker slices, or fewer."
+            "{what} has more than {limit} million pixels; give thicker slices, or fewer.",
+            what=what,
+            limit=f"{limits.max_series_pixels / 1e6:g}",
         )
 
 
@@ -170,14 +199,20 @@ def assemble_scan(
     by_series: dict[str, list[DicomImage]] = {}
     for image in images:
         if image.geometry.localizer:
-            dropped["localizer"] += 1
+            dropped[LOCALIZER] += 1
         elif image.geometry.axial is False:
-            dropped["not axial"] += 1
+            dropped[NOT_AXIAL] += 1
         else:
             by_series.setdefault(image.series, []).append(image)
     if not by_series:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise ImageError(f"{what} holds no axial CT slice ({reasons or 'no file'}); give the axial series.")
+        raise ImageError(
+            "{what} holds no axial CT slice, but {localizers} localizers, {others} slices that are not axial, and"
+            " {foreign} other files; give the axial series.",
+            what=what,
+            localizers=dropped[LOCALIZER],
+            others=dropped[NOT_AXIAL],
+            foreign=dropped[FOREIGN] + dropped[UNREADABLE],
+        )
     stacks = [_sort(part) for part in by_series.values()]
     summaries = [_summarise(stack) for stack in stacks]
     order = sorted(
@@ -185,13 +220,21 @@ def assemble_scan(
     )
     chosen = 0 if series is None else series
     if not 0 <= chosen < len(order):
-        raise ImageError(f"{what} holds {len(order)} series; there is no series {chosen + 1}.")
+        raise ImageError(
+            "{what} holds {count} series; there is no series {number}.",
+            what=what,
+            count=len(order),
+            number=chosen + 1,
+        )
     stack = stacks[order[chosen]]
     if len(stack) > limits.max_series_slices:
         raise ImageError(
-            f"{what} has {len(stack)} slices; at most {limits.max_series_slices} are taken: give a thicker series."
+            "{what} has {count} slices; at most {limit} are taken: give a thicker series.",
+            what=what,
+            count=len(stack),
+            limit=limits.max_series_slices,
         )
-    dropped["of another series"] += sum(len(part) for part in by_series.values()) - len(
+    dropped[OTHER_SERIES] += sum(len(part) for part in by_series.values()) - len(
         {id(image) for image, _ in stack}
     )
     values = [image.hounsfield(frame) for image, frame in stack]
@@ -227,8 +270,13 @@ def _summarise(stack: Sequence[tuple[DicomImage, int]]) -> SeriesSummary:
 
 
 def _shows_lung(image: DicomImage, frame: int) -> bool:
-    values = image.values(frame)[::_STEP, ::_STEP]
-    return float(np.mean((values > LUNG_HU[0]) & (values < LUNG_HU[1]))) >= _LEAST_LUNG
+    return _measure_lung(image.values(frame)) >= _LEAST_LUNG
+
+
+def _measure_lung(values: NDArray[Any]) -> float:
+    """The share of a slice that is lung, 0..1."""
+    few = values[::_STEP, ::_STEP]
+    return float(np.mean((few > LUNG_HU[0]) & (few < LUNG_HU[1])))
 
 
 def _measure_spacing(positions: Sequence[float | None]) -> float | None:

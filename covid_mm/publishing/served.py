@@ -29,10 +29,8 @@ from covid_mm.evaluation.left_out_heat import (
     choose_heatmap,
     locate_heat,
 )
-from covid_mm.evaluation.left_out_run import (
-    measure_run,
-    training_features,
-)
+from covid_mm.evaluation.left_out_images import training_features
+from covid_mm.evaluation.left_out_run import measure_run
 from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.platt import Calibration
@@ -105,6 +103,7 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
         "offset": offset,
         "decision_threshold": threshold,
         "abstain_zone": {head: list(table.zone) for head, table in measured.tables.items()},
+        **({} if measured.scans is None else {"scan": measured.scans.to_meta()}),
         "supported_probability": {head: t.supported_probability for head, t in measured.tables.items()},
         "evidence": {head: table.evidence() for head, table in measured.tables.items()},
         "heat_location": locate_heat(measured.heat, run, method, layer),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from covid_mm.config import SHORTCUT_TITLES
-from covid_mm.evaluation.fusion import METHOD_TITLES, FusionComparison, FusionRow
+from covid_mm.config import MODALITIES, SHORTCUT_TITLES, join_titles
+from covid_mm.evaluation.fusion import FusionComparison, FusionRow, title_method
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.reporting.tables import NOT_MEASURED, format_estimate, format_proportion, format_table
 
-HEAD_TITLES = {"fused": "CT and X-ray combined", "ct": "CT", "xray": "X-ray"}
+HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
+    m: one.title for m, one in MODALITIES.items()
+}
 
 
 def left_out_table(tables: Sequence[LeftOutTable]) -> str:
@@ -173,7 +175,7 @@ def fusion_table(comparison: FusionComparison) -> str:
 
 
 def _cells(row: FusionRow, better: str) -> Sequence[str]:
-    title = METHOD_TITLES[row.method] + (" (the better one)" if row.method == better else "")
+    title = title_method(row.method) + (" (the better one)" if row.method == better else "")
     return [
         row.pairs,
         title,

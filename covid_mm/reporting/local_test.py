@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE, RESEARCH_USE
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.evaluation.intervals import Estimate, Proportion
 from covid_mm.evaluation.local_test import HeadTest, LocalTest
 from covid_mm.reporting.tables import format_table
@@ -24,8 +24,7 @@ TEXTS = {
     "here": "{head}, tested here",
     "left_out": "{head}, hospitals never seen",
     "fused": "CT and X-ray combined",
-    "ct": "CT alone",
-    "xray": "X-ray alone",
+    **{m: f"{one.title} alone" for m, one in MODALITIES.items()},
     "reading": "Reading",
     "studies": "Studies",
     "patients": "{studies} ({positive} positive), {patients} patients",

@@ -236,7 +236,7 @@ def describe_scan(
                 margin is not None and margin * weights[SCANNED] >= least,
             )
         )
-    return ScanAnswer(tuple(slices), shown, scan.find_window(window), scan.left_out)
+    return ScanAnswer(tuple(slices), shown, scan.find_window(window), meta.threshold[SCANNED], scan.left_out)
 
 
 def find_scan_warnings(meta: Metadata, prediction: Prediction, answer: ScanAnswer) -> Iterable[Notice]:

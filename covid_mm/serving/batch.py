@@ -27,7 +27,7 @@ from covid_mm.formats import round_share
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
 from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo, Prediction
-from covid_mm.serving.scan_files import read_file
+from covid_mm.serving.scan_files import StudyFiles, read_file
 
 try:
     import fcntl
@@ -40,8 +40,7 @@ COLUMNS = (
     "reason",
     "probability_normal",
     "probability_covid19_pneumonia",
-    "ct_probability",
-    "xray_probability",
+    *(f"{modality}_probability" for modality in MODALITIES),
     "evidence_auc",
     "evidence_sensitivity",
     "evidence_specificity",
@@ -68,10 +67,8 @@ class StudyAnswerer(Protocol):
     def info(self) -> CheckpointInfo:
         """The checkpoint that answers."""
 
-    def predict(
-        self, ct: DecodedImage | CtScan | None = None, xray: DecodedImage | None = None
-    ) -> Prediction:
-        """The answer to one study; raises CovidMMError for what it does not take."""
+    def predict_images(self, files: StudyFiles) -> Prediction:
+        """The answer to one study, images by modality; raises CovidMMError for what it does not take."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,7 @@ def _answer(
             images[modality] = read(file, modality)
         except ImageError as error:
             raise error.about(MODALITIES[modality].title) from error
-    return predictor.predict(ct=images.get("ct"), xray=images.get("xray"))
+    return predictor.predict_images(images)
 
 
 def neutralise_cell(text: str) -> str:

@@ -25,6 +25,7 @@ Preprocessing = Literal["paper", "lungs"]
 FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
 CARD_NAME = "README.md"
+EVIDENCE_UNITS = ("images", "scans", "pairs")
 LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on a processor
 
 
@@ -296,6 +297,7 @@ def _read_evidence(described: Any) -> Evidence | None:
         collections=tuple(_typed(name, str) for name in _typed(described["collections"], list)),
         images=_number(described["images"], 1, 10**9, whole=True),
         ece=None if ece is None else float(_number(ece, 0, 1)),
+        unit=_choice(described.get("unit", "images"), EVIDENCE_UNITS),
     )
     if not evidence.auc_low <= evidence.auc <= evidence.auc_high:
         raise ValueError("the auc of evidence is outside its interval")

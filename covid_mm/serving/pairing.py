@@ -23,9 +23,7 @@ RULE = (
 )
 LONGEST_NAME = 200  # letters of a study's or a file's name
 
-_FITTING = re.compile(
-    r"(?P<study>.+)_(?P<modality>ct|xray)(?:\.nii\.gz|\.[a-z0-9]{1,5})?", re.IGNORECASE | re.DOTALL
-)
+_FITTING = r"(?P<study>.+)_(?P<modality>{modalities})(?:\.nii\.gz|\.[a-z0-9]{{1,5}})?"
 _JUNK = {"thumbs.db", "desktop.ini"}
 _DEFAULT_LIMITS = ImageLimits()
 
@@ -82,7 +80,9 @@ def pair_files(files: Iterable[ImageFile]) -> Pairing:
     for file in files:
         parsed = split_name(file.name)
         if parsed is None:
-            left_out.append(LeftOut(clean_name(file.name), "its name does not end in _ct or _xray"))
+            endings = " or ".join(f"_{modality}" for modality in MODALITIES)
+            reason = Message("its name does not end in {endings}", endings=endings)
+            left_out.append(LeftOut(clean_name(file.name), reason))
         else:
             study, modality = parsed
             by_study.setdefault(study, {}).setdefault(modality, []).append(file)
@@ -125,7 +125,11 @@ def remark_on(files: dict[str, ImageFile]) -> str:
 
 def split_name(name: str) -> tuple[str, str] | None:
     """(study, modality) of a file's name, folders included; None where it does not fit the rule."""
-    fits = _FITTING.fullmatch(unicodedata.normalize("NFC", name))
+    fits = re.fullmatch(
+        _FITTING.format(modalities="|".join(MODALITIES)),
+        unicodedata.normalize("NFC", name),
+        re.IGNORECASE | re.DOTALL,
+    )
     if fits is None or os.path.basename(fits["study"]) == "":
         return None
     return clean_name(fits["study"]), fits["modality"].lower()

@@ -63,7 +63,8 @@ class Evidence:
 
     auc (with its 95 % interval auc_low, auc_high), sensitivity and specificity (at a threshold fixed
     on the other collections): 0..1. collections: those left out in turn. images: how many were
-    answered. ece: expected calibration error, 0..1; None where it was not measured.
+    answered. ece: expected calibration error, 0..1; None where it was not measured. unit: what was counted: `images`,
+    `scans`, or `pairs` of a scan and a film.
     """
 
     auc: float
@@ -74,6 +75,7 @@ class Evidence:
     collections: tuple[str, ...]
     images: int
     ece: float | None = None
+    unit: str = "images"
 
     def to_dict(self) -> dict[str, Any]:
         """The `evidence` object of `predict --json`."""
@@ -132,12 +134,14 @@ class ScanAnswer:
     """What an answer to a whole CT scan holds beside that to one slice.
 
     slices: all of them, feet first. slice: the index that the CT heatmap shows. window: level and width that the
-    slices were read with; None where they are not in HU. left_out: why files are no part of the scan -> how many.
+    slices were read with; None where they are not in HU. threshold: probability from which a slice is called positive
+    by itself. left_out: why files are no part of the scan -> how many.
     """
 
     slices: tuple[SliceAnswer, ...]
     slice: int
     window: WindowSettings | None
+    threshold: float = 0.5
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -57,7 +57,7 @@ def open_scan(
         return source
     if isinstance(source, (list, tuple)):
         if not source:
-            raise UsageError(f"{what} is an empty list; give the files of its series.")
+            raise UsageError("{what} is an empty list; give the files of its series.", what=what)
         if len(source) == 1:
             return open_scan(source[0], limits, archive_limits, what=what, series=series)
         contents = _collect((partial(_read, one, limits, what) for one in source), limits, what)
@@ -149,8 +149,10 @@ def _collect(readers: Iterable[Callable[[], bytes]], limits: ImageLimits, what: 
         total += len(contents[-1])
         if total > limits.max_series_bytes or len(contents) > 2 * limits.max_series_slices:
             raise ImageError(
-                f"{what} is of more than {limits.max_series_bytes / 2**20:g} MB or {2 * limits.max_series_slices}"
-                " files; leave other series out."
+                "{what} is of more than {limit} MB or {files} files; leave other series out.",
+                what=what,
+                limit=f"{limits.max_series_bytes / 2**20:g}",
+                files=2 * limits.max_series_slices,
             )
     return contents
 
@@ -163,9 +165,11 @@ def _read(source: str | os.PathLike[str] | bytes, limits: ImageLimits, what: str
             data = file.read(limits.max_series_bytes + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file name"
-        raise ImageError(f"{what}: a file of the series can't be opened: {reason}.") from error
+        raise ImageError("A file of the series can't be opened: {reason}.", reason=reason) from error
     if len(data) > limits.max_series_bytes:
         raise ImageError(
-            f"{what}: a file is larger than {limits.max_series_bytes / 2**20:g} MB; give fewer slices."
+            "{what} holds a file larger than {limit} MB; give fewer slices.",
+            what=what,
+            limit=f"{limits.max_series_bytes / 2**20:g}",
         )
     return data

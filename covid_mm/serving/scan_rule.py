@@ -75,3 +75,28 @@ class ScanRule:
             )
         }
         return dataclasses.replace(meta, **changes) if self.heads else meta
+
+
+def apply_scan_fields(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint's meta.json with the figures of scans in place of a slice's, for who shows an answer to a scan."""
+    try:
+        heads = meta["scan"]["heads"]
+        fields = (
+            ("decision_threshold", "threshold"),
+            ("abstain_zone", "abstain_zone"),
+            ("supported_probability", "supported_probability"),
+            ("evidence", "evidence"),
+        )
+        return {
+            **meta,
+            **{
+                field: {**meta.get(field, {}), **{head: part[name] for head, part in heads.items()}}
+                for field, name in fields
+            },
+        }
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # none there: what is shown is a slice's, and the answer says so
+        return meta

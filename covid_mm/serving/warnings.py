@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from covid_mm.config import MODALITIES
 from covid_mm.errors import Message
+from covid_mm.imaging.scan import FOREIGN, LOCALIZER, NOT_AXIAL, OTHER_SERIES, UNREADABLE
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice
 
 
@@ -155,11 +156,11 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
     ABSTAINED: WarningText(ABSTAINED, _ABSTAINS, _ABSTAINS),
 }
 LEFT_OUT_WARNINGS = {  # by why `imaging.read_scan` left files out
-    "of another series": "left_out_series",
-    "localizer": "left_out_localizers",
-    "not axial": "left_out_reformats",
-    "not DICOM": "left_out_others",
-    "not readable as an image": "left_out_unreadable",
+    OTHER_SERIES: "left_out_series",
+    LOCALIZER: "left_out_localizers",
+    NOT_AXIAL: "left_out_reformats",
+    FOREIGN: "left_out_others",
+    UNREADABLE: "left_out_unreadable",
 }
 REASONS: dict[str, str] = {one.code: one.reason for one in WARNINGS.values() if one.reason}
 SHORT_FORMS: dict[str, str] = {one.code: one.short for one in WARNINGS.values() if one.short}

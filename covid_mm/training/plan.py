@@ -199,16 +199,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--phantoms", type=int, default=150, metavar="N", help="phantom studies a class (synthetic)"
     )
 
-    data.add_argument(
-        "--external-ct",
-        action="append",
-        metavar="DIR",
-        help="with --pair all: CT slices to measure on too, two class folders or a collection with a manifest.csv;"
-        " may be given again, the first goes with the first of --external-xray in pairs, and so on",
-    )
-    data.add_argument(
-        "--external-xray", action="append", metavar="DIR", help="the same of X-rays; never trained on"
-    )
+    for modality, one in MODALITIES.items():
+        data.add_argument(
+            f"--external-{modality}",
+            action="append",
+            metavar="DIR",
+            help=f"with --pair all: {one.title} images to measure on too, never trained on, two class folders or a"
+            " collection with a manifest.csv; may be given again, the first goes with the first of another modality"
+            " in pairs, and so on",
+        )
     data.add_argument(
         "--external-most",
         type=int,
@@ -250,8 +249,10 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
     if options.single and options.pair:
         raise UsageError("--single and --pair exclude one another; name one of them.")
     if bool(options.single) != bool(options.modality):
-        raise UsageError("--single BACKBONE and --modality ct|xray belong together; give both or neither.")
-    for name in ("checkpoints", "external_ct", "external_xray", "external_most"):
+        raise UsageError(
+            f"--single BACKBONE and --modality {'|'.join(MODALITIES)} belong together; give both or neither."
+        )
+    for name in ("checkpoints", *(f"external_{m}" for m in MODALITIES), "external_most"):
         if getattr(options, name) and options.pair != ALL:
             raise UsageError(
                 f"--{name.replace('_', '-')} goes with --pair {ALL} only; leave it out or add that."

@@ -37,13 +37,13 @@ from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
-    SliceChoice,
     SlotUpload,
     preview_upload,
-    read_choices,
 )
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
+from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
+from covid_mm.ui.study.waiting import render_line, render_reading
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
 from covid_mm.ui.worklist.panel import BatchRows, build_opened_study, build_worklist
@@ -55,6 +55,7 @@ HELP = (
     "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
     " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
+CT_HINT = "One axial slice, or a whole scan: DICOM files, ZIP, NIfTI"
 NETWORK = "network"  # concurrency group of what asks it
 SIGN = 1.0  # s between two looks at how many studies come before one's own
 QUEUE_SIZE = 256  # events that may wait, a few of each of 50 visitors at once; the next is refused with 503
@@ -101,7 +102,7 @@ def build_page(
             with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
-                        ct = ImageSlot("ct", SLOT_TITLES["ct"], "One axial slice, lung window", limits=limits)
+                        ct = ImageSlot("ct", SLOT_TITLES["ct"], CT_HINT, limits=limits)
                         xray = ImageSlot("xray", SLOT_TITLES["xray"], "Frontal film", limits=limits)
                     with gr.Row(elem_id="mm-actions"):
                         analyse = gr.Button(
@@ -109,6 +110,7 @@ def build_page(
                         )
                         clear = gr.Button(translations.label("Clear"), elem_id="mm-clear")
                     line = gr.HTML("", elem_id="mm-line", apply_default_css=False)
+                    stop = gr.Button(translations.label("Cancel"), elem_id="mm-stop-analysis")
                     help_text = translations.draw("mm-help", render_help)
                     gr.HTML(help_text, elem_id="mm-help", apply_default_css=False)
                     waiting = translations.draw("mm-examples", partial(render_examples, ()))
@@ -148,6 +150,9 @@ def build_page(
             trigger_mode="always_last",
             concurrency_limit=None,  # they wait in the networks' own line, which can say how long it is
             **private,
+        )
+        stop.click(
+            None, None, line, cancels=[answered], js="() => (window.covidMM.series.stopped(), '')", **private
         )
         StudyEvents(networks, limits).attach(study, report_page, NETWORK)
         attach_viewer(slots, limits)
@@ -228,14 +233,15 @@ def answer_page(
     texts: Texts = ENGLISH,
     place: Place | None = None,
     keep: Callable[[ListedStudy], Any] | None = None,
+    read: Callable[[float], None] | None = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions.
 
-    keep: is given the study for the visitor's list.
+    keep: is given the study for the visitor's list. read: gets the share of a scan's slices that were read.
     """
     try:
         choices = read_choices(slices)
-        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place, read=read)
         if keep is not None:
             keep(list_analysis(analysis))
         return render_analysis(analysis, texts)
@@ -265,13 +271,26 @@ async def stream_page(
     place = networks.line.join(watched=True)
     drawn: Future[str] = Future()
     drawn.add_done_callback(lambda _: place.leave())
-    answer = partial(answer_page, networks, limits, ct, xray, network, slices, texts, place, keep)
+    read = [0.0]  # the share of a scan so far
+    answer = partial(
+        answer_page,
+        networks,
+        limits,
+        ct,
+        xray,
+        network,
+        slices,
+        texts,
+        place,
+        keep,
+        partial(read.__setitem__, 0),
+    )
     run_in_thread(drawn, answer, "analysis")
     waited = asyncio.wrap_future(drawn)
     while not waited.done():
         await asyncio.wait([waited], timeout=SIGN)
         if not waited.done():
-            yield gr.skip(), render_line(place.see(), texts)
+            yield gr.skip(), render_line(place.see(), texts) or render_reading(read[0], texts)
     yield waited.result(), ""
 
 
@@ -361,16 +380,6 @@ def render_help(texts: Texts = ENGLISH) -> str:
 def render_header(texts: Texts = ENGLISH) -> str:
     """Title, purpose, and the button for dark mode."""
     return render_template("header.html", texts, document=texts(DOCUMENT))
-
-
-def render_line(before: int, texts: Texts = ENGLISH) -> str:
-    """How many studies come before the visitor's own; nothing where it is the first."""
-    if not before:
-        return ""
-    text = texts(
-        "{count} study before yours" if before == 1 else "{count} studies before yours", count=before
-    )
-    return f'<p class="mm-line" role="status">{escape(text)}</p>'
 
 
 def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:

@@ -18,6 +18,7 @@ from covid_mm.errors import Cancelled, CovidMMError, UsageError
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.batch import StudyAnswerer
 from covid_mm.serving.prediction import CheckpointInfo, Prediction
+from covid_mm.serving.scan_files import StudyFiles
 
 SINGLE, BATCH = 0, 1  # smaller goes first
 STUDIES = 3  # single studies under way at once: one has the network, the next are being read
@@ -122,12 +123,10 @@ class BatchAnswerer:
         """The checkpoint that answers."""
         return self._predictor.info
 
-    def predict(
-        self, ct: DecodedImage | CtScan | None = None, xray: DecodedImage | None = None
-    ) -> Prediction:
+    def predict_images(self, files: StudyFiles) -> Prediction:
         """The answer to one study, when the lock is free."""
         with self._lock.hold(BATCH):
-            return self._predictor.predict(ct=ct, xray=xray)
+            return self._predictor.predict_images(files)
 
 
 class StudyPredictor(Protocol):
@@ -152,6 +151,9 @@ class StudyPredictor(Protocol):
         options: `heatmap_class`, `method` and `layer` of the heatmaps, where they were chosen; `progress` and
         `cancelled` of a slow method.
         """
+
+    def predict_images(self, files: StudyFiles) -> Prediction:
+        """The same of images by modality."""
 
 
 class PredictorLoader:

@@ -170,43 +170,6 @@ def test_a_file_cut_short_is_one_sentence(open_page, files):
     assert page.locator(".mm-answer").count() == 1
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_files_of_a_series_are_one_stack(open_page, tmp_path, width):
-    """Five files in any order: sorted by position, the slice with most lung first, each to be chosen."""
-    names = []
-    for number, level in enumerate(
-        [-400, -800, -300, -200, -800]
-    ):  # HU; the second is drawn with the most lung
-        pixels = np.full((64, 64), level, np.int16)
-        if number == 4:
-            pixels[:48] = 40
-        names.append(tmp_path / f"{(number * 3) % 5}")
-        content = ct_slice(
-            pixels,
-            SeriesInstanceUID="1.2.3",
-            ImagePositionPatient=[0, 0, 5.0 * number],
-            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-        )
-        names[-1].write_bytes(content)
-    page = open_page(width=width)
-    page.set_input_files(f"{slot('ct')} .mm-slot-input", [str(name) for name in sorted(names)])
-    page.wait_for_selector(f"{slot('ct')}[data-state=ready] .mm-slot-preview[src^='data:']")
-    slider = page.get_by_label("CT slice: slice", exact=True)
-    assert slider.input_value() == "1"
-    assert "2 of 5" in page.inner_text(f"{slot('ct')} .mm-slot-slices")
-    analyse(page)
-    first = page.get_attribute(".mm-view[data-modality=ct] img", "src")
-    before = page.get_attribute(f"{slot('ct')} .mm-slot-preview", "src")
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "([where, old]) => document.querySelector(where).src !== old",
-        arg=[f"{slot('ct')} .mm-slot-preview", before],
-    )
-    analyse(page)
-    assert page.get_attribute(".mm-view[data-modality=ct] img", "src") != first
-
-
 def test_several_files_that_are_no_series_are_one_sentence(open_page, files, tmp_path):
     (tmp_path / "note.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     page = open_page()

@@ -15,6 +15,8 @@ from covid_mm.reporting.left_out_tables import fusion_table
 CT = np.array([-2.0, -1.0, 2.0, 1.0])
 XRAY = np.array([-1.0, 1.0, 3.0])
 CT_LABELS, XRAY_LABELS = [0, 0, 1, 1], [0, 0, 1]
+LABELS = {"ct": CT_LABELS, "xray": XRAY_LABELS}
+ONE_EACH = {"ct": [0, 1], "xray": [0, 1]}
 
 
 def sigmoid(value: float) -> float:
@@ -22,33 +24,35 @@ def sigmoid(value: float) -> float:
 
 
 def test_pairs_hold_every_combination_alike():
-    pairs = draw_pairs(CT_LABELS, XRAY_LABELS, per_kind=6, seed=1)
-    ct, xray = np.array(CT_LABELS)[pairs.ct], np.array(XRAY_LABELS)[pairs.xray]
+    pairs = draw_pairs(LABELS, per_kind=6, seed=1)
+    ct, xray = np.array(CT_LABELS)[pairs.rows["ct"]], np.array(XRAY_LABELS)[pairs.rows["xray"]]
     kinds = [tuple(kind) for kind in np.stack([ct, xray], axis=1).tolist()]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == dict.fromkeys(
         [(0, 0), (1, 1), (1, 0), (0, 1)], 6
     )
     np.testing.assert_array_equal(pairs.agreeing, ct == xray)
     np.testing.assert_array_equal(pairs.labels, np.maximum(ct, xray))
-    again = draw_pairs(CT_LABELS, XRAY_LABELS, per_kind=6, seed=1)
-    np.testing.assert_array_equal(again.ct, pairs.ct)
-    np.testing.assert_array_equal(again.xray, pairs.xray)
+    again = draw_pairs(LABELS, per_kind=6, seed=1)
+    np.testing.assert_array_equal(again.rows["ct"], pairs.rows["ct"])
+    np.testing.assert_array_equal(again.rows["xray"], pairs.rows["xray"])
     # no image is drawn more often than another of its class by more than one round
-    assert np.bincount(pairs.ct).tolist() == [6, 6, 6, 6]
+    assert np.bincount(pairs.rows["ct"]).tolist() == [6, 6, 6, 6]
 
 
 def test_pairs_need_both_classes():
     with pytest.raises(DataError, match="both classes"):
-        draw_pairs([0, 0], XRAY_LABELS, per_kind=1)
+        draw_pairs({**LABELS, "ct": [0, 0]}, per_kind=1)
     with pytest.raises(DataError, match="at least 1 pair"):
-        draw_pairs(CT_LABELS, XRAY_LABELS, per_kind=0)
+        draw_pairs(LABELS, per_kind=0)
 
 
 @pytest.fixture
 def comparison() -> FusionComparison:
     """One pair of each kind; the fused head says +1 of all of them."""
-    pairs = draw_pairs([0, 1], [0, 1], per_kind=1)
-    return compare_fusion(pairs, fused_logits=np.ones(4), ct_logits=[-2.0, 1.0], xray_logits=[0.5, 3.0])
+    pairs = draw_pairs(ONE_EACH, per_kind=1)
+    return compare_fusion(
+        pairs, fused_logits=np.ones(4), branch_logits={"ct": [-2.0, 1.0], "xray": [0.5, 3.0]}
+    )
 
 
 def test_agreeing_pairs_by_hand(comparison):
@@ -74,12 +78,12 @@ def test_disagreeing_pairs_by_hand(comparison):
 
 
 def test_a_fused_head_that_is_the_sum_is_as_calibrated():
-    pairs = draw_pairs(CT_LABELS, XRAY_LABELS, per_kind=4)
-    fused = CT[pairs.ct] + XRAY[pairs.xray]
-    comparison = compare_fusion(pairs, fused_logits=fused, ct_logits=CT, xray_logits=XRAY)
+    pairs = draw_pairs(LABELS, per_kind=4)
+    fused = CT[pairs.rows["ct"]] + XRAY[pairs.rows["xray"]]
+    comparison = compare_fusion(pairs, fused_logits=fused, branch_logits={"ct": CT, "xray": XRAY})
     assert comparison.is_fused_as_calibrated
     assert comparison.better_branch == "ct"
-    worse = compare_fusion(pairs, fused_logits=-fused, ct_logits=CT, xray_logits=XRAY)
+    worse = compare_fusion(pairs, fused_logits=-fused, branch_logits={"ct": CT, "xray": XRAY})
     assert not worse.is_fused_as_calibrated
 
 
@@ -102,6 +106,17 @@ def test_the_comparison_survives_json_and_is_shown(comparison):
     ],
 )
 def test_logits_that_do_not_fit_are_refused(fused, ct, message):
-    pairs = draw_pairs([0, 1], [0, 1], per_kind=1)
+    pairs = draw_pairs(ONE_EACH, per_kind=1)
     with pytest.raises(DataError, match=message):
-        compare_fusion(pairs, fused_logits=fused, ct_logits=ct, xray_logits=[0.0, 1.0])
+        compare_fusion(pairs, fused_logits=fused, branch_logits={"ct": ct, "xray": [0.0, 1.0]})
+
+
+def test_three_modalities_have_eight_combinations():
+    pairs = draw_pairs({**LABELS, "lateral": [0, 1]}, per_kind=2)
+    assert pairs.labels.size == 8 * 2
+    assert pairs.agreeing.sum() == 2 * 2
+    branches = {"ct": CT, "xray": XRAY, "lateral": [-1.0, 2.0]}
+    total = sum(np.asarray(branches[m])[rows] for m, rows in pairs.rows.items())
+    comparison = compare_fusion(pairs, fused_logits=total, branch_logits=branches)
+    assert comparison.find("fused", "disagreeing").posterior_difference == 0.0
+    assert comparison.better_branch in ("ct", "lateral")

@@ -414,10 +414,9 @@ def test_the_page_has_a_section_for_what_was_measured(table):
         [HeatMeasure(True, 0.2, 0.5, None, None)], method="layer-cam", layer="fine", collection="a"
     )
     fusion = compare_fusion(
-        draw_pairs([0, 1], [0, 1], per_kind=1),
+        draw_pairs({"ct": [0, 1], "xray": [0, 1]}, per_kind=1),
         fused_logits=np.zeros(4),
-        ct_logits=[-1, 1],
-        xray_logits=[-1, 1],
+        branch_logits={"ct": [-1, 1], "xray": [-1, 1]},
     )
     whole = json.dumps(
         {

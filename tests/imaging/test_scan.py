@@ -73,7 +73,8 @@ def test_localizers_and_reformats_are_left_out(files):
     assert numbers(scan) == [0, 1, 2, 3, 4, 5]
     assert scan.left_out == {"localizer": 1, "not axial": 12}
     with pytest.raises(
-        ImageError, match=r"no axial CT slice .1 localizer, 12 not axial.; give the axial series"
+        ImageError,
+        match="no axial CT slice, but 1 localizers, 12 slices that are not axial, and 0 other files",
     ):
         read_scan([scout, *coronal])
 

@@ -48,10 +48,10 @@ def make_left_out() -> dict[str, Any]:
     }
     rng = np.random.default_rng(7)
     labels = np.arange(40) % 2
-    pairs = draw_pairs(labels, labels, per_kind=10)
+    pairs = draw_pairs({"ct": labels, "xray": labels}, per_kind=10)
     branch = {m: rng.normal(4.0 * labels - 2.0, 1.0) for m in ("ct", "xray")}
-    fused = branch["ct"][pairs.ct] + branch["xray"][pairs.xray]
-    comparison = compare_fusion(pairs, fused_logits=fused, ct_logits=branch["ct"], xray_logits=branch["xray"])
+    fused = branch["ct"][pairs.rows["ct"]] + branch["xray"][pairs.rows["xray"]]
+    comparison = compare_fusion(pairs, fused_logits=fused, branch_logits=branch)
 
     def heat(method: str, collection: str, hit: float) -> dict[str, Any]:
         return HeatRow(

@@ -32,7 +32,7 @@ def pair(*names: str):
         ("a/b/p_1_ct.png", ("a/b/p_1", "ct")),
         ("p1_ct_xray.png", ("p1_ct", "xray")),
         ("p1_xct.png", None),
-        ("p1_ct.nii.gz", None),
+        ("p1_ct.nii.gz", ("p1", "ct")),
         ("p1.png", None),
         ("_ct.png", None),
         ("folder/_ct.png", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.formats import format_percent
-from covid_mm.imaging import read_grey, read_header
+from covid_mm.imaging import CtScan, DecodedImage, read_grey, read_header
 from covid_mm.serving.answers import describe_disagreement
 from covid_mm.serving.content_check import contradicting_slots, describe_contradictions
 from covid_mm.serving.prediction import (
@@ -24,6 +25,8 @@ from covid_mm.serving.prediction import (
     HeatLocation,
     Notice,
     Prediction,
+    ScanAnswer,
+    SliceAnswer,
 )
 from covid_mm.serving.warnings import warn
 
@@ -171,6 +174,7 @@ class FakePredictor:
 
     info = INFO
     meta = META
+    scan_delay = 0.1  # seconds for each slice of a scan
 
     def __init__(self, delay: float = 0.0, ready: Path | None = None) -> None:
         """ready: a file; it is loaded after `delay` seconds, or as soon as that file is there."""
@@ -183,6 +187,9 @@ class FakePredictor:
         end = time.monotonic() + self.delay
         while time.monotonic() < end and not (self.ready and self.ready.exists()):
             time.sleep(0.02)
+
+    def predict_images(self, files: Mapping[str, Any], **options: Any) -> Prediction:
+        return self.predict(**files, **options)
 
     def predict(
         self,
@@ -197,7 +204,11 @@ class FakePredictor:
         progress: Any = None,
         cancelled: Any = None,
     ) -> Prediction:
-        """The map turned over for another method or layer; `score_cam` takes a while."""
+        """The map turned over for another method or layer; `score_cam` takes a while, as does a scan."""
+        if isinstance(ct, CtScan):
+            return self._predict_scan(
+                ct, xray, windows, frames, progress, cancelled, heatmap_class, method, layer
+            )
         with self._lock:
             self.calls += 1
         sources = {name: data for name, data in (("ct", ct), ("xray", xray)) if data is not None}
@@ -266,6 +277,39 @@ class FakePredictor:
             abstain_zone=ZONE[head],
             supported_probability=SUPPORTED[head],
         )
+
+    def _predict_scan(
+        self,
+        scan: CtScan,
+        xray: Any,
+        windows: Any,
+        frames: Any,
+        progress: Any,
+        cancelled: Any,
+        *choice: str | None,
+    ) -> Prediction:
+        """The scan's brightest slice, or the one that is asked for alone; those nearly black show no lung."""
+        window, options = (
+            (windows or {}).get("ct"),
+            dict(zip(("heatmap_class", "method", "layer"), choice, strict=True)),
+        )
+        if frames:
+            image = DecodedImage(scan.render(frames["ct"], window), scan.header)
+            return self.predict(image, xray, progress=progress, cancelled=cancelled, **options)
+        slices = []
+        for index, position in enumerate(scan.positions):
+            if cancelled is not None and cancelled():
+                raise Cancelled("Reading the scan was cancelled.")
+            grey = scan.render(index, window)
+            value = _clip(float(grey.mean() / 255), "ct") if grey.max() >= 4 else None
+            positive = value is not None and value >= THRESHOLD
+            slices.append(SliceAnswer(index, position, value is not None, value, positive))
+            threading.Event().wait(self.scan_delay)
+            if progress is not None:
+                progress((index + 1) / len(scan))
+        shown = max(slices, key=lambda one: one.probability or 0.0).index
+        answer = self.predict(DecodedImage(scan.render(shown, window), scan.header), xray, **options)
+        return dataclasses.replace(answer, scan=ScanAnswer(tuple(slices), shown, scan.find_window(window)))
 
 
 def _work_slowly(progress: Any, cancelled: Any) -> None:

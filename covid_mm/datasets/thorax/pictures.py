@@ -183,6 +183,34 @@ def cut_slice(patient: Patient, settings: CtSettings, rng: np.random.Generator) 
     return Picture(image.astype(np.float32), lesions, lungs)
 
 
+def cut_volume(
+    patient: Patient, levels: Array, side: int, thickness: float, noise: float, rng: np.random.Generator
+) -> tuple[Array, Array, Array, float]:
+    """A CT scan of the body in one frame: HU, coverage by lung and by lesion, each (levels, side, side); mm a pixel.
+
+    levels: heights of the slices in mm. thickness: of each, in mm. noise: in HU.
+    """
+    half = 1.06 * max(
+        float(outline.max()) for outline in skin_outline(patient.anatomy, np.asarray(levels, np.float32))
+    )
+    axis = np.linspace(-half, half, side)
+    pitch = float(axis[1] - axis[0])
+    body = sample_body(patient, Grid.of(axis, axis, np.asarray(levels), edge=pitch))
+    slices = []
+    points, radii = patient.vessels.points, patient.vessels.radii
+    for number, level in enumerate(levels):
+        hu, vessels = body.hu[number], np.zeros(body.hu.shape[1:], np.float32)
+        height = np.abs(points[:, 2] - level)
+        near = height < radii
+        cut = np.sqrt(radii[near] ** 2 - height[near] ** 2)
+        rows, columns = ((points[near, part] + half) / pitch for part in (1, 0))
+        _stamp(vessels, rows, columns, cut / pitch, np.minimum(2 * cut / thickness, 1), ball=False)
+        hu = hu + body.lungs[number] * vessels * np.maximum(MUSCLE - hu, 0)
+        grain = rng.normal(0, 1, hu.shape).astype(np.float32)
+        slices.append(hu + np.float32(noise) * (np.float32(0.6) * grain + blur(grain, 1.0)))
+    return np.stack(slices), body.lungs, body.lesions, pitch
+
+
 def project_film(patient: Patient, settings: FilmSettings, rng: np.random.Generator) -> Picture:
     """The frontal X-ray with the masks of rays that cross lesions and lung.
 

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from covid_mm.config import DEFAULT_PAIR
+from covid_mm.config import DEFAULT_PAIR, MODALITIES, join_titles
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.evaluation.results import NetworkResult, Results
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, make_panels
 from covid_mm.reporting.paper_table import find_paper_row
 
-COLOURS = {"pair": BLUE, "ct": ORANGE, "xray": GREEN}
-KINDS = {"pair": "CT and X-ray together", "ct": "CT alone", "xray": "X-ray alone"}
+COLOURS = {"pair": BLUE} | dict(zip(MODALITIES, (ORANGE, GREEN), strict=False))
+KINDS = {"pair": f"{join_titles(MODALITIES)} together"} | {
+    m: f"{one.title} alone" for m, one in MODALITIES.items()
+}
 _STEPS = ("the paper,\nTable III", "the same protocol,\nhere", "other patients\n(grouped split)")
 
 

@@ -10,7 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    MODALITIES,
+)
 from covid_mm.evaluation.results import HISTOGRAM_BINS, DataSummary, NetworkResult, Results
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREEN, GREY, ORANGE, SERIES, make_panels
 from covid_mm.reporting.paper_table import find_paper_row
@@ -89,7 +93,7 @@ def draw_confusion_matrices(networks: Sequence[NetworkResult]) -> Figure:
     return figure
 
 
-GROUPS = {"concatenated": None, "CT alone": "ct", "X-ray alone": "xray"}
+GROUPS = {"concatenated": None} | {f"{one.title} alone": m for m, one in MODALITIES.items()}
 
 
 def draw_roc_curves(networks: Sequence[NetworkResult]) -> Figure:
@@ -155,8 +159,10 @@ POSSIBILITY_LABELS = {
 }
 HEADS = (
     ("called_positive", "together", BLUE),
-    ("ct_called_positive", "CT alone", ORANGE),
-    ("xray_called_positive", "X-ray alone", GREEN),
+    *(
+        (f"{m}_called_positive", f"{one.title} alone", colour)
+        for (m, one), colour in zip(MODALITIES.items(), (ORANGE, GREEN), strict=False)
+    ),
 )
 _WIDTH = 0.26
 

@@ -17,7 +17,8 @@ from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.content import NOTE_LENGTH, clean_note, describe_report, make_report
 from covid_mm.ui.study.analysis import analyse_uploads, delete_uploads, explain_error
 from covid_mm.ui.study.heatmaps import read_choice
-from covid_mm.ui.study.images import SlotUpload, read_choices
+from covid_mm.ui.study.images import SlotUpload
+from covid_mm.ui.study.slot_choice import read_choices
 from covid_mm.ui.templates import render_template
 
 PDF, JSON = "application/pdf", "application/json"

@@ -20,6 +20,7 @@ from covid_mm.ui.report.drawing import ColourBar, ImageFrame
 from covid_mm.ui.study.evidence import describe_heat_location
 from covid_mm.ui.study.heatmaps import FIXED, NO_EVIDENCE, RELATIVE
 from covid_mm.ui.study.images import SLOT_TITLES
+from covid_mm.ui.study.series import describe_extent, describe_slice
 
 LEGENDS = {
     FIXED: "{method}: positive evidence for {target}, on a fixed scale that is the same in every study",
@@ -46,6 +47,9 @@ def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Blo
         kind, location = report.analysis.kind, prediction.heat_location.get(modality)
         said = describe_heat_location(location, kind.method, kind.layer, prediction.heatmap_class, texts)
         block.append(write(said, size=7.8, colour="soft"))
+        if modality == "ct" and prediction.scan is not None:
+            line = f"{describe_slice(prediction.scan, texts)}. {describe_extent(prediction.scan, texts)}"
+            block.append(write(line, size=7.8))
     legend_text = LEGENDS[report.analysis.kind.scale]
     words = texts(legend_text, method=report.method, target=texts(CLASS_TITLES[prediction.heatmap_class]))
     legend = arrange(

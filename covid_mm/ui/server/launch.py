@@ -34,8 +34,21 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
-STYLES = ("page", "study/evidence", "viewer/viewer", "model/model", "batch/batch", "worklist/worklist")
-SCRIPTS = ("page", "study/evidence", "worklist/worklist")  # each a function, called once when the page opens
+STYLES = (
+    "page",
+    "study/evidence",
+    "study/series",
+    "viewer/viewer",
+    "model/model",
+    "batch/batch",
+    "worklist/worklist",
+)
+SCRIPTS = (
+    "page",
+    "study/evidence",
+    "study/series",
+    "worklist/worklist",
+)  # each a function, called once when the page opens
 
 
 def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:

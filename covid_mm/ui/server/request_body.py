@@ -47,11 +47,14 @@ async def answer_plainly(
 
 MAX_PART_HEADER = 8 * 1024  # bytes
 ARCHIVE = b"PK\x03\x04"  # how a ZIP begins
+# how files begin that may be as large as a CT scan: a ZIP, gzip, NIfTI-1, NIfTI-2, and DICOM after its preamble
+LARGE_STARTS = (ARCHIVE, b"\x1f\x8b", b"\x5c\x01\0\0", b"\x1c\x02\0\0")
+DICOM, DICOM_AT = b"DICM", 128
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """Bytes. file: one file. archive: one file that begins as a ZIP does. field: a part that is no file."""
+    """Bytes. file: one file. archive: one that begins as a ZIP or CT scan does. field: a part that is no file."""
 
     file: int
     archive: int
@@ -129,7 +132,7 @@ class UploadParts:
 
     def _take(self, content: bytes) -> bytes:
         """Count bytes of the part's content; the same bytes."""
-        self._head += content[: len(ARCHIVE) - len(self._head)]
+        self._head += content[: max(0, DICOM_AT + len(DICOM) - len(self._head))]
         self._count += len(content)
         limits = self._limits
         if not self._is_file:
@@ -137,13 +140,17 @@ class UploadParts:
                 raise Refusal(
                     413, f"A part of the upload that is no file is larger than {limits.field} bytes."
                 )
-        elif self._count > (limits.archive if self._head == ARCHIVE else limits.file):
+        elif self._count > (limits.archive if _may_be_large(self._head) else limits.file):
             raise Refusal(
                 413,
-                f"A file is larger than the {limits.file} bytes that one may have, or a ZIP archive than"
+                f"A file is larger than the {limits.file} bytes that one may have, or a ZIP archive or CT scan than"
                 f" {limits.archive}; send less at once.",
             )
         return content
+
+
+def _may_be_large(head: bytes) -> bool:
+    return head.startswith(LARGE_STARTS) or head[DICOM_AT:] == DICOM
 
 
 def _rename(header: bytes) -> tuple[bytes, bool]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,23 @@ from typing import Any
 import numpy as np
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import Cancelled, CovidMMError
+from covid_mm.errors import Cancelled, CovidMMError, ImageError
 from covid_mm.serving.prediction import Prediction
+from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import View, encode_png
+from covid_mm.ui.pictures import View, encode_png, make_view
 from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
-from covid_mm.ui.study.images import READERS, SliceChoice, SlotUpload, StudyImages, list_paths, read_study
+from covid_mm.ui.study.images import (
+    READERS,
+    SLOT_TITLES,
+    SlotUpload,
+    StudyImages,
+    list_paths,
+    read_study,
+)
+from covid_mm.ui.study.scans import GONE, THUMBNAIL_SIDE, choose_thumbnails, delete_scan, load_scan
+from covid_mm.ui.study.slot_choice import SliceChoice
 
 FUSED = "fused"
 HEADS = (FUSED, *MODALITIES)  # as meta.json names them
@@ -32,7 +43,8 @@ class Analysis:
 
     views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
     probability from which it is called positive. kind: what the heatmaps are. meta: the
-    checkpoint's meta.json.
+    checkpoint's meta.json. thumbnails: of a CT scan, number -> picture of its most suspicious slices, the highest
+    probability first.
     """
 
     prediction: Prediction
@@ -40,6 +52,7 @@ class Analysis:
     thresholds: dict[str, float]
     kind: HeatmapKind = field(default_factory=HeatmapKind)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    thumbnails: Mapping[int, View] = field(default_factory=dict)
 
     @property
     def head(self) -> str:
@@ -81,12 +94,37 @@ def answer_study(
 ) -> Analysis:
     """As analyse_study, of a study that was read already."""
     options: dict[str, Any] = choice.options | watch
+    if study.scan:
+        return _answer_scan(predictor, study, options)
     prediction = predictor.predict(ct=study.images.get("ct"), xray=study.images.get("xray"), **options)
     return make_analysis(prediction, study.views, predictor.meta)
 
 
+def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[str, Any]) -> Analysis:
+    """A study whose CT is a whole scan, or one slice chosen from it."""
+    choice = study.choice
+    scan = load_scan(study.scan, choice.series)
+    if scan is None:
+        raise ImageError(GONE).about(SLOT_TITLES["ct"])
+    if choice.window is not None:
+        options["windows"] = {"ct": choice.window}
+    if choice.alone and choice.frame is not None:
+        options["frames"] = {"ct": choice.frame}
+    prediction = predictor.predict(ct=scan, xray=study.images.get("xray"), **options)
+    shown = prediction.slice if prediction.slice is not None else choice.frame or 0
+    views = {"ct": make_view(scan.render(shown, choice.window)), **study.views}
+    analysis = make_analysis(prediction, views, predictor.meta)
+    chosen = choose_thumbnails([one.probability for one in prediction.slices])
+    thumbnails = {
+        index: make_view(scan.render(index, choice.window), longest=THUMBNAIL_SIDE) for index in chosen
+    }
+    return dataclasses.replace(analysis, thumbnails=thumbnails)
+
+
 def make_analysis(prediction: Prediction, views: dict[str, View], meta: Mapping[str, Any]) -> Analysis:
     """An answer with what the page needs beside it. views: modality -> image. meta: the checkpoint's meta.json."""
+    if prediction.scan is not None:
+        meta = apply_scan_fields(meta)
     kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
     known = meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
@@ -102,13 +140,14 @@ def analyse_uploads(
     slices: Mapping[str, SliceChoice] | None = None,
     choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
     place: Place | None = None,
+    read: Callable[[float], None] | None = None,
     **watch: Any,
 ) -> Analysis:
     """As analyse_study, by a network of the pool, as soon as it is loaded and free.
 
-    network: a checkpoint's name, None for the default. place: in the networks' line, None for the end of it. The
-    images are read before the lock is taken, in a process beside this one. Raises RuntimeError too, where the
-    network can't be loaded.
+    network: a checkpoint's name, None for the default. place: in the networks' line, None for the end of it. read:
+    gets the share of a scan's slices that were read. The images are read before the lock is taken, in a process
+    beside this one. Raises RuntimeError too, where the network can't be loaded.
     """
     with place or networks.line.join() as mine:
         mine.wait()
@@ -117,12 +156,15 @@ def analyse_uploads(
         with networks.lock.hold():
             if mine.is_left():
                 raise Cancelled("Nobody waits for this study any more.")
+            if study.scan:
+                watch = {"cancelled": mine.is_left, "progress": read, **watch}
             return answer_study(predictor, study, choice, **watch)
 
 
 def delete_uploads(*uploads: SlotUpload) -> None:
     """Remove uploads from the disk, where they still are."""
     for upload in uploads:
+        delete_scan(list_paths(upload))
         for path in list_paths(upload):
             Path(path).unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, UsageError
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import in_request_language
+from covid_mm.ui.pictures import draw_outlines
 from covid_mm.ui.predictors import STUDIES, PredictorPool
 from covid_mm.ui.study.analysis import (
     Analysis,
@@ -27,12 +28,11 @@ from covid_mm.ui.study.heatmaps import CancellableTask, describe_map, draw_overl
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
-    SliceChoice,
     SlotUpload,
-    read_choices,
     read_slot_image,
 )
 from covid_mm.ui.study.slot import StublessMeta
+from covid_mm.ui.study.slot_choice import SliceChoice, choose_slice, read_choices
 
 NO_ANSWER = "There is no answer to make this of; analyse the study first."
 
@@ -75,7 +75,7 @@ def explain_page(
     """
     number = read_number(request)
     try:
-        choice, chosen = read_choice(request), read_choices(slices)
+        choice, chosen = read_choice(request), choose_slice(read_choices(slices), request)
         task = CancellableTask()
         # the lock is the working thread's, for a reader may leave at any yield
         for share in task.run(partial(analyse_uploads, networks, network, ct, xray, limits, chosen, choice)):
@@ -83,7 +83,7 @@ def explain_page(
         analysis: Analysis = task.result
         if not analysis.prediction.heatmaps:
             raise UsageError(NO_ANSWER)
-        yield {"maps": describe_maps(analysis, texts)} | number
+        yield {"maps": describe_maps(analysis, texts)} | describe_slice(analysis, chosen, texts) | number
     except Cancelled:
         yield {"cancelled": True} | number
     except Exception as error:
@@ -107,6 +107,25 @@ def describe_maps(analysis: Analysis, texts: Texts = ENGLISH) -> dict[str, dict[
     }
 
 
+def describe_slice(
+    analysis: Analysis, chosen: Mapping[str, SliceChoice], texts: Texts = ENGLISH
+) -> dict[str, Any]:
+    """Of one slice of a scan, whose maps were asked for: `slice`, its number, picture and outlines; else `{}`."""
+    choice = chosen.get("ct", SliceChoice())
+    if not choice.alone or "ct" not in analysis.views:
+        return {}
+    title = texts(SLOT_TITLES["ct"])
+    words = texts("{title}: outline of the lungs, and the part that was read", title=title)
+    return {
+        "slice": {
+            "index": choice.frame,
+            "url": analysis.views["ct"].url,
+            "outline": draw_outlines(analysis.prediction, "ct"),
+            "read_outline": draw_outlines(analysis.prediction, "ct", words),
+        }
+    }
+
+
 def download_page(
     networks: PredictorPool,
     limits: ImageLimits,
@@ -122,7 +141,7 @@ def download_page(
     request: as for `explain_page`, and `modality` and `opacity` (0..1).
     """
     try:
-        choice, chosen = read_choice(request), read_choices(slices)
+        choice, chosen = read_choice(request), choose_slice(read_choices(slices), request)
         modality, opacity = _read_download(request)
         path = {"ct": ct, "xray": xray}[modality]
         analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
@@ -130,6 +149,8 @@ def download_page(
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
         slice_ = chosen.get(modality, SliceChoice())
+        if modality == "ct" and analysis.prediction.slice is not None:
+            slice_ = dataclasses.replace(slice_, frame=analysis.prediction.slice)
         grey = READERS.run(read_slot_image, path, modality, limits, slice_).grey
         drawn = analysis.prediction.draw_heatmap(modality, *grey.shape)
         return {"name": f"{modality}-{analysis.kind.method}.png", "url": draw_overlay(grey, drawn, opacity)}

@@ -16,6 +16,7 @@
     method: find(".mm-heat-method")?.value,
     layer: find(".mm-heat-layer")?.value,
     target: find(".mm-heat-target")?.value,
+    slice: page.series?.chosen(),
   });
   const opacity = () => Number(find(".mm-opacity")?.value ?? 60) / 100;
   // Hands Gradio the study and the request.
@@ -37,7 +38,8 @@
   const isOld = () => result().matches(".mm-stale, .mm-busy");
   const oldText = () => find(".mm-stale-note").textContent;
 
-  function explain() {
+  page.explainSlice = (drawing) => find(".mm-heat") && explain(drawing);
+  function explain(drawing) {
     if (isOld()) {
       restore();
       settle(oldText());
@@ -49,7 +51,7 @@
     }
     working = true;
     number += 1;
-    say(".mm-heat-status", "…");
+    say(".mm-heat-status", drawing ?? "…");
     find(".mm-heat-cancel").hidden = false;
     find(".mm-views").setAttribute("aria-busy", "true");
     press("explain", { ...choice(), number });
@@ -78,6 +80,7 @@
     } else if (answer.maps) {
       applied = choice();
       for (const [modality, map] of Object.entries(answer.maps)) show(find(`.mm-view[data-modality=${modality}]`), map);
+      if (answer.slice) page.series?.drawn(answer.slice);
       settle();
       page.finishes += 1;
     } else {

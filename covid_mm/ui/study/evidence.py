@@ -20,10 +20,15 @@ OUTSIDE = 0.01  # of the bar, by which an answer that names a class lies outside
 HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
     m: f"{one.title} alone" for m, one in MODALITIES.items()
 }
-NEVER_SAW = (
+NEVER_SAW_IMAGES = (
     "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc},"
     " {images} images of {collections}."
 )
+NEVER_SAW = {  # by what was counted
+    "images": NEVER_SAW_IMAGES,
+    "scans": NEVER_SAW_IMAGES.replace("{images} images", "{images} CT scans or parts of scans"),
+    "pairs": NEVER_SAW_IMAGES.replace("{images} images", "{images} pairs of a CT scan and a film"),
+}
 NOT_LEFT_OUT = (
     "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
     " probability."
@@ -81,7 +86,7 @@ def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
     if evidence is None:
         return texts(NOT_LEFT_OUT)
     return texts(
-        NEVER_SAW,
+        NEVER_SAW[evidence.unit],
         sensitivity=texts.percent(evidence.sensitivity, 0),
         specificity=texts.percent(evidence.specificity, 0),
         auc=texts.estimate(evidence.auc, evidence.auc_low, evidence.auc_high, 2),
@@ -102,6 +107,7 @@ def read_evidence(meta: Mapping[str, Any], head: str) -> Evidence | None:
             collections=tuple(str(name) for name in described["collections"]),
             images=int(described["images"]),
             ece=None if described.get("ece") is None else float(described["ece"]),
+            unit=str(described.get("unit", "images")),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

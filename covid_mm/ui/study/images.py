@@ -5,7 +5,6 @@ All of it can run in another process: nothing here imports Gradio or a network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import ImageError, Message, UsageError
 from covid_mm.imaging import (
     WINDOW_PRESETS,
+    CtScan,
     DecodedImage,
     DicomImage,
     SliceStack,
@@ -23,8 +23,11 @@ from covid_mm.imaging import (
     read_dicom,
     stack_slices,
 )
+from covid_mm.imaging.window import FILE
 from covid_mm.serving.worker_pool import WorkerPool
 from covid_mm.ui.pictures import View, make_view
+from covid_mm.ui.study.scans import GONE, find_scan, preview_scan
+from covid_mm.ui.study.slot_choice import FREE, SliceChoice
 
 SLOT_TITLES = {"ct": "CT slice", "xray": "Chest X-ray"}
 BOTH_EMPTY = "Add a CT slice, a chest X-ray, or both; then analyse."
@@ -33,10 +36,16 @@ READERS = WorkerPool(size=2, deadline=30.0)  # the largest accepted file takes a
 
 @dataclass(frozen=True)
 class StudyImages:
-    """A study, read. images: modality -> whole image. views: modality -> the same for the screen."""
+    """A study, read. images: modality -> whole image. views: modality -> the same for the screen.
+
+    scan: paths of the CT's uploads where they are a whole scan, which lies beside them then; none for one image.
+    choice: which slice and window of it.
+    """
 
     images: dict[str, DecodedImage]
     views: dict[str, View]
+    scan: tuple[str, ...] = ()
+    choice: SliceChoice = SliceChoice()  # noqa: RUF009 (frozen)
 
 
 def read_study(
@@ -52,11 +61,23 @@ def read_study(
     uploads = {m: upload for m, upload in zip(MODALITIES, (ct, xray), strict=True) if upload}
     if not uploads:
         raise UsageError(BOTH_EMPTY)
-    chosen = slices or {}
+    chosen = {m: (slices or {}).get(m, SliceChoice()) for m in uploads}
+    scan: tuple[str, ...] = ()
+    if "ct" in uploads and _find_scan(uploads["ct"], "ct", limits, chosen["ct"]) is not None:
+        scan = list_paths(uploads.pop("ct"))
     images: dict[str, DecodedImage] = {
-        m: read_slot_image(upload, m, limits, chosen.get(m, SliceChoice())) for m, upload in uploads.items()
+        m: read_slot_image(upload, m, limits, chosen[m]) for m, upload in uploads.items()
     }
-    return StudyImages(images, {m: make_view(image.grey) for m, image in images.items()})
+    views = {m: make_view(image.grey) for m, image in images.items()}
+    return StudyImages(images, views, scan, chosen.get("ct", SliceChoice()))
+
+
+def _find_scan(upload: SlotUpload, modality: str, limits: ImageLimits, choice: SliceChoice) -> CtScan | None:
+    """The scan in a slot, None for one image. Raises ImageError naming the slot."""
+    paths = list_paths(upload)
+    if modality != "ct" or not paths:
+        return None
+    return find_scan(paths, choice.series, limits, SLOT_TITLES[modality])
 
 
 def read_slot_image(
@@ -64,6 +85,9 @@ def read_slot_image(
 ) -> DecodedImage:
     """What lies in one slot, at its own size. Raises ImageError naming the slot."""
     title = SLOT_TITLES[modality]
+    if (scan := _find_scan(upload, modality, limits, choice)) is not None:
+        index = scan.find_first_choice() if choice.frame is None else choice.frame
+        return DecodedImage(scan.render(index, choice.window), scan.header)
     data, choice = read_slot(upload, title, limits, choice)
     try:
         return decode_image(data, limits=limits, window=choice.window, frame=choice.frame)
@@ -76,6 +100,8 @@ def preview_upload(
 ) -> dict[str, Any]:
     """What a slot shows of files that the browser cannot draw; `{}` for others. Raises ImageError."""
     title = SLOT_TITLES[modality]
+    if (scan := _find_scan(upload, modality, limits, choice)) is not None:
+        return preview_scan(scan, choice)
     contents = read_files(list_paths(upload), title, limits)
     if len(contents) < 2 and not (contents and is_dicom(contents[0])):
         return {}
@@ -90,7 +116,6 @@ SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
 
 MAX_SERIES_FILES = 600
 MAX_SERIES_BYTES = 200 * 1024 * 1024
-GONE = "The uploaded image is no longer kept on the server; add it again."
 
 
 def list_paths(upload: SlotUpload) -> tuple[str, ...]:
@@ -184,43 +209,6 @@ def read_upload(path: str, title: str, limits: ImageLimits) -> bytes:
     return data
 
 
-FILE, FREE = "file", "free"
-
-
-@dataclass(frozen=True)
-class SliceChoice:
-    """window: settings, a preset's name, `file`, or None for the default. frame: from 0, None for the first choice."""
-
-    window: WindowSettings | str | None = None
-    frame: int | None = None
-
-
-def read_choices(values: Any) -> dict[str, SliceChoice]:
-    """What the page's controls say, by modality; anything that is not understood is left out.
-
-    values: `{"ct": {"window": "lung" | "mediastinum" | "file" | "free", "level": HU, "width": HU,
-    "frame": 0}, ...}`, from the browser, so nothing in it is believed.
-
-    Raises:
-        ImageError: a free window that makes no sense.
-    """
-    choices: dict[str, SliceChoice] = {}
-    for modality in MODALITIES:
-        part = values.get(modality) if isinstance(values, Mapping) else None
-        if not isinstance(part, Mapping):
-            continue
-        name, frame = part.get("window"), part.get("frame")
-        window: WindowSettings | str | None = None
-        if name == FREE:
-            level, width = (_to_number(part.get(key)) for key in ("level", "width"))
-            window = WindowSettings(level, width)
-        elif name in (*WINDOW_PRESETS, FILE):
-            window = str(name)
-        whole = isinstance(frame, int) and not isinstance(frame, bool)
-        choices[modality] = SliceChoice(window, frame if whole else None)
-    return choices
-
-
 def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:
     """What a slot shows of DICOM files, which the browser cannot draw itself.
 
@@ -266,9 +254,3 @@ def _find_range(image: DicomImage, chosen: DicomImage, frame: int) -> list[float
         return [-1200.0, 1200.0]
     values = chosen.values(frame)
     return [float(values.min()), float(max(values.max(), values.min() + 1))]
-
-
-def _to_number(value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise ImageError("A free window needs a level and a width that are numbers; choose them again.")

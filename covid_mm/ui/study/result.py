@@ -25,6 +25,7 @@ from covid_mm.ui.study.evidence import (
 from covid_mm.ui.study.heatmaps import describe_map, list_choosers
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.operating_point import find_left_out, render_operating
+from covid_mm.ui.study.series import render_series
 from covid_mm.ui.study.warnings import find_reasons, list_warnings, word_reason, word_warning
 from covid_mm.ui.templates import render_template
 
@@ -141,8 +142,8 @@ def _list_evidence(prediction: Prediction, texts: Texts) -> dict[str, str]:
 def _render_operating(analysis: Analysis, texts: Texts) -> Markup:
     """Other thresholds on left-out images; nothing where those were not measured."""
     probabilities = analysis.prediction.probabilities
-    if not probabilities or analysis.prediction.evidence is None:
-        return Markup()
+    if not probabilities or analysis.prediction.evidence is None or analysis.prediction.scan is not None:
+        return Markup()  # they were counted on images, not on scans
     points = find_left_out(analysis.meta, analysis.head)
     return render_operating(points, analysis.thresholds[analysis.head], texts, probabilities[POSITIVE_CLASS])
 
@@ -221,6 +222,8 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
             "modality": modality,
             "title": title,
             "view": analysis.views[modality],
+            "series": render_series(analysis, texts) if modality == "ct" else "",
+            "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),
             "outline": draw_outlines(prediction, modality),
             "map": prediction.heatmaps

@@ -12,8 +12,10 @@ let number = 0; // counts the files, so that a slow upload never replaces a late
 
 const dicom = element.querySelector(".mm-slot-dicom");
 const controls = Object.fromEntries(
-  ["window", "level", "width", "slice"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
+  ["window", "level", "width", "slice", "series", "alone"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
 );
+let scan = false; // whether the slot holds a whole CT scan
+let asking = null; // the choice that a series just chosen begins with
 let choice = null; // what the controls of a DICOM file ask for; null for other images
 
 function show(state, text = "") {
@@ -34,7 +36,8 @@ function forget() {
   input.value = "";
   value = null;
   chosen = null;
-  choice = null;
+  choice = asking = null;
+  scan = false;
   dicom.hidden = true;
   show("empty");
 }
@@ -45,8 +48,10 @@ async function take(given) {
   if (!files.length) return;
   forget();
   changed();
-  if (files.some((file) => file.size > props.max_bytes)) {
-    show("empty", fill(texts.large, { limit: Math.floor(props.max_bytes / 1048576) }));
+  const most = (file) => (/^image[/](png|jpe?g)$/.test(file.type) ? props.max_image_bytes : props.max_bytes);
+  const large = files.find((file) => file.size > most(file));
+  if (large) {
+    show("empty", fill(texts.large, { limit: Math.floor(most(large) / 1048576) }));
     return;
   }
   const mine = number;
@@ -62,7 +67,7 @@ async function take(given) {
       if (mine !== number) return;
       value = series ? sent : sent[0];
       const broken = series || slot.dataset.state === "broken";
-      show(broken ? "broken" : "ready");
+      show(broken ? "broken" : "ready", series ? texts.checking : "");
       if (broken) askServer();
     })
     .catch(() => {
@@ -121,6 +126,8 @@ function showPreview(answer) {
   show("ready");
   if (!choice) {
     choice = { window: answer.windows.includes("lung") ? "lung" : answer.windows[0], frame: answer.frame };
+    if (asking) choice.series = asking.series;
+    asking = null;
     controls.window.replaceChildren(...answer.windows.map((name) => new Option(texts[name] ?? name, name)));
     controls.window.value = choice.window;
     const [low, high] = answer.range;
@@ -130,15 +137,30 @@ function showPreview(answer) {
     controls.width.value = answer.width ?? high - low;
     controls.slice.max = answer.frames - 1;
     controls.slice.value = answer.frame;
+    controls.alone.checked = false;
+    scan = answer.scan === true && answer.frames > 1;
+    listSeries(answer);
     dicom.hidden = false;
   }
   writeControls(answer.frames);
+}
+
+// Of several series in a scan's files: the chest first, another by choice.
+function listSeries({ series = [], chosen = 0 }) {
+  controls.series.closest("label").hidden = series.length < 2;
+  controls.series.replaceChildren(
+    ...series.map(({ slices, spacing }, row) => {
+      const text = fill(texts.series, { number: row + 1, slices }) + (spacing ? fill(texts.apart, { spacing }) : "");
+      return new Option(text, row, row === chosen, row === chosen);
+    }),
+  );
 }
 
 function writeControls(frames) {
   const free = choice.window === "free";
   for (const label of dicom.querySelectorAll(".mm-slot-free")) label.hidden = !free;
   dicom.querySelector(".mm-slot-slices").hidden = frames < 2;
+  controls.alone.closest("label").hidden = !scan;
   const write = (control, text) => (control.closest("label").querySelector("output").value = text);
   write(controls.level, Math.round(controls.level.value));
   write(controls.width, Math.round(controls.width.value));
@@ -146,11 +168,18 @@ function writeControls(frames) {
 }
 
 let waiting = null;
-function choose() {
+function choose(event) {
   choice = { window: controls.window.value, frame: Number(controls.slice.value) };
+  if (scan) Object.assign(choice, { alone: controls.alone.checked, series: Number(controls.series.value || 0) });
   if (choice.window === "free") Object.assign(choice, { level: Number(controls.level.value), width: Number(controls.width.value) });
   writeControls(Number(controls.slice.max) + 1);
-  changed();
+  // a whole scan's answer does not go by the slice that is looked at
+  if (!scan || choice.alone || event?.target !== controls.slice) changed();
+  if (event?.target === controls.series) {
+    const { window: grey, series } = choice;
+    choice = null; // another series, other slices
+    asking = { window: grey, series };
+  }
   clearTimeout(waiting);
   waiting = setTimeout(askServer, 60);
 }
@@ -168,7 +197,7 @@ page.slots[props.modality] = {
   value: () => value,
   file: () => chosen,
   choice: () => choice,
-  ask: () => [value, { [props.modality]: choice, number }],
+  ask: () => [value, { [props.modality]: choice ?? asking, number }],
   show: showPreview,
   isEmpty,
   hasFocus: () => slot.contains(document.activeElement),

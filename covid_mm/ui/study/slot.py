@@ -20,6 +20,7 @@ from gradio.data_classes import FileData, GradioRootModel
 from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup
+from covid_mm.ui.study.scans import SCAN_BYTES
 from covid_mm.ui.templates import read_scripts, render_template
 
 NOT_SENT = "The image could not be sent to the server; try again."
@@ -31,6 +32,9 @@ SCRIPT_TEXTS = {  # of the slot's script
     "large": "This file is larger than {limit} MB; scale it down or save it as JPEG.",
     "unsent": NOT_SENT,
     "of": "{number} of {total}",
+    "series": "Series {number}: {slices} slices",
+    "apart": ", {spacing} mm apart",
+    "checking": "Putting the slices in order…",
 }
 
 
@@ -91,7 +95,7 @@ class OneOrMoreFiles(GradioRootModel):
 
 
 class ImageSlot(UploadSlot):
-    """Drop, paste or choose one image file, or the files of one DICOM series.
+    """Drop, paste or choose one image file, the files of a DICOM series, or of CT a ZIP or NIfTI volume.
 
     A function gets the path of the upload, a tuple of several paths, or None.
 
@@ -123,7 +127,8 @@ class ImageSlot(UploadSlot):
             modality=modality,
             markup=markup,
             texts=describe_scripts(SCRIPT_TEXTS),
-            max_bytes=limits.max_bytes,
+            max_bytes=limits.max_bytes if modality != "ct" else SCAN_BYTES,
+            max_image_bytes=limits.max_bytes,
             **options,
         )
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import ImageError, UsageError
-from covid_mm.imaging import decode_image, is_dicom
+from covid_mm.imaging import CtScan, SliceStack, decode_image, is_dicom
 from covid_mm.ui.pictures import make_view
 from covid_mm.ui.study.images import (
-    GONE,
     SLOT_TITLES,
-    SliceChoice,
     SlotUpload,
     list_paths,
     preview_stack,
-    read_choices,
     read_files,
     stack_files,
 )
+from covid_mm.ui.study.scans import GONE, find_scan, preview_scan
+from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
 
 MOST_FRAMES = 8  # of a stack in one answer: neighbours come along while one scrolls
 GREY = {"level": 127.5, "width": 255.0}  # what is shown of an image that has grey levels only
@@ -65,9 +64,13 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
         ImageError: no upload, one that is no longer kept, or one that cannot be read.
     """
     title, choice = SLOT_TITLES[request.modality], request.choice
-    contents = read_files(list_paths(upload), title, limits)
-    if not contents:
+    paths = list_paths(upload)
+    if not paths:
         raise ImageError(GONE).about(title)
+    first = request.frames[0] if request.frames else None
+    if request.modality == "ct" and (scan := find_scan(paths, choice.series, limits, title)) is not None:
+        return _draw_frames(scan, preview_scan(scan, replace(choice, frame=first)), request, limits)
+    contents = read_files(paths, title, limits)
     if len(contents) == 1 and not is_dicom(contents[0]):
         try:
             grey = decode_image(contents[0], limits=limits).grey
@@ -76,8 +79,13 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
         facts: dict[str, Any] = {"count": 1, "frame": 0, "windows": [], "shown": GREY, "range": [0.0, 255.0]}
         return facts | {"pictures": {"0": describe_picture(grey, limits)}}
     stack = stack_files(contents, title, limits)[0]
-    first = request.frames[0] if request.frames else None
-    facts = preview_stack(stack, SliceChoice(choice.window, first))
+    return _draw_frames(stack, preview_stack(stack, replace(choice, frame=first)), request, limits)
+
+
+def _draw_frames(
+    stack: SliceStack | CtScan, facts: dict[str, Any], request: FrameRequest, limits: ImageLimits
+) -> dict[str, Any]:
+    window = request.choice.window
     frames = [frame for frame in request.frames if frame < len(stack)] or [int(facts["frame"])]
     known = facts["level"] is not None
     return {
@@ -86,9 +94,7 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
         "windows": facts["windows"],
         "shown": {"level": facts["level"], "width": facts["width"]} if known else None,
         "range": facts["range"],
-        "pictures": {
-            str(frame): describe_picture(stack.render(frame, choice.window), limits) for frame in frames
-        },
+        "pictures": {str(frame): describe_picture(stack.render(frame, window), limits) for frame in frames},
     }
 
 

@@ -37,7 +37,7 @@ from covid_mm.ui.model import left_out, sections
 from covid_mm.ui.model import tab as model_tab
 from covid_mm.ui.report import events
 from covid_mm.ui.report import images as report_images
-from covid_mm.ui.study import evidence, examples, heatmaps, slot
+from covid_mm.ui.study import evidence, examples, heatmaps, series, slot
 from covid_mm.ui.study.analysis import Analysis, analyse_study, explain_error
 from covid_mm.ui.study.examples import Example
 from covid_mm.ui.study.images import SLOT_TITLES
@@ -75,6 +75,8 @@ TABLES = [  # whose entries are looked up by name
     slot.SCRIPT_TEXTS,
     worklist_view.SCRIPT_TEXTS,
     VIEWER_TEXTS,
+    evidence.NEVER_SAW,
+    series.WORDS,
 ]
 LISTS = [
     batch_view.PAIRING_HEAD,
@@ -87,7 +89,8 @@ LISTS = [
     left_out.METHODS_HEAD,
 ]
 CHOSEN = """
-One axial slice, lung window|Frontal film|Reasons|Warnings|Threshold|Software|Temperature|Brier score
+One axial slice, or a whole scan: DICOM files, ZIP, NIfTI|Frontal film
+Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
 not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.
@@ -98,9 +101,20 @@ After three wrong passwords each further try has to wait longer, at most 15 minu
 SPOKEN = [  # modules whose refusals a visitor can read
     *(
         f"imaging.{name}"
-        for name in ("dicom", "jpeg", "png", "raster", "series", "source", "transfer", "window")
+        for name in (
+            "dicom",
+            "jpeg",
+            "nifti",
+            "png",
+            "raster",
+            "scan",
+            "series",
+            "source",
+            "transfer",
+            "window",
+        )
     ),
-    *(f"serving.{name}" for name in ("archive", "manifest", "pairing", "worker_pool")),
+    *(f"serving.{name}" for name in ("archive", "manifest", "pairing", "scan_files", "worker_pool")),
     *(
         f"ui.{name}"
         for name in (
@@ -110,6 +124,7 @@ SPOKEN = [  # modules whose refusals a visitor can read
             "study.events",
             "study.heatmaps",
             "study.images",
+            "study.scans",
             "worklist.routes",
             "worklist.store",
             "viewer.frames",

@@ -73,7 +73,10 @@ def test_each_part_has_the_limit_of_its_own_kind(step):
     zipped, image, field = ARCHIVE + bytes(8000), bytes(4900), part(bytes(90), b'name="note"')
     end = b"--boundary--\r\n"
     assert bytes(8000) in run_through(part(zipped) + part(image) + field + end, step)
+    for start in (b"\x1f\x8b", b"\x5c\x01\0\0", bytes(128) + b"DICM"):  # whole CT scans
+        assert bytes(8000) in run_through(part(start + bytes(8000)) + end, step)
     for large in (
+        part(bytes(127) + b"DICM" + bytes(8000)),
         part(zipped) + part(bytes(5001)),  # behind an archive an image is still an image
         part(image) + part(zipped + bytes(1000)),
         part(image) + part(b"x" + zipped),

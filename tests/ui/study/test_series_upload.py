@@ -14,7 +14,8 @@ from dicom_files import ct_slice
 from covid_mm.config import ImageLimits
 from covid_mm.errors import ImageError
 from covid_mm.ui.study import images
-from covid_mm.ui.study.images import SliceChoice, list_paths, read_slot
+from covid_mm.ui.study.images import list_paths, read_slot
+from covid_mm.ui.study.slot_choice import SliceChoice
 
 LIMITS = ImageLimits()
 TITLE = "CT slice"

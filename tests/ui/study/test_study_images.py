@@ -24,7 +24,8 @@ from covid_mm.ui.page import NETWORK, answer_page, build_page, preview_slot
 from covid_mm.ui.predictors import STUDIES, PredictorPool
 from covid_mm.ui.study import analysis
 from covid_mm.ui.study.examples import ExampleStudies
-from covid_mm.ui.study.images import READERS, SliceChoice, preview_upload, read_study
+from covid_mm.ui.study.images import READERS, preview_upload, read_study
+from covid_mm.ui.study.slot_choice import SliceChoice
 
 LIMITS = ImageLimits()
 PATIENT = 120.0  # seconds; a busy machine starts a process slowly
