@@ -19,7 +19,7 @@ export class Film extends EventTarget {
     this.count = 1;
     this.index = choice?.frame ?? null;
     this.windows = [];
-    this.window = choice ?? {}; // as the slots write it: { window, level, width }
+    this.window = choice ?? {}; // with what else the slot chose; as the slots write it: { window, level, width }
     this.range = [0, 255];
     this.shown = GREY; // of the pixels at hand
     this.wanted = null; // what is asked of them, where that is another window
