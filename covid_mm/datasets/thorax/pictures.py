@@ -122,8 +122,8 @@ def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array
         if ball:
             value *= np.sqrt(np.clip(1 - (distance / (radius + 0.5)) ** 2, 0, 1))
         inside = (i >= 0) & (i < field.shape[0]) & (j >= 0) & (j < field.shape[1]) & (value > 0)
-        place = np.broadcast_to(i * field.shape[1] + j, value.shape)[inside]
-        np.maximum.at(field.reshape(-1), place, value[inside].astype(np.float32))
+        path = np.broadcast_to(i * field.shape[1] + j, value.shape)[inside]
+        np.maximum.at(field.reshape(-1), path, value[inside].astype(np.float32))
 
 
 def _frame(image: Array, degrees: float) -> Array:
