@@ -1,4 +1,4 @@
-"""Weights on disk: HDF5, one group a layer, arrays only.
+"""Weights on disk: HDF5, one group per layer, arrays only.
 
 Written by layer name, so a file says what it holds, and read strictly: every weight must be there
 with its shape, nothing else may be, and every number must be finite. Kernels may be stored as

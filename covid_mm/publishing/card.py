@@ -19,7 +19,7 @@ DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from
 
 
 def write_card(path: Path, meta: dict[str, Any]) -> None:
-    """Draw the card of the checkpoint at `place` from `meta`, and write both.
+    """Draw the card of the checkpoint at `path` from `meta`, and write both.
 
     Raises CheckpointError where meta lacks what the card is drawn from.
     """
@@ -33,7 +33,7 @@ def write_card(path: Path, meta: dict[str, Any]) -> None:
 
 
 def print_readme_results(path: Path, meta: dict[str, Any]) -> None:
-    """Print what docs/results.md says of the checkpoint at `place`.
+    """Print what docs/results.md says of the checkpoint at `path`.
 
     Raises:
         UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.

@@ -51,7 +51,7 @@ def publish(
     path: Path,
     cache: Path,
 ) -> None:
-    """Measure the network as it will be stored, and publish it at `place`.
+    """Measure the network as it will be stored, and publish it at `path`.
 
     cache: where the fitting kept its features, so that the unrounded network need not run again.
     """

@@ -14,7 +14,7 @@ from covid_mm.datasets.thorax.body import Patient, sample_body
 from covid_mm.datasets.thorax.canvas import Array, Grid
 from covid_mm.datasets.thorax.organs import MUSCLE
 
-WORKING_SIZE = 224  # pixels a side at which both pictures are made
+WORKING_SIZE = 224  # pixels per side at which both pictures are made
 _MARGIN = 0.05  # of the frame, on each side, for turning it
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 _LESION_CUT = 0.35  # share of a CT pixel that counts as lesion
