@@ -39,6 +39,7 @@ from covid_mm.serving.heatmap_request import (
     find_heat_warnings,
     request_heatmaps,
 )
+from covid_mm.serving.label_meaning import read_positive_sources
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     UNDETERMINED,
@@ -383,6 +384,7 @@ class Predictor:
             checkpoint=dataclasses.replace(self.info, decision_threshold=rule.threshold),
             evidence=rule.evidence,
             heat_location={m: measured for m in study if (measured := meta.heat_location[m]) is not None},
+            positives={m: sources for m in study if (sources := read_positive_sources(self.meta, m))},
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,

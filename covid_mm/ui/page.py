@@ -33,6 +33,7 @@ from covid_mm.ui.study.analysis import (
     explain_error,
 )
 from covid_mm.ui.study.events import StudyEvents, read_number
+from covid_mm.ui.study.evidence import render_worth
 from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
@@ -100,6 +101,7 @@ def build_page(
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
             with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
+                worth = gr.HTML("", elem_id="mm-worth", apply_default_css=False)
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], CT_HINT, limits=limits)
@@ -187,7 +189,7 @@ def build_page(
             [page.load, chooser.change],
             in_request_language(watch_network, networks),
             chooser,
-            [status, card],
+            [status, card, worth],
             trigger_mode="always_last",
             concurrency_limit=None,
             **private,
@@ -339,17 +341,18 @@ def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str
 
 def watch_network(
     networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
-) -> Iterator[tuple[str, str]]:
-    """A network's state for the page's corner, and its card: loading, then ready or failed."""
+) -> Iterator[tuple[str, str, str]]:
+    """A network's state for the page's corner, its card, and what it is worth: loading, then ready or failed."""
     loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield render_status("loading", texts), render_waiting(texts)
+        yield render_status("loading", texts), render_waiting(texts), ""
     try:
-        name = loader.get().info.name
+        predictor = loader.get()
     except (CovidMMError, RuntimeError):
-        yield render_status("failed", texts), render_loaded(loader, texts)
+        yield render_status("failed", texts), render_loaded(loader, texts), ""
     else:
-        yield render_status("ready", texts, name), render_loaded(loader, texts)
+        ready = render_status("ready", texts, predictor.info.name)
+        yield ready, render_loaded(loader, texts), render_worth(predictor.meta, texts)
 
 
 def _name_inputs(answer: Any) -> Any:

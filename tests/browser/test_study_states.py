@@ -103,7 +103,7 @@ def test_one_slot_empty_gives_that_modes_own_figures(open_real, studies, modalit
     assert page.inner_text(".mm-evidence p >> nth=0") == describe_evidence(read_evidence(meta, modality))
     assert page.locator(".mm-independent").count() == 0
     assert page.locator(".mm-bar[data-branch=fused]").count() == 0
-    assert page.locator(".mm-bar-none").count() == 1
+    assert page.locator(".mm-bar").count() == 1
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -22,7 +22,7 @@ from covid_mm.errors import ImageError, Message
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
 from covid_mm.reporting import card_words
-from covid_mm.serving import warnings
+from covid_mm.serving import label_meaning, warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.pairing import ImageFile, LeftOut, Pairing, Study, remark_on
@@ -70,6 +70,7 @@ TABLES = [  # whose entries are looked up by name
     {m: one.content for m, one in MODALITIES.items()},
     warnings.REASONS,
     warnings.SHORT_FORMS,
+    label_meaning.POSITIVES | {"": label_meaning.OTHER_POSITIVES, "meaning": label_meaning.MEANING},
     report_images.LEGENDS,
     batch_tab.TEXTS,
     slot.SCRIPT_TEXTS,
