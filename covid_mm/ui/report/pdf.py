@@ -42,6 +42,7 @@ from covid_mm.ui.study.evidence import (
     OTHER_DISEASES,
     describe_evidence,
     describe_meanings,
+    describe_own_test,
     find_bar_end,
     format_probability,
 )
@@ -229,6 +230,8 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     if not prediction.probabilities:
         return [panel]
     worth = [write(describe_evidence(prediction.evidence, texts), bold=prediction.evidence is None)]
+    if report.analysis.own_test:
+        worth.append(write(describe_own_test(report.analysis.own_test, texts)))
     worth += [write(meaning, size=8, colour="soft") for meaning in describe_meanings(prediction, texts)]
     if prediction.label == CLASSES[POSITIVE]:
         worth.append(write(texts(OTHER_DISEASES), size=8, colour="soft"))

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
+from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.explain.method_table import METHODS
 from covid_mm.formats import bound_probability
+from covid_mm.reporting.local_test import describe_head
 from covid_mm.serving.label_meaning import describe_positives
 from covid_mm.serving.prediction import Evidence, HeatLocation, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -36,6 +38,10 @@ NEVER_SAW = {  # by what was counted
     "scans": NEVER_SAW_IMAGES.replace("{images} images", "{images} CT scans or parts of scans"),
     "pairs": NEVER_SAW_IMAGES.replace("{images} images", "{images} pairs of a CT scan and a film"),
 }
+OWN_TEST = (
+    "On this hospital's own studies, tested here first: sensitivity {sensitivity}, specificity {specificity}, AUC"
+    " {auc}, calibration error {ece}, undetermined {abstained}, {studies} studies, {positive} of them positive."
+)
 NOT_LEFT_OUT = (
     "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
     " probability."
@@ -101,6 +107,11 @@ def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
         images=texts.number(evidence.images),
         collections=name_collections(evidence.collections),
     )
+
+
+def describe_own_test(own_test: HeadTest | None, texts: Texts = ENGLISH) -> str:
+    """One sentence: what a head was worth on this hospital's own studies; empty where it was not tested."""
+    return "" if own_test is None else texts(OWN_TEST, **describe_head(own_test, texts))
 
 
 def name_collections(names: Sequence[str]) -> str:

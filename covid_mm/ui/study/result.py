@@ -19,6 +19,7 @@ from covid_mm.ui.study.evidence import (
     OTHER_DISEASES,
     describe_evidence,
     describe_meanings,
+    describe_own_test,
     find_bar_end,
     format_probability,
     read_zone,
@@ -55,7 +56,7 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
         texts("Answer: {answer}.", answer=_describe_answer(prediction, texts)),
         texts,
         answer=_list_answer(prediction, texts),
-        worth=_list_evidence(prediction, texts),
+        worth=_list_evidence(analysis, texts),
         bars=_list_bars(analysis, texts),
         operating=_render_operating(analysis, texts),
         warnings=[(one.code, word_warning(one, texts)) for one in warnings],
@@ -129,13 +130,15 @@ def _describe_agreement(prediction: Prediction, texts: Texts) -> str:
     return texts("CT and X-ray agree, but each alone says {label}", label=texts(CLASS_TITLES[labels.pop()]))
 
 
-def _list_evidence(prediction: Prediction, texts: Texts) -> dict[str, Any]:
+def _list_evidence(analysis: Analysis, texts: Texts) -> dict[str, Any]:
     """What the probability is worth where the network was never trained; nothing without a probability."""
+    prediction = analysis.prediction
     if not prediction.probabilities:
         return {}
     return {
         "measured": "true" if prediction.evidence else "false",
         "sentence": describe_evidence(prediction.evidence, texts),
+        "own_test": describe_own_test(analysis.own_test, texts),
         "other_diseases": texts(OTHER_DISEASES) if prediction.label == POSITIVE_CLASS else "",
         "meanings": describe_meanings(prediction, texts),
         "independent": texts(INDEPENDENT) if len(prediction.modalities) > 1 else "",

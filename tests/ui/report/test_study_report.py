@@ -410,6 +410,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
                 "evidence": {
                     name: round(value, 2) if isinstance(value, float) else value
                     for name, value in dataclasses.asdict(EVIDENCE[head]).items()
+                    if name != "unit"
                 }
                 | {"collections": list(EVIDENCE[head].collections)},
             }
@@ -417,6 +418,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
         },
         "reasons": [],
         "heatmap_class": "covid19_pneumonia",
+        "own_test": None,
         "heatmap_method": "Grad-CAM",
         "heatmap_layer": "coarse",
         "heat_location": {m: dataclasses.asdict(one) for m, one in LOCATION.items()},
