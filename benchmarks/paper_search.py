@@ -142,14 +142,14 @@ def choose_folds(plan: TrainingPlan, folder: Any, modality: Modality) -> tuple[A
     """The training side's samples, and the rows of each fold."""
     import numpy as np
 
-    from covid_mm.training.data import gather_materials
+    from covid_mm.training.data import gather_training_data
 
-    materials = gather_materials(plan, folder)
+    training_data = gather_training_data(plan, folder)
     grouped = dataclasses.replace(plan, data=dataclasses.replace(plan.data, split="grouped"))
     trained_in_both = {
-        record.name for record in gather_materials(grouped, folder).splits[modality].train
+        record.name for record in gather_training_data(grouped, folder).splits[modality].train
     }  # no validation image of either split is among them
-    split, samples = materials.splits[modality], materials.training[modality]
+    split, samples = training_data.splits[modality], training_data.training[modality]
     order = np.random.default_rng(plan.data.seed).permutation(len(split.train))
     parts = [order[start::PARTS] for start in range(PARTS)]
     return samples, [

@@ -32,7 +32,7 @@ PHANTOMS = "32"  # studies a class where no data are given
 def measure(options: argparse.Namespace) -> int:
     """Time both ways and print a table and the ratio."""
     load_tensorflow()
-    from covid_mm.training.data import gather_materials
+    from covid_mm.training.data import gather_training_data
     from covid_mm.training.run import RunFolder
 
     words = ["--pair", options.pair, "--weights", "none", "--epochs", str(options.epochs)]
@@ -43,15 +43,15 @@ def measure(options: argparse.Namespace) -> int:
     plans = [plan, *(dataclasses.replace(plan, network=single) for single in singles)]
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
-        materials = gather_materials(plan, folder)
-        ours = sum(train_ours(part, materials, folder.path) for part in plans)
+        training_data = gather_training_data(plan, folder)
+        ours = sum(train_ours(part, training_data, folder.path) for part in plans)
         kept = sum(file.stat().st_size for file in (folder.path / "features").iterdir())
         views = sum(
-            options.views * len(materials.training[m].images) + len(materials.validation[m].images)
+            options.views * len(training_data.training[m].images) + len(training_data.validation[m].images)
             for m in plan.network.modalities
         )
-        plain = sum(train_plainly(part, materials, options.measured_epochs) for part in plans)
-    counts = ", ".join(f"{len(s.images)} {m} images" for m, s in materials.training.items())
+        plain = sum(train_plainly(part, training_data, options.measured_epochs) for part in plans)
+    counts = ", ".join(f"{len(s.images)} {m} images" for m, s in training_data.training.items())
     print(
         f"\n{plan.network.name} and its two single networks, {options.epochs} epochs of {options.steps} steps of"
         f" {plan.training.batch_size}, {counts}, {options.views} views:"
@@ -67,20 +67,20 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
-def train_ours(plan: TrainingPlan, materials: Any, root: Path) -> float:
+def train_ours(plan: TrainingPlan, training_data: Any, root: Path) -> float:
     """Seconds from description to fitted network, as `train.py --pair all` does it."""
     from covid_mm.training.heads import fit_heads, prepare_network
     from covid_mm.training.run import RunFolder
 
     began = time.perf_counter()
     folder = RunFolder(root / plan.network.name)
-    chosen = materials.choose(plan.network.modalities)
+    chosen = training_data.choose(plan.network.modalities)
     network, _ = prepare_network(plan, folder, chosen)
     fit_heads(plan, folder, network, chosen, root / "features")
     return time.perf_counter() - began
 
 
-def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
+def train_plainly(plan: TrainingPlan, training_data: Any, measured: int) -> float:
     """Seconds of all epochs of `fit` through the whole network, from `measured` of them."""
     import keras
 
@@ -100,7 +100,7 @@ def train_plainly(plan: TrainingPlan, materials: Any, measured: int) -> float:
     )
     samples = {
         m: BottleneckSamples(
-            materials.training[m].images[None], materials.training[m].labels, are_images=True
+            training_data.training[m].images[None], training_data.training[m].labels, are_images=True
         )
         for m in modalities
     }

@@ -17,12 +17,22 @@ WITH_DERIVED = pydantic.ConfigDict(
 _EXPECTED = {
     "dict_type": "an object",
     "dataclass_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
     "list_type": "a list",
     "tuple_type": "a list",
     "string_type": "str",
     "int_type": "int",
     "float_type": "float",
     "bool_type": "bool",
+}
+
+
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "more than",
+    "less_than_equal": "at most",
+    "less_than": "less than",
 }
 
 
@@ -54,12 +64,15 @@ def describe_damage(error: pydantic.ValidationError, name: str) -> str:
     first = error.errors(include_url=False)[0]
     is_missing = first["type"] in ("missing", "missing_argument")
     keys = first["loc"][:-1] if is_missing else first["loc"]
-    where = name + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    where = (name + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)).lstrip(".")
     if is_missing:
         return f"{where} lacks {first['loc'][-1]!r}"
     if first["type"] == "value_error":
         return f"{where}: {first['ctx']['error']}"
     expected = _EXPECTED.get(first["type"], first["msg"])
+    if first["type"] in _BOUNDS:
+        bound = next(value for key, value in first["ctx"].items() if key in ("ge", "gt", "le", "lt"))
+        expected = f"{_BOUNDS[first['type']]} {bound:g}"
     if first["type"] == "literal_error":
         expected = first["ctx"]["expected"].replace("'", "").replace(", ", " or ")
     return f"{where} is {str(first['input'])[:40]!r}, {expected} is expected"

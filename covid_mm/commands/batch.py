@@ -133,13 +133,10 @@ def report_labels(
         sha256=info.sha256,
         date=datetime.now(UTC),
     )
-    evidence = meta.get("evidence", {})
-    print(format_local_test(test, evidence))
+    print(format_local_test(test))
     for path in reports:
         pdf = path.suffix == ".pdf"
-        content = (
-            draw_local_test(test, evidence) if pdf else json.dumps(describe_json(test), indent=2).encode()
-        )
+        content = draw_local_test(test) if pdf else json.dumps(describe_json(test), indent=2).encode()
         try:
             write_atomically(path, content)
         except OSError as error:

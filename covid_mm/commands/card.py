@@ -47,14 +47,14 @@ def run(options: argparse.Namespace) -> int:
     """Draw and write the card. Returns the exit code."""
     from covid_mm.serving.metadata import read_metadata
 
-    place = Path(options.checkpoint)
-    meta = read_metadata(place).raw
+    path = Path(options.checkpoint)
+    meta = read_metadata(path).raw
     if options.readme:
-        print_readme_results(place, meta)
+        print_readme_results(path, meta)
         return 0
     if options.beside is not None:
         meta["comparisons"] = [read_comparison(text) for text in options.beside]
-    write_card(place, meta)
+    write_card(path, meta)
     return 0
 
 
@@ -63,14 +63,14 @@ def read_comparison(text: str) -> dict[str, Any]:
     from covid_mm.models.meta_file import read_meta
 
     title, _, name = text.partition("=")
-    place = Path(name)
-    if not name or not place.exists():
+    path = Path(name)
+    if not name or not path.exists():
         raise UsageError(
             f"--beside {text!r}: expected TITLE=PLACE with a checkpoint folder or evaluation.json."
         )
     try:
-        if place.is_dir():
-            meta = read_meta(place)
+        if path.is_dir():
+            meta = read_meta(path)
             earlier = [c for weights in meta["initial_weights"].values() for c in weights["commands"]]
             return {
                 "title": title,
@@ -79,7 +79,7 @@ def read_comparison(text: str) -> dict[str, Any]:
                 "metrics": meta["metrics"]["validation"],
                 "commands": list(dict.fromkeys([*earlier, meta["command"]])),
             }
-        found = json.loads(place.read_text())
+        found = json.loads(path.read_text())
         which = "; ".join(found["images"].values())
         return {
             "title": title,
@@ -90,5 +90,5 @@ def read_comparison(text: str) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{place} holds no results of this project ({error}); name a checkpoint or an evaluation.json."
+            f"{path} holds no results of this project ({error}); name a checkpoint or an evaluation.json."
         ) from error

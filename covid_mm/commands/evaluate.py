@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     if options.leave_out or options.heatmaps:
         return run_left_out(options)
     places: dict[str, Path] = {
-        name: Path(place) for name in ("data", *MODALITIES) if (place := getattr(options, name)) is not None
+        name: Path(path) for name in ("data", *MODALITIES) if (path := getattr(options, name)) is not None
     }
     if not places or ("data" in places and len(places) > 1):
         raise UsageError(
@@ -50,10 +50,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.update_card and "data" not in places:
         raise UsageError("--update-card needs --data DIR with the images that the checkpoint was trained on.")
-    for name, place in places.items():
-        if not place.is_dir():
+    for name, path in places.items():
+        if not path.is_dir():
             raise DataError(
-                f"--{name} {place} is not a folder; name the folder that holds the images (see README)."
+                f"--{name} {path} is not a folder; name the folder that holds the images (see README)."
             )
     load_tensorflow()
     from covid_mm.evaluation.checkpoint import evaluate_checkpoint, find_images
@@ -77,15 +77,15 @@ def run(options: argparse.Namespace) -> int:
     if options.output:
         from covid_mm.files import write_atomically
 
-        place = Path(options.output) / "evaluation.json"
+        path = Path(options.output) / "evaluation.json"
         about = {
             "checkpoint": meta.name,
             "sha256": meta.sha256,
             "command": shorten_command(shlex.join(["python", "-m", "covid_mm", *sys.argv[1:]])),
         }
         text = json.dumps(about | evaluation.to_dict(), indent=2)
-        write_atomically(place, text.encode() + b"\n")
-        print(f"\nwritten {place}")
+        write_atomically(path, text.encode() + b"\n")
+        print(f"\nwritten {path}")
     return 0
 
 

@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.reporting.model_card import content_check_table
     from covid_mm.serving.checkpoint import load_checkpoint, write_classifier
 
-    place = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
-    network, meta = load_checkpoint(place)
+    path = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
+    network, meta = load_checkpoint(path)
     seed = int(meta.raw["seed"])
     if meta.raw.get("recipe") == "served":
         classifier, described = fit_served_classifier(network, find_published_images(meta, root), seed=seed)
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     described["measured"] += [
         row for part in others for row in measure_content_check(network, classifier, part)
     ]
-    write_card(place, meta.raw | {"judge": described | write_classifier(place, classifier)})
+    write_card(path, meta.raw | {"judge": described | write_classifier(path, classifier)})
     print()
     print(content_check_table(described["measured"]))
     return 0

@@ -44,7 +44,7 @@ from covid_mm.errors import CovidMMError, DataError
 from covid_mm.evaluation.costs import FEATURE_TIMES, measure_costs
 from covid_mm.evaluation.network_result import (
     External,
-    Outcome,
+    NetworkOutcome,
     collect_results,
     measure_network,
     merge_results,
@@ -56,7 +56,7 @@ from covid_mm.publishing.paper import find_overlap, publish
 from covid_mm.reporting.results_folder import write_results
 from covid_mm.reporting.results_tables import summarise_results
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.data import Materials, gather_materials
+from covid_mm.training.data import TrainingData, gather_training_data
 from covid_mm.training.heads import extract_features, fit_heads, prepare_network
 from covid_mm.training.initial_weights import identify_weights, parse_weights
 from covid_mm.training.plan import REPRODUCTION, TrainingPlan, shorten_command
@@ -131,9 +131,9 @@ def reproduce(work: Reproduction) -> Results:
     work.folder.write_json(REPRODUCTION, {"command": work.command})
     steps: list[Step] = []
     with record_step(steps, "images read, split and decoded"):
-        materials = gather_materials(work.plans[0], work.folder)
-        external = gather_external(work, materials)
-    contents = hash_images(materials, external)
+        training_data = gather_training_data(work.plans[0], work.folder)
+        external = gather_external(work, training_data)
+    contents = hash_images(training_data, external)
     inputs = {plan.network.name: hash_inputs(plan, contents) for plan in work.plans}
     outcomes = {
         plan.network.name: kept
@@ -148,7 +148,7 @@ def reproduce(work: Reproduction) -> Results:
             progress.skip(name)
             continue
         progress.begin(name)
-        outcomes[name] = train_network(work, plan, materials, external, inputs[name])
+        outcomes[name] = train_network(work, plan, training_data, external, inputs[name])
         progress.finish(name)
         keras.backend.clear_session()
     with record_step(steps, "costs of training and inference"):
@@ -157,31 +157,31 @@ def reproduce(work: Reproduction) -> Results:
         [outcomes[plan.network.name] for plan in work.plans],
         work.plans[0],
         work.command,
-        materials,
+        training_data,
         steps,
         costs,
     )
     results = merge_results(results, work.output)
-    write_results(results, work.output, materials)
+    write_results(results, work.output, training_data)
     minutes = (time.monotonic() - started) / 60
     print(f"\n{summarise_results(results)}\n\nwritten {work.output} after {minutes:.1f} min", flush=True)
     return results
 
 
-def gather_external(work: Reproduction, materials: Materials) -> tuple[External, ...]:
+def gather_external(work: Reproduction, training_data: TrainingData) -> tuple[External, ...]:
     """The images of other sources, decoded."""
-    return tuple(gather_source(work, folders, materials) for folders in work.external)
+    return tuple(gather_source(work, folders, training_data) for folders in work.external)
 
 
-def gather_source(work: Reproduction, folders: dict[Modality, Path], materials: Materials) -> External:
+def gather_source(work: Reproduction, folders: dict[Modality, Path], training_data: TrainingData) -> External:
     """One source's images, or two of different modalities that are paired."""
     names: dict[Modality, str] = {}
     samples: dict[Modality, ModalitySamples] = {}
-    for modality, place in folders.items():
-        dataset = find_external(place, modality)
-        if dataset.name == materials.datasets[modality].name:
+    for modality, path in folders.items():
+        dataset = find_external(path, modality)
+        if dataset.name == training_data.datasets[modality].name:
             raise DataError(
-                f"{place.name} is the data set that is trained on, not one of another source; leave out"
+                f"{path.name} is the data set that is trained on, not one of another source; leave out"
                 f" --external-{modality} or name another folder."
             )
         records = dataset.records
@@ -200,8 +200,12 @@ def gather_source(work: Reproduction, folders: dict[Modality, Path], materials: 
 
 
 def train_network(
-    work: Reproduction, plan: TrainingPlan, materials: Materials, external: tuple[External, ...], inputs: str
-) -> Outcome:
+    work: Reproduction,
+    plan: TrainingPlan,
+    training_data: TrainingData,
+    external: tuple[External, ...],
+    inputs: str,
+) -> NetworkOutcome:
     """Train, measure and publish one network, or finish what a kill left of it."""
     config = plan.network
     part = RunFolder(work.folder.path / config.name)
@@ -209,7 +213,7 @@ def train_network(
         print(f"{config.name}: begun with other inputs, so it starts again")
         shutil.rmtree(part.path)
     part.write_json("inputs.json", {"inputs": inputs})
-    own = materials.choose(config.modalities)
+    own = training_data.choose(config.modalities)
     cache = work.folder.path / "features"
     steps: list[Step] = []
     with record_step(steps, "network built, initial weights", plan):
@@ -218,21 +222,21 @@ def train_network(
         print(f"  {MODALITIES[modality].title} backbone starts from {weights.origin}", flush=True)
     if plan.training.fine_tune != "full":
         for modality, _ in config.branches:
-            steps.append(compute_cached(work, plan, network, modality, materials))
+            steps.append(compute_cached(work, plan, network, modality, training_data))
     with record_step(steps, "heads fitted", plan):
-        fits = fit_heads(plan, part, network, materials, cache)
+        fits = fit_heads(plan, part, network, training_data, cache)
     with record_step(steps, "measured", plan):
-        result = measure_network(plan, network, materials, external, initial, fits, cache)
+        result = measure_network(plan, network, training_data, external, initial, fits, cache)
     if config.is_concatenated and work.checkpoints is not None:
         with record_step(steps, "checkpoint published", plan):
-            place = work.checkpoints / config.name
-            publish(plan, part, network, own, initial, fits, place, cache)
+            path = work.checkpoints / config.name
+            publish(plan, part, network, own, initial, fits, path, cache)
     notes = [
         f"{config.name}: its {MODALITIES[modality].title} weights had seen another division of these images, so"
         " some of its validation images were training images before; its figures are flattered."
-        for modality in find_overlap(materials, initial)
+        for modality in find_overlap(training_data, initial)
     ]
-    outcome = Outcome(result, tuple(steps), tuple(notes))
+    outcome = NetworkOutcome(result, tuple(steps), tuple(notes))
     kept = {
         "inputs": inputs,
         "result": result.to_dict(),
@@ -245,12 +249,15 @@ def train_network(
 
 
 def compute_cached(
-    work: Reproduction, plan: TrainingPlan, network: Network, modality: Modality, materials: Materials
+    work: Reproduction, plan: TrainingPlan, network: Network, modality: Modality, training_data: TrainingData
 ) -> Step:
     """Both sides' outputs of a frozen part, from the shared cache where another network left them."""
     backbone = dict(plan.network.branches)[modality]
     cache = work.folder.path / "features"
-    sides = {"train": (materials.training, plan.training.views), "validation": (materials.validation, 1)}
+    sides = {
+        "train": (training_data.training, plan.training.views),
+        "validation": (training_data.validation, 1),
+    }
     total, reused = 0.0, True
     for side, (samples, views) in sides.items():
         before = set(cache.glob("*.npy"))
@@ -283,9 +290,9 @@ def record_step(steps: list[Step], name: str, plan: TrainingPlan | None = None) 
     steps.append(Step(name, round(time.monotonic() - began, 1), False, network, protocol))
 
 
-def hash_images(materials: Materials, external: tuple[External, ...]) -> dict[str, str]:
+def hash_images(training_data: TrainingData, external: tuple[External, ...]) -> dict[str, str]:
     """SHA-256 of the images and labels, by what they are for."""
-    sides = {"train": materials.training, "validation": materials.validation}
+    sides = {"train": training_data.training, "validation": training_data.validation}
     sides |= {f"external-{number}": source.samples for number, source in enumerate(external)}
     found: dict[str, str] = {}
     for side, samples in sides.items():
@@ -311,7 +318,7 @@ def hash_inputs(plan: TrainingPlan, contents: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def read_outcome(folder: RunFolder, plan: TrainingPlan, inputs: str) -> Outcome | None:
+def read_outcome(folder: RunFolder, plan: TrainingPlan, inputs: str) -> NetworkOutcome | None:
     """A finished network's outcome, None where it is missing, damaged or of other inputs."""
     part = RunFolder(folder.path / plan.network.name)
     try:
@@ -319,7 +326,7 @@ def read_outcome(folder: RunFolder, plan: TrainingPlan, inputs: str) -> Outcome 
         if kept["inputs"] != inputs:
             return None
         steps = tuple(dataclasses.replace(Step.from_dict(step), reused=True) for step in kept["steps"])
-        return Outcome(NetworkResult.from_dict(kept["result"]), steps, tuple(kept["notes"]))
+        return NetworkOutcome(NetworkResult.from_dict(kept["result"]), steps, tuple(kept["notes"]))
     except (CovidMMError, KeyError, TypeError, ValueError):
         return None
 

@@ -57,12 +57,12 @@ def run(argv: Sequence[str] | None = None) -> int:
                 f"{folder.path} is there already; go on with --resume {folder.path}, or name another."
             )
     check_data(plan)
-    place = choose_output(plan, folder)
+    path = choose_output(plan, folder)
     try:
         if plan.recipe == "served":
-            train_served(plan, folder, place or folder.path / "checkpoint")
+            train_served(plan, folder, path or folder.path / "checkpoint")
         else:
-            train(plan, folder, place)
+            train(plan, folder, path)
     except KeyboardInterrupt:
         if (folder.path / "config.json").exists():
             print(f"\nInterrupted. What is done is kept; go on with: python train.py --resume {folder.path}")
@@ -103,7 +103,7 @@ def choose_recipe(plan: TrainingPlan) -> TrainingPlan:
     return plan
 
 
-def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
+def train_served(plan: TrainingPlan, folder: RunFolder, path: Path) -> None:
     """Do, or finish, a training of the served recipe, and publish what came of it.
 
     On Keras's JAX backend it ends with the trained branches: measuring and serving need TensorFlow.
@@ -125,7 +125,7 @@ def train_served(plan: TrainingPlan, folder: RunFolder, place: Path) -> None:
             return
         from covid_mm.publishing.served import publish_served
 
-        publish_served(run, plan.command, place, RESULTS if plan.output is None else place.parent / "results")
+        publish_served(run, plan.command, path, RESULTS if plan.output is None else path.parent / "results")
 
 
 def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:
@@ -146,31 +146,31 @@ def reproduce_paper(options: argparse.Namespace, plan: TrainingPlan) -> int:
     return 0
 
 
-def train(plan: TrainingPlan, folder: RunFolder, place: Path | None) -> None:
+def train(plan: TrainingPlan, folder: RunFolder, path: Path | None) -> None:
     """Do, or finish, the training that the plan describes, and publish what came of it."""
     load_tensorflow()
     from covid_mm.publishing.paper import publish
-    from covid_mm.training.data import gather_materials
+    from covid_mm.training.data import gather_training_data
     from covid_mm.training.heads import fit_heads, prepare_network
     from covid_mm.training.strategy import find_hardware, use_hardware
 
     hardware = find_hardware(plan.training.fine_tune)
     print(f"training on {hardware}", flush=True)
-    materials = gather_materials(plan, folder)
+    training_data = gather_training_data(plan, folder)
     with use_hardware(hardware):
-        network, initial = prepare_network(plan, folder, materials)
+        network, initial = prepare_network(plan, folder, training_data)
         print(f"{network.config.name}, {plan.training.fine_tune}, run folder {folder.path}")
         for modality, weights in initial.items():
             print(f"  {MODALITIES[modality].title} backbone starts from {weights.origin}", flush=True)
         cache = folder.path / "features"
-        fits = fit_heads(plan, folder, network, materials, cache)
-        if place is None:
+        fits = fit_heads(plan, folder, network, training_data, cache)
+        if path is None:
             why = f"of {IMAGE_SIZE}-pixel images only" if plan.publish else "without --no-publish only"
             print(
                 f"done; the {plan.training.kept_epoch} weights are in {folder.path} (published are networks {why})"
             )
         else:
-            publish(plan, folder, network, materials, initial, fits, place, cache)
+            publish(plan, folder, network, training_data, initial, fits, path, cache)
 
 
 def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
@@ -190,11 +190,11 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
         if not plan.network.is_concatenated or plan.data.split != "paper":
             return folder.path / "checkpoint"
         return CHECKPOINTS / plan.network.name
-    place = Path(plan.output)
-    check_place(place)
-    if plan.synthetic and (place / META_NAME).exists() and not read_metadata(place).synthetic:
+    path = Path(plan.output)
+    check_place(path)
+    if plan.synthetic and (path / META_NAME).exists() and not read_metadata(path).synthetic:
         raise UsageError(
-            f"{place} holds a checkpoint trained on real images, which a training on phantoms never replaces;"
+            f"{path} holds a checkpoint trained on real images, which a training on phantoms never replaces;"
             " name another folder with --output."
         )
-    return place
+    return path

@@ -121,10 +121,8 @@ def read_collections(root: Path, config: DataConfig | None = None) -> tuple[Coll
     taken: list[Path] = []
     for folder in _list_candidates(root):
         if folder != root and folder.name.startswith(EVALUATION_ONLY):
-            place = folder.relative_to(root).as_posix()
-            readings.append(
-                CollectionReading(place, None, error="left out: to measure on only", skipped=True)
-            )
+            path = folder.relative_to(root).as_posix()
+            readings.append(CollectionReading(path, None, error="left out: to measure on only", skipped=True))
         elif is_siim(folder):
             taken.append(folder)
             readings.append(_read_siim(folder, root))
@@ -250,8 +248,8 @@ def _read_layouts(root: Path, config: DataConfig, taken: list[Path]) -> Iterator
             if any(other in dataset.records[0].path.parents for other in taken if other != root):
                 continue
             title = f"{name}-{dataset.modality}" if name == "folder" else name
-            place = Path(os.path.commonpath([record.path for record in dataset.records])).relative_to(root)
-            yield CollectionReading(place.as_posix(), _from_dataset(title, dataset, root), is_layout=True)
+            path = Path(os.path.commonpath([record.path for record in dataset.records])).relative_to(root)
+            yield CollectionReading(path.as_posix(), _from_dataset(title, dataset, root), is_layout=True)
 
 
 def _from_dataset(name: str, dataset: Dataset, root: Path) -> Collection:

@@ -129,13 +129,13 @@ def _read_dataset(folder: Path, config: DataConfig) -> Dataset:
 
 def _find_subsets(folder: Path) -> dict[str, Path]:
     """Subset folders by name, at whatever depth Kaggle's doubled folder puts them."""
-    place: Path | None = folder
-    while place is not None:
-        found = {name: child_folder(place, name) for name in SUBSETS.values()}
+    path: Path | None = folder
+    while path is not None:
+        found = {name: child_folder(path, name) for name in SUBSETS.values()}
         present = {name: path for name, path in found.items() if path is not None and any(path.iterdir())}
         if present:
             return present
-        place = child_folder(place, IMAGES_FOLDER)
+        path = child_folder(path, IMAGES_FOLDER)
     return {}
 
 

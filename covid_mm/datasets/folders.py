@@ -90,7 +90,7 @@ def _read_classes(folder: Path, modality: Modality, names: tuple[str, ...]) -> t
 
 
 def _make_dataset(
-    name: str, modality: Modality, records: tuple[ImageRecord, ...], place: str, classes: tuple[str, ...]
+    name: str, modality: Modality, records: tuple[ImageRecord, ...], path: str, classes: tuple[str, ...]
 ) -> Dataset:
     return Dataset(
         name=name,
@@ -98,5 +98,5 @@ def _make_dataset(
         records=records,
         licence="not known",
         caveats=CAVEATS,
-        source=f"plain folders {place}{{{','.join(classes)}}}",
+        source=f"plain folders {path}{{{','.join(classes)}}}",
     )

@@ -51,7 +51,7 @@ class Dataset:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Images a class, in the order of CLASSES."""
+        """Images per class, in the order of CLASSES."""
         return count_labels(self.records)
 
 
@@ -129,7 +129,7 @@ class Collection:
 
 
 def count_labels(records: Iterable[ImageRecord]) -> tuple[int, int]:
-    """Images a class, in the order of CLASSES."""
+    """Images per class, in the order of CLASSES."""
     labels = [record.label for record in records]
     return (labels.count(0), labels.count(1))
 

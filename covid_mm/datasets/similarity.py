@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIGNATURE_SIZE = 32  # pixels a side: blind to noise and compression, still shows a slice's vessels
+SIGNATURE_SIZE = 32  # pixels per side: blind to noise and compression, still shows a slice's vessels
 _ROWS = 1024  # compared at once, to bound the memory
 
 

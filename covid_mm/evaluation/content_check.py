@@ -130,7 +130,7 @@ def draw_phantoms(modality: Modality, numbers: range) -> GreyImages:
 def measure_content_check(
     network: Network, classifier: ContentClassifier, part: MeasuredImages
 ) -> list[dict[str, Any]]:
-    """What becomes of images in each slot of the network: counts of each outcome, a row a slot."""
+    """What becomes of images in each slot of the network: counts of each outcome, a row per slot."""
     features = compute_contents(network, classifier.branch, part.images)
     rows = []
     for slot in network.config.modalities:
@@ -155,11 +155,6 @@ def name_outcome(slot: Modality, content: Content) -> str:
     if content.kind != slot:
         return WRONG
     return UNLIKE if content.unusual else ANSWERED
-
-
-def title_kind(kind: str) -> str:
-    """What images of a kind are, for people."""
-    return "neither" if kind == NEITHER else MODALITIES[kind].title
 
 
 def find_learned_images(run: ServedRun) -> ModalityImages:

@@ -31,7 +31,7 @@ SCALE_PERCENTILE = 99.0
 SCALE_STUDIES = 200  # training studies that the heatmap scale is measured on
 _BATCH = 32
 
-Features = dict[Modality, NDArray[np.float32]]  # pooled, (n, channels) a modality
+Features = dict[Modality, NDArray[np.float32]]  # pooled, (n, channels) by modality
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def measure_possibilities(
 ) -> tuple[Possibility, ...]:
     """The paper's "four possibilities" on validation images: what is called positive, by whom.
 
-    Agreeing and disagreeing pairs are drawn the same way, each image at most once a kind; a kind
+    Agreeing and disagreeing pairs are drawn the same way, each image at most once per kind; a kind
     without images is left out. A network of other modalities than the paper's two has none.
     """
     alone = {m: predict_branch(network, m, values) for m, values in features.items()}
@@ -167,7 +167,7 @@ def summarise_predictions(
 
 
 def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
-    """A temperature a head, from validation studies; never below 1."""
+    """A temperature per head, from validation studies; never below 1."""
     return {head: fit_temperature(part.logits, part.labels) for head, part in outputs.items()}
 
 
@@ -204,7 +204,7 @@ def measure_heatmap_scale(
     method: FixedScaleMethod = "grad_cam",
     layer: LayerChoice = "coarse",
 ) -> dict[str, dict[Modality, float]]:
-    """The evidence drawn as 1, a head and modality: a high percentile over training images' pixels.
+    """The evidence drawn as 1, by head and modality: a high percentile over training images' pixels.
 
     Evidence is for the class that the network itself names, as on the page. method, layer: those
     that meta.json names as heatmap_method and heatmap_layer.

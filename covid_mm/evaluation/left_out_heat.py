@@ -40,7 +40,7 @@ from covid_mm.training.crops import lesion_mask, round_pixels
 from covid_mm.training.features import to_network_input
 from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches
 
-FRAME = 256  # pixels a side of the whole image's frame in which heat is measured
+FRAME = 256  # pixels per side of the whole image's frame in which heat is measured
 HEAT_IMAGES = 250  # positive images per fold that the fast methods are measured on
 SLOW_HEAT_IMAGES = 10  # and those that take a second per image
 FAITHFULNESS_IMAGES = 40

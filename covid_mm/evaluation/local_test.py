@@ -82,6 +82,7 @@ class LocalTest(JsonRecord):
 
     checkpoint, sha256: which one. date: when, ISO 8601, UTC. labelled: studies with a label; failed: of these, could
     not be read; unanswered: were read and got no probability. heads: those that answered any, the combined one first.
+    left_out: head -> its figures on collections left out of training, as meta.json keeps them, to be compared with.
     """
 
     __pydantic_config__ = WITH_DERIVED
@@ -93,6 +94,7 @@ class LocalTest(JsonRecord):
     failed: int
     unanswered: int
     heads: tuple[HeadTest, ...]
+    left_out: dict[str, dict[str, Any]]
 
     def find(self, head: str) -> HeadTest | None:
         """One head's figures; None where it answered no study."""
@@ -112,7 +114,7 @@ def measure_local_test(
 
     Args:
         studies: all that have a label.
-        meta: the checkpoint's meta.json: `decision_threshold` and `abstain_zone` by head.
+        meta: the checkpoint's meta.json: `decision_threshold`, `abstain_zone` and `evidence` by head.
         checkpoint, sha256: its name, and of its weights.
         date: of the test, with its time zone.
         resamples: of the bootstrap over patients.
@@ -138,6 +140,7 @@ def measure_local_test(
         failed=failed,
         unanswered=sum(not study.probabilities for study in labelled) - failed,
         heads=tuple(heads),
+        left_out={head: dict(figures) for head, figures in meta.get("evidence", {}).items() if figures},
     )
 
 

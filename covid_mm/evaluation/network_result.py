@@ -41,7 +41,7 @@ from covid_mm.evaluation.results import (
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.data import Materials
+from covid_mm.training.data import TrainingData
 from covid_mm.training.fit import FitResult
 from covid_mm.training.initial_weights import InitialWeights, initial_weights_to_dict
 from covid_mm.training.plan import TrainingPlan
@@ -60,7 +60,7 @@ class External:
 def measure_network(
     plan: TrainingPlan,
     network: Network,
-    materials: Materials,
+    training_data: TrainingData,
     external: tuple[External, ...],
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
@@ -71,14 +71,14 @@ def measure_network(
     cache: the folder where pooled features are kept, so that frozen backbones need not run again.
     """
     seed = plan.training.seed
-    features = compute_pooled(network, materials.validation, cache)
-    outputs = predict_heads(network, materials.validation, seed=seed, features=features)
+    features = compute_pooled(network, training_data.validation, cache)
+    outputs = predict_heads(network, training_data.validation, seed=seed, features=features)
     temperature = fit_temperatures(outputs)
     threshold = dict.fromkeys(outputs, THRESHOLD)
     reports = report_heads(outputs, temperature, threshold)
     config = network.config
     main = FUSED if config.is_concatenated else config.modalities[0]
-    labels = {m: materials.validation[m].labels for m in config.modalities}
+    labels = {m: training_data.validation[m].labels for m in config.modalities}
     return NetworkResult(
         name=config.name,
         branches=config.branches,
@@ -157,7 +157,7 @@ def summarise_histograms(samples: ModalitySamples) -> dict[str, list[float]]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NetworkOutcome:
     """What is kept of a finished network."""
 
     result: NetworkResult
@@ -166,10 +166,10 @@ class Outcome:
 
 
 def collect_results(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[NetworkOutcome],
     plan: TrainingPlan,
     command: str,
-    materials: Materials,
+    training_data: TrainingData,
     steps: Sequence[Step],
     costs: Costs,
 ) -> Results:
@@ -180,7 +180,7 @@ def collect_results(
         command=command,
         created=time.strftime("%Y-%m-%d", time.gmtime()),
         seed=plan.training.seed,
-        data=tuple(summarise_data(materials, m, protocol) for m in materials.datasets),
+        data=tuple(summarise_data(training_data, m, protocol) for m in training_data.datasets),
         networks=tuple(outcome.result for outcome in outcomes),
         steps=tuple(dataclasses.replace(step, protocol=protocol) for step in every_step),
         costs=costs,
@@ -190,18 +190,18 @@ def collect_results(
     )
 
 
-def summarise_data(materials: Materials, modality: Modality, protocol: SplitProtocol) -> DataSummary:
+def summarise_data(training_data: TrainingData, modality: Modality, protocol: SplitProtocol) -> DataSummary:
     """Table I as realised, for one modality."""
-    split = materials.splits[modality]
+    split = training_data.splits[modality]
     counts = split.to_dict()["counts"]
     return DataSummary(
         modality=modality,
-        name=materials.datasets[modality].name,
+        name=training_data.datasets[modality].name,
         protocol=protocol,
         split_hash=split.hash,
         train=(counts["train"][CLASSES[0]], counts["train"][CLASSES[1]]),
         validation=(counts["validation"][CLASSES[0]], counts["validation"][CLASSES[1]]),
-        mean_histograms=summarise_histograms(materials.training[modality]),
+        mean_histograms=summarise_histograms(training_data.training[modality]),
     )
 
 
@@ -247,10 +247,10 @@ def choose_notes(results: Results, protocols: Sequence[SplitProtocol]) -> list[s
     return [note for note in results.notes if not note.startswith(others)]
 
 
-def choose_examples(materials: Materials) -> dict[tuple[str, str], NDArray[np.float32]]:
+def choose_examples(training_data: TrainingData) -> dict[tuple[str, str], NDArray[np.float32]]:
     """The first training image of each modality and class, grey 0..255, by (modality, class name)."""
     found: dict[tuple[str, str], NDArray[np.float32]] = {}
-    for modality, samples in materials.training.items():
+    for modality, samples in training_data.training.items():
         for label, name in enumerate(CLASSES):
             rows = np.flatnonzero(samples.labels == label)
             if len(rows):

@@ -64,7 +64,7 @@ class InferenceCost(TypedDict):
 
 
 class Costs(TypedDict, total=False):
-    """What concatenation costs, a row a pair; empty where it was not measured."""
+    """What concatenation costs, a row per pair; empty where it was not measured."""
 
     training: list[TrainingCost]
     inference: list[InferenceCost]
@@ -102,7 +102,7 @@ class NetworkResult(JsonRecord):
     """One network on one split.
 
     name: `NetworkConfig.name`. branches: (modality, backbone). trained: one phrase, which layers
-    and how long. training: TrainingConfig as a dict. history: one row an epoch. report: the main head
+    and how long. training: TrainingConfig as a dict. history: one row per epoch. report: the main head
     on the validation images; branch_reports: a concatenated network's own small heads. seconds:
     of its fit. external: by the name of the images, never trained on.
     """
@@ -170,7 +170,7 @@ class DataSummary(JsonRecord):
 class Results(JsonRecord):
     """The whole document.
 
-    command: one line a split. created: ISO date, UTC. networks: up to nine a split, the paper's
+    command: one line per split. created: ISO date, UTC. networks: up to nine per split, the paper's
     split first. notes: what a reader must know of a row.
     """
 

@@ -34,7 +34,7 @@ class BranchExplainer:
     """Heatmaps of a network's branches by any method, for one set of modalities; some of them: by their own heads."""
 
     def __init__(self, network: Network, modalities: tuple[Modality, ...]) -> None:
-        """Cut the network into one model a branch, sharing its weights."""
+        """Cut the network into one model per branch, sharing its weights."""
         self.network = network
         self.modalities = modalities
         self._whole = modalities == network.config.modalities
@@ -57,7 +57,7 @@ class BranchExplainer:
         images: modality -> float32 (1, side, side, 3), 0..255. progress: is told shares 0..1.
 
         Raises:
-            Cancelled: `cancelled` said so; it is asked at least once a branch.
+            Cancelled: `cancelled` said so; it is asked at least once per branch.
             CheckpointError: the network's values are no numbers.
         """
         watch = _Watch(len(self.modalities), progress, cancelled)

@@ -32,7 +32,7 @@ class Backbone:
 
     build: the keras.applications function. scaling: the ImageNet convention of its weights.
     last_conv_layer: the last convolution's output (after its normalisation and activation), where
-    Grad-CAM looks. fine_layer: an earlier one, with a grid of 7 to 10 cells a side at 150 pixels
+    Grad-CAM looks. fine_layer: an earlier one, with a grid of 7 to 10 cells per side at 150 pixels
     (18 in VGG16, whose last convolution has 9 already). last_block_input: the layer whose output
     feeds the last block, so that everything up to it is frozen by `--fine-tune last-block`.
     smallest: least image side, pixels.

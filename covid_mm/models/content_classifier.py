@@ -147,7 +147,7 @@ class ContentClassifier:
 
 
 def read_content_classifier(
-    place: Path, modalities: tuple[Modality, ...], width: Callable[[Modality], int]
+    path: Path, modalities: tuple[Modality, ...], width: Callable[[Modality], int]
 ) -> ContentClassifier:
     """A classifier from the file that `ContentClassifier.to_bytes` made, for a network of these modalities.
 
@@ -156,16 +156,16 @@ def read_content_classifier(
     Raises CheckpointError where it is damaged, not finite, or made for another network.
     """
     try:
-        with np.load(place, allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             classifier = _parse_classifier(file, modalities)
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"The {place.name} of checkpoint {place.parent.name} cannot be read ({type(error).__name__}); put"
+            f"The {path.name} of checkpoint {path.parent.name} cannot be read ({type(error).__name__}); put"
             " back the published one, or train again."
         ) from error
     if classifier.branch not in modalities or not _fits(classifier, width(classifier.branch)):
         raise CheckpointError(
-            f"The {place.name} of checkpoint {place.parent.name} was made for another network; put back the"
+            f"The {path.name} of checkpoint {path.parent.name} was made for another network; put back the"
             " published one, or train again."
         )
     return classifier

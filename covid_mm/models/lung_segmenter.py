@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import keras
 
 MAX_LUNGS_BYTES = 4 * 1024 * 1024
-SEGMENTER_SIDE = 128  # pixels a side in
-SEGMENTER_CELLS = 64  # cells a side out
+SEGMENTER_SIDE = 128  # pixels per side in
+SEGMENTER_CELLS = 64  # cells per side out
 _WIDTHS = (12, 24, 48, 64)  # channels at 64, 32, 16 and 8 cells
 _BATCH = 32
 

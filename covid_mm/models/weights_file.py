@@ -1,4 +1,4 @@
-"""Weights on disk: HDF5, one group a layer, arrays only.
+"""Weights on disk: HDF5, one group per layer, arrays only.
 
 Written by layer name, so a file says what it holds, and read strictly: every weight must be there
 with its shape, nothing else may be, and every number must be finite. Kernels may be stored as
@@ -27,9 +27,9 @@ MODALITY_PREFIXES = tuple(f"{modality}_" for modality in MODALITIES)
 _DEPTH = 2  # layer/weight: deeper groups are foreign, and a group that holds itself has no end
 
 
-def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
+def save_weights(network: Network, path: Path, *, half: bool = False) -> None:
     """Write all weights atomically. half: kernels as float16."""
-    with replace_file(place) as tmp_path, h5py.File(tmp_path, "w") as file:
+    with replace_file(path) as tmp_path, h5py.File(tmp_path, "w") as file:
         for name, variable in _named_weights(network.model):
             value = np.asarray(variable)
             if half and value.ndim > 1:
@@ -37,14 +37,14 @@ def save_weights(network: Network, place: Path, *, half: bool = False) -> None:
             file.create_dataset(name, data=value)
 
 
-def hash_backbones(place: Path) -> str:
+def hash_backbones(path: Path) -> str:
     """SHA-256 over the names and numbers of all backbone layers in a weights file, heads left out.
 
     Raises WeightsError where it cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        with h5py.File(place, "r") as file:
+        with h5py.File(path, "r") as file:
             for layer in sorted(file):
                 if layer.startswith(MODALITY_PREFIXES) and not layer.endswith("_logits"):
                     for name in sorted(file[layer]):
@@ -52,85 +52,85 @@ def hash_backbones(place: Path) -> str:
                         digest.update(np.ascontiguousarray(file[layer][name]).tobytes())
     except Exception as error:  # as in read_arrays
         raise WeightsError(
-            f"The weights {place.name} cannot be read ({type(error).__name__}); put back the file it was made"
+            f"The weights {path.name} cannot be read ({type(error).__name__}); put back the file it was made"
             " with."
         ) from error
     return digest.hexdigest()
 
 
-def load_weights(network: Network, place: Path) -> None:
+def load_weights(network: Network, path: Path) -> None:
     """Read all weights into the network. Raises WeightsError unless the file fits exactly.
 
     Nothing is changed in the network unless everything fits.
     """
     expected = dict(_named_weights(network.model))
-    values = read_arrays(place, {name: tuple(v.shape) for name, v in expected.items()}, network.config.name)
+    values = read_arrays(path, {name: tuple(v.shape) for name, v in expected.items()}, network.config.name)
     for name, variable in expected.items():
         variable.assign(values[name])
 
 
-def read_arrays(place: Path, expected: Shapes, owner: str) -> dict[str, NDArray[np.float32]]:
+def read_arrays(path: Path, expected: Shapes, owner: str) -> dict[str, NDArray[np.float32]]:
     """The arrays of a weights file by path, float32, exactly those expected of `owner`.
 
     Shapes are compared before anything is read, so a small file cannot claim all memory. Raises
     WeightsError for what is missing, foreign, damaged, linked or not finite.
     """
     try:
-        with h5py.File(place, "r") as file:
+        with h5py.File(path, "r") as file:
             found: dict[str, Any] = {}
-            _collect(file, "", found, place)
-            _compare(expected, found, place, owner)
-            return {name: _read_array(name, item, place) for name, item in found.items()}
+            _collect(file, "", found, path)
+            _compare(expected, found, path, owner)
+            return {name: _read_array(name, item, path) for name, item in found.items()}
     except WeightsError:
         raise
     except Exception as error:  # h5py raises nearly every built-in kind, depending on the damaged byte
-        reason = "it is damaged or not HDF5" if place.exists() else "there is no such file"
+        reason = "it is damaged or not HDF5" if path.exists() else "there is no such file"
         raise WeightsError(
-            f"The weights {place.name} cannot be read: {reason}; put back the file it was made with."
+            f"The weights {path.name} cannot be read: {reason}; put back the file it was made with."
         ) from error
 
 
-def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], place: Path) -> None:
+def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], path: Path) -> None:
     for key in group:
         name = f"{prefix}{key}"
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise WeightsError(
-                f"{place.name} holds a link ({name}) where plain arrays are expected; do not use it."
+                f"{path.name} holds a link ({name}) where plain arrays are expected; do not use it."
             )
         item = group[key]
         if isinstance(item, h5py.Group) and name.count("/") + 1 < _DEPTH:
-            _collect(item, f"{name}/", found, place)
+            _collect(item, f"{name}/", found, path)
             continue
         plain = isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual
         # chunked arrays may be compressed, or stand for more than the file holds
         if not plain or item.chunks is not None or item.dtype not in (np.float16, np.float32):
             raise WeightsError(
-                f"{place.name} holds {name}, which is not a plain array of numbers; do not use it."
+                f"{path.name} holds {name}, which is not a plain array of numbers; do not use it."
             )
         found[name] = item
 
 
-def _compare(expected: Shapes, found: dict[str, Any], place: Path, owner: str) -> None:
+def _compare(expected: Shapes, found: dict[str, Any], path: Path, owner: str) -> None:
     if set(found) != set(expected):
         missing, foreign = set(expected) - set(found), set(found) - set(expected)
         example = sorted(missing or foreign)[0]
         raise WeightsError(
-            f"{place.name} does not hold the weights of {owner}: {len(missing)} are missing and"
+            f"{path.name} does not hold the weights of {owner}: {len(missing)} are missing and"
             f" {len(foreign)} are foreign (for example {example}); use the file that belongs to this network."
         )
     for name, shape in expected.items():
         if found[name].shape != shape:
             raise WeightsError(
-                f"{place.name}: {name} should have shape {shape} and has {found[name].shape}; use the file"
+                f"{path.name}: {name} should have shape {shape} and has {found[name].shape}; use the file"
                 " that belongs to this network."
             )
 
 
-def _read_array(name: str, item: h5py.Dataset, place: Path) -> NDArray[np.float32]:
+def _read_array(name: str, item: h5py.Dataset, path: Path) -> NDArray[np.float32]:
     value = np.asarray(item).astype(np.float32)
     if not np.isfinite(value).all():
         raise WeightsError(
-            f"{place.name} holds numbers that are not finite in {name}; train again or put back the last good"
+            f"{path.name} holds numbers that are not finite in {name}; train again or put back the last good"
             " file."
         )
     return value

@@ -18,40 +18,40 @@ if TYPE_CHECKING:
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what drawing from a foreign meta.json raises
 
 
-def write_card(place: Path, meta: dict[str, Any]) -> None:
-    """Draw the card of the checkpoint at `place` from `meta`, and write both.
+def write_card(path: Path, meta: dict[str, Any]) -> None:
+    """Draw the card of the checkpoint at `path` from `meta`, and write both.
 
     Raises CheckpointError where meta lacks what the card is drawn from.
     """
     try:
-        card = render_card(meta, place.resolve().name)
+        card = render_card(meta, path.resolve().name)
     except DAMAGED as error:
-        raise _lacking(place, error) from error
-    write_atomically(place / CARD_NAME, card.encode())
-    write_meta(place, meta)
-    print(f"written {place / CARD_NAME}")
+        raise _lacking(path, error) from error
+    write_atomically(path / CARD_NAME, card.encode())
+    write_meta(path, meta)
+    print(f"written {path / CARD_NAME}")
 
 
-def print_readme_results(place: Path, meta: dict[str, Any]) -> None:
-    """Print what docs/results.md says of the checkpoint at `place`.
+def print_readme_results(path: Path, meta: dict[str, Any]) -> None:
+    """Print what docs/results.md says of the checkpoint at `path`.
 
     Raises:
         UsageError: another recipe than `served`. CheckpointError: meta lacks what it is drawn from.
     """
     try:
-        print(render_readme_results(meta, place.resolve().name), end="")
+        print(render_readme_results(meta, path.resolve().name), end="")
     except DAMAGED as error:
-        raise _lacking(place, error) from error
+        raise _lacking(path, error) from error
 
 
-def _lacking(place: Path, error: Exception) -> CheckpointError:
+def _lacking(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"The meta.json of {place.name} lacks what a model card is drawn from ({error}); train again or put"
+        f"The meta.json of {path.name} lacks what a model card is drawn from ({error}); train again or put"
         " back the published one."
     )
 
 
-def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
+def update_card(path: Path, meta: Metadata, evaluation: Evaluation) -> None:
     """Write what was found of the answers into meta.json, and draw the card anew.
 
     Raises DataError where not all of the checkpoint's own validation images were measured.
@@ -62,4 +62,4 @@ def update_card(place: Path, meta: Metadata, evaluation: Evaluation) -> None:
             f"These are not the validation images that the card of {meta.name} tells of, or it answers them"
             " otherwise here; its card stays as it is. Name the folder it was trained on."
         )
-    write_card(place, meta.raw | evaluation.answers)
+    write_card(path, meta.raw | evaluation.answers)

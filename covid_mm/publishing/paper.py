@@ -31,7 +31,7 @@ from covid_mm.reporting.model_card import render_card, title_head
 from covid_mm.reporting.tables import metrics_table
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION, describe_training
-from covid_mm.training.data import Materials
+from covid_mm.training.data import TrainingData
 from covid_mm.training.fit import FitResult
 from covid_mm.training.initial_weights import InitialWeights, initial_weights_to_dict
 from covid_mm.training.plan import TrainingPlan, shorten_command
@@ -45,23 +45,23 @@ def publish(
     plan: TrainingPlan,
     folder: RunFolder,
     network: Network,
-    materials: Materials,
+    training_data: TrainingData,
     initial: dict[Modality, InitialWeights],
     fits: dict[str, FitResult],
-    place: Path,
+    path: Path,
     cache: Path,
 ) -> None:
-    """Measure the network as it will be stored, and publish it at `place`.
+    """Measure the network as it will be stored, and publish it at `path`.
 
     cache: where the fitting kept its features, so that the unrounded network need not run again.
     """
     print("measuring on the validation images", flush=True)
     seed = plan.training.seed
-    unrounded = compute_pooled(network, materials.validation, cache)
-    before = predict_heads(network, materials.validation, seed=seed, features=unrounded)
+    unrounded = compute_pooled(network, training_data.validation, cache)
+    before = predict_heads(network, training_data.validation, seed=seed, features=unrounded)
     served = store_and_read_back(network)
-    features = compute_pooled(served, materials.validation)
-    outputs = predict_heads(served, materials.validation, seed=seed, features=features)
+    features = compute_pooled(served, training_data.validation)
+    outputs = predict_heads(served, training_data.validation, seed=seed, features=features)
     temperature = fit_temperatures(outputs)
     threshold = dict.fromkeys(outputs, THRESHOLD)
     reports = report_heads(outputs, temperature, threshold)
@@ -78,21 +78,21 @@ def publish(
         },
         "temperature": temperature,
         "decision_threshold": threshold,
-        "heatmap_scale": measure_heatmap_scale(served, materials.training, seed=seed),
+        "heatmap_scale": measure_heatmap_scale(served, training_data.training, seed=seed),
         "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": plan.synthetic,
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),
-        "data": [dataset_to_dict(materials, m) for m in network.config.modalities],
+        "data": [dataset_to_dict(training_data, m) for m in network.config.modalities],
         "split": {
             "protocol": plan.data.split,
             "seed": plan.data.seed,
             "positives": plan.data.positives,
-            "hashes": {m: split.hash for m, split in materials.splits.items()},
+            "hashes": {m: split.hash for m, split in training_data.splits.items()},
         },
         "seed": seed,
         "initial_weights": {m: initial_weights_to_dict(weights) for m, weights in initial.items()},
-        "validation_seen_before": find_overlap(materials, initial),
+        "validation_seen_before": find_overlap(training_data, initial),
         "training": dataclasses.asdict(plan.training),
         "epochs_run": {
             head: {"best": fit.best_epoch, "of": len(fit.history), "seconds": round(fit.seconds)}
@@ -100,7 +100,7 @@ def publish(
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
         **summarise_predictions(
-            served, materials.validation, features, outputs, temperature, threshold, seed=seed
+            served, training_data.validation, features, outputs, temperature, threshold, seed=seed
         ),
         "float16_changes": compare_outputs(before, outputs, temperature),
         "command": shorten_command(plan.command),
@@ -115,19 +115,19 @@ def publish(
     )
     classifier, meta["judge"] = make_content_classifier(
         served,
-        materials.training,
-        materials.validation,
-        {m: dataset.name for m, dataset in materials.datasets.items()},
+        training_data.training,
+        training_data.validation,
+        {m: dataset.name for m, dataset in training_data.datasets.items()},
         seed=seed,
     )
     folder.write_json("result.json", {"metrics": meta["metrics"], "epochs_run": meta["epochs_run"]})
-    publish_checkpoint(place, network, meta, render_card(meta, place.name), classifier=classifier)
+    publish_checkpoint(path, network, meta, render_card(meta, path.name), classifier=classifier)
     print()
     print(metrics_table({title_head(head): report for head, report in reports.items()}))
-    print(f"\npublished {place}: {meta['trained_on']}")
+    print(f"\npublished {path}: {meta['trained_on']}")
     if plan.synthetic:
         print("Trained on SYNTHETIC PHANTOMS, not on patients: it means nothing for a person.")
-        print(f"Look at it with: python app.py --checkpoint {place}")
+        print(f"Look at it with: python app.py --checkpoint {path}")
 
 
 def store_and_read_back(network: Network) -> Network:
@@ -141,9 +141,9 @@ def store_and_read_back(network: Network) -> Network:
     return stored
 
 
-def dataset_to_dict(materials: Materials, modality: Modality) -> dict[str, Any]:
+def dataset_to_dict(training_data: TrainingData, modality: Modality) -> dict[str, Any]:
     """What meta.json says of one data set: source, licence, counts, caveats."""
-    dataset, split = materials.datasets[modality], materials.splits[modality].to_dict()
+    dataset, split = training_data.datasets[modality], training_data.splits[modality].to_dict()
     return {
         "modality": modality,
         "name": dataset.name,
@@ -155,7 +155,7 @@ def dataset_to_dict(materials: Materials, modality: Modality) -> dict[str, Any]:
     }
 
 
-def find_overlap(materials: Materials, initial: dict[Modality, InitialWeights]) -> list[str]:
+def find_overlap(training_data: TrainingData, initial: dict[Modality, InitialWeights]) -> list[str]:
     """Modalities whose initial weights learned from another division of the same kind of image.
 
     Some of this split's validation images may then have been training images before, which
@@ -165,7 +165,7 @@ def find_overlap(materials: Materials, initial: dict[Modality, InitialWeights]) 
         modality
         for modality, weights in initial.items()
         if any(
-            seen.startswith(f"{modality}:") and seen != f"{modality}:{materials.splits[modality].hash}"
+            seen.startswith(f"{modality}:") and seen != f"{modality}:{training_data.splits[modality].hash}"
             for seen in weights.seen
         )
     ]

@@ -57,7 +57,7 @@ from covid_mm.training.served_run import (
 SCALE_IMAGES = 1500  # training images per collection that the heatmap scale is drawn from
 
 
-def publish_served(run: ServedRun, command: str, place: Path, results: Path | None) -> None:
+def publish_served(run: ServedRun, command: str, path: Path, results: Path | None) -> None:
     """Measure, fuse, and publish the checkpoint; results: the folder where the left-out page goes."""
     measured, served = measure_run(run)
     _, initial = start_network(run)
@@ -144,13 +144,13 @@ def publish_served(run: ServedRun, command: str, place: Path, results: Path | No
     meta["trained_on"] = describe_training(meta)
     meta["limits"] = describe_limits(meta)
     publish_checkpoint(
-        place, network, meta, render_card(meta, place.name), classifier=classifier, segmenter=run.segmenter
+        path, network, meta, render_card(meta, path.name), classifier=classifier, segmenter=run.segmenter
     )
     write_left_out(run.folder.path, left_out)
     if results is not None:
         write_left_out(results, left_out)
     print(render_left_out(left_out))
-    print(f"\npublished {place}: {meta['trained_on']}")
+    print(f"\npublished {path}: {meta['trained_on']}")
 
 
 def split_to_dict(run: ServedRun) -> dict[str, Any]:

@@ -5,17 +5,17 @@ The words stand in TEXTS; whoever asks hands in a language, which is asked for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
-from covid_mm.evaluation.intervals import Estimate, Proportion
+from covid_mm.evaluation.intervals import Estimate
 from covid_mm.evaluation.local_test import HeadTest, LocalTest
+from covid_mm.formats import format_percent
 from covid_mm.reporting.tables import format_table
 
-Words = Callable[..., str]  # a text of TEXTS and its values -> the sentence in a language
 FEW = 50  # studies of a class: below, an interval is wider than most differences that matter
 
 TEXTS = {
@@ -34,7 +34,6 @@ TEXTS = {
     "ece": "Calibration error (ECE)",
     "abstained": "Undetermined",
     "not_measured": "not measured",
-    "interval": "{value} ({low} to {high})",
     "sure": "{head}: without the undetermined studies sensitivity {sensitivity}, specificity {specificity}.",
     "thresholds": "{head}: {label} from {threshold} on; undetermined from {low} to {high}.",
     "threshold": "{head}: {label} from {threshold} on.",
@@ -65,23 +64,56 @@ class LocalTestWords:
     notes: tuple[str, ...]
 
 
-def speak_english(text: str, /, **values: Any) -> str:
-    """The text itself, filled in."""
-    return text.format(**values) if values else text
+class Words(Protocol):
+    """A language: texts of TEXTS with their values, and numbers, as the page's `Texts` has them."""
+
+    def __call__(self, text: str, /, **values: Any) -> str:
+        """The text in this language, filled in."""
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """A number with this language's marks."""
+
+    def percent(self, share: float, decimals: int | None = None) -> str:
+        """A share, 0..1, in percent."""
+
+    def estimate(self, value: float, low: float, high: float, decimals: int | None = None) -> str:
+        """A value and its interval: shares in percent, or with decimals the values themselves."""
 
 
-def describe_local_test(
-    test: LocalTest, evidence: Mapping[str, Mapping[str, Any]], words: Words = speak_english
-) -> LocalTestWords:
-    """A test in words, each head's figures above those on hospitals never seen.
+class EnglishWords:
+    """English, in the formats that the page has too."""
 
-    evidence: head -> left-out figures, as meta.json keeps them; heads that lack any are left without.
-    """
+    def __call__(self, text: str, /, **values: Any) -> str:
+        """The text itself, filled in."""
+        return text.format(**values) if values else text
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """`3,000`, `0.91`."""
+        return f"{value:,.{decimals}f}"
+
+    def percent(self, share: float, decimals: int | None = None) -> str:
+        """`84 %`."""
+        return format_percent(share) if decimals is None else f"{100 * share:.{decimals}f} %"
+
+    def estimate(self, value: float, low: float, high: float, decimals: int | None = None) -> str:
+        """`84 % (80 to 88 %)`, or with decimals `0.91 (0.89 to 0.93)`."""
+        if decimals is not None:
+            shown = [self.number(part, decimals) for part in (value, low, high)]
+            return "{} ({} to {})".format(*shown)
+        shown = [f"{100 * part:.0f}" for part in (value, low, high)]
+        return "{} % ({} to {} %)".format(*shown)
+
+
+ENGLISH = EnglishWords()
+
+
+def describe_local_test(test: LocalTest, words: Words = ENGLISH) -> LocalTestWords:
+    """A test in words, each head's figures above those on hospitals never seen, where it has any."""
     rows = []
     for one in test.heads:
         rows.append(_word_head(one, words))
-        if one.head in evidence:
-            rows.append(_word_left_out(one.head, evidence[one.head], words))
+        if one.head in test.left_out:
+            rows.append(_word_left_out(one.head, test.left_out[one.head], words))
     titles = ("reading", "studies", "sensitivity", "specificity")
     return LocalTestWords(
         title=words(TEXTS["title"]),
@@ -99,35 +131,25 @@ def describe_local_test(
             words(TEXTS["abstained"]),
         ),
         rows=tuple(rows),
-        remarks=tuple(_list_remarks(test, evidence, words)),
+        remarks=tuple(_list_remarks(test, words)),
         notes=tuple(_list_notes(test, words)),
     )
 
 
-def format_local_test(test: LocalTest, evidence: Mapping[str, Mapping[str, Any]]) -> str:
+def format_local_test(test: LocalTest) -> str:
     """The test as text for the terminal, without a final newline."""
-    said = describe_local_test(test, evidence)
+    said = describe_local_test(test)
     table = format_table(said.head, said.rows)
     return "\n".join([said.title, said.intro, "", table, "", *said.remarks, *said.notes])
 
 
-def format_share(share: Proportion | Estimate | None, words: Words = speak_english) -> str:
-    """`91 % (84 to 95)`."""
-    if share is None:
-        return words(TEXTS["not_measured"])
-    value, low, high = (f"{100 * part:.0f}" for part in (share.value, share.low, share.high))
-    return words(TEXTS["interval"], value=f"{value} %", low=low, high=high)
-
-
-def draw_local_test(
-    test: LocalTest, evidence: Mapping[str, Mapping[str, Any]], words: Words = speak_english
-) -> bytes:
+def draw_local_test(test: LocalTest, words: Words = ENGLISH) -> bytes:
     """The test as a PDF, one A4 page or a few; the same for the same test."""
     from covid_mm.reporting.pdf_text import drawing, register_fonts
 
     with drawing:
         register_fonts()
-        return _draw(describe_local_test(test, evidence, words), words(RESEARCH_USE), words(TEXTS["how"]))
+        return _draw(describe_local_test(test, words), words(RESEARCH_USE), words(TEXTS["how"]))
 
 
 def _draw(said: LocalTestWords, research_use: str, how: str) -> bytes:
@@ -175,16 +197,16 @@ def _draw(said: LocalTestWords, research_use: str, how: str) -> bytes:
     return buffer.getvalue()
 
 
-def describe_head(one: HeadTest, words: Words = speak_english) -> dict[str, str]:
+def describe_head(one: HeadTest, words: Words = ENGLISH) -> dict[str, str]:
     """A head's figures, worded one by one, for a sentence beside an answer."""
     return {
-        "studies": str(one.studies),
-        "positive": str(one.positive),
-        "sensitivity": format_share(one.sensitivity, words),
-        "specificity": format_share(one.specificity, words),
-        "auc": _format_auc(one.auc, words),
-        "ece": format_share(one.ece, words),
-        "abstained": format_share(one.abstained, words),
+        "studies": words.number(one.studies),
+        "positive": words.number(one.positive),
+        "sensitivity": _format(one.sensitivity, words),
+        "specificity": _format(one.specificity, words),
+        "auc": _format(one.auc, words, 2),
+        "ece": _format(one.ece, words),
+        "abstained": _format(one.abstained, words),
     }
 
 
@@ -203,40 +225,34 @@ def _word_head(one: HeadTest, words: Words) -> tuple[str, ...]:
 def _word_left_out(head: str, figures: Mapping[str, Any], words: Words) -> tuple[str, ...]:
     def share(name: str) -> str:
         value = figures.get(name)
-        return words(TEXTS["not_measured"]) if value is None else f"{100 * float(value):.0f} %"
+        return words(TEXTS["not_measured"]) if value is None else words.percent(float(value), 0)
 
-    auc = words(
-        TEXTS["interval"], **{key: f"{float(figures[name]):.2f}" for key, name in _AUC_FIELDS.items()}
-    )
+    area, low, high = (float(figures[name]) for name in ("auc", "auc_low", "auc_high"))
     return (
         words(TEXTS["left_out"], head=words(TEXTS[head])),
-        words(TEXTS["images"], images=f"{int(figures['images']):,}"),
+        words(TEXTS["images"], images=words.number(int(figures["images"]))),
         share("sensitivity"),
         share("specificity"),
-        auc,
+        words.estimate(area, low, high, 2),
         share("ece"),
         "",
     )
 
 
-_AUC_FIELDS = {"value": "auc", "low": "auc_low", "high": "auc_high"}
-
-
-def _format_auc(auc: Estimate | None, words: Words) -> str:
-    if auc is None:
+def _format(estimate: Estimate | None, words: Words, decimals: int | None = None) -> str:
+    if estimate is None:
         return words(TEXTS["not_measured"])
-    parts = {name: f"{getattr(auc, name):.2f}" for name in _AUC_FIELDS}
-    return words(TEXTS["interval"], **parts)
+    return words.estimate(estimate.value, estimate.low, estimate.high, decimals)
 
 
-def _list_remarks(test: LocalTest, evidence: Mapping[str, Mapping[str, Any]], words: Words) -> Iterator[str]:
+def _list_remarks(test: LocalTest, words: Words) -> Iterator[str]:
     for one in test.heads:
         head = words(TEXTS[one.head])
         if min(one.normal, one.positive) == 0:
             yield words(TEXTS["one_class"], head=head)
         elif min(one.normal, one.positive) < FEW:
             yield words(TEXTS["few"], head=head, few=FEW)
-        known = evidence.get(one.head)
+        known = test.left_out.get(one.head)
         if one.auc and known and one.auc.high < float(known["auc_low"]):
             yield words(TEXTS["worse"], head=head)
 
@@ -245,11 +261,11 @@ def _list_notes(test: LocalTest, words: Words) -> Iterator[str]:
     label = words(CLASS_TITLES[CLASSES[POSITIVE]])
     for one in test.heads:
         head = words(TEXTS[one.head])
-        values = {"head": head, "label": label, "threshold": f"{100 * one.threshold:.0f} %"}
+        values = {"head": head, "label": label, "threshold": words.percent(one.threshold, 0)}
         if one.zone:
-            low, high = (f"{100 * bound:.0f} %" for bound in one.zone)
+            low, high = (words.percent(bound, 0) for bound in one.zone)
             yield words(TEXTS["thresholds"], **values, low=low, high=high)
-            sure = [format_share(share, words) for share in (one.sure_sensitivity, one.sure_specificity)]
+            sure = [_format(share, words) for share in (one.sure_sensitivity, one.sure_specificity)]
             yield words(TEXTS["sure"], head=head, sensitivity=sure[0], specificity=sure[1])
         else:
             yield words(TEXTS["threshold"], **values)

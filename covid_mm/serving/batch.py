@@ -44,6 +44,7 @@ COLUMNS = (
     "evidence_auc",
     "evidence_sensitivity",
     "evidence_specificity",
+    "positive_means",
     "warnings",
     "error",
     "checkpoint",
@@ -122,6 +123,7 @@ class Row:
             "evidence_auc": round_share(evidence.auc) if evidence else None,
             "evidence_sensitivity": round_share(evidence.sensitivity) if evidence else None,
             "evidence_specificity": round_share(evidence.specificity) if evidence else None,
+            "positive_means": _describe_meaning(prediction) if prediction else None,
             "warnings": [notice.code for notice in prediction.warnings] if prediction else [],
             "error": self.error or None,
             "checkpoint": self.checkpoint.name,
@@ -133,6 +135,16 @@ class Row:
         """The CSV's cells, in the order of COLUMNS; nothing in them is a formula to a spreadsheet."""
         values = self.to_dict() | {"warnings": " ".join(self.to_dict()["warnings"])}
         return [_format_cell(values[name]) for name in COLUMNS]
+
+
+def _describe_meaning(prediction: Prediction) -> str | None:
+    """What the positive label means, where a positive one stands in the row and it is more than COVID-19."""
+    said = [
+        meaning
+        for modality, meaning in prediction.label_meanings.items()
+        if CLASSES[POSITIVE] in (prediction.label, prediction.branches[modality].label)
+    ]
+    return " ".join(said) or None
 
 
 def answer_studies(

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from covid_mm.config import CLASSES, DEFAULT_PAIR, IMAGE_SIZE, MODALITIES, Modality, NetworkConfig
+from covid_mm.config import CLASSES, DEFAULT_PAIR, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError, Message
-from covid_mm.explain.method_table import FIXED_SCALE_METHODS, LAYERS, FixedScaleMethod, LayerChoice
+from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, ONNX_FOLDER, read_meta
+from covid_mm.serving.meta_fields import MetaFields, Preprocessing, ScanPart, read_fields
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 from covid_mm.serving.scan_rule import ScanHead, ScanRule
-
-Preprocessing = Literal["paper", "lungs"]
 
 FORMAT_VERSION = 2
 WEIGHTS_NAME = "model.weights.h5"
 CARD_NAME = "README.md"
-EVIDENCE_UNITS = ("images", "scans", "pairs")
-LARGEST_IMAGE = 512  # pixels per side; above it a network answers too slowly on a processor
 
 
 @dataclass(frozen=True)
@@ -152,78 +149,70 @@ def _parse(raw: Any, name: str) -> Metadata:
     version = raw["format_version"]
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"Checkpoint {name} has format version {_short(version)} and this program reads {FORMAT_VERSION}; use"
+            f"Checkpoint {name} has format version {repr(version)[:60]} and this program reads {FORMAT_VERSION}; use"
             " the program that wrote it, or train again."
         )
     if raw["classes"] != list(CLASSES):
         raise CheckpointError(
-            f"Checkpoint {name} orders the classes {_short(raw['classes'])}, expected {list(CLASSES)!r}; train"
+            f"Checkpoint {name} orders the classes {repr(raw['classes'])[:60]}, expected {list(CLASSES)!r}; train"
             " again."
         )
-    described = raw["network"]
-    network = NetworkConfig(
-        branches=tuple((modality, backbone) for modality, backbone in described["branches"]),
-        head_width=_number(described["head_width"], 1, 65536, whole=True),
-        dropout=float(_number(described["dropout"], 0, 1)),
-        image_size=_number(described["image_size"], IMAGE_SIZE, LARGEST_IMAGE, whole=True),
-        pooling=described["pooling"],
-        output_stride=_number(described["output_stride"], 1, 64, whole=True),
-    )
+    weights = _read_hash(raw["weights"], WEIGHTS_NAME, name)
+    fields = read_fields(raw)
+    network = NetworkConfig(**fields.network.model_dump())
     if network.modalities != tuple(m for m in MODALITIES if m in network.modalities):
         raise ValueError(f"branches are ordered {', '.join(MODALITIES)}")
-    if raw["pair"] != network.name:
-        raise ValueError(f"pair {_short(raw['pair'])} is not that of the network, {network.name}")
+    if fields.pair != network.name:
+        raise ValueError(f"pair {fields.pair[:60]!r} is not that of the network, {network.name}")
     heads = ("fused", *network.modalities) if network.is_concatenated else network.modalities
-    sha256 = raw["weights"]["sha256"]
-    if raw["weights"]["file"] != WEIGHTS_NAME or not _is_sha256(sha256):
-        raise CheckpointError(
-            f"Checkpoint {name} names no {WEIGHTS_NAME} with its SHA-256; put back the published {META_NAME}."
-        )
-    scale: dict[str, dict[Modality, float]] = {}
-    for head in heads:
-        seen = network.modalities if head == "fused" else tuple(m for m in MODALITIES if m == head)
-        scale[head] = {m: float(_number(raw["heatmap_scale"][head][m], 1e-9, 1e9)) for m in seen}
-    preprocessing = _choice(raw["preprocessing"]["name"], get_args(Preprocessing))
+    preprocessing = fields.preprocessing.name
     if (preprocessing == "lungs") != (raw.get("lungs") is not None):
         raise CheckpointError(
             f"Checkpoint {name} has preprocessing {preprocessing!r}"
             f" {'without' if preprocessing == 'lungs' else 'and yet names'} a {LUNGS_NAME}; put back the published"
             f" {META_NAME}."
         )
-    threshold = {head: float(_number(raw["decision_threshold"][head], 1e-6, 1 - 1e-6)) for head in heads}
-    supported = _by_head(raw, "supported_probability", heads, 1.0, lambda v: float(_number(v, 0.5, 1)))
-    method = _choice(raw.get("heatmap_method", "grad_cam"), FIXED_SCALE_METHODS)
-    layer = _choice(raw.get("heatmap_layer", "coarse"), LAYERS)
-    location = _by_head(raw, "heat_location", network.modalities, None, _read_heat_location)
+    scale: dict[str, dict[Modality, float]] = {}
+    for head in heads:
+        seen = network.modalities if head == "fused" else tuple(m for m in MODALITIES if m == head)
+        scale[head] = {m: fields.heatmap_scale[head][m] for m in seen}
+    threshold = {head: fields.decision_threshold[head] for head in heads}
+    supported = _by_head(fields, "supported_probability", heads, 1.0)
+    evidence = _by_head(fields, "evidence", heads, None)
+    location = _by_head(fields, "heat_location", network.modalities, None)
     for head in heads:
         if not 1 - supported[head] <= threshold[head] <= supported[head]:
             raise ValueError(f"the decision_threshold of {head} is not within what is supported")
+    method, layer = fields.heatmap_method, fields.heatmap_layer
     for measured in location.values():
         if measured is not None and (measured.method, measured.layer) != (method, layer):
             raise ValueError(
                 f"heat_location is of {measured.method}, {measured.layer}, not of {method}, {layer}"
             )
+    zones = _by_head(fields, "abstain_zone", heads, None)
     return Metadata(
         name=name,
         network=network,
-        sha256=sha256,
-        temperature={head: float(_number(raw["temperature"][head], 1e-3, 1e3)) for head in heads},
+        sha256=weights,
+        temperature={head: fields.temperature[head] for head in heads},
         threshold=threshold,
         heatmap_scale=scale,
         trained_on=word_training(raw),
-        trained_at=_typed(raw["trained_at"], str),
-        synthetic=_typed(raw["synthetic"], bool),
-        classifier_sha256=_read_hash(raw.get("judge"), CLASSIFIER_NAME, name),
+        trained_at=fields.trained_at,
+        synthetic=fields.synthetic,
+        classifier_sha256=_read_hash(raw["judge"], CLASSIFIER_NAME, name)
+        if raw.get("judge") is not None
+        else None,
         preprocessing=preprocessing,
-        lungs_sha256=_read_hash(raw.get("lungs"), LUNGS_NAME, name),
-        offset=_by_head(raw, "offset", heads, 0.0, lambda v: float(_number(v, -1e3, 1e3))),
-        abstain_zone=_read_zones(raw, threshold),
+        lungs_sha256=_read_hash(raw["lungs"], LUNGS_NAME, name) if raw.get("lungs") is not None else None,
+        offset=_by_head(fields, "offset", heads, 0.0),
+        abstain_zone={head: _check_zone(zones[head], threshold[head], head) for head in heads},
         supported_probability=supported,
-        evidence=_by_head(raw, "evidence", heads, None, _read_evidence),
-        heat_location=location,
+        evidence={head: part and part.to_evidence() for head, part in evidence.items()},
+        heat_location={m: part and part.to_location() for m, part in location.items()},
         heatmap_method=method,
         heatmap_layer=layer,
-        scan=_read_scan(raw.get("scan"), heads),
+        scan=_read_scan(fields.scan, heads),
         raw=raw,
     )
 
@@ -253,7 +242,7 @@ def describe_training(raw: Mapping[str, Any]) -> Message:
 
 def word_training(raw: Mapping[str, Any]) -> str:
     """`trained_on` of meta.json; with what it was made from, where that says the same."""
-    english: str = _typed(raw["trained_on"], str)
+    english: str = raw["trained_on"]
     try:
         described = describe_training(raw)
     except (KeyError, TypeError, ValueError, AttributeError):  # of phantoms, or of another version
@@ -261,122 +250,57 @@ def word_training(raw: Mapping[str, Any]) -> str:
     return described if described == english else english
 
 
-def _by_head(raw: Any, field: str, heads: Iterable[Any], absent: Any, read: Callable[[Any], Any]) -> Any:
+def _by_head(fields: MetaFields, field: str, heads: Iterable[Any], absent: Any) -> dict[Any, Any]:
     """One value for each head, or modality: all of them in the file, or the field not there at all."""
-    if field not in raw:
+    values = getattr(fields, field)
+    if field not in fields.model_fields_set:
         return dict.fromkeys(heads, absent)
-    values = _typed(raw[field], dict)
-    if set(values) != set(heads):
-        raise ValueError(f"{field} is of {_short(sorted(values))}, expected {', '.join(heads)}")
-    return {head: read(values[head]) for head in heads}
+    if values is None or set(values) != set(heads):
+        raise ValueError(f"{field} is of {repr(sorted(values or ()))[:60]}, expected {', '.join(heads)}")
+    return {head: values[head] for head in heads}
 
 
-def _read_zones(raw: Any, threshold: dict[str, float]) -> dict[str, tuple[float, float] | None]:
-    zones: dict[str, Any] = _by_head(raw, "abstain_zone", threshold, None, lambda value: value)
-    checked: dict[str, tuple[float, float] | None] = {}
-    for head, zone in zones.items():
-        if zone is None:
-            checked[head] = None
-            continue
-        low, high = (float(_number(bound, 0, 1)) for bound in zone)
-        if not low <= threshold[head] <= high:
-            raise ValueError(f"the abstain_zone of {head} does not hold its decision_threshold")
-        checked[head] = (low, high) if low < high else None
-    return checked
-
-
-def _read_evidence(described: Any) -> Evidence | None:
-    if described is None:
+def _check_zone(zone: tuple[float, float] | None, threshold: float, head: str) -> tuple[float, float] | None:
+    """An abstain zone round its threshold; None where it is empty."""
+    if zone is None:
         return None
-    ece = described.get("ece")
-    evidence = Evidence(
-        **{
-            field: float(_number(described[field], 0, 1))
-            for field in ("auc", "auc_low", "auc_high", "sensitivity", "specificity")
-        },
-        collections=tuple(_typed(name, str) for name in _typed(described["collections"], list)),
-        images=_number(described["images"], 1, 10**9, whole=True),
-        ece=None if ece is None else float(_number(ece, 0, 1)),
-        unit=_choice(described.get("unit", "images"), EVIDENCE_UNITS),
-    )
-    if not evidence.auc_low <= evidence.auc <= evidence.auc_high:
-        raise ValueError("the auc of evidence is outside its interval")
-    return evidence
+    if not zone[0] <= threshold <= zone[1]:
+        raise ValueError(f"the abstain_zone of {head} does not hold its decision_threshold")
+    return zone if zone[0] < zone[1] else None
 
 
-def _read_scan(described: Any, heads: tuple[str, ...]) -> ScanRule:
+def _read_scan(part: ScanPart | None, heads: tuple[str, ...]) -> ScanRule:
     """The optional field `scan`: share and, by head, the calibration of whole scans."""
-    if described is None:
+    if part is None:
         return ScanRule()
-    parts: dict[str, ScanHead] = {}
-    for head, part in _typed(described["heads"], dict).items():
-        _choice(head, heads)
-        threshold = float(_number(part["threshold"], 1e-6, 1 - 1e-6))
-        zone = _read_zones({"abstain_zone": {head: part["abstain_zone"]}}, {head: threshold})[head]
-        supported = float(_number(part["supported_probability"], 0.5, 1))
-        if not 1 - supported <= threshold <= supported:
+    for head, one in part.heads.items():
+        if head not in heads:
+            raise ValueError(f"{head[:60]!r} is not one of {', '.join(heads)}")
+        if not 1 - one.supported_probability <= one.threshold <= one.supported_probability:
             raise ValueError(f"the scan threshold of {head} is not within what is supported")
-        parts[head] = ScanHead(
-            temperature=float(_number(part["temperature"], 1e-3, 1e3)),
-            offset=float(_number(part["offset"], -1e3, 1e3)),
-            threshold=threshold,
-            abstain_zone=zone,
-            supported_probability=supported,
-            evidence=_read_evidence(part.get("evidence")),
-        )
-    return ScanRule(float(_number(described["share"], 0.01, 1)), parts)
-
-
-def _read_heat_location(described: Any) -> HeatLocation | None:
-    if described is None:
-        return None
-    return HeatLocation(
-        target=_choice(described["target"], ("opacity boxes", "lesion masks")),
-        hit=float(_number(described["hit"], 0, 1)),
-        chance=float(_number(described["chance"], 0, 1)),
-        images=_number(described["images"], 1, 10**9, whole=True),
-        method=_choice(described["method"], FIXED_SCALE_METHODS),
-        layer=_choice(described["layer"], LAYERS),
+    return ScanRule(
+        part.share,
+        {
+            head: ScanHead(
+                temperature=one.temperature,
+                offset=one.offset,
+                threshold=one.threshold,
+                abstain_zone=_check_zone(one.abstain_zone, one.threshold, head),
+                supported_probability=one.supported_probability,
+                evidence=None if one.evidence is None else one.evidence.to_evidence(),
+            )
+            for head, one in part.heads.items()
+        },
     )
 
 
-def _read_hash(described: Any, file: str, name: str) -> str | None:
-    """The SHA-256 of a checkpoint's further file; None where meta.json describes none."""
-    if described is None:
-        return None
+def _read_hash(described: Any, file: str, name: str) -> str:
+    """The SHA-256 of a checkpoint's further file."""
     if described["file"] != file or not _is_sha256(described["sha256"]):
         raise CheckpointError(
             f"Checkpoint {name} names no {file} with its SHA-256; put back the published {META_NAME}."
         )
     return str(described["sha256"])
-
-
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{_short(value)} is not one of {', '.join(choices)}")
-    return value
-
-
-def _number(value: Any, least: float, most: float, *, whole: bool = False) -> Any:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ValueError(f"{_short(value)} is not a{' whole' if whole else ''} number")
-    if not least <= value <= most:  # NaN is not either
-        raise ValueError(f"{_short(value)} is not within {least:g} to {most:g}")
-    return value
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{_short(value)} is not of the type {kind.__name__}")
-    return value
-
-
-def _short(value: Any) -> str:
-    try:
-        return repr(value)[:60]
-    except ValueError:  # an integer of thousands of digits
-        return "a huge number"
 
 
 def _is_sha256(text: Any) -> bool:

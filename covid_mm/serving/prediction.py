@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, POSITIVE
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE
 from covid_mm.explain.overlay import HeatCells, find_cells, resize_heatmap
 from covid_mm.formats import round_probability, round_share
 from covid_mm.imaging.lungs import Box
 from covid_mm.imaging.window import WindowSettings
+from covid_mm.serving.label_meaning import PositiveSource, describe_positives
 
 UNDETERMINED = "undetermined"
 # the two reasons of `undetermined` that come with probabilities
@@ -215,6 +216,7 @@ class Prediction:
     heat_location: modality -> how well the heatmaps point; only modalities that were measured.
     abstain_zone: of the head that answered, lowest and highest probability of covid19_pneumonia
     inside which the label is undetermined; None without a zone.
+    positives: modality -> the positive images that it learned from, where these were not of COVID-19 alone.
     supported_probability: the highest probability that left-out predictions support; what is
     above is shown as this ("over 97 %").
     scan: of a whole CT scan, its slices; None where the CT is one slice, or there is none.
@@ -239,6 +241,7 @@ class Prediction:
     heatmap_scale: Literal["fixed", "relative"] = "fixed"
     heatmap_grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     abstain_zone: tuple[float, float] | None = None
+    positives: Mapping[str, tuple[PositiveSource, ...]] = field(default_factory=dict)
     supported_probability: float = 1.0
     scan: ScanAnswer | None = None
 
@@ -277,6 +280,11 @@ class Prediction:
             else cells.draw(height, width)
         )
 
+    @property
+    def label_meanings(self) -> dict[str, str]:
+        """Modality -> what its positive label means, where that is more than COVID-19."""
+        return {m: describe_positives(sources, MODALITIES[m].title) for m, sources in self.positives.items()}
+
     def has_warning(self, code: str) -> bool:
         """Whether a warning of this code is among them."""
         return any(notice.code == code for notice in self.warnings)
@@ -299,6 +307,7 @@ class Prediction:
             "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
             "heatmaps": {modality: files.get(modality) for modality in self.heatmaps},
             "lungs": {m: None if (box := self.lungs.get(m)) is None else list(box) for m in self.modalities},
+            "label_meanings": self.label_meanings,
             "evidence": None if self.evidence is None else self.evidence.to_dict(),
             "checkpoint": {
                 "name": self.checkpoint.name,

@@ -59,7 +59,7 @@ def vary_crop(
     Args:
         crop: uint8 (s, s), the lungs' box with ROOM on each side.
         target: uint8 (s, s), 255 where there is a lesion.
-        size: pixels a side of what comes out.
+        size: pixels per side of what comes out.
 
     Returns:
         image float32 (size, size) 0..255, target float32 (size, size) 0..1.

@@ -26,7 +26,7 @@ from covid_mm.training.run import RunFolder
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingData:
     """The images of a training: data sets, splits, and decoded samples of both sides, a modality."""
 
     datasets: dict[Modality, Dataset]
@@ -34,15 +34,15 @@ class Materials:
     training: dict[Modality, ModalitySamples]
     validation: dict[Modality, ModalitySamples]
 
-    def choose(self, modalities: tuple[Modality, ...]) -> Materials:
+    def choose(self, modalities: tuple[Modality, ...]) -> TrainingData:
         """The same images of these modalities only."""
-        return Materials(
+        return TrainingData(
             *({m: part[m] for m in modalities} for part in (self.datasets, self.splits)),  # type: ignore[arg-type]
             *({m: side[m] for m in modalities} for side in (self.training, self.validation)),  # type: ignore[arg-type]
         )
 
 
-def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
+def gather_training_data(plan: TrainingPlan, folder: RunFolder) -> TrainingData:
     """Find, check, split and decode the images. Raises DataError naming all unreadable files at once."""
     cache = folder.path.parent / "cache"
     if plan.data_root is None:
@@ -74,7 +74,7 @@ def gather_materials(plan: TrainingPlan, folder: RunFolder) -> Materials:
         print(describe_division(dataset, split, plan.data))
     folder.path.mkdir(parents=True, exist_ok=True)
     save_split(folder.path / "split.json", splits)
-    return Materials(datasets, splits, sides["train"], sides["validation"])
+    return TrainingData(datasets, splits, sides["train"], sides["validation"])
 
 
 def describe_division(dataset: Dataset, split: Split, data: DataConfig) -> str:

@@ -51,14 +51,14 @@ def compute_features(
     where that is kept: the many trainings of a last block share what lies before it.
     """
     trunk = keras.Model(network.image_input(modality), network.bottleneck(modality, fine_tune))
-    place = None
+    path = None
     shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
     if cache is not None:
         if views == 1:  # no augmentation, so neither its seed nor its strength matters
             seed, strength = 0, 0.0
         settings = f"{views} {seed} {strength}"
-        place = _cache_path(cache, network, modality, trunk, images, fine_tune, settings)
-        if (kept := _read_cached(place, shape)) is not None:
+        path = _cache_path(cache, network, modality, trunk, images, fine_tune, settings)
+        if (kept := _read_cached(path, shape)) is not None:
             return kept
     features = np.empty(shape, dtype=np.float32)
     blocks = [] if cache is None or fine_tune != "frozen" else [*cache.glob(f"{modality}-last-block-*.npy")]
@@ -67,14 +67,14 @@ def compute_features(
         before = keras.Model(network.image_input(modality), block)
         known = _cache_path(cache, network, modality, before, images, "last-block", settings)
         inputs = _read_cached(known, (views, len(images), *(int(side) for side in before.output_shape[1:])))
-        if inputs is not None and place is not None:
+        if inputs is not None and path is not None:
             rest = keras.Model(block, network.features(modality))
             for view in range(views):
                 for rows in _chunks(len(images)):
                     features[view, rows] = rest.predict(
                         np.asarray(inputs[view, rows]), batch_size=_BATCH, verbose=0
                     )
-            write_array(place, features)
+            write_array(path, features)
             return features
     done, total = 0, views * len(images)
     for view in range(views):
@@ -87,8 +87,8 @@ def compute_features(
             done += len(chunk)
             if progress is not None:
                 progress(done, total)
-    if place is not None:
-        write_array(place, features)
+    if path is not None:
+        write_array(path, features)
     return features
 
 
@@ -107,10 +107,10 @@ def _cache_path(
     return cache / f"{modality}-{fine_tune}-{key[:20]}.npy"
 
 
-def _read_cached(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def _read_cached(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """The array kept there; None where there is none, or a damaged one, which is then computed anew."""
     try:
-        kept: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return kept if kept.shape == shape and kept.dtype == np.float32 else None

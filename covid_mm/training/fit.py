@@ -30,7 +30,7 @@ _STEPS_AT_ONCE = 20
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to. history: one row an epoch. best_epoch: whose weights are kept, from 1."""
+    """What a training came to. history: one row per epoch. best_epoch: whose weights are kept, from 1."""
 
     history: list[dict[str, float]]
     best_epoch: int
@@ -38,7 +38,7 @@ class FitResult:
 
 
 def trained_part(network: Network, config: TrainingConfig, head: str = FUSED) -> keras.Model:
-    """The part behind the frozen boundary, sharing the network's weights: values a modality -> logits.
+    """The part behind the frozen boundary, sharing the network's weights: values per modality -> logits.
 
     head: the concatenated (or only) head with all branches, or one modality's own small head,
     which is always trained on frozen features so that it touches nothing else.

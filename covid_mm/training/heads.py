@@ -12,7 +12,7 @@ from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.training.batches import BottleneckSamples, ModalitySamples, prepare_bottleneck
-from covid_mm.training.data import Materials
+from covid_mm.training.data import TrainingData
 from covid_mm.training.fit import FitResult, fit_network
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
 from covid_mm.training.plan import TrainingPlan
@@ -21,7 +21,7 @@ from covid_mm.training.run import RunFolder
 
 
 def prepare_network(
-    plan: TrainingPlan, folder: RunFolder, materials: Materials
+    plan: TrainingPlan, folder: RunFolder, training_data: TrainingData
 ) -> tuple[Network, dict[Modality, InitialWeights]]:
     """Build the network with its initial weights; a resumed run takes those it started from."""
     network = build_network(plan.network, plan.training.seed)
@@ -36,7 +36,7 @@ def prepare_network(
                 f"The config.json of {folder.path.name} is not of this version of the project ({error}); start"
                 " a new run."
             ) from error
-        if hashes != {m: split.hash for m, split in materials.splits.items()}:
+        if hashes != {m: split.hash for m, split in training_data.splits.items()}:
             raise TrainingError(
                 f"The images are not those that {folder.path.name} was started with, so training and validation"
                 " images would be mixed up; put back the same images, or start a new run."
@@ -52,7 +52,7 @@ def prepare_network(
             "network": dataclasses.asdict(plan.network),
             "split": {
                 "protocol": plan.data.split,
-                "hashes": {m: split.hash for m, split in materials.splits.items()},
+                "hashes": {m: split.hash for m, split in training_data.splits.items()},
             },
             "initial_weights": {m: dataclasses.asdict(weights) for m, weights in initial.items()},
         },
@@ -69,17 +69,17 @@ def fit_heads(
     plan: TrainingPlan,
     folder: RunFolder,
     network: Network,
-    materials: Materials,
+    training_data: TrainingData,
     cache: Path,
 ) -> dict[str, FitResult]:
     """Fit the network, then each branch's own head on the features that came of it.
 
     cache: where features are kept; networks that share a backbone share them there.
     """
-    fits = {FUSED: fit_part(plan, folder, network, materials, cache, head=FUSED)}
+    fits = {FUSED: fit_part(plan, folder, network, training_data, cache, head=FUSED)}
     if network.config.is_concatenated:
         for modality in network.config.modalities:
-            fits[modality] = fit_part(plan, folder, network, materials, cache, head=modality)
+            fits[modality] = fit_part(plan, folder, network, training_data, cache, head=modality)
     return fits
 
 
@@ -87,7 +87,7 @@ def fit_part(
     plan: TrainingPlan,
     folder: RunFolder,
     network: Network,
-    materials: Materials,
+    training_data: TrainingData,
     cache: Path,
     *,
     head: str,
@@ -99,7 +99,7 @@ def fit_part(
     modalities = [m for m in MODALITIES if m in network.config.modalities and head in (FUSED, m)]
     boundary: dict[str, dict[Modality, BottleneckSamples]] = {"train": {}, "validation": {}}
     for modality in modalities:
-        for side, samples in (("train", materials.training), ("validation", materials.validation)):
+        for side, samples in (("train", training_data.training), ("validation", training_data.validation)):
             boundary[side][modality] = extract_features(
                 network,
                 modality,

@@ -53,12 +53,12 @@ def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict
         return {modality: text for modality, _ in branches}
     choices: dict[str, str] = {}
     for part in text.split(","):
-        name, _, place = (word.strip() for word in part.partition("="))
-        if name not in (*MODALITIES, *BACKBONES) or not place:
+        name, _, path = (word.strip() for word in part.partition("="))
+        if name not in (*MODALITIES, *BACKBONES) or not path:
             raise UsageError(
                 f"--weights {text!r}: expected ct=PLACE,xray=PLACE or BACKBONE=PLACE,..., got {part!r}."
             )
-        choices[name] = place
+        choices[name] = path
     missing = [
         f"{m} or {backbone}" for m, backbone in branches if m not in choices and backbone not in choices
     ]
@@ -72,14 +72,14 @@ def identify_weights(choice: str, default_checkpoint: Path) -> str:
 
     Downloads and builds nothing: ImageNet's weights are taken as unchanging.
     """
-    place = default_checkpoint if choice == "auto" else Path(choice)
+    path = default_checkpoint if choice == "auto" else Path(choice)
     if choice in ("none", "imagenet"):
         return choice
-    if place.is_dir():
-        files = [place / name for name in _FOLDER_WEIGHTS if (place / name).is_file()]
+    if path.is_dir():
+        files = [path / name for name in _FOLDER_WEIGHTS if (path / name).is_file()]
         found = hash_backbones(files[0]) if files else ""
     else:
-        found = hash_file(place) if place.is_file() else ""
+        found = hash_file(path) if path.is_file() else ""
     return f"{'auto' if choice == 'auto' else 'place'} {found}".strip()
 
 
@@ -93,8 +93,8 @@ def initialise_network(
     """
     choices = parse_weights(choice, network.config.branches)
     return {
-        modality: _initialise_branch(network, modality, place, default_checkpoint)
-        for modality, place in choices.items()
+        modality: _initialise_branch(network, modality, path, default_checkpoint)
+        for modality, path in choices.items()
     }
 
 
@@ -114,11 +114,11 @@ def _initialise_branch(network: Network, modality: Modality, choice: str, defaul
             return InitialWeights(
                 "random", "random weights (no ImageNet weights, no checkpoint with this backbone)"
             )
-    place = Path(choice)
-    if place.is_dir():
-        return _load_folder(network, modality, place)
-    if place.is_file():
-        return _load_file(network, modality, place)
+    path = Path(choice)
+    if path.is_dir():
+        return _load_folder(network, modality, path)
+    if path.is_file():
+        return _load_file(network, modality, path)
     raise WeightsError(
         f"--weights {choice!r} is neither auto, imagenet or none, nor a folder or file that exists; name a"
         " checkpoint folder, a run folder, or a .weights.h5 file of keras.applications."
@@ -143,27 +143,27 @@ def _load_imagenet(network: Network, modality: Modality) -> InitialWeights:
     return InitialWeights("imagenet", "ImageNet weights of keras.applications")
 
 
-def _load_file(network: Network, modality: Modality, place: Path) -> InitialWeights:
+def _load_file(network: Network, modality: Modality, path: Path) -> InitialWeights:
     backbone = network.backbone(modality)
     source = backbone.build(include_top=False, weights=None, input_shape=_shape(network))
     try:
-        source.load_weights(str(place))
+        source.load_weights(str(path))
     except Exception as error:
         raise WeightsError(
-            f"{place.name} does not hold weights of {backbone.title} without its top in the layout of"
+            f"{path.name} does not hold weights of {backbone.title} without its top in the layout of"
             f" keras.applications ({type(error).__name__}); name the file of that backbone."
         ) from error
     if not all(np.isfinite(values).all() for values in source.get_weights()):
-        raise WeightsError(f"{place.name} holds numbers that are not finite; name an undamaged file.")
+        raise WeightsError(f"{path.name} holds numbers that are not finite; name an undamaged file.")
     _copy_backbone(source, network, modality)
-    return InitialWeights("file", f"weights file {place.name}")
+    return InitialWeights("file", f"weights file {path.name}")
 
 
-def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWeights:
+def _load_folder(network: Network, modality: Modality, path: Path) -> InitialWeights:
     """Take one branch out of a checkpoint (meta.json) or a run folder (config.json)."""
-    is_checkpoint = (place / META_NAME).exists()
+    is_checkpoint = (path / META_NAME).exists()
     wanted = network.backbone(modality).name
-    about = _read_checkpoint(place) if is_checkpoint else _read_run(place)
+    about = _read_checkpoint(path) if is_checkpoint else _read_run(path)
     try:
         branches = tuple((m, b) for m, b in about["network"]["branches"])
         config = NetworkConfig(branches=branches, head_width=int(about["network"]["head_width"]))
@@ -174,19 +174,19 @@ def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWe
         sha256 = about["weights"]["sha256"] if is_checkpoint else None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
-            f"{place.name} does not describe a network of this project; name another folder."
+            f"{path.name} does not describe a network of this project; name another folder."
         ) from error
     fitting = [m for m, b in config.branches if b == wanted]
     if not fitting:
         raise WeightsError(
-            f"{place.name} has no {wanted} branch, only {', '.join(b for _, b in config.branches)}; name a"
+            f"{path.name} has no {wanted} branch, only {', '.join(b for _, b in config.branches)}; name a"
             " folder whose network has that backbone."
         )
     chosen = modality if modality in fitting else fitting[0]
-    file = place / ("model.weights.h5" if is_checkpoint else "best.weights.h5")
+    file = path / ("model.weights.h5" if is_checkpoint else "best.weights.h5")
     if sha256 is not None and file.is_file() and hash_file(file) != sha256:
         raise WeightsError(
-            f"The {file.name} of checkpoint {place.name} is not the file that its meta.json describes (SHA-256"
+            f"The {file.name} of checkpoint {path.name} is not the file that its meta.json describes (SHA-256"
             " differs): it is damaged or was exchanged; put back the published one."
         )
     source = build_network(config)
@@ -194,7 +194,7 @@ def _load_folder(network: Network, modality: Modality, place: Path) -> InitialWe
     for ours, theirs in zip(network.branch_layers(modality), source.branch_layers(chosen), strict=True):
         ours.set_weights(theirs.get_weights())
     kind = "checkpoint" if is_checkpoint else "run"
-    what = f"the {chosen} {wanted} of {kind} {place.name}"
+    what = f"the {chosen} {wanted} of {kind} {path.name}"
     seen, commands = before[chosen]
     return InitialWeights(
         kind,
@@ -210,19 +210,19 @@ def _copy_backbone(source: Any, network: Network, modality: Modality) -> None:
         ours.set_weights(theirs.get_weights())
 
 
-def _read_checkpoint(place: Path) -> dict[str, Any]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        return read_meta(place)
+        return read_meta(path)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
 
 
-def _read_run(place: Path) -> Any:
+def _read_run(path: Path) -> Any:
     try:
-        return json.loads((place / "config.json").read_text())
+        return json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{place} is neither a checkpoint nor a run folder of this project (config.json cannot be read);"
+            f"{path} is neither a checkpoint nor a run folder of this project (config.json cannot be read);"
             " name one, or a .weights.h5 file."
         ) from error
 

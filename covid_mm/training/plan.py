@@ -44,7 +44,7 @@ PAPER_OPTIONS = (  # they mean nothing to the served recipe
 SOURCES = "sources"  # --split sources
 ALL = "all"  # --pair all
 REPRODUCTION = "reproduction.json"  # marks the run folder of --pair all
-SMALLEST_IMAGE = 32  # pixels a side; some backbones need more and say so
+SMALLEST_IMAGE = 32  # pixels per side; some backbones need more and say so
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,9 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"reached in the last step, along a half cosine (default: half of the first,"
         f" {defaults.final_learning_rate} as in the paper)",
     )
-    how.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="pixels a side; default: %(default)s")
+    how.add_argument(
+        "--image-size", type=int, default=IMAGE_SIZE, help="pixels per side; default: %(default)s"
+    )
     how.add_argument(
         "--views", type=int, default=defaults.views, help="cached variants an image; 1 = no augmentation"
     )

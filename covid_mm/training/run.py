@@ -3,7 +3,7 @@
 runs/<name>/
     config.json     all settings, the command line, the initial weights
     split.json      which file trains and which validates
-    history.csv     one row an epoch
+    history.csv     one row per epoch
     last.npz        weights, optimizer and history after the last whole epoch
     best.weights.h5 the weights of the best epoch so far
 
@@ -76,11 +76,11 @@ class RunFolder:
 
     def load_state(self) -> RunState | None:
         """The last whole epoch's state, or None before the first. Raises TrainingError if damaged."""
-        place = self.path / "last.npz"
-        if not place.exists():
+        path = self.path / "last.npz"
+        if not path.exists():
             return None
         try:
-            with np.load(place, allow_pickle=False) as arrays:
+            with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
                 names = sorted(arrays.files)
                 return RunState(
@@ -91,13 +91,13 @@ class RunFolder:
                 )
         except Exception as error:
             raise TrainingError(
-                f"{place} is damaged ({type(error).__name__}); delete it to start this run again from its"
+                f"{path} is damaged ({type(error).__name__}); delete it to start this run again from its"
                 " beginning, or name another run."
             ) from error
 
 
 def format_history(history: Sequence[dict[str, float]]) -> str:
-    """The history as CSV, one row an epoch, columns in order of first appearance."""
+    """The history as CSV, one row per epoch, columns in order of first appearance."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

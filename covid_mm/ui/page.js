@@ -55,6 +55,13 @@
     result()?.classList.add("mm-unanswered");
   };
 
+  // The left column stays beside a long result: by its top, or, where it is taller than the window, by its end.
+  const keepInSight = () => {
+    const study = find("#mm-study");
+    study?.style.setProperty("--study-top", `${Math.min(12, window.innerHeight - study.offsetHeight - 12)}px`);
+  };
+  new ResizeObserver(keepInSight).observe(document.body);
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest?.("button, a, textarea, select, summary, dialog, [contenteditable=true]")) return;

@@ -33,6 +33,7 @@ from covid_mm.ui.study.analysis import (
     explain_error,
 )
 from covid_mm.ui.study.events import StudyEvents, read_number
+from covid_mm.ui.study.evidence import render_worth
 from covid_mm.ui.study.examples import ExampleStudies, render_examples
 from covid_mm.ui.study.images import (
     READERS,
@@ -46,9 +47,10 @@ from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
 from covid_mm.ui.study.waiting import render_line, render_reading
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
-from covid_mm.ui.worklist.panel import BatchRows, build_opened_study, build_worklist
-from covid_mm.ui.worklist.store import ListedStudy, WorklistStore
-from covid_mm.ui.worklist.view import list_analysis
+from covid_mm.ui.worklist.own_test import TITLE as OWN_TEST_TITLE
+from covid_mm.ui.worklist.own_test import add_own_test, render_tab
+from covid_mm.ui.worklist.panel import BatchRows, SessionStudies, build_opened_study, build_worklist
+from covid_mm.ui.worklist.store import WorklistStore
 
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
@@ -100,6 +102,7 @@ def build_page(
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
             with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
+                worth = gr.HTML("", elem_id="mm-worth", apply_default_css=False)
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], CT_HINT, limits=limits)
@@ -131,6 +134,9 @@ def build_page(
                     translations,
                     BatchRows(worklists),
                 )
+            with gr.Tab(translations.label(OWN_TEST_TITLE), id="own-test"):
+                own_test = translations.draw("mm-own-test", render_tab)
+                gr.HTML(own_test, elem_id="mm-own-test", apply_default_css=False)
             with gr.Tab(translations.label("Model"), id="model"):
                 card = gr.HTML(
                     translations.draw("mm-card", render_waiting), elem_id="mm-card", apply_default_css=False
@@ -154,7 +160,8 @@ def build_page(
         stop.click(
             None, None, line, cancels=[answered], js="() => (window.covidMM.series.stopped(), '')", **private
         )
-        StudyEvents(networks, limits).attach(study, report_page, NETWORK)
+        reported = partial(report_page, complete=partial(add_own_test, worklists))
+        StudyEvents(networks, limits).attach(study, reported, NETWORK)
         attach_viewer(slots, limits)
         # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
@@ -187,7 +194,7 @@ def build_page(
             [page.load, chooser.change],
             in_request_language(watch_network, networks),
             chooser,
-            [status, card],
+            [status, card, worth],
             trigger_mode="always_last",
             concurrency_limit=None,
             **private,
@@ -232,23 +239,21 @@ def answer_page(
     slices: Any = None,
     texts: Texts = ENGLISH,
     place: Place | None = None,
-    keep: Callable[[ListedStudy], Any] | None = None,
+    listed: SessionStudies | None = None,
     read: Callable[[float], None] | None = None,
 ) -> str:
     """The result panel for two uploads; errors are sentences in it, never exceptions.
 
-    keep: is given the study for the visitor's list. read: gets the share of a scan's slices that were read.
+    listed: keeps the study in the visitor's list. read: gets the share of a scan's slices that were read.
     """
     try:
         choices = read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place, read=read)
-        if keep is not None:
-            keep(list_analysis(analysis))
-        return render_analysis(analysis, texts)
+        return render_analysis(listed.keep(analysis) if listed else analysis, texts)
     except Exception as error:
         sentence = explain_error(error, texts)
-        if keep is not None and isinstance(error, ImageError):
-            keep(ListedStudy(error=sentence))
+        if listed is not None and isinstance(error, ImageError):
+            listed.keep_failure(sentence)
         return render_error(sentence, texts)
 
 
@@ -267,7 +272,7 @@ async def stream_page(
 
     worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
     """
-    keep = None if worklists is None else partial(worklists.add, session)
+    listed = None if worklists is None else SessionStudies(worklists, session)
     place = networks.line.join(watched=True)
     drawn: Future[str] = Future()
     drawn.add_done_callback(lambda _: place.leave())
@@ -282,7 +287,7 @@ async def stream_page(
         slices,
         texts,
         place,
-        keep,
+        listed,
         partial(read.__setitem__, 0),
     )
     run_in_thread(drawn, answer, "analysis")
@@ -339,17 +344,18 @@ def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str
 
 def watch_network(
     networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
-) -> Iterator[tuple[str, str]]:
-    """A network's state for the page's corner, and its card: loading, then ready or failed."""
+) -> Iterator[tuple[str, str, str]]:
+    """A network's state for the page's corner, its card, and what it is worth: loading, then ready or failed."""
     loader = networks.choose(network)
     if not loader.wait(0.0):
-        yield render_status("loading", texts), render_waiting(texts)
+        yield render_status("loading", texts), render_waiting(texts), ""
     try:
-        name = loader.get().info.name
+        predictor = loader.get()
     except (CovidMMError, RuntimeError):
-        yield render_status("failed", texts), render_loaded(loader, texts)
+        yield render_status("failed", texts), render_loaded(loader, texts), ""
     else:
-        yield render_status("ready", texts, name), render_loaded(loader, texts)
+        ready = render_status("ready", texts, predictor.info.name)
+        yield ready, render_loaded(loader, texts), render_worth(predictor.meta, texts)
 
 
 def _name_inputs(answer: Any) -> Any:

@@ -140,16 +140,27 @@ def test_the_slider_shows_what_another_threshold_was_worth(answered, width):
     assert "388/389" not in page.inner_text("#mm-result")  # the validation images' figures
     assert not page.locator(text).is_visible()
     urls = record_requests(page)
+    calls, tick = ".mm-bar[data-branch=fused] .mm-call", ".mm-bar[data-branch=fused] .mm-track i"
+    own = (page.inner_text(calls), page.get_attribute(tick, "style"))
     page.click(".mm-operating summary")
     page.fill(".mm-operating-slider", "90")
     shown = page.inner_text(text)
     assert "519/602" in shown
     assert "572/602" in shown
-    called = []
-    for value in ("1", "99"):
+    called, moved = [], []
+    for value in ("3", "97"):  # the ends of what is supported
         page.fill(".mm-operating-slider", value)
         called.append(page.inner_text(text).rsplit(". ", 1)[-1])
+        moved.append((page.inner_text(calls), page.get_attribute(tick, "style").replace(" ", "")))
     assert called[0] != called[1]  # this study, called positive and called normal
+    assert moved == [("COVID-19 pneumonia", "left:3%;"), ("Normal", "left:97%;")]
+    assert page.locator(".mm-trial").is_visible()
+    page.click(".mm-operating summary")  # put away, all is as it was
+    page.wait_for_function("!document.querySelector('.mm-bars').hasAttribute('data-trial')")
+    assert page.inner_text(calls) == own[0]
+    assert page.get_attribute(tick, "style").replace(" ", "").rstrip(";") == own[1].replace(
+        ".0%", "%"
+    ).replace(" ", "").rstrip(";")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert urls == []
     assert page.inner_text(".mm-evidence") == worth  # the answer's own threshold stays

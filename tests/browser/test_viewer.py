@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
-from test_page import analyse, put
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
 from dicom_files import ct_slice, slice_hu
+from PIL import Image
+from scan_files import chest_hu, nifti_file
+from test_page import analyse, put
 
 pytestmark = pytest.mark.browser
 
@@ -138,23 +136,18 @@ def test_a_stack_is_gone_through_and_seen_anew_through_other_windows(open_page, 
     open_viewer(page)
     first = int(page.input_value(".mm-pane-slices input"))
     assert count_maps(page) == 1
+    second = first + 1 if first < 11 else first - 1
+    drawn = "slice => document.querySelector('.mm-pane').dataset.drawn === `${slice}`"
     page.hover(".mm-pane-image")
-    page.mouse.wheel(0, 100)
-    page.wait_for_function(
-        "first => document.querySelector('.mm-pane').dataset.drawn === `${first + 1}`", arg=first
-    )
-    assert page.locator(".mm-pane").count() == 2  # the image, and beside it with its map
-    assert shown(page, "note", 1) == f"The map belongs to slice {first + 1}."
-    assert count_maps(page) == 0
-    page.keyboard.press("End")
-    page.wait_for_function("document.querySelector('.mm-pane').dataset.drawn === '11'")
-    assert shown(page, "slices") == "12 of 12"
-    assert page.evaluate("heard.at(-1)") == 11
-    page.evaluate("first => window.covidMM.viewer.show('ct', first)", first)
-    page.wait_for_function(
-        "first => document.querySelector('.mm-pane').dataset.drawn === `${first}`", arg=first
-    )
-    assert count_maps(page) == 1
+    page.mouse.wheel(0, 100 * (second - first))
+    page.wait_for_function(drawn, arg=second)
+    assert count_maps(page) == 0  # it is another slice's
+    page.keyboard.press("Home")
+    page.wait_for_function(drawn, arg=0)
+    assert shown(page, "slices") == "1 of 12"
+    assert page.evaluate("heard.at(-1)") == 0
+    page.evaluate("slice => window.covidMM.viewer.show('ct', slice)", first)
+    page.wait_for_function(drawn, arg=first)
 
     # lung window: -600, 1500; dragged, then drawn anew by the server
     assert shown(page, "grey") == "Level -600, width 1500"
@@ -197,6 +190,35 @@ def test_a_stack_is_gone_through_and_seen_anew_through_other_windows(open_page, 
     assert abs(look_at(page, 0.5, 0.5) - 180) <= 2
 
 
+def test_in_a_scan_the_map_of_the_slice_at_which_one_rests_is_drawn(open_page, tmp_path):
+    (tmp_path / "scan").write_bytes(
+        nifti_file((chest_hu(10, 64) + 30 * np.arange(10)[:, None, None]).astype(np.int16))
+    )
+    page = open_page()
+    page.set_input_files(".mm-slot[data-modality=ct] .mm-slot-input", str(tmp_path / "scan"))
+    page.wait_for_selector(".mm-slot[data-modality=ct][data-state=ready] .mm-slot-dicom:not([hidden])")
+    analyse(page)
+    page.wait_for_selector(".mm-series")
+    page.click(".mm-open-viewer")
+    page.wait_for_function(DRAWN)
+    first = int(page.input_value(".mm-pane-slices input"))
+    assert first == int(page.get_attribute(".mm-series", "data-index"))  # the slice that the result shows
+    assert count_maps(page) == 1
+    layer = page.get_attribute(".mm-viewer-map-image", "src")
+    other = first - 1 if first else first + 1
+    page.keyboard.press("PageUp" if first else "PageDown")
+    page.wait_for_function(f"document.querySelector('.mm-pane').dataset.drawn === '{other}'")
+    assert shown(page, "note", 1) in (
+        f"The map belongs to slice {first + 1}.",
+        "There is no map of this slice yet.",
+    )
+    assert count_maps(page) == 0
+    page.wait_for_selector(".mm-viewer-map-image:visible")
+    assert shown(page, "note", 1) == ""
+    assert page.get_attribute(".mm-viewer-map-image", "src") != layer
+    assert int(page.get_attribute(".mm-series", "data-index")) == other
+
+
 @pytest.mark.parametrize(("width", "locale"), [(1280, "en-US"), (390, "id-ID")])
 def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, locale):
     page = open_page(width=width, dark=width == 390, locale=locale)
@@ -237,6 +259,11 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     page.keyboard.up("Space")
     page.keyboard.press("m")
     page.keyboard.press("]")
+    page.hover("[data-tool=peek]")  # with the mouse or a finger: the button
+    page.mouse.down()
+    assert count_maps(page) == 0
+    page.mouse.up()
+    assert count_maps(page) == 2
     look = "getComputedStyle(document.querySelector('.mm-viewer-map-image')).opacity"
     assert float(page.evaluate(look)) == 0.7
     assert page.locator(".mm-viewer .mm-outline:visible").count() == 2
@@ -257,6 +284,10 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     assert centres[0] == pytest.approx(centres[1], abs=0.02)
     assert centres[0] > 0.5
 
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement?.matches('.mm-viewer-whole')")
+    page.keyboard.press("f")
+    page.wait_for_function("!document.fullscreenElement")
     page.select_option("[data-tool=layout]", "ct-pair")  # the image beside itself with its map
     page.wait_for_function(DRAWN)
     assert count_maps(page) == 1
@@ -313,7 +344,7 @@ def test_two_fingers_zoom_and_one_moves_or_sets_the_window(open_page, files):
 
 def test_the_served_networks_maps_are_cells(open_page, real_server, studies):
     page = open_page(at=real_server)
-    page.set_default_timeout(120_000)  # the network may still be loading
+    page.set_default_timeout(300_000)  # the network may still be loading
     put(page, "ct", studies["ct1"])
     put(page, "xray", studies["xray1"])
     analyse(page)

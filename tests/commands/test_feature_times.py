@@ -39,8 +39,8 @@ def work(tmp_path, monkeypatch) -> SimpleNamespace:
 
 def compute(work) -> object:
     plan = make_plan(build_parser().parse_args(["--pair", "resnet50-vgg16"]), "train.py")
-    materials = SimpleNamespace(training={"ct": "training"}, validation={"ct": "validation"})
-    return reproduction.compute_cached(work, plan, None, "ct", materials)
+    data = SimpleNamespace(training={"ct": "training"}, validation={"ct": "validation"})
+    return reproduction.compute_cached(work, plan, None, "ct", data)
 
 
 def test_both_sides_are_kept_although_the_run_was_killed_between_them(work):

@@ -269,11 +269,32 @@ def test_what_is_not_understood_is_refused(good, path, value):
     refuse(good)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("temperature/ct", "1", "temperature.ct is '1', float is expected"),
+        ("temperature/ct", -1.0, "temperature.ct is '-1.0', at least 0.001 is expected"),
+        ("network/head_width", 16.5, "network.head_width is '16.5', int is expected"),
+        ("network", [], "network is '[]', an object is expected"),
+        (
+            "evidence",
+            {"fused": EVIDENCE | {"auc_low": 0.95}},
+            "evidence.fused: the auc is outside its interval",
+        ),
+        ("heatmap_method", "score_cam", "heatmap_method is 'score_cam', grad_cam or hires_cam or"),
+        ("synthetic", ..., "toy lacks 'synthetic'"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_came_and_what_was_expected(good, path, value, words):
+    edit_meta(good, path, value)
+    assert words in refuse(good)
+
+
 @pytest.mark.parametrize("field", ["temperature", "offset", "decision_threshold", "supported_probability"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_is_refused(good, field, value):
     raw = read_metadata(good).raw
-    with pytest.raises(CheckpointError, match="is not within"):
+    with pytest.raises(CheckpointError, match=rf"{field}\.ct is '(nan|inf)', .* is expected"):
         parse_metadata(raw | {field: dict.fromkeys(("fused", "ct", "xray"), 0.5) | {"ct": value}}, "toy")
     (good / META).write_text(json.dumps(raw | {field: value}))  # which JSON cannot hold, but Python reads
     assert "damaged" in refuse(good)

@@ -134,6 +134,7 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
         "warnings",
         "heatmaps",
         "lungs",
+        "label_meanings",
         "evidence",
         "checkpoint",
         "timing_ms",

@@ -175,10 +175,10 @@ def test_an_older_checkpoint_answers_scans_and_says_that_they_were_not_measured(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"share": 0.0}, "not within"),
+        ({"share": 0.0}, r"scan\.share is '0.0', at least 0.01 is expected"),
         ({"heads": {"mr": SCAN["heads"]["ct"]}}, "not one of"),
         ({"heads": {"ct": SCAN["heads"]["ct"] | {"threshold": 0.95}}}, "scan threshold of ct"),
-        ({"heads": {"ct": {}}}, "lacks"),
+        ({"heads": {"ct": {}}}, r"scan\.heads\.ct lacks 'temperature'"),
     ],
 )
 def test_metadata_of_scans_is_checked(network, change, words):

@@ -14,7 +14,7 @@ from covid_mm.datasets.thorax.body import Patient, sample_body
 from covid_mm.datasets.thorax.canvas import Array, Grid
 from covid_mm.datasets.thorax.organs import MUSCLE
 
-WORKING_SIZE = 224  # pixels a side at which both pictures are made
+WORKING_SIZE = 224  # pixels per side at which both pictures are made
 _MARGIN = 0.05  # of the frame, on each side, for turning it
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 _LESION_CUT = 0.35  # share of a CT pixel that counts as lesion
@@ -122,8 +122,8 @@ def _stamp(field: Array, rows: Array, columns: Array, radii: Array, peaks: Array
         if ball:
             value *= np.sqrt(np.clip(1 - (distance / (radius + 0.5)) ** 2, 0, 1))
         inside = (i >= 0) & (i < field.shape[0]) & (j >= 0) & (j < field.shape[1]) & (value > 0)
-        place = np.broadcast_to(i * field.shape[1] + j, value.shape)[inside]
-        np.maximum.at(field.reshape(-1), place, value[inside].astype(np.float32))
+        path = np.broadcast_to(i * field.shape[1] + j, value.shape)[inside]
+        np.maximum.at(field.reshape(-1), path, value[inside].astype(np.float32))
 
 
 def _frame(image: Array, degrees: float) -> Array:

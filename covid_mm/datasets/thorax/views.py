@@ -17,7 +17,7 @@ from covid_mm.datasets.thorax.canvas import Array, Grid, Painter
 from covid_mm.datasets.thorax.organs import FAT, MUSCLE
 from covid_mm.datasets.thorax.pictures import blur
 
-SIDE = 128  # pixels a side at which each is made
+SIDE = 128  # pixels per side at which each is made
 _BONE, _MARROW, _BRAIN = 900.0, 250.0, 35.0  # HU
 _WATER = 0.019  # attenuation of water per mm at about 70 keV
 

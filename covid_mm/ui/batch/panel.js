@@ -11,6 +11,7 @@ const empty = body.innerHTML;
 let shown = null; // rows in the table; null before a run's first object
 let csv = "";
 let order = null; // {column, down}
+let tested = ""; // that labelled studies were measured
 let stopping = false; // by the visitor: Gradio may call that a failure, before or after its own event
 let announced = 0; // tenths of the run that a screen reader was told of
 
@@ -21,6 +22,7 @@ batch.message = (text = "", announce = true) => {
 };
 batch.begin = () => {
   shown = order = null;
+  tested = "";
   csv = "";
   announced = 0;
   batch.message(texts.starting);
@@ -33,7 +35,8 @@ batch.reset = () => {
 batch.ended = () => {
   if (batch.phase !== "running") return;
   batch.close();
-  if (shown !== null) batch.message(fill(texts.finished));
+  if (shown !== null) batch.message(`${fill(texts.finished)} ${tested}`.trim());
+  page.refreshWorklist?.();
 };
 batch.cancelled = () => {
   stopping = false;
@@ -61,6 +64,7 @@ function showRun(value) {
     rows.insertAdjacentHTML("beforeend", value.rows[shown].html);
     csv += value.rows[shown].line;
   }
+  tested = value.tested ?? "";
   if (order) sort();
   filter();
   page.refreshWorklist?.();

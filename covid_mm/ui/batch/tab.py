@@ -7,20 +7,21 @@ that visitor's own browser only, which also makes the CSV from them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import gradio as gr
-from gradio.data_classes import FileData
 
-from covid_mm.config import RESEARCH_USE, ImageLimits, Modality
+from covid_mm.config import ImageLimits, Modality
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.batch import Row, answer_studies
 from covid_mm.serving.pairing import ImageFile, Pairing, clean_name
 from covid_mm.serving.prediction import CheckpointInfo
 from covid_mm.serving.scan_files import decode_bytes
-from covid_mm.ui.batch.files import UNNAMED, BatchLimits, Upload, keep_uploads, pair_uploads
+from covid_mm.ui.batch.components import BatchPanel, ManifestFile, StudyFiles
+from covid_mm.ui.batch.files import BatchLimits, Upload, keep_uploads, pair_uploads
 from covid_mm.ui.batch.view import (
     MANIFEST_RULE,
     PRIVACY,
@@ -37,15 +38,11 @@ from covid_mm.ui.batch.view import (
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import (
     StaticTranslations,
-    describe_scripts,
-    draw_markup,
     in_request_language,
 )
 from covid_mm.ui.predictors import BatchAnswerer, PredictorPool
 from covid_mm.ui.study.analysis import delete_uploads, explain_error
 from covid_mm.ui.study.images import READERS
-from covid_mm.ui.study.slot import OneOrMoreFiles, StublessMeta, UploadSlot
-from covid_mm.ui.templates import read_asset, read_scripts, render_template
 
 RUNS = 3  # batches that run side by side, one study each in turn; the next waits in the queue
 MAX_NAMES = 500  # of files that were not sent
@@ -59,22 +56,7 @@ MEASURE = (
     "At most {studies} studies at once; files of {size} MB together."
     " For more: <code>python -m covid_mm batch</code>."
 )
-TEXTS = {  # of the tab's scripts
-    "choose": "Choose a ZIP archive, or images and a CSV manifest",
-    "sending": "Sending {done} of {total} files",
-    "pairing": "Looking which files belong together",
-    "several": "{total} files",
-    "one": "1 file",
-    "unsent": "The files could not be sent to the server; try again.",
-    "many": "These are {total} files, and this page takes {limit} at once; send them in parts, or in one ZIP archive.",
-    "large": "This archive is larger than {limit} MB; divide it.",
-    "starting": "Waiting for the network",
-    "finished": "Finished. {gone}",
-    "cancelled": "Cancelled: the studies below were answered, the others were not. {gone}",
-    "cancelled_early": "Cancelled before the first study. {gone}",
-    "gone": "The files have been deleted from the server. Add them again for another run.",
-    "busy": "The server did not answer; it may be busy. Add the files again.",
-}
+TESTED = "The labelled studies were measured: see Test it here first."
 
 
 class RowKeeper(Protocol):
@@ -86,80 +68,10 @@ class RowKeeper(Protocol):
     def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
         """The row's own number in the list, 0 where it was not kept. meta: of the checkpoint that answered."""
 
-
-class StudyFiles(UploadSlot):
-    """Drop, paste or choose many files; a function gets a list of `Upload`.
-
-    Args:
-        limits: what is refused before it is sent.
-        image_limits: the same of one image.
-    """
-
-    data_model = OneOrMoreFiles
-
-    def __init__(
-        self,
-        *,
-        limits: BatchLimits = BatchLimits(),  # noqa: B008 (frozen)
-        image_limits: ImageLimits = ImageLimits(),  # noqa: B008 (frozen)
-        **options: Any,
+    def finish_run(
+        self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
     ) -> None:
-        template, markup = draw_markup(render_drop)
-        super().__init__(
-            None,
-            html_template=template,
-            js_on_load=read_scripts("drop_target", "batch/drop"),
-            label="files",
-            apply_default_css=False,
-            markup=markup,
-            texts=describe_scripts(TEXTS),
-            max_files=limits.max_files,
-            max_bytes=limits.max_bytes,
-            max_image_bytes=image_limits.max_bytes,
-            **options,
-        )
-
-    def preprocess(self, payload: OneOrMoreFiles | None) -> list[Upload]:
-        """Each upload with the name that its owner gave it."""
-        if payload is None:
-            return []
-        files = payload.root if isinstance(payload.root, list) else [payload.root]
-        return [_to_upload(file) for file in files]
-
-
-class ManifestFile(UploadSlot):
-    """The API's manifest; the page takes it among the other files."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(None, label="manifest", js_on_load=None, **options)
-
-    def preprocess(self, payload: FileData | None) -> Upload | None:
-        """The upload, or None."""
-        return None if payload is None else _to_upload(payload)
-
-
-class BatchPanel(gr.HTML, metaclass=StublessMeta):
-    """Pairing, progress and results, drawn by its script from the objects that the events give."""
-
-    def __init__(self, **options: Any) -> None:
-        template, markup = draw_markup(render_panel)
-        super().__init__(
-            None,
-            html_template=template,
-            js_on_load=read_asset("batch/panel.js"),
-            apply_default_css=False,
-            markup=markup,
-            texts=describe_scripts(TEXTS),
-            **options,
-        )
-
-    def postprocess(self, value: Any) -> Any:
-        """The object as it is."""
-        return value
-
-    def get_block_name(self) -> str:
-        """Drawn in the browser as Gradio's HTML component."""
-        return "html"
+        """Measure the run's labelled rows, where it has any. rows: without pictures."""
 
 
 def build_batch_tab(
@@ -278,20 +190,24 @@ def run_page(
         pairing = pair_uploads(files, too_large=_read_names(unsent), limits=limits, image_limits=image_limits)
         keep_uploads(files)
         shown: dict[str, Any] = {"kind": "run", "total": len(pairing.studies), "csv": csv_head(), "rows": []}
-        began, outcomes = 0.0, []
+        began, done = 0.0, list[Row]()
         run = keeper.begin_run(session) if keeper else 0
         for info, row in _answer(networks, pairing, network):
             if row is None:
                 began = time.monotonic()
                 shown["html"] = render_run_head(len(pairing.studies), info, texts)
             else:
-                remark = pairing.studies[len(shown["rows"])].remark
+                remark = pairing.studies[len(done)].remark
                 number = keeper.keep(session, run, row, networks.choose(network).get().meta) if keeper else 0
                 shown["rows"] = [*shown["rows"], describe_row(row, remark, texts, number)]
-                outcomes.append(row.outcome)
+                done.append(_drop_pictures(row))
             seconds = time.monotonic() - began
+            outcomes = [one.outcome for one in done]
             shown["status"] = describe_progress(outcomes, len(pairing.studies), seconds, texts)
             yield dict(shown)
+        if keeper and any(one.truth for one in done):
+            keeper.finish_run(session, done, networks.choose(network).get().meta, info)
+            yield shown | {"tested": texts(TESTED)}
     except Exception as error:
         yield _describe_problem(error, texts)
     finally:
@@ -345,6 +261,13 @@ def _answer(
         yield predictor.info, row
 
 
+def _drop_pictures(row: Row) -> Row:
+    """The row for counting, without what takes room."""
+    if row.prediction is None:
+        return row
+    return replace(row, prediction=replace(row.prediction, images={}, heatmaps={}))
+
+
 def _describe_problem(error: Exception, texts: Texts) -> dict[str, Any]:
     sentence = explain_error(error, texts)
     return {"kind": "problem", "html": render_problem(sentence, texts), "sentence": sentence}
@@ -360,11 +283,6 @@ def _describe_checkpoint(info: CheckpointInfo) -> dict[str, Any]:
     }
 
 
-def _to_upload(file: FileData) -> Upload:
-    name = (file.orig_name or "").replace("\\", "/").strip("/")
-    return Upload(file.path, clean_name(name) or UNNAMED)
-
-
 def _read_names(values: Any) -> list[str]:
     """File names from the browser, of which nothing is believed."""
     names = values if isinstance(values, list) else []
@@ -378,16 +296,6 @@ def _name_inputs(run: Any) -> Any:
         yield from run(files, manifest)
 
     return batch
-
-
-def render_drop(texts: Texts = ENGLISH) -> str:
-    """The markup of the slot for many files."""
-    return render_template("batch/drop.html", texts, choose=TEXTS["choose"])
-
-
-def render_panel(texts: Texts = ENGLISH) -> str:
-    """The markup of the panel before anything was added."""
-    return render_template("batch/panel.html", texts, research_use=RESEARCH_USE)
 
 
 def _render_help(limits: BatchLimits, texts: Texts = ENGLISH) -> str:

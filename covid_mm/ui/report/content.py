@@ -125,7 +125,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
     images: modality -> data URL of the image as shown. thresholds: head -> its threshold, abstain
     zone and left-out evidence, null where there is none. reasons: codes of the warnings for which it
-    is undetermined. report: `answer`, or `inconclusive` for an undetermined study. outlines: modality -> the
+    is undetermined. own_test: what the answering head was worth on this hospital's own studies, null where it was not
+    tested here. report: `answer`, or `inconclusive` for an undetermined study. outlines: modality -> the
     lungs' closed polygons. date: ISO 8601, UTC.
     """
     prediction = report.prediction
@@ -146,6 +147,7 @@ def describe_report(report: Report) -> dict[str, Any]:
             }
             for r in report.readings
         },
+        "own_test": None if report.analysis.own_test is None else report.analysis.own_test.to_dict(),
         "heatmap_class": prediction.heatmap_class,
         "heatmap_method": report.method,
         "heatmap_layer": report.analysis.kind.layer,

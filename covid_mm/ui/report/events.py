@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import to_data_url
 from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.report.content import NOTE_LENGTH, clean_note, describe_report, make_report
-from covid_mm.ui.study.analysis import analyse_uploads, delete_uploads, explain_error
+from covid_mm.ui.study.analysis import Analysis, analyse_uploads, delete_uploads, explain_error
 from covid_mm.ui.study.heatmaps import read_choice
 from covid_mm.ui.study.images import SlotUpload
 from covid_mm.ui.study.slot_choice import read_choices
@@ -33,16 +33,21 @@ def report_page(
     slices: Any,
     request: Any,
     texts: Texts = ENGLISH,
+    complete: Callable[[str | None, Analysis], Analysis] | None = None,
+    session: str | None = None,
 ) -> dict[str, Any]:
     """The report of the study as a PDF or JSON file in memory: `name` and `url`, or an error.
 
-    request: as for `explain_page`, and `note` and `format` (`pdf` or `json`).
+    request: as for `explain_page`, and `note` and `format` (`pdf` or `json`). complete: adds to an analysis what the
+    visitor of Gradio's `session` tested.
     """
     try:
         values = request if isinstance(request, Mapping) else {}
         note = clean_note(str(values.get("note") or ""))  # refused before the network is asked
         choice, chosen = read_choice(values), read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
+        if complete is not None:
+            analysis = complete(session, analysis)
         report = make_report(analysis, date=datetime.now(UTC), note=note)
         name = "inconclusive-report" if report.is_inconclusive else "study-report"
         if values.get("format") == "json":

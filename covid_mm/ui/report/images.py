@@ -40,7 +40,9 @@ def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Blo
             for m, picture in pictures.items()
         ]
         return [write_heading(texts("Images")), _set_frames(frames, width), *_explain_outlines(report, texts)]
-    block: list[Flowable] = [write_heading(texts("Images and evidence"))]
+    block: list[Flowable] = [
+        write_heading(texts("Images and evidence" if report.prediction.heatmaps else "Images"))
+    ]
     for modality, picture in pictures.items():
         evidence = _compose_evidence(report, modality, picture, width, height, texts)
         block.append(_set_frames([(ImageFrame(picture, width, height), titles[modality]), evidence], width))

@@ -41,6 +41,8 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
+    describe_meanings,
+    describe_own_test,
     find_bar_end,
     format_probability,
 )
@@ -53,7 +55,6 @@ WIDTH, HEIGHT = A4  # points
 TOP, BOTTOM = 31 * mm, 17 * mm
 ROOM = HEIGHT - TOP - BOTTOM
 GAP = 9.0  # points between two blocks
-NO_BREAK = "\N{NO-BREAK SPACE}"
 ROUNDING = 0.01  # points that sums of heights may be off
 FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 112.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}
@@ -229,6 +230,9 @@ def _compose_answer(report: Report, texts: Texts) -> Block:
     if not prediction.probabilities:
         return [panel]
     worth = [write(describe_evidence(prediction.evidence, texts), bold=prediction.evidence is None)]
+    if report.analysis.own_test:
+        worth.append(write(describe_own_test(report.analysis.own_test, texts)))
+    worth += [write(meaning, size=8, colour="soft") for meaning in describe_meanings(prediction, texts)]
     if prediction.label == CLASSES[POSITIVE]:
         worth.append(write(texts(OTHER_DISEASES), size=8, colour="soft"))
     if several:

@@ -72,7 +72,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.worklist.store import WorklistStore
 
         networks, examples, translations = PredictorPool(loads), ExampleStudies(), StaticTranslations()
-        worklists = WorklistStore()
+        worklists = WorklistStore(test=settings.own_test)
         worklists.keep_expiring()
         page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)
         _check_port(settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hmac
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from covid_mm.config import CHECKPOINTS, DEFAULT_PAIR, RUNTIMES, ImageLimits
 from covid_mm.errors import UsageError
+from covid_mm.evaluation.local_test import LocalTest
 from covid_mm.serving.metadata import list_checkpoints
 from covid_mm.ui.batch.files import BatchLimits
 
@@ -25,12 +27,13 @@ TRUSTED = "FORWARDED_ALLOW_IPS"  # uvicorn's: addresses of proxies whose X-Forwa
 class ServerSettings:
     """Where the page is served, to whom, and how much it takes.
 
-    host, port: the address. root_path: the path under which a proxy publishes the page, empty for
-    none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
-    image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
-    max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
-    behind_proxy: whether what a proxy says of the visitor's address is believed. temporary: where the private folder is
-    made, None for the system's own. runtime: what runs the networks, one of RUNTIMES.
+        host, port: the address. root_path: the path under which a proxy publishes the page, empty for
+        none. accounts: passwords by user name, empty for a page that is open to all. limits: of one
+        image. batch: of many studies at once. keep_uploads: seconds until an upload is deleted.
+        max_stored: bytes of all uploads that are not deleted yet, and never more than half of the free disk.
+    own_test: the hospital's own test, shown to all, None for none. behind_proxy: whether what a proxy says of the
+    visitor's address is believed. temporary: where the private folder is made, None for the system's own.
+    runtime: what runs the networks, one of RUNTIMES.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +44,7 @@ class ServerSettings:
     batch: BatchLimits = field(default_factory=BatchLimits)
     keep_uploads: float = 1800.0
     max_stored: int = 4 * 1024**3
+    own_test: LocalTest | None = None
     behind_proxy: bool = False
     temporary: Path | None = None
     runtime: str = RUNTIMES[0]
@@ -70,6 +74,12 @@ def build_parser(environment: Mapping[str, str] = os.environ) -> argparse.Argume
     add("checkpoint", None, "serve this checkpoint only, not all in checkpoints/", "DIR")
     add("runtime", RUNTIMES[0], f"what runs the network: {' or '.join(RUNTIMES)}", "NAME")
     add("auth-file", None, "file of `user:password` lines; only they may enter", "FILE")
+    add(
+        "own-test",
+        None,
+        "JSON of a test on this hospital's own studies (batch --report), shown to all",
+        "FILE",
+    )
     add("root-path", None, "path under which a proxy publishes the page, such as /lungs", "PATH")
     return parser
 
@@ -97,6 +107,7 @@ def read_settings(
         port=int(port),
         root_path=root,
         accounts=read_accounts(Path(options.auth_file)) if options.auth_file else {},
+        own_test=read_own_test(Path(options.own_test)) if options.own_test else None,
         behind_proxy=bool(root) or HOSTED in environment or TRUSTED in environment,
     )
     if options.checkpoint:
@@ -138,3 +149,18 @@ def read_accounts(path: Path) -> dict[str, str]:
     if not accounts:
         raise UsageError(f"--auth-file {path.name} holds no account; write user:password, one per line.")
     return accounts
+
+
+def read_own_test(path: Path) -> LocalTest:
+    """What `batch --report` or the page wrote as JSON.
+
+    Raises:
+        UsageError: it cannot be read, or is no such test.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        return LocalTest.from_dict(values)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"--own-test {path.name} cannot be read as the JSON of a test ({error}); write it anew by batch --report."
+        ) from error

@@ -14,6 +14,7 @@ import numpy as np
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, CovidMMError, ImageError
+from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -44,7 +45,7 @@ class Analysis:
     views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
     probability from which it is called positive. kind: what the heatmaps are. meta: the
     checkpoint's meta.json. thumbnails: of a CT scan, number -> picture of its most suspicious slices, the highest
-    probability first.
+    probability first. own_test: what the head that answers was worth on this hospital's own studies, where tested.
     """
 
     prediction: Prediction
@@ -53,6 +54,7 @@ class Analysis:
     kind: HeatmapKind = field(default_factory=HeatmapKind)
     meta: Mapping[str, Any] = field(default_factory=dict)
     thumbnails: Mapping[int, View] = field(default_factory=dict)
+    own_test: HeadTest | None = None
 
     @property
     def head(self) -> str:

@@ -176,12 +176,37 @@
     box.querySelector(".mm-operating-text").textContent = slider.dataset.text.replace(/{(\w+)}/g, (_, name) => words[name]);
   }
 
+  // Moves ticks and calls on the answer's bars to the slider's threshold; back at its own they are as they were.
+  function tryThreshold(slider) {
+    const bars = slider.closest(".mm-answer")?.querySelector(".mm-bars");
+    if (!bars) return;
+    const threshold = Number(slider.value) / 100;
+    const trial = slider.value !== slider.defaultValue;
+    bars.toggleAttribute("data-trial", trial);
+    bars.querySelector(".mm-trial").hidden = !trial;
+    for (const bar of bars.querySelectorAll(".mm-bar[data-value]")) {
+      const tick = bar.querySelector(".mm-track i");
+      const call = bar.querySelector(".mm-call");
+      bar.own ??= { left: tick.style.left, text: call.textContent, label: bar.dataset.label };
+      const [value, supported] = [Number(bar.dataset.value), Number(bar.dataset.supported)];
+      // a probability at its cap lies anywhere beyond it
+      const known = Math.abs(value - 0.5) < supported - 0.5 - 1e-6 || Math.abs(threshold - 0.5) <= supported - 0.5 + 1e-6;
+      const positive = value >= threshold;
+      tick.style.left = trial ? `${slider.value}%` : bar.own.left;
+      call.textContent = !trial ? bar.own.text : known ? slider.dataset[positive ? "positive" : "negative"] : "–";
+      bar.dataset.label = !trial ? bar.own.label : !known ? "undetermined" : positive ? "covid19_pneumonia" : "normal";
+    }
+  }
+
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".mm-opacity")) {
       result().style.setProperty("--mm-opacity", opacity());
       event.target.closest("label").querySelector("output").textContent = `${event.target.value} %`;
     }
-    if (event.target.matches?.(".mm-operating-slider")) slide(event.target);
+    if (event.target.matches?.(".mm-operating-slider")) {
+      slide(event.target);
+      tryThreshold(event.target);
+    }
   });
   document.addEventListener("change", (event) => {
     if (event.target.matches?.(".mm-heat-style")) {
@@ -193,7 +218,10 @@
     "toggle",
     (event) => {
       const slider = event.target.querySelector?.(".mm-operating-slider");
-      if (slider && event.target.open) slide(slider);
+      if (!slider) return;
+      if (!event.target.open) slider.value = slider.defaultValue;
+      slide(slider);
+      tryThreshold(slider);
     },
     true,
   );

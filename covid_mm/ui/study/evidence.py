@@ -6,14 +6,19 @@ collections' own validation images stand on the Model tab only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
+from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.explain.method_table import METHODS
 from covid_mm.formats import bound_probability
-from covid_mm.serving.prediction import Evidence, HeatLocation
+from covid_mm.reporting.local_test import describe_head
+from covid_mm.serving.label_meaning import describe_positives
+from covid_mm.serving.prediction import Evidence, HeatLocation, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
+from covid_mm.ui.templates import render_template
 
 OUTSIDE = 0.01  # of the bar, by which an answer that names a class lies outside its abstain zone at least
 
@@ -24,11 +29,19 @@ NEVER_SAW_IMAGES = (
     "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc},"
     " {images} images of {collections}."
 )
+WORTH = (
+    "{title}: sensitivity {sensitivity}, specificity {specificity}, AUC {auc}; {images} images of {count} sources left"
+    " out in turn."
+)
 NEVER_SAW = {  # by what was counted
     "images": NEVER_SAW_IMAGES,
     "scans": NEVER_SAW_IMAGES.replace("{images} images", "{images} CT scans or parts of scans"),
     "pairs": NEVER_SAW_IMAGES.replace("{images} images", "{images} pairs of a CT scan and a film"),
 }
+OWN_TEST = (
+    "On this hospital's own studies, tested here first: sensitivity {sensitivity}, specificity {specificity}, AUC"
+    " {auc}, calibration error {ece}, undetermined {abstained}, {studies} studies, {positive} of them positive."
+)
 NOT_LEFT_OUT = (
     "How good this checkpoint is on hospitals and scanners never seen in training was not measured: do not trust its"
     " probability."
@@ -47,6 +60,7 @@ LOCATIONS = {  # by what was marked, where the shown map is of the method and la
     "lesion masks": "{method}, {layer}. On {images} slices of hospitals never seen in training the hottest point lay on"
     " a radiologist's lesion mask in {hit} (chance {chance}).",
 }
+PAIRED = " with "  # in the name of a left-out pair of collections
 NOT_LOCATED = (
     "{method}, {layer}. How often the hottest point of such a map lies on a lesion was not measured."
 )
@@ -91,8 +105,56 @@ def describe_evidence(evidence: Evidence | None, texts: Texts = ENGLISH) -> str:
         specificity=texts.percent(evidence.specificity, 0),
         auc=texts.estimate(evidence.auc, evidence.auc_low, evidence.auc_high, 2),
         images=texts.number(evidence.images),
-        collections=", ".join(evidence.collections),
+        collections=name_collections(evidence.collections),
     )
+
+
+def describe_own_test(own_test: HeadTest | None, texts: Texts = ENGLISH) -> str:
+    """One sentence: what a head was worth on this hospital's own studies; empty where it was not tested."""
+    return "" if own_test is None else texts(OWN_TEST, **describe_head(own_test, texts))
+
+
+def name_collections(names: Sequence[str]) -> str:
+    """Their names; of pairs, where each of some was joined to each of others, both lists once."""
+    pairs = [tuple(name.split(PAIRED)) for name in names]
+    if len(names) > 1 and all(len(pair) == 2 for pair in pairs):
+        lists = [list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1)]
+        if sorted(pairs) == sorted(itertools.product(*lists)):
+            return " × ".join(", ".join(part) for part in lists)  # noqa: RUF001
+    return ", ".join(names)
+
+
+def describe_meanings(prediction: Prediction, texts: Texts = ENGLISH) -> list[str]:
+    """What a positive label means, by image, where that is more than COVID-19."""
+    return [
+        describe_positives(sources, texts(MODALITIES[modality].title), texts)
+        for modality, sources in prediction.positives.items()
+    ]
+
+
+def list_worth(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[str]:
+    """A line per modality: what its answer is worth where the network never was; none where it was not measured."""
+    lines = []
+    for modality in MODALITIES:
+        evidence = read_evidence(meta, modality)
+        if evidence is not None:
+            lines.append(
+                texts(
+                    WORTH,
+                    title=texts(HEAD_TITLES[modality]),
+                    sensitivity=texts.percent(evidence.sensitivity, 0),
+                    specificity=texts.percent(evidence.specificity, 0),
+                    auc=texts.estimate(evidence.auc, evidence.auc_low, evidence.auc_high, 2),
+                    images=texts.number(evidence.images),
+                    count=len(evidence.collections),
+                )
+            )
+    return lines
+
+
+def render_worth(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
+    """What stands above the empty result before anything is dropped."""
+    return render_template("study/worth.html", texts, lines=list_worth(meta, texts), lacking=NOT_LEFT_OUT)
 
 
 def read_evidence(meta: Mapping[str, Any], head: str) -> Evidence | None:

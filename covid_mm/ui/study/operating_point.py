@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from covid_mm.evaluation.operating_points import OperatingPoints
+from covid_mm.formats import ALMOST
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.evidence import find_tables
 from covid_mm.ui.templates import render_template
@@ -45,11 +47,13 @@ def render_operating(
     texts: Texts = ENGLISH,
     probability: float | None = None,
     title: str = "",
+    supported: float = 1.0,
 ) -> Markup:
     """A slider over other thresholds, and the sensitivity and specificity there; nothing where nothing was measured.
 
     probability: of covid19_pneumonia in the study on the page. title: of the head, on the Model tab,
     where there is no study and the points are those of the validation images.
+    supported: the highest probability that is shown, beyond which no threshold can be tried on a study.
     """
     if operating is None:
         return Markup()
@@ -68,6 +72,8 @@ def render_operating(
         texts,
         summary=texts(INSIDE_SUMMARY, title=title, total=total) if title else texts(SUMMARY, total=total),
         percent=round(100 * threshold),
+        least=max(1, math.ceil(100 * (1 - supported) - ALMOST)),
+        most=min(99, math.floor(100 * supported + ALMOST)),
         points=json.dumps(points),
         sentence=sentence,
     )

@@ -18,6 +18,8 @@ from covid_mm.ui.study.evidence import (
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,
+    describe_meanings,
+    describe_own_test,
     find_bar_end,
     format_probability,
     read_zone,
@@ -54,7 +56,7 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
         texts("Answer: {answer}.", answer=_describe_answer(prediction, texts)),
         texts,
         answer=_list_answer(prediction, texts),
-        worth=_list_evidence(prediction, texts),
+        worth=_list_evidence(analysis, texts),
         bars=_list_bars(analysis, texts),
         operating=_render_operating(analysis, texts),
         warnings=[(one.code, word_warning(one, texts)) for one in warnings],
@@ -62,6 +64,7 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
         outlined=outlined,
         choosers=list_choosers(prediction.heatmap_class, analysis.kind, texts) if prediction.heatmaps else (),
         images=list(_list_images(analysis, texts)),
+        evident=bool(prediction.heatmaps),
         checkpoint=_list_checkpoint(prediction, texts),
         lungs_outline=LUNGS_OUTLINE,
         outline_key=OUTLINE_KEY,
@@ -127,14 +130,17 @@ def _describe_agreement(prediction: Prediction, texts: Texts) -> str:
     return texts("CT and X-ray agree, but each alone says {label}", label=texts(CLASS_TITLES[labels.pop()]))
 
 
-def _list_evidence(prediction: Prediction, texts: Texts) -> dict[str, str]:
+def _list_evidence(analysis: Analysis, texts: Texts) -> dict[str, Any]:
     """What the probability is worth where the network was never trained; nothing without a probability."""
+    prediction = analysis.prediction
     if not prediction.probabilities:
         return {}
     return {
         "measured": "true" if prediction.evidence else "false",
         "sentence": describe_evidence(prediction.evidence, texts),
+        "own_test": describe_own_test(analysis.own_test, texts),
         "other_diseases": texts(OTHER_DISEASES) if prediction.label == POSITIVE_CLASS else "",
+        "meanings": describe_meanings(prediction, texts),
         "independent": texts(INDEPENDENT) if len(prediction.modalities) > 1 else "",
     }
 
@@ -145,7 +151,13 @@ def _render_operating(analysis: Analysis, texts: Texts) -> Markup:
     if not probabilities or analysis.prediction.evidence is None or analysis.prediction.scan is not None:
         return Markup()  # they were counted on images, not on scans
     points = find_left_out(analysis.meta, analysis.head)
-    return render_operating(points, analysis.thresholds[analysis.head], texts, probabilities[POSITIVE_CLASS])
+    return render_operating(
+        points,
+        analysis.thresholds[analysis.head],
+        texts,
+        probabilities[POSITIVE_CLASS],
+        supported=analysis.prediction.supported_probability,
+    )
 
 
 def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
@@ -156,9 +168,6 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     ticks, zones = {}, {}
     for head, name, answer in _list_heads(prediction, texts):
-        if answer is None:
-            rows.append({"head": head, "name": name, "value": None})
-            continue
         threshold, value = analysis.thresholds[head], answer.probabilities[POSITIVE_CLASS]
         zone = prediction.abstain_zone if head == analysis.head else read_zone(analysis.meta, head)
         near = ""
@@ -171,6 +180,8 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
                 "label": answer.label,
                 "title": texts(CLASS_TITLES[answer.label]),
                 "value": find_bar_end(value, answer.label, zone),
+                "probability": value,
+                "supported": answer.supported_probability,
                 "shown": format_probability(value, answer.supported_probability, texts),
                 "threshold": threshold,
                 "zone": zone,
@@ -188,16 +199,15 @@ def _list_bars(analysis: Analysis, texts: Texts) -> dict[str, Any]:
     return {"title": title, "rows": rows, "line": line}
 
 
-def _list_heads(prediction: Prediction, texts: Texts) -> Iterator[tuple[str, str, BranchAnswer | None]]:
-    """(head, its name, its answer) from top to bottom; None for an image that was not given."""
+def _list_heads(prediction: Prediction, texts: Texts) -> Iterator[tuple[str, str, BranchAnswer]]:
+    """(head, its name, its answer) from top to bottom."""
     fused = BranchAnswer(prediction.label, prediction.probabilities, prediction.supported_probability)
     last = prediction.reason == DISAGREE  # small, below what each image says
     if len(prediction.modalities) > 1 and not last:
         yield FUSED, texts(HEAD_TITLES[FUSED]), fused
     for modality in MODALITIES:
-        answer = prediction.branches.get(modality)
-        name = texts(HEAD_TITLES[modality]) if answer else texts.title(MODALITIES[modality].title)
-        yield modality, name, answer
+        if modality in prediction.branches:  # one that was not given is none that is missing
+            yield modality, texts(HEAD_TITLES[modality]), prediction.branches[modality]
     if last:
         yield FUSED, texts(HEAD_TITLES[FUSED]), fused
 

@@ -8,10 +8,13 @@ from covid_mm.serving import warnings
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, Notice, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
+# why it names no class, and that one image was given, which is no fault
+SAID_WITH_ANSWER = (ABSTAINED, DISAGREE, "single_modality")
+
 
 def list_warnings(prediction: Prediction) -> tuple[Notice, ...]:
-    """The warnings to show beside an answer; why one with probabilities names no class is said with the answer."""
-    return tuple(notice for notice in prediction.warnings if notice.code not in (ABSTAINED, DISAGREE))
+    """The warnings to show beside an answer; what is said with the answer itself is none."""
+    return tuple(notice for notice in prediction.warnings if notice.code not in SAID_WITH_ANSWER)
 
 
 def word_warning(notice: Notice, texts: Texts = ENGLISH) -> str:

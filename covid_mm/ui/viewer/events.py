@@ -40,6 +40,7 @@ VIEWER_TEXTS = {  # of the viewer's scripts
     "kept": "Of a study in the list only this picture is kept, not its file.",
     "other": "The map belongs to slice {number}.",
     "lines": "lines at 10, 25, 50 and 75 % of the scale, along the cells that the network knows; thicker: more",
+    "undrawn": "There is no map of this slice yet.",
     "unanswered": "The server did not answer; it may be busy. Try again.",
     "missing": "The viewer could not be loaded; reload the page.",
     "picture": "{title}, {kind}. Arrow keys move, plus and minus zoom, question mark lists all keys.",

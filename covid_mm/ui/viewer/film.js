@@ -1,7 +1,7 @@
 // One image or stack as the viewer shows it: its pictures, the slice, and the window through which it is seen.
 // Levels are in the file's own units (Hounsfield units of a CT) where the server knows them, else grey levels 0..255.
 const MOST_KEPT = 160; // pictures in memory; the oldest go first
-const AHEAD = 4; // slices fetched along with one, in the direction of travel
+const AHEAD = 7; // slices fetched along with one, in the direction of travel: one answer holds eight
 const SETTLE = 250; // ms after the last movement until the server draws anew through the window
 const GREY = { level: 127.5, width: 255 };
 
@@ -19,7 +19,7 @@ export class Film extends EventTarget {
     this.count = 1;
     this.index = choice?.frame ?? null;
     this.windows = [];
-    this.window = choice ?? {}; // as the slots write it: { window, level, width }
+    this.window = choice ?? {}; // with what else the slot chose; as the slots write it: { window, level, width }
     this.range = [0, 255];
     this.shown = GREY; // of the pixels at hand
     this.wanted = null; // what is asked of them, where that is another window
@@ -87,12 +87,11 @@ export class Film extends EventTarget {
     }
   }
 
+  // Step by step the next ones come along; after a jump it is the one alone, which is there sooner.
   missing(frame, step) {
-    const way = Math.sign(step) || 1;
-    const near = [frame];
-    for (let far = 1; far <= AHEAD; far += 1) near.push(frame + way * far);
-    if (!step) near.push(frame - 1, frame - 2);
-    return near.filter((k) => k >= 0 && (k < this.count || k === frame) && !this.kept.has(this.key(k))).slice(0, 7);
+    const ahead = Math.abs(step) === 1 ? AHEAD : 0;
+    const near = Array.from({ length: ahead + 1 }, (_, far) => frame + Math.sign(step) * far);
+    return near.filter((k) => k >= 0 && (k < this.count || k === frame) && !this.kept.has(this.key(k)));
   }
 
   keep(number, window, entry) {

@@ -3,6 +3,7 @@
 const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
 const texts = props.texts[document.documentElement.lang] ?? props.texts.en;
 const MODALITIES = ["ct", "xray"];
+const REST = 400; // ms on one slice
 const WAIT = 120000; // ms for an answer, which may have to queue
 let loading = null; // the viewer itself, once asked for
 let number = 0;
@@ -41,9 +42,10 @@ page.viewer = {
     }
   },
   // Frames of a slot's file: { modality, frames, window, level, width } -> what `read_frames` gives.
-  fetchFrames(request) {
+  fetchFrames(asked) {
+    const series = page.slots[asked.modality]?.choice()?.series; // of several in one upload
     return new Promise((resolve, reject) => {
-      queue.push({ request, resolve, reject });
+      queue.push({ request: { series, ...asked }, resolve, reject });
       next();
     });
   },
@@ -73,6 +75,13 @@ page.viewer = {
     (await load()).show(modality, k);
   },
 };
+
+// Of a scan the result follows, and draws the map of the slice at which one rests.
+let resting = null;
+document.addEventListener("mm-slice", ({ detail: { modality, index } }) => {
+  clearTimeout(resting);
+  if (modality === "ct") resting = setTimeout(() => page.series?.show(index), REST);
+});
 
 document.addEventListener("click", (event) => {
   const opener = event.target.closest?.("[data-view]");

@@ -237,7 +237,8 @@ export class Pane {
     const words = { loading: texts.loading, failed: `${film.error} ${film.picture ? texts.smaller : ""}` };
     const foreign = this.mapped && film.mapSlice !== undefined && film.index !== null && film.mapSlice !== film.index;
     const key = this.mapped && this.map() === "lines" ? texts.lines : film.remark;
-    const other = foreign ? texts.other.replace("{number}", film.mapSlice + 1) : key;
+    const whose = film.mapSlice === null ? texts.undrawn : texts.other.replace("{number}", film.mapSlice + 1);
+    const other = foreign ? whose : key;
     this.find(".mm-pane-note").textContent = words[film.note] ?? other;
     this.section.dataset.note = film.note;
     this.over?.classList.toggle("mm-viewer-foreign", Boolean(foreign));

@@ -36,7 +36,7 @@ export class Viewer {
     document.addEventListener("fullscreenchange", () => this.mark("full", Boolean(document.fullscreenElement)));
     this.tool("full").hidden = !document.fullscreenEnabled;
     new MutationObserver(() => this.dialog.open && this.cover()).observe(document.querySelector("#mm-result"), {
-      subtree: true, childList: true, attributes: true, attributeFilter: ["src", "data-lines", "hidden"],
+      subtree: true, childList: true, attributes: true, attributeFilter: ["src", "data-lines", "hidden", "class"],
     });
   }
 
@@ -73,19 +73,31 @@ export class Viewer {
     const src = preview?.getAttribute("src");
     const film = new Film(modality, {
       preview: src ? { url: src, width: preview.naturalWidth, height: preview.naturalHeight } : null,
-      choice: stack ? { frame: stack.index } : slot.choice(),
+      choice: stack ? { frame: stack.index } : this.choice(modality),
       load: stack
         ? (frames) => this.loadStack(stack, frames)
         : (frames, { window, level, width }) => this.page.viewer.fetchFrames({ modality, frames, window, level, width }),
     });
     if (stack) film.count = stack.count;
-    const view = this.view(modality);
-    if (view) film.mapSlice = view.dataset.slice === undefined ? slot.choice()?.frame : Number(view.dataset.slice);
     film.addEventListener("slice", () => {
       const detail = { modality, index: film.index, count: film.count };
       document.dispatchEvent(new CustomEvent("mm-slice", { detail }));
     });
     return film;
+  }
+
+  // The slot's window and slice; of a scan that was answered the slice that the result shows.
+  choice(modality) {
+    const choice = this.page.slots[modality].choice();
+    const slice = this.view(modality)?.dataset.slice;
+    return slice === undefined ? choice : { ...choice, frame: Number(slice) };
+  }
+
+  // The slice that the result's map belongs to: undefined where there is one image, null while it is being drawn.
+  mapSlice(modality) {
+    const view = this.kept ? null : this.view(modality);
+    if (view?.classList.contains("mm-undrawn")) return null;
+    return view ? this.choice(modality)?.frame : undefined;
   }
 
   // A study of the list: the server keeps no files of it, so the picture in the page is all there is.
@@ -192,6 +204,7 @@ export class Viewer {
         over.append(image);
       }
       if (outline) over.append(outline.cloneNode(true));
+      pane.film.mapSlice = this.mapSlice(pane.film.modality);
       pane.cover(over);
       pane.writeNote();
     }
@@ -270,12 +283,12 @@ export class Viewer {
 
   reset() {
     for (const pane of this.panes) pane.fit();
-    for (const film of Object.values(this.films)) film.reset(this.kept ? null : this.page.slots[film.modality].choice());
+    for (const film of Object.values(this.films)) film.reset(this.kept ? null : this.choice(film.modality));
   }
 
   full() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else this.dialog.requestFullscreen();
+    else this.find(".mm-viewer-whole").requestFullscreen(); // browsers refuse a dialog itself
   }
 
   // On a narrow screen: the tools that are not always there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from covid_mm.config import CLASS_TITLES
@@ -14,7 +14,6 @@ from covid_mm.serving.batch import format_line, neutralise_cell
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import describe_report, make_report
 from covid_mm.ui.study.analysis import Analysis
-from covid_mm.ui.worklist.packing import unpack_analysis
 from covid_mm.ui.worklist.store import ListedStudy
 from covid_mm.ui.worklist.view import name_study
 
@@ -23,10 +22,10 @@ INDEX = "index.csv"
 COLUMNS = ("file", "study", "answer", "probability_covid19_pneumonia", "labelled", "note", "error")
 
 
-def write_report(study: ListedStudy, kind: str, date: datetime, texts: Texts = ENGLISH) -> bytes:
-    """One study's report with its note. kind: of FORMATS; the study must have its answer packed."""
-    assert study.packed is not None, "only what is packed has a report"
-    analysis: Analysis = unpack_analysis(study.packed, study.meta)
+def write_report(
+    study: ListedStudy, analysis: Analysis, kind: str, date: datetime, texts: Texts = ENGLISH
+) -> bytes:
+    """One study's report with its note. analysis: its answer. kind: of FORMATS."""
     report = make_report(analysis, date=date, note=study.note)
     if kind == "json":
         return json.dumps(describe_report(report), indent=2, allow_nan=False).encode()
@@ -36,16 +35,24 @@ def write_report(study: ListedStudy, kind: str, date: datetime, texts: Texts = E
 
 
 def write_archive(
-    studies: Sequence[ListedStudy], kind: str, date: datetime, texts: Texts = ENGLISH
+    studies: Sequence[ListedStudy],
+    unpack: Callable[[ListedStudy], Analysis | None],
+    kind: str,
+    date: datetime,
+    texts: Texts = ENGLISH,
 ) -> Iterator[bytes]:
-    """The bytes of a ZIP: a report of each study that has one, and a table of all that names its file."""
+    """The bytes of a ZIP: a report of each study that has one, and a table of all that names its file.
+
+    unpack: gives a study's answer, None where it is not kept.
+    """
     buffer = _Pieces()
     lines = [format_line(COLUMNS)]
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for study in studies:
-            file = name_file(study, kind, texts) if study.packed else ""
-            if study.packed:
-                archive.writestr(file, write_report(study, kind, date, texts))
+            analysis = unpack(study)
+            file = name_file(study, kind, texts) if analysis else ""
+            if analysis:
+                archive.writestr(file, write_report(study, analysis, kind, date, texts))
                 yield buffer.take()
             lines.append(format_line(neutralise_cell(cell) for cell in _list_cells(study, file, texts)))
         archive.writestr(INDEX, "\ufeff" + "".join(lines))

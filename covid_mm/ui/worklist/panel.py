@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from covid_mm.errors import UsageError
 from covid_mm.serving.batch import Row
+from covid_mm.serving.prediction import CheckpointInfo
 from covid_mm.ui.i18n.static_translations import StaticTranslations
+from covid_mm.ui.study.analysis import Analysis
 from covid_mm.ui.study.events import ScriptChannel, read_number
-from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
-from covid_mm.ui.worklist.view import list_row, render_panel
+from covid_mm.ui.worklist.own_test import add_own_test, label_row, measure_rows
+from covid_mm.ui.worklist.store import TOKEN_NEEDED, ListedStudy, WorklistStore
+from covid_mm.ui.worklist.view import list_analysis, list_row, render_panel
+
+
+class SessionStudies:
+    """Keeps the studies of one session's slots in its list. session: Gradio's name of it."""
+
+    def __init__(self, store: WorklistStore, session: str | None) -> None:
+        self._store = store
+        self._session = session
+
+    def keep(self, analysis: Analysis) -> Analysis:
+        """The analysis with what the visitor tested, kept in the list."""
+        self._store.add(self._session, list_analysis(analysis))
+        return add_own_test(self._store, self._session, analysis)
+
+    def keep_failure(self, sentence: str) -> None:
+        """A study that could not be read, with the reason."""
+        self._store.add(self._session, ListedStudy(error=sentence))
 
 
 class BatchRows:
@@ -28,6 +48,14 @@ class BatchRows:
     def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
         """The row's own number in the list, 0 where the session has none."""
         return self._store.add(session, list_row(row, meta, run)) if run else 0
+
+    def finish_run(
+        self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
+    ) -> None:
+        """Measure the run's labelled rows, where it has any, for the session's own test."""
+        studies = [label_row(row) for row in rows if row.truth]
+        if studies:
+            self._store.set_test(session, measure_rows(studies, meta, checkpoint))
 
 
 def build_worklist(store: WorklistStore, translations: StaticTranslations) -> None:

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,10 +20,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from covid_mm.errors import CovidMMError, UsageError
+from covid_mm.evaluation.local_test import LocalTest
+from covid_mm.reporting.local_test import describe_json, draw_local_test
 from covid_mm.ui.i18n.language import Texts, choose_language
 from covid_mm.ui.report.content import clean_note
 from covid_mm.ui.study.analysis import Analysis, explain_error
 from covid_mm.ui.worklist.export import FORMATS, write_archive, write_report
+from covid_mm.ui.worklist.own_test import add_own_test, render_own_test
 from covid_mm.ui.worklist.packing import unpack_analysis
 from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistStore
 from covid_mm.ui.worklist.view import NOT_KEPT, describe_row, render_comparison, render_study
@@ -30,6 +34,7 @@ from covid_mm.ui.worklist.view import NOT_KEPT, describe_row, render_comparison,
 PATH, ARCHIVE = "/worklist", "/worklist/archive"
 ARCHIVES = 2  # made at once, of all visitors
 NOT_ASKED = "The list of studies did not understand this request; reload the page."
+NOT_TESTED = "There is no test of your own studies in this session; run labelled studies first."
 BUSY = "The server is making reports for others; try again in a minute."
 
 Values = Mapping[str, Any]
@@ -72,13 +77,19 @@ def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
     if action == "changes":
         count, numbers, changed = store.list_changes(token, _read_number(values, "since"))
         rows = [describe_row(study, texts) for study in changed]
-        return JSONResponse({"changes": count, "numbers": numbers, "rows": rows})
+        test = store.find_test(token=token)
+        return JSONResponse(
+            {"changes": count, "numbers": numbers, "rows": rows, "test": test.date if test else ""}
+        )
+    if action in ("test", "test-report"):
+        store.list_changes(token, 0)  # the list must be there
+        return _answer_test(store.find_test(token=token), values, texts)
     if action == "study":
         study = store.read(token, _read_number(values, "number"))
-        return JSONResponse({"html": render_study(study, _unpack(study), texts)})
+        return JSONResponse({"html": render_study(study, _unpack(store, token, study), texts)})
     if action == "compare":
         numbers = sorted((_read_number(values, "number"), _read_number(values, "other")))
-        pairs = [_need(store.read(token, number)) for number in numbers]
+        pairs = [_need(store, token, number) for number in numbers]
         return JSONResponse({"html": render_comparison(pairs, texts)})
     if action == "note":
         store.annotate(token, _read_number(values, "number"), clean_note(str(values.get("note") or "")))
@@ -92,9 +103,8 @@ def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
         store.come_back(token, str(values.get("page")))
     elif action == "report":
         kind = _read_format(values)
-        study, _ = _need(store.read(token, _read_number(values, "number")))
-        media = "application/pdf" if kind == "pdf" else "application/json"
-        return Response(write_report(study, kind, datetime.now(UTC), texts), media_type=media)
+        study, analysis = _need(store, token, _read_number(values, "number"))
+        return _send(write_report(study, analysis, kind, datetime.now(UTC), texts), kind)
     else:
         raise UsageError(NOT_ASKED)
     return JSONResponse({})
@@ -112,7 +122,9 @@ def _stream(
 
     def write() -> Iterator[bytes]:
         try:
-            yield from write_archive(studies, kind, datetime.now(UTC), texts)
+            yield from write_archive(
+                studies, partial(_unpack, store, values["token"]), kind, datetime.now(UTC), texts
+            )
         finally:
             running.release()
 
@@ -121,12 +133,32 @@ def _stream(
     return StreamingResponse(itertools.chain([first], pieces), media_type="application/zip")
 
 
-def _unpack(study: ListedStudy) -> Analysis | None:
-    return unpack_analysis(study.packed, study.meta) if study.packed else None
+def _answer_test(test: LocalTest | None, values: Values, texts: Texts) -> Response:
+    """The own test's figures as HTML, or as a file where a format is asked for."""
+    if test is None:
+        raise UsageError(NOT_TESTED)
+    if values.get("action") == "test":
+        return JSONResponse({"html": render_own_test(test, texts)})
+    kind = _read_format(values)
+    return _send(
+        draw_local_test(test, texts) if kind == "pdf" else json.dumps(describe_json(test), indent=2).encode(),
+        kind,
+    )
 
 
-def _need(study: ListedStudy) -> tuple[ListedStudy, Analysis]:
-    analysis = _unpack(study)
+def _send(content: bytes, kind: str) -> Response:
+    return Response(content, media_type="application/pdf" if kind == "pdf" else "application/json")
+
+
+def _unpack(store: WorklistStore, token: str, study: ListedStudy) -> Analysis | None:
+    if not study.packed:
+        return None
+    return add_own_test(store, None, unpack_analysis(study.packed, study.meta), token)
+
+
+def _need(store: WorklistStore, token: str, number: int) -> tuple[ListedStudy, Analysis]:
+    study = store.read(token, number)
+    analysis = _unpack(store, token, study)
     if analysis is None:
         raise UsageError(study.error or NOT_KEPT)
     return study, analysis

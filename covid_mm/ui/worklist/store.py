@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from covid_mm.errors import UsageError
+from covid_mm.evaluation.local_test import LocalTest
 
 TOKEN = re.compile(r"[0-9a-f]{64}")
 GONE = "This list of studies is no longer kept: it was deleted, or not used for 30 minutes. Analyse the study again."
@@ -96,7 +97,9 @@ class ListedStudy:
 
 @dataclass
 class Visit:
-    """One visitor's list. pages: open tabs that show it; user: who is logged in; left: when its last tab closed."""
+    """One visitor's list. pages: open tabs that show it; user: who is logged in; left: when its last tab closed; test:
+    the last of one's own labelled studies.
+    """
 
     user: str
     used: float
@@ -108,6 +111,7 @@ class Visit:
     runs: int = 0
     left: float | None = None
     size: int = 0
+    test: LocalTest | None = None
 
 
 class WorklistStore:
@@ -116,14 +120,17 @@ class WorklistStore:
     Args:
         limits: of what is kept.
         clock: seconds that only grow.
+        test: the hospital's own, which the operator keeps, for visitors without one of this session.
     """
 
     def __init__(
         self,
         limits: WorklistLimits = WorklistLimits(),
         clock: Callable[[], float] = time.monotonic,
+        test: LocalTest | None = None,
     ) -> None:
         self.limits = limits
+        self._test = test
         self._clock = clock
         self._lock = threading.RLock()
         self._visits: dict[str, Visit] = {}  # by token
@@ -200,6 +207,19 @@ class WorklistStore:
             self._put(visit, replace(study, number=visit.numbers, added=time.time()))
             self._make_room(visit)
             return visit.numbers
+
+    def set_test(self, session: str | None, test: LocalTest) -> None:
+        """Keep a visitor's own test with the list of a session, in place of the one before."""
+        with self._lock:
+            token = self._tokens.get(session or "", "")
+            if token in self._visits:
+                self._use(token).test = test
+
+    def find_test(self, *, session: str | None = None, token: str = "") -> LocalTest | None:
+        """The last own test of a session or of a list, else the operator's; None where there is neither."""
+        with self._lock:
+            visit = self._visits.get(token or self._tokens.get(session or "", ""))
+            return visit.test if visit is not None and visit.test is not None else self._test
 
     def list_changes(self, token: str, since: int) -> tuple[int, list[int], list[ListedStudy]]:
         """(count of changes, the numbers of all studies, the studies that changed after `since`).

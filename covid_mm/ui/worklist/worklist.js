@@ -16,6 +16,7 @@
   let rows = new Map(); // number -> row
   let elements = new Map(); // number -> its element
   let opened = 0; // number of the study that is shown
+  let tested = ""; // when the own test was made that is shown
   let sure = false; // the whole list is deleted by the next press
   let refreshing = null;
   let again = false;
@@ -104,6 +105,7 @@
           rows.set(row.number, row);
         }
         draw();
+        if (answer.test !== tested) showTest(answer.test);
       })
       .catch(fail)
       .finally(() => {
@@ -115,6 +117,13 @@
       });
     return refreshing;
   };
+  // The hospital's own test, on its tab.
+  async function showTest(date) {
+    tested = date;
+    const body = find(".mm-own-result");
+    if (!date) body.replaceChildren();
+    else await act({ action: "test" }, async (response) => (body.innerHTML = (await response.json()).html));
+  }
   function forget(number) {
     rows.delete(number);
     elements.get(number)?.remove();
@@ -287,8 +296,14 @@
           close();
           begin();
           draw();
+          showTest("");
           find("#mm-analyse")?.focus();
         });
+    }
+    const own = target.closest?.(".mm-own-save");
+    if (own) {
+      const format = own.dataset.format;
+      act({ action: "test-report", format }, async (response) => save(await response.blob(), `own-test.${format}`));
     }
     if (target.closest?.(".mm-kept-close")) close();
     if (target.closest?.(".mm-kept-delete")) remove([opened]);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import itertools
 import json
@@ -19,15 +20,17 @@ from jinja2 import Environment, nodes
 
 from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES
 from covid_mm.errors import ImageError, Message
+from covid_mm.evaluation.local_test import LabelledStudy
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
-from covid_mm.reporting import card_words
-from covid_mm.serving import warnings
+from covid_mm.reporting import card_words, local_test
+from covid_mm.serving import label_meaning, warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.pairing import ImageFile, LeftOut, Pairing, Study, remark_on
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, Notice, Prediction
 from covid_mm.ui import page
+from covid_mm.ui.batch import components as batch_components
 from covid_mm.ui.batch import tab as batch_tab
 from covid_mm.ui.batch import view as batch_view
 from covid_mm.ui.batch.files import BatchLimits
@@ -45,6 +48,7 @@ from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.warnings import word_warning
 from covid_mm.ui.templates import read_asset
 from covid_mm.ui.viewer.events import VIEWER_TEXTS
+from covid_mm.ui.worklist import own_test
 from covid_mm.ui.worklist import view as worklist_view
 
 PACKAGE = Path(page.__file__).parents[1]
@@ -70,10 +74,12 @@ TABLES = [  # whose entries are looked up by name
     {m: one.content for m, one in MODALITIES.items()},
     warnings.REASONS,
     warnings.SHORT_FORMS,
+    label_meaning.POSITIVES | {"": label_meaning.OTHER_POSITIVES, "meaning": label_meaning.MEANING},
     report_images.LEGENDS,
-    batch_tab.TEXTS,
+    batch_components.TEXTS,
     slot.SCRIPT_TEXTS,
     worklist_view.SCRIPT_TEXTS,
+    local_test.TEXTS,
     VIEWER_TEXTS,
     evidence.NEVER_SAW,
     series.WORDS,
@@ -141,6 +147,13 @@ SPEAKERS = {"ImageError", "UsageError", "DataError", "Message"}
 FIELD = re.compile(r"\{(\w+)\}")
 
 
+LABELLED = [
+    LabelledStudy(truth, "1", {"fused": value, "ct": value})
+    for truth, value in (("normal", 0.9), ("covid19_pneumonia", 0.1))
+]
+OWN_TEST = own_test.measure_rows([*LABELLED, LabelledStudy("normal", failed=True)], META, INFO)
+
+
 def used_texts() -> set[str]:
     """All texts of the page's own that its modules look up."""
     found = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
@@ -173,7 +186,6 @@ def _is_lookup(function: ast.expr) -> bool:
     return isinstance(function, ast.Attribute) and ast.unparse(function) in (
         "translations.label",
         "texts.title",
-        "texts.attribute",
     )
 
 
@@ -437,8 +449,8 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
         yield state, page.render_status(state, texts, "1")
     for modality, title in SLOT_TITLES.items():
         yield modality, slot.render_slot(modality, title, "Frontal film", texts)
-    yield "drop", batch_tab.render_drop(texts)
-    yield "panel", batch_tab.render_panel(texts)
+    yield "drop", batch_components.render_drop(texts)
+    yield "panel", batch_components.render_panel(texts)
     yield "batch help", batch_tab._render_help(BatchLimits(), texts)
     yield "worklist", worklist_view.render_panel(texts)
     yield "dropped", worklist_view.render_study(worklist_view.ListedStudy(number=1), None, texts)
@@ -446,6 +458,12 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
     yield "of the list", worklist_view.render_study(*listed[0], texts)
     for pair in itertools.pairwise(listed):
         yield "side by side", worklist_view.render_comparison(list(pair), texts)
+    yield "own test tab", own_test.render_tab(texts)
+    yield "own test", own_test.render_own_test(OWN_TEST, texts)
+    yield (
+        "tested answer",
+        render_analysis(dataclasses.replace(analyses[0], own_test=OWN_TEST.heads[0]), texts),
+    )
     yield "waiting", model_tab.render_waiting(texts)
     yield "card", model_tab.render_model_card(META, "1", texts)
     studies = (Study("1", {}, error="2"), Study("3", {}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,8 @@ import pytest
 from live_server import ROOT, LiveServer, Visitor
 
 from covid_mm.errors import UsageError
+from covid_mm.evaluation.local_test import LabelledStudy, measure_local_test
+from covid_mm.reporting.local_test import describe_json
 from covid_mm.ui.server.settings import (
     CHECKPOINTS,
     ServerSettings,
@@ -144,3 +148,16 @@ def test_behind_a_proxy_with_accounts(tmp_path):
         assert "long word" not in visitor.received + server.log
     finally:
         assert server.stop() == 0
+
+
+def test_an_own_test_is_read_and_anything_else_is_one_sentence(tmp_path):
+    studies = [LabelledStudy("normal", "", {"xray": 0.2})]
+    when = datetime(2026, 3, 4, tzinfo=UTC)
+    test = measure_local_test(studies, {}, checkpoint="c", sha256="f" * 64, date=when)
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(describe_json(test)))
+    assert read_settings(["--own-test", str(path)], {})[0].own_test == test
+    for content in ("", "[]", '{"checkpoint": 1}'):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=r"--own-test own\.json cannot be read"):
+            read_settings(["--own-test", str(path)], {})

@@ -33,6 +33,7 @@ def test_the_object_is_that_of_the_command(client, files):
         "warnings",
         "heatmaps",
         "lungs",
+        "label_meanings",
         "evidence",
         "checkpoint",
         "timing_ms",

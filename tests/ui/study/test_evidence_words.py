@@ -9,14 +9,17 @@ import pytest
 from fake_predictor import EVIDENCE, META
 
 from covid_mm.formats import format_percent
-from covid_mm.ui.i18n.language import find_languages
+from covid_mm.ui.i18n.language import ENGLISH, find_languages
 from covid_mm.ui.study.evidence import (
     describe_evidence,
     find_bar_end,
     format_probability,
+    list_worth,
+    name_collections,
     read_evidence,
     read_supported,
     read_zone,
+    render_worth,
 )
 
 
@@ -107,3 +110,32 @@ def test_page_json_and_csv_say_the_same():
     assert float(cells["evidence_auc"]) == prediction.to_dict()["evidence"]["auc"]
     percent = f"{100 * said['covid19_pneumonia']:.0f} %"
     assert format_probability(exact, supported) == percent == format_capped(exact, supported)
+
+
+def test_pairs_of_left_out_collections_are_named_once():
+    pairs = [f"{ct} with {film}" for ct in ("a", "b") for film in ("x", "y", "z")]
+    assert name_collections(pairs) == "a, b × x, y, z"  # noqa: RUF001
+    assert name_collections(pairs[:-1]) == ", ".join(pairs[:-1])  # not each with each
+    assert name_collections(["a", "b"]) == "a, b"
+
+
+def test_what_it_is_worth_stands_on_the_first_screen():
+    lines = list_worth(META)
+    assert lines[0] == (
+        "CT alone: sensitivity 81 %, specificity 81 %, AUC 0.89 (0.85 to 0.92); 512 images of 1 sources"
+        " left out in turn."
+    )
+    assert len(lines) == 2
+    html = render_worth(META, find_languages()["id"])
+    assert "AUC 0,89 (0,85 sampai 0,92)" in html
+    assert html.count("<li>") == 2
+    assert "was not measured" in render_worth({})
+
+
+def test_numbers_have_the_marks_of_the_language():
+    texts = find_languages()["id"]
+    assert (texts.number(3102), texts.number(0.914, 2), texts.percent(0.475)) == ("3.102", "0,91", "47,5 %")
+    assert texts.interval(0.46, 0.91) == "46 sampai 91 %"
+    assert ENGLISH.estimate(0.84, 0.8, 0.88) == "84 % (80 to 88 %)"
+    assert texts.sentence("47.5 %") == "47,5 %"
+    assert texts.sentence("densenet121.weights") == "densenet121.weights"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dicom_files import ct_slice, film, slice_hu
 from live_server import Visitor
 from PIL import Image
 
@@ -18,9 +18,6 @@ from covid_mm.errors import CovidMMError
 from covid_mm.ui.templates import FOLDER
 from covid_mm.ui.viewer.assets import LIBRARY, SCRIPTS, find_address
 from covid_mm.ui.viewer.frames import MOST_FRAMES, read_frames, read_request
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "imaging"))
-from dicom_files import ct_slice, film, slice_hu
 
 LIMITS = ImageLimits()
 MOST_COMPRESSED = 1_000_000  # bytes that the viewer may cost a visitor

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from live_server import LiveServer, Visitor
 
+from covid_mm.evaluation.local_test import LocalTest
+
 
 class Owner(Visitor):
     """A visitor whose browser keeps a list."""
@@ -182,3 +184,32 @@ def test_a_batchs_rows_are_listed_and_open_in_the_same_view(server, bright, dark
     assert "labelled COVID-19 pneumonia" in opened
     assert "mm-layer" in opened
     assert "c.png is not among the files" in rows[2]["status"]
+
+
+def test_labelled_rows_are_this_hospitals_own_test_beside_each_answer(server, bright, dark):
+    owner = Owner(server.url)
+    assert owner.post("changes", since=0).json()["test"] == ""
+    assert "run labelled studies first" in owner.post("test").json()["error"]
+    studies = "a,a.png,a.png,covid19_pneumonia\nb,b.png,b.png,normal\nc,,a.png,normal\nd,a.png,,\n"
+    manifest = f"study,ct,xray,label\n{studies}".encode()
+    files = [owner.upload(*each) for each in ((bright, "a.png"), (dark, "b.png"), (manifest, "list.csv"))]
+    done = owner.ask("mm-batch-run", [files, None, None])["output"]["data"][0]
+    assert "Test it here first" in done["tested"]
+    assert owner.post("changes", since=0).json()["test"].startswith("20")
+    page = owner.post("test").json()["html"]
+    assert "X-ray alone, tested here" in page
+    assert "3 (1 positive), 3 patients" in page
+    assert "fewer than 50 studies" in page
+    test = owner.post("test-report", format="json").json()
+    assert (test["labelled"], [one["head"] for one in test["heads"]]) == (3, ["fused", "ct", "xray"])
+    assert LocalTest.from_dict(test).find("xray").specificity.successes == 1
+    assert owner.post("test-report", format="pdf").content.startswith(b"%PDF")
+    own = "On this hospital&#39;s own studies, tested here first: sensitivity 100 %"
+    assert own in owner.post("study", number=1).json()["html"]
+    assert own in owner.analyse(bright, dark) + owner.analyse(bright, bright)
+    assert owner.post("report", number=1, format="json").json()["own_test"]["head"] == "fused"
+    other = Owner(server.url)
+    assert "tested here first:" not in other.analyse(bright, bright)
+    assert other.post("test").status_code == 400
+    owner.post("forget")
+    assert owner.post("test").status_code == 404

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from fake_predictor import META, FakePredictor
+from fake_predictor import INFO, META, FakePredictor
 
 from covid_mm.errors import UsageError
+from covid_mm.evaluation.local_test import LabelledStudy, LocalTest
 from covid_mm.ui.study.analysis import Analysis, analyse_study
+from covid_mm.ui.worklist.own_test import add_own_test, measure_rows
 from covid_mm.ui.worklist.packing import FINEST, pack_analysis, unpack_analysis
 from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistLimits, WorklistStore
 
@@ -187,3 +191,21 @@ def test_there_are_no_more_lists_than_allowed(clock):
 
 def test_runs_are_counted_for_each_list(store):
     assert [store.begin_run("session"), store.begin_run("session"), store.begin_run("nobody")] == [1, 2, 0]
+
+
+def test_the_operators_own_test_is_for_those_without_one(analysis, clock):
+    def measure(sha256: str) -> LocalTest:
+        labelled = [
+            LabelledStudy("normal", "", {"fused": 0.1}),
+            LabelledStudy("covid19_pneumonia", "", {"fused": 0.9}),
+        ]
+        return measure_rows(labelled, META, replace(INFO, sha256=sha256))
+
+    kept, own = measure(INFO.sha256), measure("0" * 64)
+    store = WorklistStore(clock=clock, test=kept)
+    store.open(ONE, "tab", "session")
+    assert add_own_test(store, "session", analysis).own_test == kept.find("fused")
+    store.set_test("session", own)  # of another network
+    assert (store.find_test(session="session"), store.find_test(token=ONE)) == (own, own)
+    assert add_own_test(store, "session", analysis).own_test is None
+    assert store.find_test(session="another") == kept
