@@ -133,3 +133,21 @@ def test_it_is_as_good_on_held_out_images_as_its_card_says(loaded, meta, real_da
     for head, needed in NEEDED.items():
         counts = evaluation.reports[head].counts
         assert counts.correct / counts.total >= needed, head
+
+
+def test_scans_are_calibrated_as_the_results_say():
+    from covid_mm.serving.metadata import read_metadata
+
+    meta = read_metadata(PLACE)
+    measured = json.loads((RESULTS / "scans.json").read_text())["tables"]
+    assert set(meta.scan.heads) == set(measured) == {"ct", "fused"}
+    for head, part in meta.scan.heads.items():
+        table = measured[head]
+        assert (part.temperature, part.offset) == (
+            table["calibration"]["temperature"],
+            table["calibration"]["offset"],
+        )
+        assert part.threshold == table["threshold"]
+        assert part.evidence is not None
+        assert part.evidence.images == table["evidence"]["images"]
+    assert meta.scan.heads["ct"].evidence.unit == "scans"

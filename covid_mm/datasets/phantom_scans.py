@@ -28,12 +28,19 @@ class PhantomScan:
 
 
 def make_phantom_scan(
-    seed: int, patches: int, *, spacing: float = 8.0, side: int = 192, strength: float = 1.0
+    seed: int,
+    patches: int,
+    *,
+    size: float = 1.0,
+    spacing: float = 8.0,
+    side: int = 192,
+    strength: float = 1.0,
 ) -> PhantomScan:
     """The body number `seed` from the feet to the head, with this many patches of its ground-glass and consolidation.
 
-    The same seed gives the same body whatever the patches; the first few are the same in a body with more. At most
-    14 to 29 patches are there. spacing: of the slices, in mm. side: pixels. strength 0..1 fades the patches.
+    The same seed gives the same body whatever the patches; the first few are the same in a body with more, of which
+    there are at most 14 to 29. size: of the patches, a factor of their radii. spacing: of the slices, in mm. side:
+    pixels. strength 0..1 fades the patches.
 
     Raises:
         UsageError: negative seed or patches, or slices that make no scan.
@@ -51,9 +58,9 @@ def make_phantom_scan(
         lesions = dataclasses.replace(
             whole,
             centres=whole.centres[:patches],
-            radii=whole.radii[:patches],
+            radii=size * whole.radii[:patches],
             weights=whole.weights[:patches],
-            haze=0.0 if patches < len(whole.weights) else whole.haze,  # spreads over both lungs
+            haze=whole.haze if patches >= len(whole.weights) else 0.0,  # spreads over both lungs
         )
     patient = Patient.draw(streams[2], anatomy, lesions)
     levels = np.arange(LOWEST, HIGHEST + spacing / 2, spacing)

@@ -157,11 +157,6 @@ def name_outcome(slot: Modality, content: Content) -> str:
     return UNLIKE if content.unusual else ANSWERED
 
 
-def title_kind(kind: str) -> str:
-    """What images of a kind are, for people."""
-    return "neither" if kind == NEITHER else MODALITIES[kind].title
-
-
 def find_learned_images(run: ServedRun) -> ModalityImages:
     """The images that a run's served branches learn from, by modality, a list for each collection."""
     found: dict[Modality, list[list[CollectionImage]]] = {}

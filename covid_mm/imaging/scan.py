@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any, TypeAlias
@@ -86,6 +87,9 @@ class CtScan:
         if chosen is None:
             low, high = float(values.min()), float(values.max())
             chosen = WindowSettings((low + high) / 2, max(high - low, 1.0), "LINEAR_EXACT")
+        if values.dtype == np.int16:  # the same numbers, a sixth of the time
+            table: NDArray[np.float32] = _tabulate(chosen)[values.astype(np.int32) + 32768]
+            return table
         return apply_window(values.astype(np.float32), chosen)
 
     def find_first_choice(self) -> int:
@@ -102,6 +106,14 @@ class CtScan:
         if not self.hounsfield:
             return None
         return choose_window(window, "ct", self.header.windows if self.header else ())
+
+
+@lru_cache(maxsize=8)
+def _tabulate(window: WindowSettings) -> NDArray[np.float32]:
+    """The grey of every int16 through a window, from -32768 on."""
+    table = apply_window(np.arange(-32768, 32768, dtype=np.float32), window)
+    table.flags.writeable = False
+    return table
 
 
 def read_scan(

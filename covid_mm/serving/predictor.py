@@ -115,7 +115,7 @@ class Predictor:
         self.classifier = classifier
         reads_lungs = self.segmenter is not None
         functions = compile_functions(network, meta, classifier, reads_lungs=reads_lungs)
-        self._scans = ScanReader(functions, classifier, self.segmenter)
+        self.scans = ScanReader(functions, classifier, self.segmenter)
         self._pass = ForwardPass(functions, meta, classifier, reads_lungs=reads_lungs)
 
     @property
@@ -320,7 +320,7 @@ class Predictor:
 
         greys: the other images, and any slice in the scan's place.
         """
-        reading = self._scans.read(scan, window, request.progress, request.cancelled)
+        reading = self.scans.read(scan, window, request.progress, request.cancelled)
         shown = reading.most_suspicious
         (study,) = self._prepare([{**greys, SCANNED: scan.render(shown, window)}])
         answer = describe_scan(self.metadata, scan, reading, shown, window)
@@ -332,7 +332,7 @@ class Predictor:
         pooled: dict[str, float] = {SCANNED: self.metadata.scan.pool(reading.margins)}
         if len(study) > 1 and tuple(study) == self.network.config.modalities:
             others = {m: image.pixels for m, image in study.items() if m != SCANNED}
-            pooled[FUSED] = self._scans.fuse(reading, self.metadata.scan, others)
+            pooled[FUSED] = self.scans.fuse(reading, self.metadata.scan, others)
         weights, least = weigh_heads(meta, find_rule(meta, tuple(study)))
         if request.class_index == PREDICTED and weights.keys() <= pooled.keys():
             positive = sum(weights[head] * pooled[head] for head in weights) >= least

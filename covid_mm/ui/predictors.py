@@ -172,11 +172,6 @@ class PredictorLoader:
         run_in_thread(self._future, self._load_warm, "predictor-loader")
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a study would be answered without waiting."""
-        return self.state == "ready"
-
-    @property
     def state(self) -> str:
         """`loading`, `ready` or `failed`."""
         if not self._future.done():

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
 from typing import Any
 
 from covid_mm.errors import Message
@@ -40,10 +39,6 @@ class Texts:
         """The page's own text in this language, its braces filled with values; English where it is missing."""
         result = self.texts.get(text, text)
         return result.format(**values) if values else result
-
-    def attribute(self, text: str, /, **values: Any) -> str:
-        """The same where it stands in an HTML attribute, between double quotes."""
-        return escape(self(text, **values), quote=True)
 
     def number(self, value: float, decimals: int = 0) -> str:
         """A number with this language's marks: `3,000`, `0.91`."""

@@ -55,7 +55,6 @@ WIDTH, HEIGHT = A4  # points
 TOP, BOTTOM = 31 * mm, 17 * mm
 ROOM = HEIGHT - TOP - BOTTOM
 GAP = 9.0  # points between two blocks
-NO_BREAK = "\N{NO-BREAK SPACE}"
 ROUNDING = 0.01  # points that sums of heights may be off
 FRAME_HEIGHTS = {1: (230.0, 180.0), 2: (165.0, 112.0)}  # points, by the rows of images: at most, at least
 TONES = {CLASSES[POSITIVE]: "positive", CLASSES[1 - POSITIVE]: "normal", UNDETERMINED: "warn"}

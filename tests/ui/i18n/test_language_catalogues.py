@@ -186,7 +186,6 @@ def _is_lookup(function: ast.expr) -> bool:
     return isinstance(function, ast.Attribute) and ast.unparse(function) in (
         "translations.label",
         "texts.title",
-        "texts.attribute",
     )
 
 

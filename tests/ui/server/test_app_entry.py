@@ -82,7 +82,7 @@ def test_a_network_that_cannot_be_loaded_is_the_same_sentence_for_all():
     for _ in range(2):
         with pytest.raises(CheckpointError, match="The weights are damaged"):
             loader.get()
-    assert not loader.is_ready
+    assert loader.state != "ready"
 
 
 def test_a_bug_while_loading_is_not_shown_as_the_users_error():
