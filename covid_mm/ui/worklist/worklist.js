@@ -206,8 +206,9 @@
       const { html } = await (await send(request)).json();
       kept().innerHTML = html;
       opened = number;
-      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap"))
+      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap, .mm-open-viewer"))
         part.remove();
+      for (const part of kept().querySelectorAll("[data-view]")) part.removeAttribute("data-view"); // the viewer shows the slots' images
       for (const time of kept().querySelectorAll("time")) time.textContent = new Date(time.dateTime).toLocaleString();
       offerComparison(number);
       find("#mm-answer-column").classList.add("mm-shows-kept");
