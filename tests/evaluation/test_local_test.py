@@ -75,7 +75,9 @@ def test_many_studies_of_a_patient_do_not_make_an_interval_narrow():
 
 def test_an_interval_never_shrinks_to_a_point():
     studies = [
-        LabelledStudy("normal", f"p{patient}", {"xray": score}) for patient in range(6) for score in (0.1, 0.5)
+        LabelledStudy("normal", f"p{patient}", {"xray": score})
+        for patient in range(6)
+        for score in (0.1, 0.5)
     ]
     one = find(measure(studies), "xray")
     assert (one.abstained.value, one.patients) == (0.5, 6)
