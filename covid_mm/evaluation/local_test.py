@@ -22,6 +22,7 @@ from covid_mm.json_record import WITH_DERIVED, JsonRecord
 
 FUSED = "fused"
 _CHUNK = 100  # resamples at once
+_POINT = 1e-9  # an interval narrower than that is a bootstrap that shrank to a point
 HEADS = (FUSED, *MODALITIES)  # as meta.json names them
 NO_LABEL = (
     "None of these studies has a label; give the manifest a column label with normal or covid19_pneumonia."
@@ -209,6 +210,8 @@ class _Samples:
             top, bottom = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
             rates = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
             low, high = percentile_interval(rates)
+            if high - low < _POINT:  # every patient has the same share
+                low, high = wilson_interval(round(hits / total * patients), patients)
         value = hits / total
         return Proportion(
             value=value, low=min(low, value), high=max(high, value), successes=hits, total=total

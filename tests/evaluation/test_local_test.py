@@ -73,6 +73,17 @@ def test_many_studies_of_a_patient_do_not_make_an_interval_narrow():
         assert by_patient.high - by_patient.low > by_study.high - by_study.low, name
 
 
+def test_an_interval_never_shrinks_to_a_point():
+    studies = [
+        LabelledStudy("normal", f"p{patient}", {"xray": score})
+        for patient in range(6)
+        for score in (0.1, 0.5)
+    ]
+    one = find(measure(studies), "xray")
+    assert (one.abstained.value, one.patients) == (0.5, 6)
+    assert (one.abstained.low, one.abstained.high) == wilson_interval(3, 6)
+
+
 def test_the_bootstrap_of_the_calibration_error_is_that_of_the_studies():
     studies = films(2)
     one = find(measure(studies, 500), "xray")

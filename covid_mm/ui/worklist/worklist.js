@@ -16,7 +16,8 @@
   let rows = new Map(); // number -> row
   let elements = new Map(); // number -> its element
   let opened = 0; // number of the study that is shown
-  let tested = ""; // when the own test was made that is shown
+  let tested = ""; // when the own test was made
+  let figures = ""; // of it, as HTML
   let sure = false; // the whole list is deleted by the next press
   let refreshing = null;
   let again = false;
@@ -117,12 +118,19 @@
       });
     return refreshing;
   };
-  // The hospital's own test, on its tab.
+  // The hospital's own test, on its tab, which Gradio draws when it is opened first.
   async function showTest(date) {
     tested = date;
+    figures = "";
+    if (date) await act({ action: "test" }, async (response) => (figures = (await response.json()).html));
+    fillTest();
+  }
+  function fillTest(tries = 0) {
     const body = find(".mm-own-result");
-    if (!date) body.replaceChildren();
-    else await act({ action: "test" }, async (response) => (body.innerHTML = (await response.json()).html));
+    if (body && body.dataset.test !== tested) {
+      body.innerHTML = figures;
+      body.dataset.test = tested;
+    } else if (!body && tries < 40) setTimeout(() => fillTest(tries + 1), 50);
   }
   function forget(number) {
     rows.delete(number);
@@ -198,8 +206,9 @@
       const { html } = await (await send(request)).json();
       kept().innerHTML = html;
       opened = number;
-      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap"))
+      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap, .mm-open-viewer"))
         part.remove();
+      for (const part of kept().querySelectorAll("[data-view]")) part.removeAttribute("data-view"); // the viewer shows the slots' images
       for (const time of kept().querySelectorAll("time")) time.textContent = new Date(time.dateTime).toLocaleString();
       offerComparison(number);
       find("#mm-answer-column").classList.add("mm-shows-kept");
@@ -300,6 +309,7 @@
           find("#mm-analyse")?.focus();
         });
     }
+    if (target.closest?.("#mm-tabs [role=tab]")) fillTest();
     const own = target.closest?.(".mm-own-save");
     if (own) {
       const format = own.dataset.format;
