@@ -21,7 +21,7 @@ DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = {
     name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()
 }
-OPTIONAL = EXTRAS["jax"]  # what the program imports where it is installed
+OPTIONAL = [*EXTRAS["jax"], *EXTRAS["onnx"]]  # what the program imports where it is installed
 DEVELOPMENT = [
     requirement
     for listed in EXTRAS["dev"]

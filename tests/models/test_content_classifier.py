@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_classifier import make_content_classifier
 from toy_networks import PAIR, grey_images, make_network
 
 from covid_mm.errors import CheckpointError
@@ -19,24 +20,6 @@ from covid_mm.models.content_classifier import (
 )
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
-
-
-def make_content_classifier(width: int, *, branch: str = "xray", refusal: float = 0.6) -> ContentClassifier:
-    """Feature 0 speaks for CT, 1 for X-ray, 2 for neither; all features are usual near 0."""
-    weights = np.zeros((width, len(content_kinds())), np.float32)
-    weights[:3, :3] = 4 * np.eye(3)
-    usual = PcaOutlierModel(
-        np.eye(width, 3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32), 2.0
-    )
-    return ContentClassifier(
-        branch,
-        np.zeros(width, np.float32),
-        np.ones(width, np.float32),
-        weights,
-        np.zeros(3, np.float32),
-        refusal,
-        {"ct": usual, "xray": usual},
-    )
 
 
 def read_for(path: Path, network) -> ContentClassifier:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_classifier import make_content_classifier
 from made_lungs import LUNGS_META
-from models.test_content_classifier import make_content_classifier
 from toy_checkpoint import CARD, make_meta
 from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backbones
 
