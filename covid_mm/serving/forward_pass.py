@@ -145,7 +145,7 @@ class ForwardPass:
             maps = show_evidence(
                 output.evidence, request, find_rule(self._metadata, tuple(study)).heatmap_scale
             )
-        return {m: study[m].path(maps[m]) for m in output.evidence}
+        return {m: study[m].place(maps[m]) for m in output.evidence}
 
     def find_grids(
         self, modalities: Sequence[Modality], request: HeatmapRequest

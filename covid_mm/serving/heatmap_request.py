@@ -129,7 +129,7 @@ def find_heat_warnings(
         return
     for modality, heat in evidence.items():
         region = study[modality].region
-        outside = None if region is None else find_share_outside(study[modality].path(heat), region.outline)
+        outside = None if region is None else find_share_outside(study[modality].place(heat), region.outline)
         if outside is not None and outside > MOST_OUTSIDE.get(modality, 1.0):
             yield warn("heat_outside_lungs", modality, share=format_percent(round_share(outside)))
         if contradict(heat, second[modality], modality):

@@ -51,7 +51,7 @@ class StudyImage:
         """The part of the image that the network reads; None where that is all of it."""
         return None if self.region is None else self.region.box
 
-    def path(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def place(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map (side, side) of what the network read, in the preview's frame; zero outside the box."""
         height, width = self.preview.shape[:2]
         return place_in_image(values, self.box or WHOLE, height, width)

@@ -12,7 +12,7 @@ ENGLISH = {
     "title": "Chest CT + X-ray",
     "analyse": "Analyse",
     "clear": "Clear",
-    "tabs": ["Study", "Many studies", "Model"],
+    "tabs": ["Study", "Many studies", "Test it here first", "Model"],
     "banner": "Research use only, not for diagnosis.",
     "empty": "No study analysed yet",
     "ready": "Network ready: fake-for-tests",
@@ -21,7 +21,7 @@ INDONESIAN = {
     "title": "CT + rontgen toraks",
     "analyse": "Analisis",
     "clear": "Kosongkan",
-    "tabs": ["Pemeriksaan", "Banyak studi", "Model"],
+    "tabs": ["Pemeriksaan", "Banyak studi", "Uji di sini dahulu", "Model"],
     "banner": "Hanya untuk penelitian, bukan untuk diagnosis.",
     "empty": "Belum ada pemeriksaan yang dianalisis",
     "ready": "Model siap: fake-for-tests",
@@ -136,7 +136,10 @@ def test_many_studies_are_paired_and_answered_in_indonesian(open_page, studies, 
     assert "Tidak ada rontgen: dijawab dari CT saja" in page.inner_text(".mm-batch-paired")
     page.click("#mm-batch-run")
     page.wait_for_selector(".mm-batch-message:has-text('Selesai. Berkas telah dihapus dari server.')")
-    assert page.inner_text(".mm-batch-count") == "2 dari 2 pemeriksaan dijawab"
+    assert (
+        page.inner_text(".mm-batch-count")
+        == "2 dari 2 pemeriksaan selesai: 2 dijawab, 0 tidak dapat ditentukan, 0 gagal"
+    )
     assert "Ambang keputusan 50 %" in page.inner_text(".mm-batch-table caption")
 
 

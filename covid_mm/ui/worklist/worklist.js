@@ -161,6 +161,7 @@
     text.append(top, answer);
     if (row.status) text.append(make("span", "mm-worklist-status", row.status));
     if (row.note) text.append(make("span", "mm-worklist-notes", row.note));
+    button.setAttribute("aria-label", [row.name, row.title, row.shown].filter(Boolean).join(", "));
     button.append(pictures, text);
     const remove = make("button", "mm-worklist-remove", "×");
     remove.type = "button";
