@@ -174,7 +174,7 @@ def show_batch(page: Any, files: Path) -> None:
 
 def show_card(page: Any, files: Path) -> None:
     """The Model tab."""
-    page.get_by_role("tab").nth(2).click()
+    page.get_by_role("tab").last.click()
     page.wait_for_selector(".mm-card")
 
 
