@@ -122,7 +122,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
     from covid_mm.serving.onnx_functions import OnnxFunctions, answer_file
 
     try:
-        functions = OnnxFunctions(folder, meta)
+        functions = OnnxFunctions(folder / ONNX_FOLDER, meta)
     except CovidMMError as error:
         print(f"left out: {error}")
         return {}

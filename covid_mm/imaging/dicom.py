@@ -87,17 +87,11 @@ class DicomImage:
 
     @property
     def position(self) -> tuple[float, float]:
-        """Where its first frame lies along its normal, in millimetres, else its number in the"
-        " series; that number."""
+        """Where its first frame lies along its normal, in millimetres, else its number in the series; that number."""
         number, along = self._geometry.number, self._geometry.positions[0]
         return (number if along is None else along), number
 
-    def values(self, frame: int = 0) -> NDArray[np.float32]:
-        """One frame (rows, columns) float32: HU for a CT slice, stored units or luminance otherwise.
-
-        Raises:
-            ImageError: no such frame, or it cannot be decoded.
-        """
+    def _check_frame(self, frame: int) -> None:
         if not 0 <= frame < self.frames:
             raise ImageError(
                 "{what} has {frames} frames; there is no frame {number}.",
@@ -105,6 +99,14 @@ class DicomImage:
                 frames=self.frames,
                 number=frame + 1,
             )
+
+    def values(self, frame: int = 0) -> NDArray[np.float32]:
+        """One frame (rows, columns) float32: HU for a CT slice, stored units or luminance otherwise.
+
+        Raises:
+            ImageError: no such frame, or it cannot be decoded.
+        """
+        self._check_frame(frame)
         with _guarded(self._what):
             return self._decode(frame)[0]
 
@@ -115,13 +117,7 @@ class DicomImage:
         """
         if self.header.modality != "ct" or self._dataset.PhotometricInterpretation != "MONOCHROME2":
             return None
-        if not 0 <= frame < self.frames:
-            raise ImageError(
-                "{what} has {frames} frames; there is no frame {number}.",
-                what=self._what,
-                frames=self.frames,
-                number=frame + 1,
-            )
+        self._check_frame(frame)
         with _guarded(self._what):
             values, padding = self._decode(frame)
         if padding is not None:
@@ -140,13 +136,7 @@ class DicomImage:
         Raises:
             ImageError: as `values`, and for a window that is not known.
         """
-        if not 0 <= frame < self.frames:
-            raise ImageError(
-                "{what} has {frames} frames; there is no frame {number}.",
-                what=self._what,
-                frames=self.frames,
-                number=frame + 1,
-            )
+        self._check_frame(frame)
         with _guarded(self._what):
             values, padding = self._decode(frame)
             grey = self._show(

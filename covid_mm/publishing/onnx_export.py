@@ -32,7 +32,7 @@ from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
 from covid_mm.models.meta_file import ONNX_FOLDER
 from covid_mm.models.network import Network
-from covid_mm.serving.answers import find_rule, weigh_heads
+from covid_mm.serving.answers import weigh_outputs
 from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
 from covid_mm.serving.onnx_functions import (
     EXPORTED_LAYER,
@@ -58,7 +58,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
     Raises:
         UsageError: tf2onnx or ONNX Runtime is not installed, or the network's last convolution is not
             followed by pooling alone. CheckpointError: the checkpoint can't be loaded, or ONNX Runtime's
-            answers differ from TensorFlow's by more than 1e-4; nothing is left behind then.
+            answers differ from TensorFlow's by more than 1e-4; what was exported before stays then.
     """
     convert = import_converter()
     import_runtime()
@@ -67,7 +67,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
     classifier, segmenter = load_classifier(folder, network, meta), load_segmenter(folder, meta)
     branch = None if classifier is None else classifier.branch
     config = network.config
-    tmp_path = Path(tempfile.mkdtemp(prefix=f".{ONNX_FOLDER}.new-", dir=folder))
+    tmp_path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{ONNX_FOLDER}-", dir=folder.parent))
     files: dict[str, dict[str, Any]] = {}
 
     def write(name: str, run: Callable[..., dict[str, Any]], inputs: Mapping[str, tf.TensorSpec]) -> None:
@@ -78,9 +78,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
 
     try:
         for modalities in list_combinations(network):
-            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
-            if FUSED not in weights and modalities == config.modalities:
-                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
+            weights, margin = weigh_outputs(meta, modalities)
             graph = AnswerGraph(
                 network, modalities, positive_margin=margin, weights=weights, content_branch=branch
             )
@@ -103,23 +101,18 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
             "files": files,
         }
         write_atomically(tmp_path / MANIFEST_NAME, json.dumps(manifest, indent=1).encode())
-        target = folder / ONNX_FOLDER
-        shutil.rmtree(target, ignore_errors=True)
-        tmp_path.rename(target)
-    finally:
-        shutil.rmtree(tmp_path, ignore_errors=True)
-    try:
-        reads_lungs = segmenter is not None
-        ours = TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)
-        differences = compare_answers(ours.answer, OnnxFunctions(folder, meta).answer, network)
+        ours = TensorFlowFunctions(network, meta, branch, reads_lungs=segmenter is not None)
+        differences = compare_answers(ours.answer, OnnxFunctions(tmp_path, meta).answer, network)
         if (worst := max(differences.values())) > TOLERANCE:
             raise CheckpointError(
                 f"ONNX Runtime's answers of checkpoint {meta.name} differ from TensorFlow's by {worst:.1e}, and at most"
                 f" {TOLERANCE:.0e} is allowed; it was not exported. Use the runtime tensorflow."
             )
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+        tmp_path.chmod(0o755)
+        shutil.rmtree(folder / ONNX_FOLDER, ignore_errors=True)
+        tmp_path.rename(folder / ONNX_FOLDER)
+    finally:
+        shutil.rmtree(tmp_path, ignore_errors=True)
     return differences
 
 

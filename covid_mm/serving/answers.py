@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, Modality, join_titles
 from covid_mm.formats import format_percent
 from covid_mm.imaging import CtScan, WindowSettings
+from covid_mm.models.heads import FUSED
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.prediction import (
     ABSTAINED,
@@ -99,6 +100,14 @@ def weigh_heads(meta: Metadata, rule: AnswerRule) -> tuple[dict[str, float], flo
     weights = {head: 1.0 / meta.temperature[head] for head in rule.heads}
     offsets = sum(meta.offset[head] * weight for head, weight in weights.items())
     return weights, math.log(rule.threshold / (1.0 - rule.threshold)) + offsets
+
+
+def weigh_outputs(meta: Metadata, modalities: tuple[Modality, ...]) -> tuple[dict[str, float], float]:
+    """As `weigh_heads`, by the network's own names of its heads: a single network's only one is `fused` there."""
+    weights, least = weigh_heads(meta, find_rule(meta, modalities))
+    if FUSED not in weights and modalities == meta.network.modalities:
+        weights = {FUSED: weights[modalities[0]]}
+    return weights, least
 
 
 def disagree(branches: Mapping[str, BranchAnswer]) -> bool:

@@ -59,7 +59,7 @@ def load_onnx(
     UsageError where ONNX Runtime is not installed.
     """
     meta = read_metadata(folder)
-    functions = OnnxFunctions(folder, meta)
+    functions = OnnxFunctions(folder / ONNX_FOLDER, meta)
     classifier = None
     if meta.classifier_sha256 is not None:
         file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
@@ -72,9 +72,9 @@ class OnnxFunctions:
     """An exported network; each file is loaded when first needed. Safe to call from any thread."""
 
     def __init__(self, folder: Path, meta: Metadata) -> None:
-        """Check what is there; see `load_onnx` for what is raised."""
+        """Check what is there; see `load_onnx` for what is raised. folder: of the exported files."""
         import_runtime()
-        self._folder = folder / ONNX_FOLDER
+        self._folder = folder
         self._metadata = meta
         self._manifest = self._read_manifest()
         self._sessions: dict[str, Any] = {}
@@ -168,7 +168,6 @@ class OnnxFunctions:
         with self._loading:
             if name not in self._sessions:
                 options = runtime.RunOptions()
-                options.add_run_config_entry("disable_synchronize_execution_providers", "1")
                 options.only_execute_path_to_fetches = True
                 settings = runtime.SessionOptions()
                 settings.log_severity_level = 3

@@ -19,7 +19,7 @@ from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import content_features
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
-from covid_mm.serving.answers import find_rule, weigh_heads
+from covid_mm.serving.answers import weigh_outputs
 from covid_mm.serving.metadata import Metadata
 
 Pixels = NDArray[np.float32]
@@ -53,9 +53,7 @@ class TensorFlowFunctions:
 
         def build() -> GradCam:
             meta = self._metadata
-            weights, margin = weigh_heads(meta, find_rule(meta, modalities))
-            if FUSED not in weights and modalities == self.config.modalities:
-                weights = {FUSED: weights[modalities[0]]}  # a single network's only head
+            weights, margin = weigh_outputs(meta, modalities)
             return GradCam(
                 self._network,
                 modalities,

@@ -56,8 +56,8 @@ class PriorityLock:
 
 
 class StudyLine:
-    """Single studies from their arrival to their answer. The first `STUDIES` may be under way,"
-    " the others wait."""
+    """Single studies from their arrival to their answer. The first `STUDIES` may be under way, the
+    others wait."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -92,8 +92,8 @@ class Place:
                 self._line._changed.notify_all()
 
     def see(self) -> int:
-        """A sign of the visitor. How many studies come before this one, 0 where it is the first or"
-        " was answered."""
+        """A sign of the visitor. How many studies come before this one, 0 where it is the first or
+        was answered."""
         self._seen = time.monotonic()
         with self._line._changed:
             return self._line._places.index(self) if self in self._line._places else 0
@@ -203,8 +203,8 @@ class PredictorLoader:
 
 
 def run_in_thread(future: Future[Any], function: Callable[[], Any], name: str) -> None:
-    """Complete a future by a function in a thread of its own, which ends with the process; an"
-    " executor's would not."""
+    """Complete a future by a function in a thread of its own, which ends with the process; an
+    executor's would not."""
 
     def run() -> None:
         try:

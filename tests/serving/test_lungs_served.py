@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_lungs import BOX, LUNGS_META, FakeSegmenter
+from made_lungs import BOX, LUNGS, WEIGHTS, make_lungs_predictor
 from toy_checkpoint import make_meta
 from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backbones
 
@@ -23,13 +23,6 @@ from covid_mm.serving.metadata import parse_metadata
 from covid_mm.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
-LUNGS = {"preprocessing": {"name": "lungs", "pixels": "the lungs"}, "lungs": LUNGS_META}
-WEIGHTS = {"file": "model.weights.h5", "sha256": "0" * 64}
-
-
-def make_predictor(network: Any, classifier: Any = None, **changes: Any) -> Predictor:
-    meta = parse_metadata(make_meta(network, weights=WEIGHTS, **LUNGS, **changes), "lungs")
-    return Predictor(network, meta, classifier, FakeSegmenter())
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def network() -> Any:
 @pytest.fixture(scope="module")
 def predictor(network) -> Predictor:
     with toy_backbones():
-        made = make_predictor(network)
+        made = make_lungs_predictor(network)
         made.warm_up()
     return made
 
@@ -158,7 +151,7 @@ class FakeClassifier:
 def test_the_content_check_reads_whole_images(network):
     classifier = FakeClassifier({})
     ct, xray = picture(1), picture(2)
-    answer = make_predictor(network, classifier).predict(ct, xray)
+    answer = make_lungs_predictor(network, classifier).predict(ct, xray)
     assert answer.label in CLASSES
     from covid_mm.imaging import resize_grey
 
@@ -175,13 +168,13 @@ def test_the_content_check_reads_whole_images(network):
     ],
 )
 def test_content_is_told_before_missing_lungs(network, kinds, codes):
-    answer = make_predictor(network, FakeClassifier(kinds)).predict(picture(1), EMPTY)
+    answer = make_lungs_predictor(network, FakeClassifier(kinds)).predict(picture(1), EMPTY)
     assert [w.code for w in answer.warnings] == codes
     assert not any(answer.lungs.values())
 
 
 def test_the_lungs_of_what_is_unlike_training_are_shown(network):
-    answer = make_predictor(network, FakeClassifier({}, unusual=True)).predict(ct=picture(1))
+    answer = make_lungs_predictor(network, FakeClassifier({}, unusual=True)).predict(ct=picture(1))
     assert answer.reason == "unlike_training_ct"
     assert answer.lungs == {"ct": BOX}
 

@@ -8,23 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_lungs import LUNGS_META, FakeSegmenter
+from made_lungs import make_lungs_predictor
 from scan_files import CORONAL, chest_hu, nifti_file, series_files, zip_files
-from toy_checkpoint import make_meta
 from toy_networks import PAIR, count_passes, grey_images, make_network, toy_backbones
 
 from covid_mm.config import CLASSES, POSITIVE, ImageLimits
 from covid_mm.errors import Cancelled, ImageError, UsageError
 from covid_mm.imaging import CtScan, read_scan
 from covid_mm.models.content_classifier import Content
-from covid_mm.serving.metadata import parse_metadata
 from covid_mm.serving.predictor import Predictor
 from covid_mm.serving.scan_files import open_scan
 from covid_mm.serving.scan_rule import ScanRule
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
-WEIGHTS = {"file": "model.weights.h5", "sha256": "0" * 64}
-LUNGS = {"preprocessing": {"name": "lungs", "pixels": "the lungs"}, "lungs": LUNGS_META}
 POSITIVE_CLASS = CLASSES[POSITIVE]
 SCAN = {
     "share": 0.25,
@@ -42,11 +38,6 @@ SCAN = {
 }
 
 
-def make_predictor(network: Any, classifier: Any = None, **changes: Any) -> Predictor:
-    meta = parse_metadata(make_meta(network, weights=WEIGHTS, **LUNGS, **changes), "scans")
-    return Predictor(network, meta, classifier, FakeSegmenter())
-
-
 @pytest.fixture(scope="module")
 def network() -> Any:
     with toy_backbones():
@@ -56,7 +47,7 @@ def network() -> Any:
 @pytest.fixture(scope="module")
 def predictor(network) -> Predictor:
     with toy_backbones():
-        return make_predictor(network, scan=SCAN)
+        return make_lungs_predictor(network, scan=SCAN)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +157,7 @@ def test_json_of_a_scan(answer, predictor, files):
 
 
 def test_an_older_checkpoint_answers_scans_and_says_that_they_were_not_measured(network, files):
-    old = make_predictor(network)
+    old = make_lungs_predictor(network)
     answer = old.predict(files)
     assert answer.has_warning("scan_not_calibrated")
     assert answer.probabilities[POSITIVE_CLASS] >= 0.5 or answer.label == CLASSES[0]
@@ -183,14 +174,14 @@ def test_an_older_checkpoint_answers_scans_and_says_that_they_were_not_measured(
 )
 def test_metadata_of_scans_is_checked(network, change, words):
     with pytest.raises(Exception, match=words):
-        make_predictor(network, scan=SCAN | change)
+        make_lungs_predictor(network, scan=SCAN | change)
 
 
 def test_slices_without_lung_are_not_run_and_scans_without_any_are_refused(files, volume):
     with toy_backbones():
         network = make_network(PAIR, head_width=16, seed=1)
         passes = count_passes(network)
-        predictor = make_predictor(network, scan=SCAN)
+        predictor = make_lungs_predictor(network, scan=SCAN)
         predictor.predict(files)
     assert passes == {"ct": 3, "xray": 0}  # two batches, and the pass that makes the heatmap
     none = predictor.predict(series_files(np.full_like(volume[:4], -1400)))
@@ -214,7 +205,7 @@ class Classifier:
 
 @pytest.mark.parametrize(("wrong", "answered"), [(range(4), 14), (range(14), 0)])
 def test_slices_of_belly_and_head_are_left_out_and_a_scan_of_them_refused(network, files, wrong, answered):
-    predictor = make_predictor(network, Classifier(set(wrong)), scan=SCAN)
+    predictor = make_lungs_predictor(network, Classifier(set(wrong)), scan=SCAN)
     answer = predictor.predict(files)
     if answered:
         assert answer.scan.lung_slices == answered

@@ -162,8 +162,8 @@ def describe_report(report: Report) -> dict[str, Any]:
 
 
 def describe_agreement(prediction: Prediction, texts: Texts = ENGLISH) -> tuple[str, str]:
-    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`,"
-    " `undetermined`), a sentence."""
+    """Whether CT and X-ray say the same: a code (`agree`, `disagree`, `single`,
+    `undetermined`), a sentence."""
     labels = {m: answer.label for m, answer in prediction.branches.items()}
     if not prediction.probabilities:
         return UNDETERMINED, texts("There is no answer, so CT and X-ray are not compared.")

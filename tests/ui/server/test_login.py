@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from made_clock import Clock
 from starlette.exceptions import HTTPException
 
 from covid_mm.ui.server import login
@@ -17,16 +18,6 @@ from covid_mm.ui.server.login import (
     client_address,
     network_of,
 )
-
-
-class Clock:
-    """Time that passes only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

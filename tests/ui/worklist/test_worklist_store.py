@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_predictor import INFO, META, FakePredictor
+from made_clock import Clock
 
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.local_test import LabelledStudy, LocalTest
@@ -16,16 +17,6 @@ from covid_mm.ui.worklist.packing import FINEST, pack_analysis, unpack_analysis
 from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistLimits, WorklistStore
 
 ONE, TWO = "1" * 64, "2" * 64
-
-
-class Clock:
-    """Seconds that a test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
