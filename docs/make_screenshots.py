@@ -96,6 +96,8 @@ def take_pictures(browser: str, url: str, output: Path, names: Sequence[str] = (
             picture.pose(page, files)
             page.mouse.move(0, 0)
             page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
+            # list entries out of sight are not drawn until one scrolls to them
+            page.add_style_tag(content=".mm-worklist-row { content-visibility: visible !important; }")
             path = output / f"{picture.name}.png"
             page.screenshot(path=path, full_page=picture.whole, animations="disabled")
             print(f"{path.name}: {picture.width} pixels wide, {path.stat().st_size / 1000:.0f} kB")
