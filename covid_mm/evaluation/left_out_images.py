@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
+from covid_mm.evaluation.platt import Calibration
+from covid_mm.models.heads import FUSED
+from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes, trainable
-from covid_mm.training.served_run import ServedRun, TrainedBranch
+from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches
 
 
 def gather_predictions(
@@ -87,3 +91,18 @@ def gather_left_out(run: ServedRun, branch: TrainedBranch) -> LeftOutImages:
     answers = branch.answers[collection.name]
     predictions = make_predictions(run, collection, positions, branch.fold.name, answers.margins[positions])
     return LeftOutImages(predictions, answers.features[positions].astype(np.float32))
+
+
+def fit_left_out_head(
+    run: ServedRun, branches: Sequence[TrainedBranch], fits: Mapping[Modality, Mapping[str, Calibration]]
+) -> tuple[keras.Model, dict[Modality, Calibration]]:
+    """A concatenated head trained anew on one fold's branch of each modality, and those branches' calibrations.
+
+    branches: in the network's order. fits: by modality and fold, from `leave_one_calibration`. The model takes the
+    pooled features (n, channels) of each and gives logits (n, 2).
+    """
+    network = load_branches(run, branches)
+    calibrations = {b.modality: fits[b.modality][b.fold.name] for b in branches if b.fold is not None}
+    features = {b.modality: training_features(run, b) for b in branches}
+    fit_fused_head(network, features, {m: fit.logits for m, fit in calibrations.items()}, seed=run.seed)
+    return keras.Model([network.features(b.modality) for b in branches], network.logits(FUSED)), calibrations

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,10 +27,10 @@ from covid_mm.evaluation.left_out_heat import (
     measure_phantom_heat,
 )
 from covid_mm.evaluation.left_out_images import (
+    fit_left_out_head,
     gather_left_out,
     gather_predictions,
     make_predictions,
-    training_features,
 )
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import leave_one_calibration
@@ -52,7 +51,6 @@ from covid_mm.imaging.lungs import LungRegion, read_lungs
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.training.branch_predictions import predict_crops
 from covid_mm.training.crops import LungCrops, round_pixels
-from covid_mm.training.fusion import fit_fused_head
 from covid_mm.training.recipe import has_both_classes
 from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches, train_branches
 
@@ -101,22 +99,17 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
     rows: list[LeftOutPredictions] = []
     everything: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (FUSED, *by_modality, "truth")}
     for number, branches in enumerate(itertools.product(*by_modality.values())):
-        network = load_branches(run, branches)
-        names = {b.modality: b.fold.name for b in branches if b.fold is not None}
-        logits_of = {m: fits[m][name].logits for m, name in names.items()}
-        features = {b.modality: training_features(run, b) for b in branches}
-        fit_fused_head(network, features, logits_of, seed=run.seed)
+        head, calibrations = fit_left_out_head(run, branches, fits)
         left = {b.modality: gather_left_out(run, b) for b in branches}
         labels = {m: part.predictions.labels for m, part in left.items()}
         pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
-        head = keras.Model([network.features(m) for m in left], network.logits(FUSED))
         paired = [part.features[pairs.rows[m]] for m, part in left.items()]
         fused = find_margins(head.predict(paired, batch_size=256, verbose=0)).astype(np.float64)
         agreeing = pairs.agreeing
-        last = network.config.modalities[-1]
+        last = branches[-1].modality
         rows.append(
             LeftOutPredictions(
-                collection=" with ".join(names.values()),
+                collection=" with ".join(b.fold.name for b in branches if b.fold is not None),
                 head=FUSED,
                 margins=fused[agreeing],
                 labels=pairs.labels[agreeing],
@@ -125,7 +118,8 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
         )
         everything[FUSED].append(fused)
         for modality, part in left.items():
-            everything[modality].append(logits_of[modality](part.predictions.margins)[pairs.rows[modality]])
+            logits = calibrations[modality].logits(part.predictions.margins)
+            everything[modality].append(logits[pairs.rows[modality]])
         everything["truth"].append(np.stack([pairs.labels, agreeing.astype(np.int64)]).astype(np.float64))
     joined = {name: np.concatenate(parts, axis=-1) for name, parts in everything.items()}
     order = np.arange(len(joined[FUSED]), dtype=np.int64)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,14 +19,13 @@ from covid_mm.datasets.grouping import group_records
 from covid_mm.datasets.index import Collection
 from covid_mm.evaluation.fusion import draw_pairs
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable, tabulate_left_out
-from covid_mm.evaluation.left_out_images import gather_left_out, gather_predictions, training_features
+from covid_mm.evaluation.left_out_images import fit_left_out_head, gather_left_out, gather_predictions
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.platt import Calibration, leave_one_calibration
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.serving.scan_files import SCANNED
 from covid_mm.serving.scan_rule import DEFAULT_SHARE, ScanRule
-from covid_mm.training.fusion import fit_fused_head
-from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches
+from covid_mm.training.served_run import ServedRun, TrainedBranch
 
 LEAST_SLICES = 3  # of a scan
 LEAST_PART = 5  # normal slices in a row that count as a normal scan
@@ -274,16 +272,7 @@ def measure_scan_fusion(
         assert scan.fold is not None
         assert film.fold is not None
         part, left = by_name[scan.fold.name], gather_left_out(run, film)
-        network = load_branches(run, (scan, film))
-        calibrations = {
-            b.modality: fits[b.modality][b.fold.name].logits for b in (scan, film) if b.fold is not None
-        }
-        fit_fused_head(
-            network,
-            {b.modality: training_features(run, b) for b in (scan, film)},
-            calibrations,
-            seed=run.seed,
-        )
+        head, calibrations = fit_left_out_head(run, (scan, film), fits)
         labels = {SCANNED: part.labels, film.modality: left.predictions.labels}
         pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
         scanned, filmed = pairs.rows[SCANNED], pairs.rows[film.modality]
@@ -293,7 +282,6 @@ def measure_scan_fusion(
             "pooled features": np.stack([part.features[rows].mean(axis=0) for rows in chosen]),
             "most suspicious slice": np.stack([part.features[rows[0]] for rows in chosen]),
         }
-        head = keras.Model([network.features(m) for m in run.network.modalities], network.logits(FUSED))
         scores = {
             name: find_margins(
                 head.predict([values[scanned], left.features[filmed]], batch_size=256, verbose=0)
@@ -301,7 +289,9 @@ def measure_scan_fusion(
             for name, values in features.items()
         }
         scan_logits = scan_fits[part.collection].logits([SERVED.pool(m) for m in _margins(part)])
-        scores["sum"] = scan_logits[scanned] + calibrations[film.modality](left.predictions.margins)[filmed]
+        scores["sum"] = (
+            scan_logits[scanned] + calibrations[film.modality].logits(left.predictions.margins)[filmed]
+        )
         for name, values in scores.items():
             ways[name].append(
                 LeftOutPredictions(

@@ -25,9 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, launch; the exit code."""
     try:
         settings, checkpoints = read_settings(arguments)
-        names = [read_metadata(path).name for path in checkpoints]  # what is missing is said at once
-        loads = [partial(load_checkpoint, path, settings.runtime) for path in checkpoints]
-        return serve(settings, dict(zip(names, loads, strict=True)))
+        metas = [read_metadata(path) for path in checkpoints]  # what is missing is said at once
+        loads = {
+            meta.name: partial(load_checkpoint, path, settings.runtime)
+            for meta, path in zip(metas, checkpoints, strict=True)
+        }
+        return serve(settings, loads, {meta.name: meta.raw for meta in metas})
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)
         return 2

@@ -7,22 +7,21 @@ never see each other's; what is kept of it lies in the visitor's own list (workl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
 
 from covid_mm.config import MODALITIES, ImageLimits
-from covid_mm.errors import CovidMMError, ImageError
+from covid_mm.errors import ImageError
 from covid_mm.ui.batch.files import BatchLimits
 from covid_mm.ui.batch.tab import TITLE as BATCH_TITLE
 from covid_mm.ui.batch.tab import build_batch_tab
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
-from covid_mm.ui.model.tab import render_loaded, render_waiting
+from covid_mm.ui.model.tab import render_status, render_waiting, watch_network
 from covid_mm.ui.predictors import STUDIES, Place, PredictorPool, run_in_thread
 from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
@@ -102,7 +101,8 @@ def build_page(
             status = gr.HTML(loading, elem_id="mm-status", apply_default_css=False)
         with gr.Tabs(elem_id="mm-tabs"):
             with gr.Tab(translations.label("Study"), id="study"), gr.Row(elem_id="mm-main"):
-                worth = gr.HTML("", elem_id="mm-worth", apply_default_css=False)
+                figures = translations.draw("mm-worth", partial(render_worth, networks.meta()))
+                worth = gr.HTML(figures, elem_id="mm-worth", apply_default_css=False)
                 with gr.Column(elem_id="mm-study"):
                     with gr.Row(elem_id="mm-slots"):
                         ct = ImageSlot("ct", SLOT_TITLES["ct"], CT_HINT, limits=limits)
@@ -342,22 +342,6 @@ def clear_study(ct: SlotUpload, xray: SlotUpload, texts: Texts = ENGLISH) -> str
     return render_empty(texts)
 
 
-def watch_network(
-    networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
-) -> Iterator[tuple[str, str, str]]:
-    """A network's state for the page's corner, its card, and what it is worth: loading, then ready or failed."""
-    loader = networks.choose(network)
-    if not loader.wait(0.0):
-        yield render_status("loading", texts), render_waiting(texts), ""
-    try:
-        predictor = loader.get()
-    except (CovidMMError, RuntimeError):
-        yield render_status("failed", texts), render_loaded(loader, texts), ""
-    else:
-        ready = render_status("ready", texts, predictor.info.name)
-        yield ready, render_loaded(loader, texts), render_worth(predictor.meta, texts)
-
-
 def _name_inputs(answer: Any) -> Any:
     """The same function with the argument names that the API shows."""
 
@@ -386,14 +370,3 @@ def render_help(texts: Texts = ENGLISH) -> str:
 def render_header(texts: Texts = ENGLISH) -> str:
     """Title, purpose, and the button for dark mode."""
     return render_template("header.html", texts, document=texts(DOCUMENT))
-
-
-def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
-    """Whether the network `name` can answer: `loading`, `ready` or `failed`."""
-    text = {
-        "loading": texts("Loading the network…"),
-        "ready": texts("Network ready: {name}", name=name),
-        "failed": texts("The network could not be loaded"),
-    }[state]
-    dot = '<i aria-hidden="true"></i>'
-    return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'

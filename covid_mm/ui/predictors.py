@@ -223,11 +223,17 @@ class PredictorPool:
 
     Args:
         loads: by name, what makes each predictor; the first is the page's default.
+        metas: by name, the meta.json of those whose is known before they are loaded.
 
     `line` holds the single studies that have arrived; `lock` says who may ask a network next.
     """
 
-    def __init__(self, loads: Mapping[str, Callable[[], StudyPredictor]]) -> None:
+    def __init__(
+        self,
+        loads: Mapping[str, Callable[[], StudyPredictor]],
+        metas: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._metas = metas or {}
         self.line = StudyLine()
         self.lock = PriorityLock()
         self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
@@ -243,6 +249,10 @@ class PredictorPool:
     def default(self) -> PredictorLoader:
         """The default's loader, begun or not."""
         return next(iter(self._loaders.values()))
+
+    def meta(self, name: str | None = None) -> Mapping[str, Any] | None:
+        """A network's meta.json, the default's without a name; None where it is not known before it is loaded."""
+        return self._metas.get(name or self.names[0])
 
     def choose(self, name: str | None = None) -> PredictorLoader:
         """A network's loader, begun where it was not; the default's without a name.

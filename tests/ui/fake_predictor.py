@@ -393,6 +393,7 @@ def main() -> int:
     return serve(
         ServerSettings(port=int(port), temporary=Path(temporary)),
         {"fake-for-tests": lambda: FakePredictor(delay, Path(temporary) / "ready")},
+        {"fake-for-tests": META},
     )
 
 

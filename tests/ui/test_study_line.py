@@ -11,6 +11,7 @@ from fake_predictor import FakePredictor
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import Cancelled
+from covid_mm.serving.prediction import Prediction
 from covid_mm.ui import page, predictors
 from covid_mm.ui.i18n.language import find_languages
 from covid_mm.ui.predictors import STUDIES, PredictorPool, StudyLine
@@ -66,7 +67,16 @@ def test_a_place_whose_visitor_has_gone_is_given_up(monkeypatch):
 def test_the_page_counts_down_while_a_study_waits(tmp_path, dark, monkeypatch):
     monkeypatch.setattr(page, "SIGN", 0.05)
     (tmp_path / "ct").write_bytes(dark)
-    networks = PredictorPool({"fake": FakePredictor})
+    gone = threading.Event()
+
+    class Patient(FakePredictor):
+        """Answers when all who came before have left, however fast this machine is."""
+
+        def predict(self, *images: object, **options: object) -> Prediction:
+            assert gone.wait(PATIENT)
+            return super().predict(*images, **options)
+
+    networks = PredictorPool({"fake": Patient})
     before = [networks.line.join() for _ in range(STUDIES)]
 
     async def read() -> list[tuple[object, str]]:
@@ -77,6 +87,8 @@ def test_the_page_counts_down_while_a_study_waits(tmp_path, dark, monkeypatch):
             given.append(one)
             if f">{len(before)} pemeriksaan sebelum milik Anda<" in one[1]:
                 before.pop().leave()
+                if not before:
+                    gone.set()
         return given
 
     *waiting, (panel, line) = asyncio.run(read())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -28,8 +28,8 @@ from covid_mm.ui.model.sections import (
     list_shortcuts,
     read_networks,
 )
-from covid_mm.ui.predictors import PredictorLoader
-from covid_mm.ui.study.evidence import HEAD_TITLES
+from covid_mm.ui.predictors import PredictorLoader, PredictorPool
+from covid_mm.ui.study.evidence import HEAD_TITLES, render_worth
 from covid_mm.ui.study.operating_point import find_operating, render_operating
 from covid_mm.ui.templates import render_template
 
@@ -237,3 +237,34 @@ def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]
 def _list_commands(meta: Mapping[str, Any]) -> list[str]:
     earlier = (c for weights in meta.get("initial_weights", {}).values() for c in weights.get("commands", ()))
     return list(dict.fromkeys([*earlier, *([meta["command"]] if "command" in meta else [])]))
+
+
+def watch_network(
+    networks: PredictorPool, network: str | None = None, texts: Texts = ENGLISH
+) -> Iterator[tuple[str, str, str]]:
+    """A network's state for the page's corner, its card, and what it is worth: loading, then ready or failed."""
+    loader = networks.choose(network)
+    if not loader.wait(0.0):
+        yield (
+            render_status("loading", texts),
+            render_waiting(texts),
+            render_worth(networks.meta(network), texts),
+        )
+    try:
+        predictor = loader.get()
+    except (CovidMMError, RuntimeError):
+        yield render_status("failed", texts), render_loaded(loader, texts), ""
+    else:
+        ready = render_status("ready", texts, predictor.info.name)
+        yield ready, render_loaded(loader, texts), render_worth(predictor.meta, texts)
+
+
+def render_status(state: str, texts: Texts = ENGLISH, name: str = "") -> str:
+    """Whether the network `name` can answer: `loading`, `ready` or `failed`."""
+    text = {
+        "loading": texts("Loading the network…"),
+        "ready": texts("Network ready: {name}", name=name),
+        "failed": texts("The network could not be loaded"),
+    }[state]
+    dot = '<i aria-hidden="true"></i>'
+    return f'<p class="mm-state" data-state="{state}" role="status">{dot}{escape(text)}</p>'

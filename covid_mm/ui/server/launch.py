@@ -51,13 +51,19 @@ SCRIPTS = (
 )  # each a function, called once when the page opens
 
 
-def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredictor]]) -> int:
+def serve(
+    settings: ServerSettings,
+    loads: Mapping[str, Callable[[], StudyPredictor]],
+    metas: Mapping[str, Mapping[str, Any]] | None = None,
+) -> int:
     """Serve the page until the process is asked to end; the exit code.
 
     Args:
         settings: address and limits.
         loads: by checkpoint name, what makes the predictor, in the background; the first is the
             page's default and is loaded at once, others when they are chosen.
+        metas: by name, meta.json where it is known already: the page says from it what a network is worth
+            while that is still loading.
 
     Raises:
         CovidMMError: the checkpoint cannot be served, or the port is taken.
@@ -71,7 +77,7 @@ def serve(settings: ServerSettings, loads: Mapping[str, Callable[[], StudyPredic
         from covid_mm.ui.study.examples import ExampleStudies
         from covid_mm.ui.worklist.store import WorklistStore
 
-        networks, examples, translations = PredictorPool(loads), ExampleStudies(), StaticTranslations()
+        networks, examples, translations = PredictorPool(loads, metas), ExampleStudies(), StaticTranslations()
         worklists = WorklistStore(test=settings.own_test)
         worklists.keep_expiring()
         page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)

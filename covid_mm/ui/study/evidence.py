@@ -152,8 +152,10 @@ def list_worth(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[str]:
     return lines
 
 
-def render_worth(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> str:
-    """What stands above the empty result before anything is dropped."""
+def render_worth(meta: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str:
+    """What stands above the empty result before anything is dropped; an empty line as long as no meta.json is known."""
+    if meta is None:
+        return "<p></p>"
     return render_template("study/worth.html", texts, lines=list_worth(meta, texts), lacking=NOT_LEFT_OUT)
 
 
