@@ -30,7 +30,8 @@ MANIFEST_RULE = (
 )
 PRIVACY = (
     "Uploads are deleted from the server when the run has ended, when cleared, and after 30 minutes."
-    " Each row stays in the list beside the slots, in memory, as long as that. File names are shown to you only."
+    " Each row stays in the list beside the slots, with its images, until it is deleted there or not used for 30"
+    " minutes. File names are shown to you only."
 )
 PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
 RESULT_HEAD = (
