@@ -50,7 +50,7 @@ TITLE = "Many studies"
 API_DESCRIPTION = (
     "Answer many studies: one ZIP, or images named <study>_ct.* and <study>_xray.*, or any names with a CSV"
     " manifest (columns study, ct, xray). Gives `studies` (study, label, probabilities, branches, modalities,"
-    " warnings, lungs, evidence, error), `left_out` (file, reason) and `checkpoint`."
+    " warnings, lungs, evidence, scan, error), `left_out` (file, reason) and `checkpoint`."
 )
 MEASURE = (
     "At most {studies} studies at once; files of {size} MB together."
