@@ -40,7 +40,7 @@ class TensorFlowFunctions:
         self._metadata = meta
         self._content_branch = content_branch
         self._reads_lungs = reads_lungs
-        self._kept: dict[Any, Any] = {}
+        self._compiled: dict[Any, Any] = {}
         self._tracing = threading.Lock()  # two threads must not trace the same function at once
 
     @property
@@ -126,6 +126,6 @@ class TensorFlowFunctions:
 
     def _keep(self, key: Any, build: Callable[[], Any]) -> Any:
         with self._tracing:
-            if key not in self._kept:
-                self._kept[key] = build()
-            return self._kept[key]
+            if key not in self._compiled:
+                self._compiled[key] = build()
+            return self._compiled[key]

@@ -80,9 +80,9 @@ def frames_page(
     """Frames of one of the study's images, as `read_frames` gives them, or an error; `number` as it was sent."""
     number = read_number(request)
     try:
-        wanted = read_request(request)
-        upload = dict(zip(MODALITIES, (ct, xray), strict=True))[wanted.modality]
-        return READERS.run(read_frames, upload, limits, wanted) | number
+        frames_request = read_request(request)
+        upload = dict(zip(MODALITIES, (ct, xray), strict=True))[frames_request.modality]
+        return READERS.run(read_frames, upload, limits, frames_request) | number
     except Exception as error:
         return {"error": explain_error(error, texts)} | number
 
