@@ -65,12 +65,12 @@ def search(options: argparse.Namespace) -> int:
     rows = json.loads(output.read_text()) if output.exists() else []
     done = {(row["backbone"], row["setting"], row["views"], row["fold"]) for row in rows}
     for backbone in options.backbone or BACKBONES:
-        wanted = [
+        keys = [
             (backbone, setting, options.views, fold)
             for setting in options.setting or SETTINGS
             for fold in range(options.folds)
         ]
-        missing = [key for key in wanted if key not in done]
+        missing = [key for key in keys if key not in done]
         if missing:
             for row in fit_backbone(options, backbone, missing):
                 rows.append(row)
@@ -113,9 +113,9 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
             for rows, count in ((train, views), (held, 1))
         ]
         began = time.monotonic()
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as temporary:
             fit = fit_network(
-                network, {modality: sides[0]}, {modality: sides[1]}, config, RunFolder(Path(place))
+                network, {modality: sides[0]}, {modality: sides[1]}, config, RunFolder(Path(temporary))
             )
         row = {
             "backbone": name,
@@ -165,12 +165,12 @@ def render_rows(rows: list[dict[str, Any]]) -> str:
     ]
     keys = dict.fromkeys((row["backbone"], row["setting"], row["views"]) for row in rows)
     for key in sorted(keys, key=lambda key: (BACKBONES.index(key[0]), key[1:])):
-        found = [row for row in rows if (row["backbone"], row["setting"], row["views"]) == key]
-        images = sum(row["images"] for row in found)
-        wrong = sum(row["wrong"][-1] for row in found)
+        matching = [row for row in rows if (row["backbone"], row["setting"], row["views"]) == key]
+        images = sum(row["images"] for row in matching)
+        wrong = sum(row["wrong"][-1] for row in matching)
         share = f"{wrong}/{images} = {100 * wrong / images:.2f} %"
-        loss = sum(row["loss"] * row["images"] for row in found) / images
-        seconds = sum(row["seconds"] for row in found)
+        loss = sum(row["loss"] * row["images"] for row in matching) / images
+        seconds = sum(row["seconds"] for row in matching)
         lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {share} | {loss:.3f} | {seconds} |")
     return "\n".join(lines)
 

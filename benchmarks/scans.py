@@ -58,8 +58,10 @@ def measure_phantoms(predictor: Any, bodies: int) -> dict[str, Any]:
         bands = []
         for low, high in BANDS:
             chosen = scores[(millilitres > low) & (millilitres <= high)]
-            found = Proportion.of(int(np.sum(chosen > level)), len(chosen)) if len(chosen) else None
-            bands.append({"from_ml": low, "to_ml": high, "found": None if found is None else found.to_dict()})
+            detected = Proportion.of(int(np.sum(chosen > level)), len(chosen)) if len(chosen) else None
+            bands.append(
+                {"from_ml": low, "to_ml": high, "found": None if detected is None else detected.to_dict()}
+            )
         table["rules"].append({"share": share, "auc": auc.to_dict(), "bands": bands})
     served = [predictor.metadata.scan.pool(margins) for _, margins in rows]
     table["scans"] = [

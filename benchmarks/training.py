@@ -41,11 +41,11 @@ def measure(options: argparse.Namespace) -> int:
     plan = make_plan(build_parser().parse_args(words), "benchmarks/training.py")
     singles = [NetworkConfig((branch,)) for branch in plan.network.branches]
     plans = [plan, *(dataclasses.replace(plan, network=single) for single in singles)]
-    with tempfile.TemporaryDirectory() as place:
-        folder = RunFolder(Path(place) / "run")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = RunFolder(Path(temporary) / "run")
         training_data = gather_training_data(plan, folder)
         ours = sum(train_ours(part, training_data, folder.path) for part in plans)
-        kept = sum(file.stat().st_size for file in (folder.path / "features").iterdir())
+        cache_bytes = sum(file.stat().st_size for file in (folder.path / "features").iterdir())
         views = sum(
             options.views * len(training_data.training[m].images) + len(training_data.validation[m].images)
             for m in plan.network.modalities
@@ -62,8 +62,8 @@ def measure(options: argparse.Namespace) -> int:
         f"  ({options.measured_epochs} of {options.epochs} epochs timed)"
     )
     print(f"  plain / ours                                  {plain / ours:10.1f}")
-    print(f"  cache of features                             {kept / 1e6:10.1f} MB")
-    print(f"  an image and view                             {kept / views / 1e3:10.1f} kB")
+    print(f"  cache of features                             {cache_bytes / 1e6:10.1f} MB")
+    print(f"  an image and view                             {cache_bytes / views / 1e3:10.1f} kB")
     return 0
 
 

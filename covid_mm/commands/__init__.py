@@ -30,7 +30,7 @@ def load_tensorflow() -> None:
     import still raises.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -40,8 +40,8 @@ def load_tensorflow() -> None:
         # its warnings here are about retracing: each part of a network is traced once, on purpose
         tensorflow.get_logger().setLevel("ERROR")
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
         os.close(nowhere)
 
 

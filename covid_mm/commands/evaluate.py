@@ -41,16 +41,16 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
     if options.leave_out or options.heatmaps:
         return run_left_out(options)
-    places: dict[str, Path] = {
+    folders: dict[str, Path] = {
         name: Path(path) for name in ("data", *MODALITIES) if (path := getattr(options, name)) is not None
     }
-    if not places or ("data" in places and len(places) > 1):
+    if not folders or ("data" in folders and len(folders) > 1):
         raise UsageError(
             f"Name what to measure on: --data DIR, or one or several of {', '.join(f'--{m} DIR' for m in MODALITIES)}."
         )
-    if options.update_card and "data" not in places:
+    if options.update_card and "data" not in folders:
         raise UsageError("--update-card needs --data DIR with the images that the checkpoint was trained on.")
-    for name, path in places.items():
+    for name, path in folders.items():
         if not path.is_dir():
             raise DataError(
                 f"--{name} {path} is not a folder; name the folder that holds the images (see README)."
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(checkpoint)
     segmenter = load_segmenter(checkpoint, meta)
-    evaluation = evaluate_checkpoint(network, meta, find_images(places, meta), segmenter)
+    evaluation = evaluate_checkpoint(network, meta, find_images(folders, meta), segmenter)
     for modality, which in evaluation.images.items():
         print(f"{MODALITIES[modality].title}: {which}")
     print()
@@ -152,8 +152,8 @@ def run_left_out(options: argparse.Namespace) -> int:
 def find_plan(options: argparse.Namespace, folder: RunFolder) -> TrainingPlan:
     """The plan that the run was started with, or a new one."""
     if (folder.path / "config.json").exists():
-        kept = folder.read_json("config.json")
-        plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
+        config = folder.read_json("config.json")
+        plan = TrainingPlan.from_dict(config.get("plan", {}) if isinstance(config, dict) else {})
         if plan.recipe != "served":
             raise UsageError(f"{folder.path} is a run of the paper's recipe; name one of the recipe served.")
         return plan

@@ -126,12 +126,12 @@ def find_near_duplicates(
     pairs = find_similar_across(
         compute_signatures(train_images), compute_signatures(validation_images), threshold
     )
-    found = [
+    similar = [
         CrossPair(split.train[i].name, split.validation[j].name, round(similarity, 4))
         for i, j, similarity in pairs
         if (split.train[i].name, split.validation[j].name) not in exact
     ]
-    return tuple(sorted(found, key=lambda pair: (-pair.similarity, pair.train, pair.validation)))
+    return tuple(sorted(similar, key=lambda pair: (-pair.similarity, pair.train, pair.validation)))
 
 
 def find_shared_patients(split: Split) -> tuple[SharedPatient, ...]:

@@ -24,7 +24,7 @@ def escape_markdown(value: object) -> Markup:
     if isinstance(value, Markup):
         return value
     text = re.sub(r"\s+", " ", str(value))
-    text = _SPECIAL.sub(lambda found: f"\\{found[0]}", text)
+    text = _SPECIAL.sub(lambda match: f"\\{match[0]}", text)
     text = _UNDERSCORE.sub(r"\\_", text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return Markup(_LINE_START.sub(r"\1\\", text))

@@ -109,12 +109,12 @@ def title_network(name: str) -> str:
 def compare_with_singles(results: Results, network: NetworkResult) -> str:
     """One sentence: does a concatenated network beat or equal both its single ones, as the paper claims?"""
     singles = [results.find("-".join(branch), network.protocol) for branch in network.branches]
-    found = [single for single in singles if single is not None]
+    measured = [single for single in singles if single is not None]
     title = f"{title_network(network.name)}, {PROTOCOL_TITLES[network.protocol]}:"
     ours = network.report.accuracy
-    if len(found) < len(network.branches):
+    if len(measured) < len(network.branches):
         return f"{title} {format_proportion(ours)}; not all of its single networks are here to compare."
-    best = max(found, key=lambda single: single.report.accuracy.value)
+    best = max(measured, key=lambda single: single.report.accuracy.value)
     theirs = best.report.accuracy
     sides = (
         f"{format_proportion(ours)} together, {title_network(best.name)} alone {format_proportion(theirs)}"

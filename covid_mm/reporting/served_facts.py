@@ -85,17 +85,17 @@ def refusal_table(rows: list[dict[str, Any]]) -> Markup:
 
 def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:
     """A sentence part a reason that occurs: the collection with most, and the share."""
-    found = []
+    facts = []
     for kind, title in REFUSAL_TITLES.items():
         counted = [row for row in rows if row.get(kind) is not None and row["images"]]
         if not counted:
             continue
         worst = max(counted, key=lambda row: row[kind] / row["images"])
         share = _share(worst[kind], worst["images"])
-        found.append(
+        facts.append(
             f"{title} most often in {worst['collection']}, {share}" if worst[kind] else f"{title} never"
         )
-    return found
+    return facts
 
 
 def _share(count: int | None, total: int) -> str:

@@ -58,8 +58,8 @@ def compute_features(
             seed, strength = 0, 0.0
         settings = f"{views} {seed} {strength}"
         path = _cache_path(cache, network, modality, trunk, images, fine_tune, settings)
-        if (kept := _read_cached(path, shape)) is not None:
-            return kept
+        if (cached := _read_cached(path, shape)) is not None:
+            return cached
     features = np.empty(shape, dtype=np.float32)
     blocks = [] if cache is None or fine_tune != "frozen" else [*cache.glob(f"{modality}-last-block-*.npy")]
     if cache is not None and blocks:
@@ -110,10 +110,10 @@ def _cache_path(
 def _read_cached(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """The array kept there; None where there is none, or a damaged one, which is then computed anew."""
     try:
-        kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        cached: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return kept if kept.shape == shape and kept.dtype == np.float32 else None
+    return cached if cached.shape == shape and cached.dtype == np.float32 else None
 
 
 def _chunks(count: int) -> Iterator[slice]:

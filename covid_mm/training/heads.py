@@ -27,10 +27,10 @@ def prepare_network(
     network = build_network(plan.network, plan.training.seed)
     start = folder.path / "initial.weights.h5"
     if start.exists() and (folder.path / "config.json").exists():
-        kept = folder.read_json("config.json")
+        saved = folder.read_json("config.json")
         try:
-            hashes = {m: kept["split"]["hashes"][m] for m in plan.network.modalities}
-            initial = {m: restore_initial(kept["initial_weights"][m]) for m in plan.network.modalities}
+            hashes = {m: saved["split"]["hashes"][m] for m in plan.network.modalities}
+            initial = {m: restore_initial(saved["initial_weights"][m]) for m in plan.network.modalities}
         except (KeyError, TypeError) as error:
             raise TrainingError(
                 f"The config.json of {folder.path.name} is not of this version of the project ({error}); start"

@@ -365,7 +365,7 @@ def test_card_is_drawn_anew_with_other_results(trained, covid_mm, tmp_path):
     place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     covid_mm("evaluate", "--data", trained.data, "--checkpoint", place, "--output", tmp_path)
     done = covid_mm(
-        *("card", place, "--beside", f"Grouped split={trained.checkpoint}"),
+        *("card", place, "--compare-with", f"Grouped split={trained.checkpoint}"),
         *("--beside", f"Elsewhere={tmp_path / 'evaluation.json'}"),
     )
     assert done.code == 0, done.err
@@ -375,7 +375,7 @@ def test_card_is_drawn_anew_with_other_results(trained, covid_mm, tmp_path):
     assert len(json.loads((place / "meta.json").read_text())["comparisons"]) == 2
     assert covid_mm("predict", "--ct", study(trained.data)[0], "--checkpoint", place).code == 0
     for wrong in ("Title", "Title=none", f"Title={place / 'README.md'}"):
-        done = covid_mm("card", place, "--beside", wrong)
+        done = covid_mm("card", place, "--compare-with", wrong)
         assert done.code == 2
         assert len(done.err.strip().splitlines()) == 1
     assert (place / "README.md").read_text() == card

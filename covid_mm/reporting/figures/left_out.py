@@ -19,13 +19,13 @@ def draw_left_out_aucs(tables: Sequence[LeftOutTable]) -> Figure:
     for axes, table in zip(panels, tables, strict=True):
         shown = [(row.collection, row.auc, BLUE) for row in table.two_class_rows]
         shown.append((f"mean of {len(shown)}", table.auc, ORANGE))
-        for place, (_, auc, colour) in enumerate(shown):
+        for position, (_, auc, colour) in enumerate(shown):
             if auc is None:
                 continue
             errors = [[auc.value - auc.low], [auc.high - auc.value]]
-            axes.errorbar(auc.value, place, xerr=errors, fmt="o", color=colour, capsize=3)
+            axes.errorbar(auc.value, position, xerr=errors, fmt="o", color=colour, capsize=3)
             text = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
-            axes.text(1.02, place, text, va="center", fontsize=FONT_SIZE - 1)
+            axes.text(1.02, position, text, va="center", fontsize=FONT_SIZE - 1)
         lowest = min([0.5, *(auc.low for _, auc, _ in shown if auc is not None)])
         axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])

@@ -172,12 +172,12 @@ def draw_possibilities(pairs: Sequence[NetworkResult]) -> Figure:
     shown = [pair for pair in pairs if pair.possibilities]
     figure, panels = make_panels(len(shown), columns=1, width=9.0, height=3.3)
     for axes, pair in zip(panels, shown, strict=True):
-        for place, part in enumerate(pair.possibilities):
+        for group, part in enumerate(pair.possibilities):
             for offset, (name, label, colour) in enumerate(HEADS):
                 share = getattr(part, name)
-                middle = place + (offset - 1) * _WIDTH
+                middle = group + (offset - 1) * _WIDTH
                 value = 100 * share.value
-                axes.bar(middle, value, _WIDTH * 0.92, color=colour, label=label if place == 0 else None)
+                axes.bar(middle, value, _WIDTH * 0.92, color=colour, label=label if group == 0 else None)
                 below, above = value - 100 * share.low, 100 * share.high - value
                 axes.errorbar(middle, value, [[max(below, 0)], [max(above, 0)]], color="black", capsize=3)
                 axes.text(middle, 100 * share.high + 2, f"{value:.0f}", ha="center", fontsize=FONT_SIZE - 1)

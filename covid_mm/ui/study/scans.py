@@ -42,8 +42,8 @@ def find_scan(
     strict: as `read_scan` takes it, of several files. To be called where files are read. Raises ImageError naming the
     slot.
     """
-    if (kept := load_scan(paths, series)) is not None:
-        return kept
+    if (cached := load_scan(paths, series)) is not None:
+        return cached
     whole = dataclasses.replace(
         limits, max_series_bytes=SCAN_BYTES, max_series_pixels=limits.max_total_pixels
     )

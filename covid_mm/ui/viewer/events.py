@@ -98,10 +98,10 @@ def frames_page(
     """
     number = read_number(request)
     try:
-        wanted = read_request(request)
+        frames_request = read_request(request)
         study = listed(session, request) or StudyUploads(ct, xray)
-        upload = dict(zip(MODALITIES, (study.ct, study.xray), strict=True))[wanted.modality]
-        return READERS.run(read_frames, upload, limits, wanted) | number
+        upload = dict(zip(MODALITIES, (study.ct, study.xray), strict=True))[frames_request.modality]
+        return READERS.run(read_frames, upload, limits, frames_request) | number
     except Exception as error:
         return {"error": explain_error(error, texts)} | number
 
