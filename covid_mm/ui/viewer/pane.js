@@ -90,7 +90,6 @@ export class Pane {
   draw() {
     const { url, width, height } = this.film.picture;
     if (this.url === url) return;
-    const first = !this.url;
     this.url = url;
     this.aspect = height / width;
     const mine = (this.drawing = (this.drawing ?? 0) + 1);
@@ -103,7 +102,8 @@ export class Pane {
         const rest = () => before.forEach((old) => this.osd.world.getIndexOfItem(old) >= 0 && this.osd.world.removeItem(old));
         if (item.getFullyLoaded()) rest();
         else item.addOnceHandler("fully-loaded-change", rest);
-        if (first) this.fit(true);
+        if (!this.fitted) this.fit(true); // the picture before may have been replaced before it was drawn
+        this.fitted = true;
         this.writeZoom();
         this.section.dataset.drawn = `${this.film.index ?? ""}`;
       },
