@@ -203,7 +203,7 @@ def launch_options(
             "routes": [
                 Route(HEALTH, report_health),
                 make_route(),
-                *(make_routes(worklists) if worklists else ()),
+                *(make_routes(worklists, settings.limits) if worklists else ()),
             ],
             "docs_url": None,
             "redoc_url": None,
