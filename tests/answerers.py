@@ -23,13 +23,13 @@ class FakeAnswerer(FakePredictor):
         return [self.predict_images(images) for images in studies]
 
 
-def load_toy(checkpoint: Path) -> Any:
+def load_toy(checkpoint: Path, runtime: str = "tensorflow") -> Any:
     """The predictor of a published toy pair."""
     from toy_networks import toy_backbones
 
     from covid_mm import load_predictor
 
     with toy_backbones():
-        predictor = load_predictor(checkpoint)
+        predictor = load_predictor(checkpoint, runtime=runtime)
         predictor.warm_up()
     return predictor

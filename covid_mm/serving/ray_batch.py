@@ -108,6 +108,7 @@ def _run(
     threads, cpus, gpus, most = _plan(settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # a sentence of ours, if it is one
     # nothing is lost by another order: rows carry their keys
     context.execution_options.preserve_order = False
     read = ray.data.from_arrow(blocks).map_batches(

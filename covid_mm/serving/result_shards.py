@@ -29,7 +29,8 @@ except ImportError:  # Windows: two runs into one file are not noticed there
     fcntl = None  # type: ignore[assignment]
 
 OCCURRENCE = "occurrence"  # from 0: which of the studies of this name it is
-TEXTS = ("study", "label", "reason", "positive_means", "error", "checkpoint", "sha256")
+TEXTS = ("study", "label", "reason", "ct_window", "positive_means", "error", "checkpoint", "sha256")
+COUNTS = ("ct_slices", "ct_lung_slices", "ct_most_suspicious_slice")
 
 Key = tuple[str, int]
 
@@ -38,6 +39,8 @@ def find_type(column: str) -> Any:
     """The type of a column in Parquet."""
     if column in TEXTS:
         return pa.string()
+    if column in COUNTS:
+        return pa.int64()
     return pa.list_(pa.string()) if column == "warnings" else pa.float64()
 
 

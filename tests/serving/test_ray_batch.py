@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import random
 import signal
@@ -21,8 +22,11 @@ from toy_checkpoint import publish_toy
 from toy_networks import toy_backbones
 
 from covid_mm.errors import CheckpointError, DataError, ImageError, UsageError
-from covid_mm.serving.batch import COLUMNS, ResultFile
+from covid_mm.imaging import WindowSettings
+from covid_mm.serving.batch import COLUMNS, ResultFile, Row
 from covid_mm.serving.metadata import read_metadata
+from covid_mm.serving.pairing import Study
+from covid_mm.serving.prediction import ScanAnswer, SliceAnswer
 from covid_mm.serving.study_batches import answer_in_batches
 from covid_mm.serving.study_source import StudySource
 
@@ -31,7 +35,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 from covid_mm.serving import ray_batch  # noqa: E402
 from covid_mm.serving.ray_batch import RaySettings, answer_on_ray  # noqa: E402
-from covid_mm.serving.result_shards import SCHEMA, ShardFolder  # noqa: E402
+from covid_mm.serving.result_shards import SCHEMA, ShardFolder, make_table  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,27 @@ def test_shards_of_others_are_refused(tmp_path, images):
         with pytest.raises(UsageError, match="damaged"):
             shards.read_done()
     assert not output.exists()
+
+
+def test_a_shard_keeps_every_cell_of_the_csv(tmp_path):
+    scan = ScanAnswer(
+        (SliceAnswer(0, None, True, 0.7, True), SliceAnswer(1, 2.5, False, None)),
+        0,
+        WindowSettings(-600, 1500),
+    )
+    prediction = FakeAnswerer().predict(ct=make_png(0.4), xray=make_png(0.9))
+    rows = [
+        Row("=a", dataclasses.replace(prediction, scan=scan), "", INFO, 1.25),
+        Row("b", prediction, "", INFO, 0.001),
+        Row("c", None, "The image is damaged.", INFO, 0.0),
+    ]
+    assert prediction.warnings
+    output = tmp_path / "out.csv"
+    with ShardFolder(output, INFO) as shards:
+        shards.write(make_table((row, 0) for row in rows))
+        shards.commit(Study(row.study, {}) for row in rows)
+    with output.open(newline="") as file:
+        assert list(csv.reader(file)) == [list(COLUMNS), *(row.to_cells() for row in rows)]
 
 
 @pytest.mark.slow
