@@ -90,7 +90,7 @@ def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, d
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     inspector = Inspector(page)
     inspector.look("a scan")
-    assert inspector.found == {}
+    assert inspector.violations == {}
 
 
 def test_a_zip_with_another_series_one_slice_alone_and_cancel(open_page, files):

@@ -122,7 +122,7 @@ def test_commands_lose_this_machines_folders(command, short):
     assert shorten_command(command) == short
 
 
-def write_checkpoint(place: Path, *, synthetic: bool) -> Path:
+def write_checkpoint(folder: Path, *, synthetic: bool) -> Path:
     from toy_checkpoint import make_meta
     from toy_networks import make_network, toy_backbones
 
@@ -130,9 +130,9 @@ def write_checkpoint(place: Path, *, synthetic: bool) -> Path:
         network = make_network(size=32)
     meta = make_meta(network, synthetic=synthetic, weights={"file": "model.weights.h5", "sha256": "0" * 64})
     meta["network"]["image_size"] = 150
-    place.mkdir()
-    write_meta(place, meta)
-    return place
+    folder.mkdir()
+    write_meta(folder, meta)
+    return folder
 
 
 def test_phantoms_never_replace_real_images(tmp_path):

@@ -103,8 +103,8 @@ def reproduce(folder: Path, data: Path, *, nine: bool = False) -> Path:
 
 
 def start_line(data: Path, folder: Path, *, figures: bool = False, nine: bool = False) -> list[str]:
-    places = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent)}
-    script = RUNNER.format(**places, figures=figures, nine=nine)
+    paths = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent)}
+    script = RUNNER.format(**paths, figures=figures, nine=nine)
     return [sys.executable, "-c", script, *command(data, folder)]
 
 

@@ -269,10 +269,10 @@ def test_supported_probability_follows_wilson(right, wrong, level):
     scores, labels = sure(right, wrong)
     names = ["a"] * (right + wrong)
     bound = wilson_interval(right, right + wrong)[0]
-    found = supported_probability(scores, labels, names)
-    assert found == level
-    if found > 0.7:
-        assert bound >= found - 0.03
+    result = supported_probability(scores, labels, names)
+    assert result == level
+    if result > 0.7:
+        assert bound >= result - 0.03
 
 
 def test_one_collection_that_errs_lowers_it_for_all():

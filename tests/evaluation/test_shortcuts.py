@@ -96,8 +96,8 @@ def test_a_row_of_altered_images():
 def test_a_source_that_features_give_away():
     generator = np.random.default_rng(0)
     sources = np.repeat(["a", "b", "c"], 30)
-    told = np.stack([sources == "a", sources == "b"], axis=1) * 6.0 + generator.normal(0, 0.5, (90, 2))
-    row = source_auc(told, sources, name="bottleneck")
+    features = np.stack([sources == "a", sources == "b"], axis=1) * 6.0 + generator.normal(0, 0.5, (90, 2))
+    row = source_auc(features, sources, name="bottleneck")
     assert (row.accuracy, row.auc) == (1.0, 1.0)
     assert (row.chance, row.images, row.sources) == (pytest.approx(1 / 3), 90, ("a", "b", "c"))
     assert SourceRow.from_dict(row.to_dict()) == row

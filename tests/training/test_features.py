@@ -54,12 +54,12 @@ def test_second_call_reads_what_the_first_kept(tmp_path: Path, passes):
     second = compute_features(network, "ct", images, **options)
     assert len(passes) == 4
     assert np.array_equal(first, second)
-    (kept,) = options["cache"].iterdir()
-    kept.write_bytes(kept.read_bytes()[:-1])  # a damaged file is computed anew, not believed
+    (cached,) = options["cache"].iterdir()
+    cached.write_bytes(cached.read_bytes()[:-1])  # a damaged file is computed anew, not believed
     third = compute_features(network, "ct", images, **options)
     assert len(passes) == 8
     assert np.array_equal(first, third)
-    kept.write_bytes(b"")
+    cached.write_bytes(b"")
     assert np.array_equal(first, compute_features(network, "ct", images, **options))
 
 

@@ -156,8 +156,8 @@ OWN_TEST = own_test.measure_rows([*LABELLED, LabelledStudy("normal", failed=True
 
 def used_texts() -> set[str]:
     """All texts of the page's own that its modules look up."""
-    found = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
-    found |= set(re.split(r"[|\n]", CHOSEN.strip()))
+    texts = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
+    texts |= set(re.split(r"[|\n]", CHOSEN.strip()))
     for path in sorted((PACKAGE / "ui").rglob("*.py")):
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -168,7 +168,7 @@ def used_texts() -> set[str]:
                     if isinstance(part, ast.Name):
                         text = getattr(module, part.id, None)
                     if isinstance(text, str):
-                        found.add(text)
+                        texts.add(text)
     for path in sorted((PACKAGE / "ui").rglob("*.html")):
         for call in Environment().parse(path.read_text(encoding="utf-8")).find_all(nodes.Call):
             if (
@@ -176,8 +176,8 @@ def used_texts() -> set[str]:
                 and call.node.name == "texts"
                 and isinstance(call.args[0], nodes.Const)
             ):
-                found.add(call.args[0].value)
-    return found
+                texts.add(call.args[0].value)
+    return texts
 
 
 def _is_lookup(function: ast.expr) -> bool:
