@@ -81,7 +81,7 @@ def search(options: argparse.Namespace) -> int:
 
 
 def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[str, str, int, int]]) -> Any:
-    """Yields a row a fit: backbone, setting, fold, images, wrong answers of each epoch, seconds."""
+    """Yields a row per fit: backbone, setting, fold, images, wrong answers of each epoch, seconds."""
     import numpy as np
 
     from covid_mm.models.network import build_network
@@ -158,7 +158,7 @@ def choose_folds(plan: TrainingPlan, folder: Any, modality: Modality) -> tuple[A
 
 
 def render_rows(rows: list[dict[str, Any]]) -> str:
-    """Wrong answers of the last epoch over all folds, a line a backbone and setting, as Markdown."""
+    """Wrong answers of the last epoch over all folds, one line per backbone and setting, as Markdown."""
     lines = [
         "| backbone | setting | copies | wrong, folds together | loss | seconds |",
         "|---|---|---|---|---|---|",
@@ -182,7 +182,7 @@ if __name__ == "__main__":
     parser.add_argument("--backbone", action="append", choices=BACKBONES, help="default: all six")
     parser.add_argument("--setting", action="append", choices=tuple(SETTINGS), help="default: all")
     parser.add_argument("--folds", type=int, default=2, choices=range(1, PARTS + 1), help="default: 2")
-    parser.add_argument("--views", type=int, default=2, help="cached copies an image; default: 2")
+    parser.add_argument("--views", type=int, default=2, help="cached augmented copies per image; default: 2")
     parser.add_argument("--runs", default="runs/paper-search", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--output", default="results/paper-search.json", metavar="FILE")
     sys.exit(exit_with(lambda: search(parser.parse_args())))

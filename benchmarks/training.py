@@ -26,7 +26,7 @@ from covid_mm.commands import exit_with, load_tensorflow
 from covid_mm.config import NetworkConfig
 from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
-PHANTOMS = "32"  # studies a class where no data are given
+PHANTOMS = "32"  # studies per class where no data are given
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -120,7 +120,9 @@ if __name__ == "__main__":
     parser.add_argument("--pair", default="densenet121-mobilenet", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=100, help="an epoch; default: %(default)s")
-    parser.add_argument("--views", type=int, default=1, help="cached variants an image; default: %(default)s")
+    parser.add_argument(
+        "--views", type=int, default=1, help="cached augmented copies per image; default: %(default)s"
+    )
     parser.add_argument(
         "--measured-epochs", type=int, default=1, help="of the plain way; default: %(default)s"
     )

@@ -94,7 +94,7 @@ CLASS_TITLES: dict[str, str] = {
 }
 POSITIVE = 1  # index of covid19_pneumonia in CLASSES
 
-IMAGE_SIZE = 150  # pixels a side, paper section II.A
+IMAGE_SIZE = 150  # pixels per side, paper section II.A
 CHANNELS = 3
 
 BACKBONES: tuple[str, ...] = tuple(name for one in MODALITIES.values() for name in one.paper_backbones)
@@ -143,7 +143,7 @@ class TableI:
 
     @property
     def totals(self) -> tuple[int, int]:
-        """Images a class, in the order of CLASSES."""
+        """Images per class, in the order of CLASSES."""
         return (self.normal, self.positive)
 
     @property
@@ -157,7 +157,7 @@ class NetworkConfig:
     """One description for all networks: one branch, or several whose features are concatenated.
 
     branches: (modality, backbone) in input order. head_width and dropout: the fully connected
-    ReLU layer before the two logits, not stated by the paper. image_size: pixels a side, 150 in
+    ReLU layer before the two logits, not stated by the paper. image_size: pixels per side, 150 in
     the paper. pooling: how a feature map becomes features, its mean or an average weighted by
     attention. output_stride: pixels of the image per cell of the last feature map; 16 gives a map
     twice as fine as the backbones' own 32.

@@ -73,7 +73,7 @@ class Reproduction:
     plans: nine, alike but for their network. output: the results folder. checkpoints: where the
     pairs are published, None for networks that are not to be served. external: folders of images
     from other sources, never trained on, by modality; those of one entry are paired.
-    external_most: images a class that are taken of each folder, None for all.
+    external_most: images per class that are taken of each folder, None for all.
     """
 
     plans: tuple[TrainingPlan, ...]

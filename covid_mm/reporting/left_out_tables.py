@@ -98,7 +98,7 @@ def confidence_table(tables: Sequence[LeftOutTable]) -> str:
 
 
 def serving_table(tables: Sequence[LeftOutTable]) -> str:
-    """One row a head: what the checkpoint takes from the left-out predictions."""
+    """One row per head: what the checkpoint takes from the left-out predictions."""
     rows = [
         [
             HEAD_TITLES.get(table.head, table.head),

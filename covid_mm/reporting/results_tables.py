@@ -169,9 +169,9 @@ def _render_protocol(results: Results, protocol: SplitProtocol) -> list[str]:
     if any(network.possibilities for network in pairs):
         parts += [
             f"### The four possibilities, {PROTOCOL_TITLES[protocol]}",
-            "Validation images paired anew, each at most once a row, and the share called positive at the"
-            " operating threshold (95 % interval). Training pairs always agreed, so what a network says of the"
-            " disagreeing ones is untaught.",
+            "Validation images paired anew, each at most once per row, and the share called positive at the"
+            " operating threshold (95 % interval). Training pairs always agreed, so no network saw a disagreeing one"
+            " in training.",
             _possibilities_table(pairs),
             f"![Four possibilities](possibilities-{protocol}.png)",
         ]

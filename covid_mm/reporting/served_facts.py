@@ -22,7 +22,7 @@ INDEPENDENCE = (
 
 
 def data_table(meta: dict[str, Any]) -> Markup:
-    """One row a collection: what it holds, what it is used for, under which licence."""
+    """One row per collection: what it holds, what it is used for, under which licence."""
     rows = [
         [
             MODALITIES[part["modality"]].title,
@@ -68,7 +68,7 @@ def non_commercial(meta: dict[str, Any]) -> list[str]:
 
 
 def refusal_table(rows: list[dict[str, Any]]) -> Markup:
-    """One row a collection: of how many images there is no answer, and why."""
+    """One row per collection: of how many images there is no answer, and why."""
     kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
     cells = [
         [
@@ -84,7 +84,7 @@ def refusal_table(rows: list[dict[str, Any]]) -> Markup:
 
 
 def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:
-    """A sentence part a reason that occurs: the collection with most, and the share."""
+    """A part of a sentence per reason that occurs: the collection with most, and the share."""
     facts = []
     for kind, title in REFUSAL_TITLES.items():
         counted = [row for row in rows if row.get(kind) is not None and row["images"]]
@@ -103,7 +103,7 @@ def _share(count: int | None, total: int) -> str:
 
 
 def external_table(rows: list[dict[str, Any]]) -> Markup:
-    """One row a collection whose classes come from different places."""
+    """One row per collection whose classes come from different places."""
     cells = [
         [
             MODALITIES[row["modality"]].title,
@@ -120,7 +120,7 @@ def external_table(rows: list[dict[str, Any]]) -> Markup:
 
 
 def training_table(training: dict[str, Any]) -> Markup:
-    """The recipe's values, a column a modality; a value of no modality stands in every column."""
+    """The recipe's values, a column per modality; a value of no modality stands in every column."""
     columns: list[str] = [m for m in MODALITIES if isinstance(training.get(m), Mapping)]
     shared = {key: value for key, value in training.items() if key not in columns}
     values = {m: dict(_flatten({**shared, **training[m]})) for m in columns}

@@ -149,7 +149,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-size", type=int, default=IMAGE_SIZE, help="pixels per side; default: %(default)s"
     )
     how.add_argument(
-        "--views", type=int, default=defaults.views, help="cached variants an image; 1 = no augmentation"
+        "--views",
+        type=int,
+        default=defaults.views,
+        help="cached augmented copies per image; 1 = no augmentation",
     )
     how.add_argument(
         "--augmentation",
@@ -198,7 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="which CoronaHack films are positive: all pneumonia as in the paper, or COVID-19 only",
     )
     data.add_argument(
-        "--phantoms", type=int, default=150, metavar="N", help="phantom studies a class (synthetic)"
+        "--phantoms", type=int, default=150, metavar="N", help="phantom studies per class (synthetic)"
     )
 
     for modality, one in MODALITIES.items():
@@ -214,7 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--external-most",
         type=int,
         metavar="N",
-        help="a seeded choice of at most so many images a class of each (default: all)",
+        help="a seeded choice of at most so many images per class of each (default: all)",
     )
 
     where = parser.add_argument_group("where")

@@ -124,7 +124,7 @@ def test_bootstrap_agrees_with_a_plain_loop():
 
 def test_bootstrap_is_the_same_twice_and_wider_by_patient():
     generator = np.random.default_rng(0)
-    level = np.repeat(generator.normal(0, 1, 30), 10)  # ten images a patient, alike
+    level = np.repeat(generator.normal(0, 1, 30), 10)  # ten images per patient, alike
     labels = np.repeat(np.arange(30) % 2, 10)
     scores = level + labels + generator.normal(0, 0.1, 300)
     patients = np.repeat([f"p{k}" for k in range(30)], 10)

@@ -16,7 +16,7 @@ SIZE = 48
 
 
 class SmallTraining:
-    """The toy pair, 12 images a modality and side, 3 epochs of 3 batches of 4."""
+    """The toy pair, 12 images per modality and side, 3 epochs of 3 batches of 4."""
 
     def __init__(
         self, folder: Path, *, head: str = "fused", seed: int = 0, dropout: float = 0.3, **options: Any
