@@ -244,13 +244,16 @@ class DataConfig:
     balance: bool = True  # CoronaHack: choose 1,243 + 1,257 films as in Table I
 
 
+_COPIES = pydantic.AliasChoices("augmented_copies", "views")  # the second in older files
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Table II, and what it leaves open.
 
-    learning_rate falls to final_learning_rate along a half cosine over all epochs. views: how
-    many augmented versions of each image are cached where a part is frozen (the first is the
-    image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off.
+    learning_rate falls to final_learning_rate along a half cosine over all epochs. augmented_copies:
+    how many of each image are cached where a part is frozen (the first is the image itself; 1 turns
+    augmentation off there). augmentation: its strength, 0 turns it off.
     batch_norm_momentum replaces Keras's 0.99 in the layers that train, which would lag behind in
     short runs. kept_epoch: the best one on the validation images, or the last, which nothing is
     chosen for.
@@ -263,7 +266,7 @@ class TrainingConfig:
     epochs: int = 20
     fine_tune: FineTune = "frozen"
     augmentation: float = 1.0
-    views: int = 4
+    augmented_copies: Annotated[int, pydantic.Field(validation_alias=_COPIES)] = 4
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
     batch_norm_momentum: float = 0.9

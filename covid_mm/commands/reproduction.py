@@ -255,14 +255,14 @@ def compute_cached(
     backbone = dict(plan.network.branches)[modality]
     cache = work.folder.path / "features"
     sides = {
-        "train": (training_data.training, plan.training.views),
+        "train": (training_data.training, plan.training.augmented_copies),
         "validation": (training_data.validation, 1),
     }
     total, reused = 0.0, True
-    for side, (samples, views) in sides.items():
+    for side, (samples, copies) in sides.items():
         before = set(cache.glob("*.npy"))
         began = time.monotonic()
-        extract_features(network, modality, samples[modality], plan.training, cache, views=views)
+        extract_features(network, modality, samples[modality], plan.training, cache, copies=copies)
         seconds = time.monotonic() - began
         total += seconds
         if set(cache.glob("*.npy")) != before:

@@ -34,7 +34,7 @@ PAPER_OPTIONS = (  # they mean nothing to the served recipe
     "learning_rate",
     "final_learning_rate",
     "image_size",
-    "views",
+    "augmented_copies",
     "augmentation",
     "positives",
     "single",
@@ -149,9 +149,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-size", type=int, default=IMAGE_SIZE, help="pixels per side; default: %(default)s"
     )
     how.add_argument(
-        "--views",
+        "--augmented-copies",
+        "--views",  # as it was called before
         type=int,
-        default=defaults.views,
+        default=defaults.augmented_copies,
         help="cached augmented copies per image; 1 = no augmentation",
     )
     how.add_argument(
@@ -268,7 +269,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         "epochs",
         "steps_per_epoch",
         "batch_size",
-        "views",
+        "augmented_copies",
         "phantoms",
         "branch_steps",
         "lung_steps",
@@ -308,7 +309,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             epochs=options.epochs,
             fine_tune=options.fine_tune,
             augmentation=options.augmentation,
-            views=options.views,
+            augmented_copies=options.augmented_copies,
             seed=options.seed,
             kept_epoch=options.keep,
         ),

@@ -14,7 +14,18 @@ import pytest
 from covid_mm.config import CLASSES
 from covid_mm.models.meta_file import write_meta
 
-QUICK = ("--weights", "none", "--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 4, "--views", 1)
+QUICK = (
+    "--weights",
+    "none",
+    "--epochs",
+    1,
+    "--steps-per-epoch",
+    2,
+    "--batch-size",
+    4,
+    "--augmented-copies",
+    1,
+)
 
 
 def study(root: Path) -> tuple[Path, Path]:

@@ -24,7 +24,7 @@ def work(tmp_path, monkeypatch) -> SimpleNamespace:
     run = SimpleNamespace(folder=RunFolder(tmp_path / "run"), killed_before=None)
     (run.folder.path / "features").mkdir(parents=True)
 
-    def cut(network, modality, samples, training, cache, *, views) -> None:
+    def cut(network, modality, samples, training, cache, *, copies) -> None:
         path = cache / f"{modality}-{samples}.npy"
         if path.exists():
             return

@@ -58,6 +58,12 @@ def test_a_plan_comes_back_from_json(arguments):
     assert TrainingPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 
+def test_copies_are_read_under_their_former_name_too():
+    values = plan("--views", "3").to_dict()
+    values["training"]["views"] = values["training"].pop("augmented_copies")
+    assert TrainingPlan.from_dict(values).training.augmented_copies == 3
+
+
 def test_a_plan_of_another_version_is_refused():
     values = plan().to_dict()
     for damaged in ({}, values | {"network": None}, values | {"training": {"speed": 1}}):
@@ -81,7 +87,8 @@ def test_a_plan_of_another_version_is_refused():
         ("--epochs 0", "--epochs must be 1 or more"),
         ("--steps-per-epoch -1", "--steps-per-epoch"),
         ("--batch-size 0", "--batch-size"),
-        ("--views 0", "--views"),
+        ("--augmented-copies 0", "--augmented-copies"),
+        ("--views 0", "--augmented-copies"),
         ("--phantoms 0", "--phantoms"),
         ("--augmentation -1", "--augmentation"),
         ("--augmentation nan", "--augmentation"),

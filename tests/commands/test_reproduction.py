@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = [config.name for config in NetworkConfig.paper_networks()]
 QUICK = [
     *("--pair", "all", "--weights", "none", "--image-size", "75"),
-    *("--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "4", "--views", "2"),
+    *("--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "4", "--augmented-copies", "2"),
 ]
 ONE_PAIR = (0, 3, 4)  # a pair and its two single networks
 THREE = [NAMES[number] for number in ONE_PAIR]
