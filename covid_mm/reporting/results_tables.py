@@ -23,10 +23,11 @@ from covid_mm.evaluation.results import (
     Results,
     TrainingCost,
 )
+from covid_mm.reporting.card_tables import metrics_table
 from covid_mm.reporting.generalisation_table import render_generalisation
 from covid_mm.reporting.imagenet_gain import render_gain
 from covid_mm.reporting.paper_table import find_paper_row
-from covid_mm.reporting.tables import format_estimate, format_proportion, format_table, metrics_table
+from covid_mm.reporting.tables import format_estimate, format_proportion, format_table
 
 LIMITS = (
     "X-ray positives are CoronaHack's pneumonia films, mostly bacterial and viral pneumonia of children; 51 of"

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES
+from covid_mm.config import CLASSES, MODALITIES, REFUSAL_TITLES
 from covid_mm.errors import Message
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.reporting.front_matter import is_non_commercial
@@ -21,43 +21,6 @@ INDEPENDENCE = (
 )
 
 
-def data_table(meta: dict[str, Any]) -> Markup:
-    """One row per collection: what it holds, what it is used for, under which licence."""
-    rows = [
-        [
-            MODALITIES[part["modality"]].title,
-            f"{escape_markdown(part['title'])} (`{escape_markdown(part['name']).replace('`', '')}`)"
-            if part["title"] != part["name"]
-            else escape_markdown(part["title"]),
-            _use(part),
-            *(str(part["counts"].get(name, 0)) for name in (*CLASSES, "other")),
-            str(part["patients"]) if part["patients"] else "not known",
-            str(part["sites"]) if part["sites"] else "not known",
-            escape_markdown(part["annotations"] or "none"),
-            escape_markdown(part["licence"]),
-        ]
-        for part in meta["data"]
-    ]
-    header = [
-        "",
-        "collection",
-        "used for",
-        *(CLASS_TITLES[name] for name in CLASSES),
-        "other",
-        "patients",
-        "sites",
-        "annotations",
-        "licence",
-    ]
-    return Markup(format_table(header, rows))
-
-
-def _use(part: dict[str, Any]) -> str:
-    if part["use"] != "training" or "trained" not in part:
-        return str(escape_markdown(part["use"]))
-    return f"training ({part['trained']} images)"
-
-
 def non_commercial(meta: dict[str, Any]) -> list[str]:
     """Training collections that may not be used commercially, with their licences."""
     return [
@@ -65,22 +28,6 @@ def non_commercial(meta: dict[str, Any]) -> list[str]:
         for part in meta["data"]
         if part["use"] == "training" and is_non_commercial(part["licence"])
     ]
-
-
-def refusal_table(rows: list[dict[str, Any]]) -> Markup:
-    """One row per collection: of how many images there is no answer, and why."""
-    kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
-    cells = [
-        [
-            MODALITIES[row["modality"]].title,
-            escape_markdown(row["collection"]),
-            str(row["images"]),
-            *(_share(row.get(kind), row["images"]) for kind in kinds),
-        ]
-        for row in rows
-    ]
-    header = ["", "collection", "images looked at", *(REFUSAL_TITLES[kind] for kind in kinds)]
-    return Markup(format_table(header, cells))
 
 
 def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:

@@ -429,5 +429,5 @@ def test_the_page_has_a_section_for_what_was_measured(table):
         }
     )
     text = render_left_out(json.loads(whole))
-    for part in ("lungs blanked out", "bottleneck", "layer-cam", "fused head", "![AUC](left-out-auc.png)"):
+    for part in ("Lungs blanked out", "bottleneck", "layer-cam", "fused head", "![AUC](left-out-auc.png)"):
         assert part in text

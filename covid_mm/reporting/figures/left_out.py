@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covid_mm.evaluation.left_out import LeftOutTable
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREY, ORANGE, make_panels
-from covid_mm.reporting.left_out_tables import HEAD_TITLES
 
 
 def draw_left_out_aucs(tables: Sequence[LeftOutTable]) -> Figure:
