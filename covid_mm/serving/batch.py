@@ -163,19 +163,26 @@ def answer_studies(
         if not error:
             try:
                 prediction = _answer(predictor, study, read)
-            except CheckpointError:
-                raise
-            except CovidMMError as refusal:
-                error = refusal.message
-            except Exception as bug:  # one study must not end the run; the log has what happened
-                token = secrets.token_hex(4)
-                _log.error("error %s", token, exc_info=bug)
-                error = Message(
-                    "Something went wrong with this study; the log has the details under {token}.",
-                    token=token,
-                )
+            except Exception as failure:  # one study must not end the run
+                error = explain_failure(failure)
         seconds = time.perf_counter() - began
         yield Row(study.name, prediction, error, predictor.info, seconds, study.truth, study.patient)
+
+
+def explain_failure(failure: Exception) -> str:
+    """The error of a study's row: the message where it is one of ours, else a token under which the log has it.
+
+    Raises the failure where it is a CheckpointError: no study can be answered then.
+    """
+    if isinstance(failure, CheckpointError):
+        raise failure
+    if isinstance(failure, CovidMMError):
+        return failure.message
+    token = secrets.token_hex(4)
+    _log.error("error %s", token, exc_info=failure)
+    return Message(
+        "Something went wrong with this study; the log has the details under {token}.", token=token
+    )
 
 
 def _answer(

@@ -109,14 +109,21 @@ def take_scan(
 
 
 def read_file(
-    file: ImageFile, modality: Modality, limits: ImageLimits = _DEFAULT_LIMITS
+    file: ImageFile,
+    modality: Modality,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    run: Callable[..., Any] = lambda function, *arguments: function(*arguments),
 ) -> DecodedImage | CtScan:
-    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError."""
+    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError.
+
+    run: calls what decodes, perhaps in another process.
+    """
+    read: DecodedImage | CtScan
     if modality == SCANNED and file.path is not None and (file.path.is_dir() or is_archive(file.path)):
-        scan = open_scan(file.path, limits)
-        assert scan is not None, "a folder and a ZIP hold scans"
-        return scan
-    return decode_bytes(file.read(), modality, limits)
+        read = run(open_scan, file.path, limits)
+    else:
+        read = run(decode_bytes, file.read(), modality, limits)
+    return read
 
 
 def decode_bytes(

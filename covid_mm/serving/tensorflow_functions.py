@@ -77,8 +77,13 @@ class TensorFlowFunctions:
 
     def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
         """Rows and columns of the feature map that a heatmap of that layer is made of."""
-        _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
-        return int(rows), int(columns)
+
+        def find() -> tuple[int, int]:
+            _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
+            return int(rows), int(columns)
+
+        cells: tuple[int, int] = self._keep(("grid", modality, layer), find)
+        return cells
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
