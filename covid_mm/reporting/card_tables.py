@@ -55,6 +55,11 @@ def _class_count(name: str) -> Callable[[Row, Writer], str]:
     return lambda row, write: write.number(row["counts"].get(name, 0))
 
 
+def _head_title(row: Row, write: Writer) -> str:
+    head: str = row["head"]
+    return write.word(HEAD_TITLES.get(head, head))
+
+
 # --- what it learned from
 
 
@@ -153,7 +158,7 @@ def _zone(row: Row, write: Writer) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-HEAD = Column("Head", lambda row, write: write.word(HEAD_TITLES.get(row["head"], row["head"])), detail=True)
+HEAD = Column("Head", _head_title, detail=True)
 NAME = Column("Collection", _left_out_name)
 FALSE_ALARMS = Column("False alarms", _false_alarms)
 OVER_99 = Column("Normal, yet over 99 %", _unless_mean(_rate("over_99")))
@@ -239,10 +244,6 @@ SHORTCUTS = (  # of `left_out["shortcuts"]`
 # --- inside the training collections
 
 
-def _head_title(row: Row, write: Writer) -> str:
-    return write.word(HEAD_TITLES.get(row["head"], row["head"]))
-
-
 METRICS = (  # of reports, each with its `head` or title
     Column("", _head_title),
     Column(
@@ -313,7 +314,7 @@ def tabulate_possibilities(possibilities: Iterable[Row], write: Writer) -> Table
     columns = [
         Column(
             "True labels",
-            lambda row, write: write.word(dict(POSSIBILITY_TITLES).get(row["kind"], row["kind"])),
+            lambda row, write: write.word(POSSIBILITY_TITLES.get(row["kind"], str(row["kind"]))),
         ),
         Column("Pairs", _number("studies"), detail=True),
         Column("", _share("called_positive")),
