@@ -34,6 +34,7 @@ from covid_mm.reporting.left_out_tables import (
     source_table,
 )
 from covid_mm.reporting.markdown import escape_markdown, render
+from covid_mm.reporting.scan_tables import describe_scans
 from covid_mm.reporting.served_facts import (
     INDEPENDENCE,
     external_table,
@@ -111,6 +112,8 @@ def _describe_served(meta: dict[str, Any]) -> dict[str, Any]:
         "external_table": external_table(external) if external else "",
         "external_worst": min(external, key=lambda row: row["auc"]) if external else None,
         "heat_titles": heat_titles(meta),
+        "scans": describe_scans(meta),
+        "reads_ct": "ct" in dict(map(tuple, meta["network"]["branches"])),
         "independence": INDEPENDENCE,
         "limits": [
             Markup(f"**{escape_markdown(limit['title'])}** {escape_markdown(limit['text'])}")

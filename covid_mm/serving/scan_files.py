@@ -40,6 +40,7 @@ def open_scan(
     *,
     what: str = "The CT",
     series: int | None = None,
+    strict: bool = True,
 ) -> CtScan | None:
     """The CT scan that a source holds; None for a file with one image, which is read as such.
 
@@ -49,6 +50,7 @@ def open_scan(
         archive_limits: of a ZIP; by default as large as a scan.
         what: names it in errors.
         series: as `read_scan` takes it.
+        strict: the same, of several files; a folder and a ZIP may hold others beside.
 
     Raises:
         ImageError: one sentence, for what cannot be read, is too large, or holds no axial CT series.
@@ -61,7 +63,7 @@ def open_scan(
         if len(source) == 1:
             return open_scan(source[0], limits, archive_limits, what=what, series=series)
         contents = _collect((partial(_read, one, limits, what) for one in source), limits, what)
-        return read_scan(contents, what, limits, series=series)
+        return read_scan(contents, what, limits, series=series, strict=strict)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _open_file(bytes(source), what, limits, series)
     if not isinstance(source, (str, os.PathLike)):

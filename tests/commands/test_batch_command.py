@@ -115,6 +115,11 @@ def test_predict_and_batch_take_whole_scans(trained, covid_mm, tmp_path):
         assert {row["probability_covid19_pneumonia"] for row in rows} == {
             f"{answers[0]['probabilities']['covid19_pneumonia']:.4f}".rstrip("0")
         }
+        for row in rows:
+            facts = [row[name] for name in ("ct_slices", "ct_lung_slices", "ct_window")]
+            assert facts == ["4", "4", "level -600, width 1500"]
+            assert int(row["ct_most_suspicious_slice"]) == answers[0]["slice"] + 1
+            assert float(row["ct_positive_share"]) == pytest.approx(answers[0]["extent"]["share"], abs=0.005)
     assert [row["study"] for row in rows] == ["p1"]
 
 

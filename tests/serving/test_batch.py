@@ -124,6 +124,19 @@ def test_files_of_others_are_never_touched(tmp_path, studies):
         assert path.read_text() == content
 
 
+def test_a_file_of_an_earlier_version_is_refused_and_kept(tmp_path, studies):
+    older = [
+        name
+        for name in COLUMNS
+        if not name.startswith(("ct_slices", "ct_lung", "ct_most", "ct_pos", "ct_win"))
+    ]
+    path = tmp_path / "out.csv"
+    path.write_text(",".join(older) + "\n")
+    with pytest.raises(UsageError, match="earlier version, without the columns of a CT scan"):
+        write_all(path, studies)
+    assert path.read_text() == ",".join(older) + "\n"
+
+
 def test_another_checkpoints_file_is_refused(tmp_path, studies):
     path = tmp_path / "out.csv"
     write_all(path, studies)

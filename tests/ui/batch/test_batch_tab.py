@@ -348,7 +348,7 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
     assert list(result) == ["studies", "left_out", "checkpoint"]
     a, b = result["studies"]
     fields = ["study", "label", "probabilities", "branches", "modalities", "warnings"]
-    fields += ["lungs", "evidence", "error"]
+    fields += ["lungs", "evidence", "scan", "error"]
     assert [list(a), list(b)] == [fields, fields]
     assert (a["study"], a["label"], a["error"]) == ("a", "undetermined", None)
     assert set(a["branches"]) == {"ct", "xray"}

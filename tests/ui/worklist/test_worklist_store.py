@@ -14,7 +14,8 @@ from covid_mm.evaluation.local_test import LabelledStudy, LocalTest
 from covid_mm.ui.study.analysis import Analysis, analyse_study
 from covid_mm.ui.worklist.own_test import add_own_test, measure_rows
 from covid_mm.ui.worklist.packing import FINEST, pack_analysis, unpack_analysis
-from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistLimits, WorklistStore
+from covid_mm.ui.worklist.store import ListGone, WorklistLimits, WorklistStore
+from covid_mm.ui.worklist.studies import ListedStudy
 
 ONE, TWO = "1" * 64, "2" * 64
 
