@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from answerers import load_toy
 from scan_files import chest_hu, nifti_file, series_files, zip_files
 
 from covid_mm.config import CLASSES
@@ -16,15 +19,15 @@ from covid_mm.config import CLASSES
 @pytest.fixture
 def folder(trained, tmp_path) -> Path:
     """Three studies by name, one with a damaged film, and a file that belongs to none."""
-    place = tmp_path / "images"
-    place.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number, name in enumerate(CLASSES):
         for modality in ("ct", "xray"):
             source = min((trained.data / modality / name).iterdir())
-            shutil.copy(source, place / f"p{number}_{modality}{source.suffix}")
-    (place / "p2_xray.png").write_bytes((place / "p0_xray.png").read_bytes()[:50])
-    (place / "notes.txt").write_text("nothing")
-    return place
+            shutil.copy(source, images / f"p{number}_{modality}{source.suffix}")
+    (images / "p2_xray.png").write_bytes((images / "p0_xray.png").read_bytes()[:50])
+    (images / "notes.txt").write_text("nothing")
+    return images
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -52,18 +55,18 @@ def test_a_manifest_and_a_zip_give_the_same_answers(trained, covid_mm, folder, t
         "study,ct,xray\np0,p0_ct.png,p0_xray.png\np1,p1_ct.png,p1_xray.png\np9,,\n"
     )
     shutil.make_archive(str(tmp_path / "all"), "zip", folder)
-    found = {}
+    results = {}
     for source in (folder / "list.csv", tmp_path / "all.zip"):
         out = tmp_path / f"{source.name}.out.csv"
         done = covid_mm("batch", source, "--output", out, "--checkpoint", trained.checkpoint)
         assert done.code == 0, done.err
-        found[source.suffix] = {row["study"]: row for row in read_rows(out)}
+        results[source.suffix] = {row["study"]: row for row in read_rows(out)}
     for name in ("p0", "p1"):
         ours, theirs = (
-            {key: value for key, value in rows[name].items() if key != "seconds"} for rows in found.values()
+            {key: value for key, value in rows[name].items() if key != "seconds"} for rows in results.values()
         )
         assert ours == theirs
-    assert found[".csv"]["p9"]["error"]
+    assert results[".csv"]["p9"]["error"]
 
 
 def test_what_is_wrong_is_one_sentence(trained, covid_mm, tmp_path):
@@ -163,3 +166,40 @@ def test_a_report_needs_labels_and_an_ending(trained, covid_mm, folder, tmp_path
         done = covid_mm(*line, tmp_path / name)
         assert done.code == 2
         assert sentence in done.err
+
+
+def test_what_needs_the_engine_says_so(covid_mm, folder, tmp_path):
+    for line in (("s3://archive/films",), (folder, "--address", "auto")):
+        done = covid_mm("batch", *line, "--output", tmp_path / "out.csv")
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        assert "--engine ray" in done.err
+
+
+@pytest.mark.slow
+def test_the_engine_gives_the_same_rows_and_report(trained, covid_mm, folder, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("covid_mm.commands.batch.load_answerer", load_toy)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where workers find what the tests import
+    (folder / "list.csv").write_text(
+        "study,ct,xray,label\np0,p0_ct.png,p0_xray.png,normal\np1,p1_ct.png,,covid19_pneumonia\np2,,p2_xray.png,\n"
+    )
+    line = (
+        "batch",
+        folder / "list.csv",
+        "--checkpoint",
+        trained.checkpoint,
+        "--report",
+        tmp_path / "report.json",
+    )
+    rows, reports = [], []
+    for options in ((), ("--engine", "ray")):
+        done = covid_mm(*line, "--output", tmp_path / f"out{len(rows)}.csv", *options)
+        assert done.code == 0, done.err
+        rows.append([row | {"seconds": ""} for row in read_rows(tmp_path / f"out{len(rows)}.csv")])
+        reports.append(json.loads((tmp_path / "report.json").read_text()))
+    assert rows[0] == rows[1]
+    assert [bool(row["error"]) for row in rows[1]] == [False, False, True]
+    assert reports[0].keys() == reports[1].keys()
+    again = covid_mm(*line, "--output", tmp_path / "out1.csv", "--engine", "ray")
+    assert "0 studies were answered now, 3 before" in again.err
