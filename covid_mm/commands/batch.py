@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.commands import add_network_arguments, load_runtime
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, ImageLimits
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measure_local_test
@@ -109,8 +109,7 @@ def _run(options: argparse.Namespace) -> int:
         names = ", ".join(one.name for one in work.left_out[:SHOWN])
         more = ", ..." if len(work.left_out) > SHOWN else ""
         print(f"left out ({len(work.left_out)}), as they belong to no study: {names}{more}", file=sys.stderr)
-    if options.runtime == "tensorflow":
-        load_tensorflow()
+    load_runtime(options.runtime)
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint, runtime=options.runtime)
