@@ -123,9 +123,9 @@ def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
     elif name == "larger":
         network = replace(network, image_size=192)
     elif name == "one-collection":
-        kept = own if fold.rows[own.name].sum() < len(own.images) else None
+        only = own if fold.rows[own.name].sum() < len(own.images) else None
         chosen: list[Collection] = (
-            [kept] if kept else [c for c in collections[modality] if has_both_classes(c)]
+            [only] if only else [c for c in collections[modality] if has_both_classes(c)]
         )
         collections[modality] = tuple(chosen)
     crops = dict(run.crops)

@@ -203,8 +203,8 @@ def score(samples: Sequence[LungSample], find: Finder) -> Scores:
 def dice(region: LungRegion, mask: NDArray[np.bool_]) -> float:
     """Dice's coefficient of a region and a mask of the whole image."""
     lungs = region.lungs.astype(np.uint8)
-    found = cv2.resize(lungs, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    return float(2 * (found & mask).sum() / max(int(found.sum() + mask.sum()), 1))
+    predicted = cv2.resize(lungs, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return float(2 * (predicted & mask).sum() / max(int(predicted.sum() + mask.sum()), 1))
 
 
 def overlap_boxes(region: LungRegion, boxes: Sequence[tuple[float, float, float, float]]) -> float:
@@ -212,9 +212,9 @@ def overlap_boxes(region: LungRegion, boxes: Sequence[tuple[float, float, float,
     edges = np.array(boxes)
     truth = np.array([*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0)])
     rows, columns = np.flatnonzero(region.lungs.any(axis=1)), np.flatnonzero(region.lungs.any(axis=0))
-    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(region.lungs)
-    shared = np.maximum(np.minimum(truth[2:], found[2:]) - np.maximum(truth[:2], found[:2]), 0).prod()
-    both = (truth[2:] - truth[:2]).prod() + (found[2:] - found[:2]).prod()
+    predicted = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(region.lungs)
+    shared = np.maximum(np.minimum(truth[2:], predicted[2:]) - np.maximum(truth[:2], predicted[:2]), 0).prod()
+    both = (truth[2:] - truth[:2]).prod() + (predicted[2:] - predicted[:2]).prod()
     return float(shared / (both - shared))
 
 
@@ -264,7 +264,7 @@ def thin(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
     """At most `limit` of them, spread over all."""
     if limit is None or len(items) <= limit:
         return tuple(items)
-    return tuple(items[round(place)] for place in np.linspace(0, len(items) - 1, limit).tolist())
+    return tuple(items[round(index)] for index in np.linspace(0, len(items) - 1, limit).tolist())
 
 
 def format_row(images: str, method: str, figure: str, scores: Scores) -> str:
@@ -281,6 +281,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="collections as for train.py")
     parser.add_argument("--steps", type=int, default=1200, help="of each training; default: %(default)s")
-    parser.add_argument("--limit", type=int, metavar="N", help="images a collection (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="images per collection (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     sys.exit(exit_with(lambda: measure(parser.parse_args())))

@@ -58,8 +58,10 @@ def measure_phantoms(predictor: Any, bodies: int) -> dict[str, Any]:
         bands = []
         for low, high in BANDS:
             chosen = scores[(millilitres > low) & (millilitres <= high)]
-            found = Proportion.of(int(np.sum(chosen > level)), len(chosen)) if len(chosen) else None
-            bands.append({"from_ml": low, "to_ml": high, "found": None if found is None else found.to_dict()})
+            detected = Proportion.of(int(np.sum(chosen > level)), len(chosen)) if len(chosen) else None
+            bands.append(
+                {"from_ml": low, "to_ml": high, "found": None if detected is None else detected.to_dict()}
+            )
         table["rules"].append({"share": share, "auc": auc.to_dict(), "bands": bands})
     served = [predictor.metadata.scan.pool(margins) for _, margins in rows]
     table["scans"] = [
@@ -180,6 +182,7 @@ def run_measurement(options: argparse.Namespace) -> int:
     from covid_mm.files import write_atomically
     from covid_mm.models.meta_file import read_meta
     from covid_mm.publishing.card import write_card
+    from covid_mm.reporting.scan_tables import choose_phantoms
     from covid_mm.serving.predictor import load_predictor
     from covid_mm.training.plan import TrainingPlan
     from covid_mm.training.run import RunFolder
@@ -200,7 +203,10 @@ def run_measurement(options: argparse.Namespace) -> int:
         values = measured.to_dict() | {"phantoms": phantoms}
         write_atomically(output / "scans.json", json.dumps(values, indent=1).encode() + b"\n")
     if options.update:
-        write_card(checkpoint, read_meta(checkpoint) | {"scan": measured.to_meta()})
+        part = measured.to_meta()
+        if phantoms is not None:
+            part["measured"]["phantoms"] = choose_phantoms(phantoms, part["share"])
+        write_card(checkpoint, read_meta(checkpoint) | {"scan": part})
     return 0
 
 

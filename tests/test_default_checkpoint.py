@@ -136,6 +136,7 @@ def test_it_is_as_good_on_held_out_images_as_its_card_says(loaded, meta, real_da
 
 
 def test_scans_are_calibrated_as_the_results_say():
+    from covid_mm.reporting.scan_tables import choose_phantoms
     from covid_mm.serving.metadata import read_metadata
 
     meta = read_metadata(PLACE)
@@ -151,3 +152,5 @@ def test_scans_are_calibrated_as_the_results_say():
         assert part.evidence is not None
         assert part.evidence.images == table["evidence"]["images"]
     assert meta.scan.heads["ct"].evidence.unit == "scans"
+    phantoms = json.loads((RESULTS / "scans.json").read_text())["phantoms"]
+    assert meta.raw["scan"]["measured"]["phantoms"] == choose_phantoms(phantoms, meta.scan.share)

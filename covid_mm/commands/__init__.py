@@ -56,14 +56,14 @@ def silent_stderr() -> Iterator[None]:
     caught.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
         os.close(nowhere)
 
 

@@ -22,7 +22,7 @@ from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measu
 from covid_mm.files import write_atomically
 from covid_mm.reporting.local_test import describe_json, draw_local_test, format_local_test
 from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
-from covid_mm.serving.batch import ResultFile, StudyAnswerer, answer_studies, neutralise_cell, read_rows
+from covid_mm.serving.batch import ResultFile, neutralise_cell, read_rows
 from covid_mm.serving.manifest import Entry, open_manifest
 from covid_mm.serving.pairing import (
     RULE,
@@ -35,6 +35,7 @@ from covid_mm.serving.pairing import (
     pair_files,
 )
 from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo
+from covid_mm.serving.study_batches import BatchAnswerer, answer_in_batches
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 # one's own archive may be larger than a stranger's on a page
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="OUT.csv",
         required=True,
-        help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
+        help="the answers, a row per study; appended to on a new start. reason says why a label is undetermined;"
         " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
     add_network_arguments(parser)
@@ -157,7 +158,7 @@ def take_row(study: Study, row: Mapping[str, str]) -> LabelledStudy:
     )
 
 
-def answer(predictor: StudyAnswerer, work: Work, output: Path, *, retry: bool = False) -> int:
+def answer(predictor: BatchAnswerer, work: Work, output: Path, *, retry: bool = False) -> int:
     """Append a row for each study that has none; the bar and the last line go to standard error."""
     from tqdm import tqdm
 
@@ -178,7 +179,7 @@ def answer(predictor: StudyAnswerer, work: Work, output: Path, *, retry: bool = 
                         yield study
 
             try:
-                for row in answer_studies(predictor, remaining()):
+                for row in answer_in_batches(predictor, remaining()):
                     file.append(row)
                     failed += bool(row.error)
                     bar.set_postfix(errors=failed, refresh=False)

@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"checkpoint folder whose README.md is drawn; default checkpoints/{DEFAULT_PAIR}",
     )
     parser.add_argument(
-        "--beside",
-        metavar="TITLE=PLACE",
+        "--compare-with",
+        "--beside",  # as it was called before
+        metavar="TITLE=PATH",
         action="append",
         help="a checkpoint folder of another split, or an evaluation.json, to show beside; repeat for more",
     )
@@ -52,21 +53,21 @@ def run(options: argparse.Namespace) -> int:
     if options.readme:
         print_readme_results(path, meta)
         return 0
-    if options.beside is not None:
-        meta["comparisons"] = [read_comparison(text) for text in options.beside]
+    if options.compare_with is not None:
+        meta["comparisons"] = [read_comparison(text) for text in options.compare_with]
     write_card(path, meta)
     return 0
 
 
 def read_comparison(text: str) -> dict[str, Any]:
-    """One entry of meta.json's `comparisons` from `TITLE=PLACE`."""
+    """One entry of meta.json's `comparisons` from `TITLE=PATH`."""
     from covid_mm.models.meta_file import read_meta
 
     title, _, name = text.partition("=")
     path = Path(name)
     if not name or not path.exists():
         raise UsageError(
-            f"--beside {text!r}: expected TITLE=PLACE with a checkpoint folder or evaluation.json."
+            f"--compare-with {text!r}: expected TITLE=PATH with a checkpoint folder or evaluation.json."
         )
     try:
         if path.is_dir():
@@ -79,14 +80,14 @@ def read_comparison(text: str) -> dict[str, Any]:
                 "metrics": meta["metrics"]["validation"],
                 "commands": list(dict.fromkeys([*earlier, meta["command"]])),
             }
-        found = json.loads(path.read_text())
-        which = "; ".join(found["images"].values())
+        evaluation = json.loads(path.read_text())
+        which = "; ".join(evaluation["images"].values())
         return {
             "title": title,
             "text": EXTERNAL,
             "images": which,
-            "metrics": found["metrics"],
-            "commands": [found["command"]],
+            "metrics": evaluation["metrics"],
+            "commands": [evaluation["command"]],
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

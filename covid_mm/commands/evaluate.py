@@ -41,16 +41,16 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and print a table. Returns the exit code."""
     if options.leave_out or options.heatmaps:
         return run_left_out(options)
-    places: dict[str, Path] = {
+    folders: dict[str, Path] = {
         name: Path(path) for name in ("data", *MODALITIES) if (path := getattr(options, name)) is not None
     }
-    if not places or ("data" in places and len(places) > 1):
+    if not folders or ("data" in folders and len(folders) > 1):
         raise UsageError(
             f"Name what to measure on: --data DIR, or one or several of {', '.join(f'--{m} DIR' for m in MODALITIES)}."
         )
-    if options.update_card and "data" not in places:
+    if options.update_card and "data" not in folders:
         raise UsageError("--update-card needs --data DIR with the images that the checkpoint was trained on.")
-    for name, path in places.items():
+    for name, path in folders.items():
         if not path.is_dir():
             raise DataError(
                 f"--{name} {path} is not a folder; name the folder that holds the images (see README)."
@@ -58,20 +58,21 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.evaluation.checkpoint import evaluate_checkpoint, find_images
     from covid_mm.publishing.card import update_card
+    from covid_mm.reporting.card_tables import metrics_table, tabulate_confusion
+    from covid_mm.reporting.card_writer import CARD
     from covid_mm.reporting.model_card import title_head
-    from covid_mm.reporting.tables import confusion_table, metrics_table
     from covid_mm.serving.checkpoint import load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(checkpoint)
     segmenter = load_segmenter(checkpoint, meta)
-    evaluation = evaluate_checkpoint(network, meta, find_images(places, meta), segmenter)
+    evaluation = evaluate_checkpoint(network, meta, find_images(folders, meta), segmenter)
     for modality, which in evaluation.images.items():
         print(f"{MODALITIES[modality].title}: {which}")
     print()
     print(metrics_table({title_head(head): report for head, report in evaluation.reports.items()}))
     for head, report in evaluation.reports.items():
-        print(f"\n{title_head(head)}:\n\n{confusion_table(report.counts)}")
+        print(f"\n{title_head(head)}:\n\n{tabulate_confusion(report.counts.to_dict(), CARD).markdown}")
     if options.update_card:
         update_card(checkpoint, meta, evaluation)
     if options.output:
@@ -120,8 +121,9 @@ def run_left_out(options: argparse.Namespace) -> int:
     from covid_mm.config import DEFAULT_CHECKPOINT
     from covid_mm.evaluation.left_out_heat import measure_heatmaps, measure_phantom_heat
     from covid_mm.evaluation.left_out_run import measure_run
+    from covid_mm.reporting.card_tables import HEAT
+    from covid_mm.reporting.card_writer import CARD, make_table
     from covid_mm.reporting.left_out_page import render_left_out, write_left_out
-    from covid_mm.reporting.left_out_tables import heat_table
     from covid_mm.training.served_run import open_run, train_branch
 
     folder = RunFolder(Path(options.run or DEFAULT_RUN))
@@ -136,7 +138,7 @@ def run_left_out(options: argparse.Namespace) -> int:
                 for fold in served_run.folds[m]
             ]
             rows = [*measure_heatmaps(served_run, folds), *measure_phantom_heat(served_run, served)]
-            print(heat_table(rows))
+            print(make_table(HEAT, [row.to_dict() for row in rows], CARD).markdown)
             if options.output:
                 text = json.dumps({"command": command, "heatmaps": [row.to_dict() for row in rows]}, indent=1)
                 RunFolder(Path(options.output)).write_text("heatmaps.json", text + "\n")
@@ -152,8 +154,8 @@ def run_left_out(options: argparse.Namespace) -> int:
 def find_plan(options: argparse.Namespace, folder: RunFolder) -> TrainingPlan:
     """The plan that the run was started with, or a new one."""
     if (folder.path / "config.json").exists():
-        kept = folder.read_json("config.json")
-        plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
+        config = folder.read_json("config.json")
+        plan = TrainingPlan.from_dict(config.get("plan", {}) if isinstance(config, dict) else {})
         if plan.recipe != "served":
             raise UsageError(f"{folder.path} is a run of the paper's recipe; name one of the recipe served.")
         return plan

@@ -73,7 +73,7 @@ class Reproduction:
     plans: nine, alike but for their network. output: the results folder. checkpoints: where the
     pairs are published, None for networks that are not to be served. external: folders of images
     from other sources, never trained on, by modality; those of one entry are paired.
-    external_most: images a class that are taken of each folder, None for all.
+    external_most: images per class that are taken of each folder, None for all.
     """
 
     plans: tuple[TrainingPlan, ...]
@@ -136,9 +136,9 @@ def reproduce(work: Reproduction) -> Results:
     contents = hash_images(training_data, external)
     inputs = {plan.network.name: hash_inputs(plan, contents) for plan in work.plans}
     outcomes = {
-        plan.network.name: kept
+        plan.network.name: finished
         for plan in work.plans
-        if (kept := read_outcome(work.folder, plan, inputs[plan.network.name])) is not None
+        if (finished := read_outcome(work.folder, plan, inputs[plan.network.name])) is not None
     }
     shares = {plan.network.name: estimate_work(plan) for plan in work.plans}
     progress = OverallProgress(shares, done=set(outcomes))
@@ -237,13 +237,13 @@ def train_network(
         for modality in find_overlap(training_data, initial)
     ]
     outcome = NetworkOutcome(result, tuple(steps), tuple(notes))
-    kept = {
+    record = {
         "inputs": inputs,
         "result": result.to_dict(),
         "steps": [step.to_dict() for step in steps],
         "notes": notes,
     }
-    part.write_json("outcome.json", kept)
+    part.write_json("outcome.json", record)
     (part.path / "initial.weights.h5").unlink(missing_ok=True)  # only a resumed training needs it
     return outcome
 
@@ -255,14 +255,14 @@ def compute_cached(
     backbone = dict(plan.network.branches)[modality]
     cache = work.folder.path / "features"
     sides = {
-        "train": (training_data.training, plan.training.views),
+        "train": (training_data.training, plan.training.augmented_copies),
         "validation": (training_data.validation, 1),
     }
     total, reused = 0.0, True
-    for side, (samples, views) in sides.items():
+    for side, (samples, copies) in sides.items():
         before = set(cache.glob("*.npy"))
         began = time.monotonic()
-        extract_features(network, modality, samples[modality], plan.training, cache, views=views)
+        extract_features(network, modality, samples[modality], plan.training, cache, copies=copies)
         seconds = time.monotonic() - began
         total += seconds
         if set(cache.glob("*.npy")) != before:
@@ -294,13 +294,13 @@ def hash_images(training_data: TrainingData, external: tuple[External, ...]) -> 
     """SHA-256 of the images and labels, by what they are for."""
     sides = {"train": training_data.training, "validation": training_data.validation}
     sides |= {f"external-{number}": source.samples for number, source in enumerate(external)}
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for side, samples in sides.items():
         for modality, part in samples.items():
             digest = hashlib.sha256(np.ascontiguousarray(part.images).tobytes())
             digest.update(np.ascontiguousarray(part.labels).tobytes())
-            found[f"{side} {modality}"] = digest.hexdigest()
-    return found
+            hashes[f"{side} {modality}"] = digest.hexdigest()
+    return hashes
 
 
 def hash_inputs(plan: TrainingPlan, contents: dict[str, str]) -> str:
@@ -322,11 +322,11 @@ def read_outcome(folder: RunFolder, plan: TrainingPlan, inputs: str) -> NetworkO
     """A finished network's outcome, None where it is missing, damaged or of other inputs."""
     part = RunFolder(folder.path / plan.network.name)
     try:
-        kept = part.read_json("outcome.json")
-        if kept["inputs"] != inputs:
+        record = part.read_json("outcome.json")
+        if record["inputs"] != inputs:
             return None
-        steps = tuple(dataclasses.replace(Step.from_dict(step), reused=True) for step in kept["steps"])
-        return NetworkOutcome(NetworkResult.from_dict(kept["result"]), steps, tuple(kept["notes"]))
+        steps = tuple(dataclasses.replace(Step.from_dict(step), reused=True) for step in record["steps"])
+        return NetworkOutcome(NetworkResult.from_dict(record["result"]), steps, tuple(record["notes"]))
     except (CovidMMError, KeyError, TypeError, ValueError):
         return None
 

@@ -40,8 +40,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         )
     if options.resume:
         folder = RunFolder(Path(options.resume))
-        kept = folder.read_json("config.json")
-        plan = TrainingPlan.from_dict(kept.get("plan", {}) if isinstance(kept, dict) else {})
+        config = folder.read_json("config.json")
+        plan = TrainingPlan.from_dict(config.get("plan", {}) if isinstance(config, dict) else {})
     else:
         plan = make_plan(options, shlex.join(["python", "train.py", *arguments]))
         if may_be_served(options):
@@ -180,7 +180,7 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
     CheckpointError rather than replace a folder of other files.
     """
     from covid_mm.models.meta_file import META_NAME
-    from covid_mm.serving.metadata import check_place, read_metadata
+    from covid_mm.serving.metadata import check_replaceable, read_metadata
 
     if plan.network.image_size != IMAGE_SIZE or not plan.publish:
         return None
@@ -191,7 +191,7 @@ def choose_output(plan: TrainingPlan, folder: RunFolder) -> Path | None:
             return folder.path / "checkpoint"
         return CHECKPOINTS / plan.network.name
     path = Path(plan.output)
-    check_place(path)
+    check_replaceable(path)
     if plan.synthetic and (path / META_NAME).exists() and not read_metadata(path).synthetic:
         raise UsageError(
             f"{path} holds a checkpoint trained on real images, which a training on phantoms never replaces;"

@@ -170,7 +170,9 @@ def _find_shared_patients(collections: Sequence[Collection]) -> tuple[SharedPati
             if image.patient:
                 names.setdefault(image.patient, {})[collection.name] = None
     return tuple(
-        SharedPatient(patient, tuple(places)) for patient, places in sorted(names.items()) if len(places) > 1
+        SharedPatient(patient, tuple(holders))
+        for patient, holders in sorted(names.items())
+        if len(holders) > 1
     )
 
 
@@ -178,9 +180,9 @@ def _find_near_copies(
     images: list[tuple[Collection, CollectionImage]], signatures: Sequence[NDArray[np.float32]]
 ) -> tuple[NearCopies, ...]:
     modality: Modality = images[0][0].modality
-    found: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
+    similar: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
     for i, j, similarity in find_similar_pairs(np.concatenate(signatures), near_identical(modality)):
-        found.setdefault((images[i][0].name, images[j][0].name), []).append((-similarity, i, j))
+        similar.setdefault((images[i][0].name, images[j][0].name), []).append((-similarity, i, j))
     return tuple(
         NearCopies(
             first=first,
@@ -192,7 +194,7 @@ def _find_near_copies(
                 for minus, i, j in sorted(pairs)[:EXAMPLES]
             ),
         )
-        for (first, second), pairs in found.items()
+        for (first, second), pairs in similar.items()
     )
 
 
@@ -240,15 +242,15 @@ def check_data(readings: tuple[CollectionReading, ...]) -> DataCheck:
     for reading in readings:
         if reading.error and not reading.skipped:
             problems.append((reading.file, 0, "", reading.error))
-        found = [(file, problem.row, problem.column, problem.message) for file, problem in reading.problems]
+        rows = [(file, problem.row, problem.column, problem.message) for file, problem in reading.problems]
         if reading.collection is not None:
             checked = check_images(reading.collection)
             signatures[reading.collection.name] = checked.signatures
-            found += [
+            rows += [
                 (reading.file if image.row else image.name, problem.row, problem.column, problem.message)
                 for image, problem in checked.problems
             ]
-        problems += sorted(found, key=lambda one: (one[0], one[1]))
+        problems += sorted(rows, key=lambda one: (one[0], one[1]))
     audits: dict[Modality, CollectionAudit] = {}
     for modality in MODALITIES:
         members = [collection for collection in collections if collection.modality == modality]

@@ -131,8 +131,8 @@ def _find_subsets(folder: Path) -> dict[str, Path]:
     """Subset folders by name, at whatever depth Kaggle's doubled folder puts them."""
     path: Path | None = folder
     while path is not None:
-        found = {name: child_folder(path, name) for name in SUBSETS.values()}
-        present = {name: path for name, path in found.items() if path is not None and any(path.iterdir())}
+        folders = {name: child_folder(path, name) for name in SUBSETS.values()}
+        present = {name: path for name, path in folders.items() if path is not None and any(path.iterdir())}
         if present:
             return present
         path = child_folder(path, IMAGES_FOLDER)

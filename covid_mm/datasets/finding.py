@@ -13,7 +13,7 @@ from covid_mm.errors import DataError
 
 
 def find_datasets(root: Path, config: DataConfig) -> dict[Modality, Dataset]:
-    """The data sets under `root`, one a modality at most; a modality without images is left out.
+    """The data sets under `root`, at most one per modality; a modality without images is left out.
 
     Recognised are the SARS-CoV-2 CT-scan data set, CoronaHack, and plain folders, each where
     Kaggle's archives put them: at the root itself or up to three folders deeper.
@@ -25,12 +25,12 @@ def find_datasets(root: Path, config: DataConfig) -> dict[Modality, Dataset]:
     if not root.is_dir():
         raise DataError(f"The data folder {root} does not exist; give the folder that holds the data sets.")
     folders = list(walk_folders(root))
-    found = [
+    all_datasets = [
         *find_sarscov2(folders, config),
         *find_coronahack(folders, config),
         *find_plain_folders(folders),
     ]
-    if not found:
+    if not all_datasets:
         raise DataError(
             f"No data set was found in {root}: expected the folders COVID/ and non-COVID/ (SARS-CoV-2"
             f" CT-scan), {METADATA} with its films (CoronaHack), or ct/ and xray/ with normal/ and"
@@ -38,7 +38,7 @@ def find_datasets(root: Path, config: DataConfig) -> dict[Modality, Dataset]:
         )
     datasets: dict[Modality, Dataset] = {}
     for modality in MODALITIES:
-        candidates = [dataset for dataset in found if dataset.modality == modality]
+        candidates = [dataset for dataset in all_datasets if dataset.modality == modality]
         if len(candidates) > 1:
             names = " and ".join(dataset.name for dataset in candidates)
             raise DataError(

@@ -31,7 +31,7 @@ def find_plain_folders(folders: Iterable[Path]) -> list[Dataset]:
     Raises:
         DataError: where only one of the two classes has images.
     """
-    found = []
+    datasets = []
     for folder in folders:
         for modality in MODALITIES:
             modality_folder = child_folder(folder, modality)
@@ -41,8 +41,8 @@ def find_plain_folders(folders: Iterable[Path]) -> list[Dataset]:
             if not records:
                 continue
             require_both_classes(records, f"The folder {modality}/")
-            found.append(_make_dataset(_plain_name(modality), modality, records, f"{modality}/", CLASSES))
-    return found
+            datasets.append(_make_dataset(_plain_name(modality), modality, records, f"{modality}/", CLASSES))
+    return datasets
 
 
 def find_class_folders(folder: Path, modality: Modality) -> Dataset:

@@ -195,9 +195,9 @@ def choose_balanced(
     share = min(1.0, *(have / want for have, want in zip(counts, totals, strict=True)))
     chosen: set[int] = set()
     for label in range(len(CLASSES)):
-        wanted = round(totals[label] * share) if proportional else totals[label]
+        count = round(totals[label] * share) if proportional else totals[label]
         order = [i for i in rank_by_seed(records, seed, "choice") if records[i].label == label]
-        chosen.update(order[:wanted])
+        chosen.update(order[:count])
     return tuple(record for i, record in enumerate(records) if i in chosen)
 
 

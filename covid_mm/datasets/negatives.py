@@ -95,12 +95,12 @@ def load_pictures(part: Part) -> dict[str, Grey]:
         ) from error
     pictures: dict[str, Grey] = {}
     for name in _TRAIN if part == "train" else _VALIDATION:
-        found = load_sample_image(name) if name.endswith(".jpg") else getattr(skimage.data, name)()
+        picture = load_sample_image(name) if name.endswith(".jpg") else getattr(skimage.data, name)()
         if name == _FACES:  # many tiny ones as a sheet, a crop of which shows one or a few
-            found = np.concatenate(
-                [np.concatenate([*row], axis=1) for row in found[:100].reshape(10, 10, 25, 25)]
+            picture = np.concatenate(
+                [np.concatenate([*row], axis=1) for row in picture[:100].reshape(10, 10, 25, 25)]
             )
-        pictures[name] = to_grey(found[0] if isinstance(found, tuple) else found)
+        pictures[name] = to_grey(picture[0] if isinstance(picture, tuple) else picture)
     return pictures
 
 

@@ -21,7 +21,7 @@ CAVEATS = (
 
 def find_sarscov2(folders: Iterable[Path], config: DataConfig) -> list[Dataset]:
     """A data set for each of `folders` that holds both class folders with images in them."""
-    found = []
+    datasets = []
     for folder in folders:
         classes = [child_folder(folder, name) for name in FOLDERS]
         records = tuple(
@@ -34,7 +34,7 @@ def find_sarscov2(folders: Iterable[Path], config: DataConfig) -> list[Dataset]:
             continue
         if config.balance:
             records = choose_balanced(records, config.seed, proportional=False)
-        found.append(
+        datasets.append(
             Dataset(
                 name="SARS-CoV-2 CT-scan",
                 modality="ct",
@@ -45,4 +45,4 @@ def find_sarscov2(folders: Iterable[Path], config: DataConfig) -> list[Dataset]:
                 in_order=True,
             )
         )
-    return found
+    return datasets

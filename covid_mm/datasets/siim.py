@@ -91,10 +91,10 @@ def _find_film(folder: Path, study: str, image: str) -> Path:
         raise ValueError(
             f"expected letters and digits in the study and the image, got {study!r} and {image!r}"
         )
-    found = sorted((folder / study).glob(f"*/{image}.dcm"))
-    if not found:
+    films = sorted((folder / study).glob(f"*/{image}.dcm"))
+    if not films:
         raise ValueError(f"{FILMS}/{study}/*/{image}.dcm is not there; unzip the archive again")
-    return found[0]
+    return films[0]
 
 
 def _read_boxes(text: str, width: int, height: int) -> tuple[Box, ...]:

@@ -38,7 +38,7 @@ class Split:
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Protocol, seed, hash, counts a class and the two file lists, for JSON."""
+        """Protocol, seed, hash, counts per class and the two file lists, for JSON."""
         return {
             "protocol": self.protocol,
             "seed": self.seed,
@@ -109,7 +109,7 @@ def load_split(path: Path, datasets: Mapping[Modality, Dataset]) -> dict[Modalit
 
 
 def _restore(file: str, modality: str, entry: dict[str, Any], datasets: Mapping[Modality, Dataset]) -> Split:
-    dataset = next((found for name, found in datasets.items() if name == modality), None)
+    dataset = next((candidate for name, candidate in datasets.items() if name == modality), None)
     if dataset is None:
         raise DataError(f"{file} splits {modality} images, but none were found; give the folder with them.")
     by_name = {record.name: record for record in dataset.records}
@@ -136,8 +136,8 @@ def _choose_by_class(dataset: Dataset, seed: int) -> set[int]:
     records = dataset.records
     order = rank_by_seed(records, seed, "split")
     trains: set[int] = set()
-    for label, wanted in enumerate(_count_training(dataset)):
-        trains.update([position for position in order if records[position].label == label][:wanted])
+    for label, count in enumerate(_count_training(dataset)):
+        trains.update([position for position in order if records[position].label == label][:count])
     return trains
 
 
@@ -177,7 +177,7 @@ def _choose_by_group(dataset: Dataset, seed: int, groups: NDArray[np.int64]) -> 
 
 
 def _count_training(dataset: Dataset) -> list[int]:
-    """Training images a class by Table I's proportions, at least one on each side."""
+    """Training images per class by Table I's proportions, at least one on each side."""
     counts = []
     for label, (count, fraction) in enumerate(zip(dataset.counts, TableI().train_fractions, strict=True)):
         if count < 2:

@@ -41,20 +41,20 @@ class Evaluation:
         return {"images": self.images, "metrics": {h: report.to_dict() for h, report in self.reports.items()}}
 
 
-def find_images(places: dict[str, Path], meta: Metadata) -> dict[Modality, Dataset]:
+def find_images(folders: dict[str, Path], meta: Metadata) -> dict[Modality, Dataset]:
     """The data sets that the checkpoint can read; CoronaHack chosen as in its training.
 
-    places: `data`, the folder of several sets, or a folder of two classes a modality.
+    folders: `data`, the folder of several sets, or a folder of two classes per modality.
     """
     config = read_data_config(meta)
-    if "data" in places:
-        found = find_datasets(places["data"], config)
+    if "data" in folders:
+        datasets = find_datasets(folders["data"], config)
     else:
-        found = {m: find_class_folders(places[m], m) for m in MODALITIES if m in places}
-    readable = {m: dataset for m, dataset in found.items() if m in meta.network.modalities}
+        datasets = {m: find_class_folders(folders[m], m) for m in MODALITIES if m in folders}
+    readable = {m: dataset for m, dataset in datasets.items() if m in meta.network.modalities}
     if not readable:
         raise DataError(
-            f"{' and '.join(place.name for place in places.values())} holds no images of a modality that"
+            f"{' and '.join(folder.name for folder in folders.values())} holds no images of a modality that"
             f" checkpoint {meta.name} reads ({', '.join(meta.network.modalities)}); name another folder or checkpoint."
         )
     return readable
@@ -91,10 +91,10 @@ def evaluate_checkpoint(
     for modality, dataset in datasets.items():
         records, images[modality] = choose_records(meta, dataset)
         labels = np.array([record.label for record in records], dtype=np.int64)
-        read, found = read_records(records, modality, segmenter, network.config.image_size)
-        if not found.all():
-            images[modality] += f"; {int((~found).sum())} of them left out, no lungs were found"
-        samples[modality] = ModalitySamples(read[found], labels[found])
+        read, has_lungs = read_records(records, modality, segmenter, network.config.image_size)
+        if not has_lungs.all():
+            images[modality] += f"; {int((~has_lungs).sum())} of them left out, no lungs were found"
+        samples[modality] = ModalitySamples(read[has_lungs], labels[has_lungs])
     seed = int(meta.raw["seed"])
     features = compute_pooled(network, samples)
     outputs = predict_heads(network, samples, seed=seed, features=features)

@@ -159,15 +159,15 @@ def name_outcome(slot: Modality, content: Content) -> str:
 
 def find_learned_images(run: ServedRun) -> ModalityImages:
     """The images that a run's served branches learn from, by modality, a list for each collection."""
-    found: dict[Modality, list[list[CollectionImage]]] = {}
+    images_by_modality: dict[Modality, list[list[CollectionImage]]] = {}
     for modality in run.network.modalities:
         rows = run.training_rows(modality)
-        found[modality] = [
+        images_by_modality[modality] = [
             [image for image, learned in zip(c.images, rows[c.name], strict=True) if learned]
             for c in run.collections[modality]
             if c.name in rows
         ]
-    return found
+    return images_by_modality
 
 
 def find_published_images(meta: Metadata, root: Path) -> ModalityImages:
@@ -177,7 +177,7 @@ def find_published_images(meta: Metadata, root: Path) -> ModalityImages:
         DataError: a collection that it learned from is not there.
     """
     held_out = {r.path for split in find_paper_splits(root).values() for r in split.validation}
-    found: dict[Modality, list[list[CollectionImage]]] = {}
+    images_by_modality: dict[Modality, list[list[CollectionImage]]] = {}
     for modality, collections in find_collections(root).items():
         learned = {
             part["name"]
@@ -189,12 +189,12 @@ def find_published_images(meta: Metadata, root: Path) -> ModalityImages:
                 f"Checkpoint {meta.name} learned from {', '.join(sorted(lacking))} too, which {root} does not hold;"
                 " name the folder of all its collections."
             )
-        found[modality] = [
+        images_by_modality[modality] = [
             [image for image in c.images if image.label is not None and image.path not in held_out]
             for c in collections
             if c.name in learned
         ]
-    return found
+    return images_by_modality
 
 
 def fit_served_classifier(
@@ -230,7 +230,7 @@ def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifi
             part: LungCrops = run.crops[collection.name]
             step = max(1, len(collection.images) // CHECKED_IMAGES)
             some = collection.images[::step][:CHECKED_IMAGES]
-            found = part.found[::step][:CHECKED_IMAGES]
+            has_lungs = part.found[::step][:CHECKED_IMAGES]
             features = compute_contents(
                 network, classifier.branch, load_images(some, size=run.network.image_size)
             )
@@ -240,7 +240,7 @@ def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifi
                     "collection": collection.name,
                     "modality": modality,
                     "images": len(some),
-                    "lungs_not_found": int((~found).sum()),
+                    "lungs_not_found": int((~has_lungs).sum()),
                     "unlike_training": outcomes.count("unlike_training"),
                     "taken_for_something_else": outcomes.count("other_modality")
                     + outcomes.count("not_a_chest_image"),

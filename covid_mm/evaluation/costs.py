@@ -24,7 +24,7 @@ ROUNDS = 15  # timed rounds, the networks of a pair taking turns in each
 
 
 def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_size: int) -> Costs:
-    """Seconds of training and milliseconds a study, a pair beside its two single networks.
+    """Seconds of training and milliseconds per study, pairs next to their two single networks.
 
     Training: the backbones' features (which both ways need once) and the fits. Inference: the
     compiled forward pass of one study on this machine, the median of ROUNDS; weights do not
@@ -33,7 +33,7 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
     features = folder.read_json(FEATURE_TIMES) if (folder.path / FEATURE_TIMES).exists() else {}
     training: list[TrainingCost] = []
     inference: list[InferenceCost] = []
-    kept = folder.read_json("inference.json") if (folder.path / "inference.json").exists() else {}
+    cached = folder.read_json("inference.json") if (folder.path / "inference.json").exists() else {}
     for name, result in results.items():
         config = NetworkConfig(result.branches, image_size=image_size)  # type: ignore[arg-type]
         if not config.is_concatenated:
@@ -49,11 +49,11 @@ def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_si
                 "singles_seconds": round(shared + fits, 1),
             }
         )
-        if name not in kept:
+        if name not in cached:
             pair_ms, *single_ms = time_forward_passes([config, *singles])
-            kept[name] = {"pair_ms": round(pair_ms, 2), "singles_ms": round(sum(single_ms), 2)}
-            folder.write_json("inference.json", kept)
-        pair_ms, singles_ms = kept[name]["pair_ms"], kept[name]["singles_ms"]
+            cached[name] = {"pair_ms": round(pair_ms, 2), "singles_ms": round(sum(single_ms), 2)}
+            folder.write_json("inference.json", cached)
+        pair_ms, singles_ms = cached[name]["pair_ms"], cached[name]["singles_ms"]
         inference.append({"pair": name, "pair_ms": pair_ms, "singles_ms": singles_ms})
     return {"training": training, "inference": inference}
 
@@ -69,10 +69,10 @@ def time_forward_passes(configs: list[NetworkConfig]) -> list[float]:
         calls.append(lambda forward=forward, study=study: forward(study, training=False)["logits"].numpy())  # type: ignore[misc]
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(ROUNDS + 2):
-        for call, found in zip(calls, times, strict=True):
+        for call, measured in zip(calls, times, strict=True):
             began = time.perf_counter()
             call()
             if turn >= 2:  # the first two trace and warm up
-                found.append(1000.0 * (time.perf_counter() - began))
+                measured.append(1000.0 * (time.perf_counter() - began))
     keras.backend.clear_session()
-    return [statistics.median(found) for found in times]
+    return [statistics.median(measured) for measured in times]

@@ -65,13 +65,13 @@ def predict_heads(
     it. Keys as in meta.json: `fused` and each modality; a single network's only head has its
     modality's name.
     """
-    found = features or compute_pooled(network, samples)
+    pooled = features or compute_pooled(network, samples)
     outputs: dict[str, HeadOutputs] = {}
-    if len(found) > 1 and tuple(found) == network.config.modalities:
-        rows = validation_pairs({m: samples[m].labels for m in found}, seed=seed)
+    if len(pooled) > 1 and tuple(pooled) == network.config.modalities:
+        rows = validation_pairs({m: samples[m].labels for m in pooled}, seed=seed)
         first = samples[network.config.modalities[0]].labels[rows[:, 0]]
-        outputs[FUSED] = HeadOutputs(predict_pairs(network, found, rows), first)
-    for modality, values in found.items():
+        outputs[FUSED] = HeadOutputs(predict_pairs(network, pooled, rows), first)
+    for modality, values in pooled.items():
         outputs[modality] = HeadOutputs(predict_branch(network, modality, values), samples[modality].labels)
     return outputs
 
@@ -122,7 +122,7 @@ def measure_possibilities(
     without images is left out. A network of other modalities than the paper's two has none.
     """
     alone = {m: predict_branch(network, m, values) for m, values in features.items()}
-    found = []
+    possibilities = []
     for kind, chosen in POSSIBILITY_LABELS.items():
         if tuple(chosen) != network.config.modalities:
             continue
@@ -135,8 +135,8 @@ def measure_possibilities(
             head: Proportion.of(_count_positive(values, temperature[head], threshold[head]), len(rows))
             for head, values in logits.items()
         }
-        found.append(Possibility(kind, len(rows), called[FUSED], *(called[m] for m in chosen)))
-    return tuple(found)
+        possibilities.append(Possibility(kind, len(rows), called[FUSED], *(called[m] for m in chosen)))
+    return tuple(possibilities)
 
 
 def summarise_predictions(
@@ -154,15 +154,15 @@ def summarise_predictions(
     samples: the validation images that features and outputs came of.
     """
     labels = {m: part.labels for m, part in samples.items()}
-    found: tuple[Possibility, ...] = ()
+    possibilities: tuple[Possibility, ...] = ()
     if FUSED in outputs:
-        found = measure_possibilities(network, features, labels, temperature, threshold, seed=seed)
+        possibilities = measure_possibilities(network, features, labels, temperature, threshold, seed=seed)
     return {
         "operating_points": {
             head: count_operating_points(part.positive_probability(temperature[head]), part.labels).to_dict()
             for head, part in outputs.items()
         },
-        "possibilities": [part.to_dict() for part in found],
+        "possibilities": [part.to_dict() for part in possibilities],
     }
 
 
@@ -174,7 +174,7 @@ def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
 def report_heads(
     outputs: dict[str, HeadOutputs], temperature: dict[str, float], threshold: dict[str, float]
 ) -> dict[str, BinaryReport]:
-    """A report a head at its decision threshold."""
+    """A report per head at its decision threshold."""
     return {
         head: evaluate_binary(part.positive_probability(temperature[head]), part.labels, threshold[head])
         for head, part in outputs.items()

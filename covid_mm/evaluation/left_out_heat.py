@@ -62,7 +62,7 @@ class HeatImage:
 def find_heat_images(run: ServedRun, branch: TrainedBranch, count: int) -> list[HeatImage]:
     """At most `count` positive left-out images with lesions marked, evenly over the collection."""
     assert branch.fold is not None
-    found: list[HeatImage] = []
+    heat_images: list[HeatImage] = []
     for name, rows in branch.fold.rows.items():
         crops, collection = run.crops[name], run.collection(branch.modality, name)
         marked = np.array([bool(i.boxes) or i.lesion_mask is not None for i in collection.images])
@@ -82,10 +82,10 @@ def find_heat_images(run: ServedRun, branch: TrainedBranch, count: int) -> list[
                     cv2.resize(read_grey(image.lung_mask), (FRAME, FRAME), interpolation=cv2.INTER_AREA)
                     >= 127.5
                 )
-            found.append(
+            heat_images.append(
                 HeatImage(to_network_input(crops.exact[row : row + 1])[0], region.box, mask >= 0.5, lungs)
             )
-    return found
+    return heat_images
 
 
 def measure_heatmaps(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[HeatRow]:

@@ -153,10 +153,10 @@ def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Sh
                 for test, image in _alter(grey, region, np.random.default_rng([run.seed, number])).items():
                     crop = read_lungs(image, region, branch.modality, run.network.image_size)
                     altered.setdefault(test, []).append(round_pixels(crop))
-            kept = positions[[region is not None for region in regions]]
+            with_lungs = positions[[region is not None for region in regions]]
             for test, images in altered.items():
                 margins = predict_crops(model, branch.modality, np.stack(images)).margins
-                predictions = make_predictions(run, collection, kept, branch.fold.name, margins)
+                predictions = make_predictions(run, collection, with_lungs, branch.fold.name, margins)
                 rows.append(measure_shortcut(test, predictions))
     return rows
 
@@ -257,9 +257,9 @@ class _Stages:
         """The kept values of a stage, or those measured now."""
         file = f"measured-{name}.json"
         if (self._folder.path / file).exists():
-            kept = self._folder.read_json(file)
-            if kept.get("branches") == self._key:
-                return kept["values"]
+            cached = self._folder.read_json(file)
+            if cached.get("branches") == self._key:
+                return cached["values"]
         print(f"  {name}", flush=True)
         values = measure()
         self._folder.write_json(file, {"branches": self._key, "values": values})

@@ -147,13 +147,13 @@ def measure_external(
 
 def summarise_histograms(samples: ModalitySamples) -> dict[str, list[float]]:
     """Mean share of pixels in equal grey bins over 0..255, a class, over the images given."""
-    found: dict[str, list[float]] = {}
+    histograms: dict[str, list[float]] = {}
     for label, name in enumerate(CLASSES):
         images = samples.images[samples.labels == label]
         if len(images):
             counts, _ = np.histogram(images, bins=HISTOGRAM_BINS, range=(0.0, 255.0))
-            found[name] = [round(float(share), 6) for share in counts / counts.sum()]
-    return found
+            histograms[name] = [round(float(share), 6) for share in counts / counts.sum()]
+    return histograms
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ def merge_results(results: Results, folder: Path) -> Results:
     earlier = read_results(folder)
     if (earlier.synthetic, earlier.seed) != (results.synthetic, results.seed):
         return results
-    kept = tuple(protocol for protocol in earlier.protocols if protocol not in results.protocols)
-    if not kept:
+    earlier_protocols = tuple(protocol for protocol in earlier.protocols if protocol not in results.protocols)
+    if not earlier_protocols:
         return results
-    both = [(results, results.protocols), (earlier, kept)]
+    both = [(results, results.protocols), (earlier, earlier_protocols)]
     both.sort(key=lambda part: "paper" not in part[1])  # the paper's split first
     return dataclasses.replace(
         results,
@@ -249,10 +249,10 @@ def choose_notes(results: Results, protocols: Sequence[SplitProtocol]) -> list[s
 
 def choose_examples(training_data: TrainingData) -> dict[tuple[str, str], NDArray[np.float32]]:
     """The first training image of each modality and class, grey 0..255, by (modality, class name)."""
-    found: dict[tuple[str, str], NDArray[np.float32]] = {}
+    examples: dict[tuple[str, str], NDArray[np.float32]] = {}
     for modality, samples in training_data.training.items():
         for label, name in enumerate(CLASSES):
             rows = np.flatnonzero(samples.labels == label)
             if len(rows):
-                found[modality, name] = samples.images[rows[0]]
-    return found
+                examples[modality, name] = samples.images[rows[0]]
+    return examples

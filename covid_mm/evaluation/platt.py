@@ -76,7 +76,7 @@ def fit_calibration(
         residual = weights * (expit(logits) - labels)
         return value, np.array([np.sum(residual * centred), np.sum(residual)])
 
-    found = minimize(
+    result = minimize(
         loss,
         np.array([min(1.0, 1.0 / min_temperature), 0.0]),
         jac=True,
@@ -84,7 +84,7 @@ def fit_calibration(
         bounds=[(1.0 / MAX_TEMPERATURE, 1.0 / min_temperature), (None, None)],
         options={"ftol": 1e-15, "gtol": 1e-10},
     )
-    slope, bias = (float(value) for value in found.x)
+    slope, bias = (float(value) for value in result.x)
     return Calibration(1.0 / slope, middle - bias / slope, tuple(part.collection for part in chosen))
 
 

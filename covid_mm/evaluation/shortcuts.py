@@ -107,17 +107,17 @@ def shuffle_outside(
         DataError: as for `blank_lungs`. UsageError: a tile below 1 pixel.
     """
     if tile < 1:
-        raise UsageError(f"A tile needs at least 1 pixel a side, but {tile} were asked for.")
+        raise UsageError(f"A tile needs at least 1 pixel per side, but {tile} were asked for.")
     image, region = _check_image(grey, mask)
-    places = [
+    tiles = [
         (slice(top, top + tile), slice(left, left + tile))
         for top in range(0, image.shape[0] - tile + 1, tile)
         for left in range(0, image.shape[1] - tile + 1, tile)
         if not region[top : top + tile, left : left + tile].any()
     ]
-    pieces = [image[place].copy() for place in places]
-    for place, number in zip(places, rng.permutation(len(places)), strict=True):
-        image[place] = pieces[number]
+    pieces = [image[where].copy() for where in tiles]
+    for where, number in zip(tiles, rng.permutation(len(tiles)), strict=True):
+        image[where] = pieces[number]
     return image
 
 

@@ -122,15 +122,15 @@ class GradCam:
         shares = {head: 1.0 if weights is None else weights[head] for head in self.answering}
         side = network.config.image_size
         evidence_maps = [network.tensor(find_layer(network, m, layer)) for m in self.modalities]
-        places = list(evidence_maps)
+        outputs = list(evidence_maps)
         reader = None
         self._judges_other_images = judging_branch is not None and judges_other_images
         if judging_branch is not None:
             content = content_features(network, judging_branch)
             reader = keras.Model(network.image_input(judging_branch), content)
             if judging_branch in self.modalities and not judges_other_images:
-                places.append(content)  # its own image goes through that backbone anyway
-        trunk = keras.Model([network.image_input(m) for m in self.modalities], places)
+                outputs.append(content)  # its own image goes through that backbone anyway
+        trunk = keras.Model([network.image_input(m) for m in self.modalities], outputs)
         heads = {head: network.logits(head) for head in self.answering}
         if whole and network.config.is_concatenated:
             heads |= {m: network.logits(m) for m in self.modalities}
@@ -154,12 +154,12 @@ class GradCam:
         def explain(
             images: dict[str, Any], other: dict[str, Any], classes: Any, methods: Any
         ) -> tuple[Any, Any, Any, Any, Any]:
-            found = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
-            maps = found[: len(self.modalities)]
+            values = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
+            maps = values[: len(self.modalities)]
             contents = {}
             if reader is not None:
                 contents = {
-                    m: found[-1]
+                    m: values[-1]
                     if m == judging_branch and not other
                     else reader((other or images)[m], training=False)
                     for m in self.modalities

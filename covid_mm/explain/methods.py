@@ -67,9 +67,9 @@ class BranchExplainer:
                 watch.check()
                 self._hold_others(modality, images)
                 self._models[modality].watch = watch
-                place = find_layer(self.network, modality, layer)
+                layer_name = find_layer(self.network, modality, layer)
                 run = _run_hires_cam if method == "hires_cam" else _run_library
-                raw = run(self._models[modality], images[modality], class_index, method, place)
+                raw = run(self._models[modality], images[modality], class_index, method, layer_name)
                 maps[modality] = stretch_map(raw, MODALITIES[modality].title)
                 watch.finish_branch()
         return maps
@@ -146,15 +146,15 @@ class WatchedModel(keras.Model):
         for start in range(0, len(images), _BATCH):
             self.watch.check(start / len(images))
             rows.append(self.predict_on_batch(images[start : start + _BATCH]))
-        found: NDArray[np.float32] = np.concatenate(rows)
-        return found
+        outputs: NDArray[np.float32] = np.concatenate(rows)
+        return outputs
 
 
 def _run_hires_cam(
-    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, place: str
+    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, layer_name: str
 ) -> NDArray[np.float32]:
     """HiResCAM, which the library lacks."""
-    feature_map = model.get_layer(place).output
+    feature_map = model.get_layer(layer_name).output
     value = keras.Model(model.inputs[0], feature_map)(image, training=False)
     tail = keras.Model(feature_map, model.outputs[0])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -167,7 +167,7 @@ def _run_hires_cam(
 
 
 def _run_library(
-    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, place: str
+    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, layer_name: str
 ) -> NDArray[np.float32]:
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
@@ -182,14 +182,14 @@ def _run_library(
     }
     options: dict[str, Any] = {}
     if method == "score_cam":
-        options["max_N"] = min(MASKED_CHANNELS, int(model.get_layer(place).output.shape[-1]))
-    found = kinds[method](model, clone=False)(
+        options["max_N"] = min(MASKED_CHANNELS, int(model.get_layer(layer_name).output.shape[-1]))
+    maps = kinds[method](model, clone=False)(
         lambda outputs: outputs[:, class_index],
         image.astype(np.float32),
-        penultimate_layer=place,
+        penultimate_layer=layer_name,
         seek_penultimate_conv_layer=False,
         normalize_cam=False,
         **options,
     )
-    row: NDArray[np.float32] = np.asarray(found, np.float32)[0]
+    row: NDArray[np.float32] = np.asarray(maps, np.float32)[0]
     return row

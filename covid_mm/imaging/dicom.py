@@ -341,19 +341,19 @@ def _check_pixels(dataset: Any, syntax: TransferSyntax, frames: int, what: str) 
 
     if dataset.PixelData.count(_ITEM) > _MOST_FRAGMENTS:
         raise overlong(what)
-    found = 0
+    count = 0
     for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
-        found += 1
+        count += 1
         claimed = read_frame_shape(frame, syntax, what)
         if claimed not in (None, (rows, columns, int(dataset.SamplesPerPixel))):
             raise ImageError(
                 "{what} holds pixels of another size than its header says; export it again.", what=what
             )
-    if found < frames:
+    if count < frames:
         raise ImageError(
             "{what} is truncated: {missing} of {frames} frames are missing; export it again.",
             what=what,
-            missing=frames - found,
+            missing=frames - count,
             frames=frames,
         )
 
@@ -365,5 +365,5 @@ def _find_padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | Non
         return None
     limit = to_float(dataset.get("PixelPaddingRangeLimit"))
     low, high = sorted((value, value if limit is None else limit))
-    found = (stored >= low) & (stored <= high)
-    return found if found.any() and not found.all() else None
+    padding = (stored >= low) & (stored <= high)
+    return padding if padding.any() and not padding.all() else None

@@ -59,10 +59,10 @@ def _read_windows(dataset: Any) -> Iterator[WindowSettings]:
 
 
 def _read_spacing(dataset: Any) -> tuple[float, float] | None:
-    found = _to_list(dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing"))
-    if len(found) != 2 or not all(side is not None and side > 0 for side in found):
+    spacing = _to_list(dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing"))
+    if len(spacing) != 2 or not all(side is not None and side > 0 for side in spacing):
         return None
-    return cast(tuple[float, float], tuple(found))
+    return cast(tuple[float, float], tuple(spacing))
 
 
 def _to_list(value: Any) -> list[float | None]:

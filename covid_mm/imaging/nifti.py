@@ -28,7 +28,7 @@ _SLACK = 16 * 1024 * 1024  # bytes of header extensions
 def is_nifti(data: bytes) -> bool:
     """Whether a file's bytes begin as a NIfTI volume does, packed or not."""
     start = _unpack(data[: 64 * 1024], _START) if data.startswith(_GZIP) else data[:_START]
-    return any(start[place : place + 4] in words for place, words in _MAGIC)
+    return any(start[offset : offset + 4] in words for offset, words in _MAGIC)
 
 
 def read_nifti(

@@ -163,18 +163,18 @@ def _find_codestream(frame: bytes) -> int:
 
 
 def _find_syntax(data: bytes) -> str | None:
-    place = _PREAMBLE
-    while place + 8 <= len(data) and data[place : place + 2] == b"\x02\x00":
-        tag, kind = data[place : place + 4], data[place + 4 : place + 6]
+    position = _PREAMBLE
+    while position + 8 <= len(data) and data[position : position + 2] == b"\x02\x00":
+        tag, kind = data[position : position + 4], data[position + 4 : position + 6]
         if kind in _LONG_LENGTHS:
-            if place + 12 > len(data):
+            if position + 12 > len(data):
                 return None
-            (length,) = struct.unpack("<I", data[place + 8 : place + 12])
-            place += 12
+            (length,) = struct.unpack("<I", data[position + 8 : position + 12])
+            position += 12
         else:
-            (length,) = struct.unpack("<H", data[place + 6 : place + 8])
-            place += 8
+            (length,) = struct.unpack("<H", data[position + 6 : position + 8])
+            position += 8
         if tag == _TRANSFER_SYNTAX:
-            return data[place : place + length].rstrip(b"\0 ").decode("ascii", "replace")
-        place += length
+            return data[position : position + length].rstrip(b"\0 ").decode("ascii", "replace")
+        position += length
     return None

@@ -80,10 +80,10 @@ def read_arrays(path: Path, expected: Shapes, owner: str) -> dict[str, NDArray[n
     """
     try:
         with h5py.File(path, "r") as file:
-            found: dict[str, Any] = {}
-            _collect(file, "", found, path)
-            _compare(expected, found, path, owner)
-            return {name: _read_array(name, item, path) for name, item in found.items()}
+            items: dict[str, Any] = {}
+            _collect(file, "", items, path)
+            _compare(expected, items, path, owner)
+            return {name: _read_array(name, item, path) for name, item in items.items()}
     except WeightsError:
         raise
     except Exception as error:  # h5py raises nearly every built-in kind, depending on the damaged byte
@@ -93,7 +93,7 @@ def read_arrays(path: Path, expected: Shapes, owner: str) -> dict[str, NDArray[n
         ) from error
 
 
-def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], path: Path) -> None:
+def _collect(group: h5py.Group, prefix: str, items: dict[str, Any], path: Path) -> None:
     for key in group:
         name = f"{prefix}{key}"
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
@@ -102,7 +102,7 @@ def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], path: Path) 
             )
         item = group[key]
         if isinstance(item, h5py.Group) and name.count("/") + 1 < _DEPTH:
-            _collect(item, f"{name}/", found, path)
+            _collect(item, f"{name}/", items, path)
             continue
         plain = isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual
         # chunked arrays may be compressed, or stand for more than the file holds
@@ -110,21 +110,21 @@ def _collect(group: h5py.Group, prefix: str, found: dict[str, Any], path: Path) 
             raise WeightsError(
                 f"{path.name} holds {name}, which is not a plain array of numbers; do not use it."
             )
-        found[name] = item
+        items[name] = item
 
 
-def _compare(expected: Shapes, found: dict[str, Any], path: Path, owner: str) -> None:
-    if set(found) != set(expected):
-        missing, foreign = set(expected) - set(found), set(found) - set(expected)
+def _compare(expected: Shapes, items: dict[str, Any], path: Path, owner: str) -> None:
+    if set(items) != set(expected):
+        missing, foreign = set(expected) - set(items), set(items) - set(expected)
         example = sorted(missing or foreign)[0]
         raise WeightsError(
             f"{path.name} does not hold the weights of {owner}: {len(missing)} are missing and"
             f" {len(foreign)} are foreign (for example {example}); use the file that belongs to this network."
         )
     for name, shape in expected.items():
-        if found[name].shape != shape:
+        if items[name].shape != shape:
             raise WeightsError(
-                f"{path.name}: {name} should have shape {shape} and has {found[name].shape}; use the file"
+                f"{path.name}: {name} should have shape {shape} and has {items[name].shape}; use the file"
                 " that belongs to this network."
             )
 

@@ -194,9 +194,9 @@ def measure_external(
         if not folder.is_dir():
             continue
         records = find_class_folders(folder, modality).records
-        read, found = read_records(records, modality, run.segmenter, run.network.image_size)
-        margins = predict_crops(network, modality, read[found]).margins
-        labels = np.array([record.label for record in records], np.int64)[found]
+        read, has_lungs = read_records(records, modality, run.segmenter, run.network.image_size)
+        margins = predict_crops(network, modality, read[has_lungs]).margins
+        labels = np.array([record.label for record in records], np.int64)[has_lungs]
         auc = estimate_auc_by_patient(margins, labels)
         called = calibrations[modality].logits(margins) >= 0
         rows.append(

@@ -89,11 +89,11 @@ def _describe_audit(modality: Modality, audit: CollectionAudit) -> str:
     )
 
 
-def _describe_copies(found: list[NearCopies]) -> str:
-    if not found:
+def _describe_copies(near_copies: list[NearCopies]) -> str:
+    if not near_copies:
         return "0"
     lines = []
-    for copies in found:
+    for copies in near_copies:
         where = copies.first if copies.first == copies.second else f"{copies.first} and {copies.second}"
         first, second, similarity = copies.examples[0]
         first, second = (name.rpartition("/")[2] for name in (first, second))
@@ -101,7 +101,7 @@ def _describe_copies(found: list[NearCopies]) -> str:
             f"\n    {where}: {copies.pairs}, {copies.of_other_labels} of them with different labels"
             f" (for example {first} ~ {second}, {similarity:.3f})"
         )
-    return f"{sum(copies.pairs for copies in found)}{''.join(lines)}"
+    return f"{sum(copies.pairs for copies in near_copies)}{''.join(lines)}"
 
 
 def _count_and_show(findings: list[str]) -> str:
@@ -119,11 +119,11 @@ def _draw_table(collections: tuple[Collection, ...]) -> str:
         numbers += [facts["lesion_masks"], facts["lung_masks"]]
         words = [str(number) if number else "-" for number in numbers]
         rows.append((collection.name, MODALITIES[collection.modality].title, *words))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_COLUMNS))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )

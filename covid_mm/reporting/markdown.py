@@ -24,19 +24,10 @@ def escape_markdown(value: object) -> Markup:
     if isinstance(value, Markup):
         return value
     text = re.sub(r"\s+", " ", str(value))
-    text = _SPECIAL.sub(lambda found: f"\\{found[0]}", text)
+    text = _SPECIAL.sub(lambda match: f"\\{match[0]}", text)
     text = _UNDERSCORE.sub(r"\\_", text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return Markup(_LINE_START.sub(r"\1\\", text))
-
-
-def escape_strings(value: Any) -> Any:
-    """Plain values with every string in them escaped, for tables drawn elsewhere."""
-    if isinstance(value, dict):
-        return {key: escape_strings(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [escape_strings(part) for part in value]
-    return str(escape_markdown(value)) if isinstance(value, str) else value
 
 
 def code_block(text: str) -> Markup:

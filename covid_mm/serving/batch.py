@@ -26,7 +26,7 @@ from covid_mm.files import replace_file
 from covid_mm.formats import round_share
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
-from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo, Prediction
+from covid_mm.serving.prediction import SCAN_COLUMNS, UNDETERMINED, CheckpointInfo, Prediction
 from covid_mm.serving.scan_files import StudyFiles, read_file
 
 try:
@@ -44,6 +44,7 @@ COLUMNS = (
     "evidence_auc",
     "evidence_sensitivity",
     "evidence_specificity",
+    *SCAN_COLUMNS,
     "positive_means",
     "warnings",
     "error",
@@ -51,6 +52,9 @@ COLUMNS = (
     "sha256",
     "seconds",
 )
+_OLDER_COLUMNS = tuple(
+    name for name in COLUMNS if name not in SCAN_COLUMNS
+)  # before scans had columns of their own
 _SHA256 = COLUMNS.index("sha256")
 _ERROR = COLUMNS.index("error")
 # What a formula begins with, full width too, at the start of a cell or of what another separator makes a cell: a
@@ -123,6 +127,9 @@ class Row:
             "evidence_auc": round_share(evidence.auc) if evidence else None,
             "evidence_sensitivity": round_share(evidence.sensitivity) if evidence else None,
             "evidence_specificity": round_share(evidence.specificity) if evidence else None,
+            **(
+                prediction.scan.summarise() if prediction and prediction.scan else dict.fromkeys(SCAN_COLUMNS)
+            ),
             "positive_means": _describe_meaning(prediction) if prediction else None,
             "warnings": [notice.code for notice in prediction.warnings] if prediction else [],
             "error": self.error or None,
@@ -163,19 +170,26 @@ def answer_studies(
         if not error:
             try:
                 prediction = _answer(predictor, study, read)
-            except CheckpointError:
-                raise
-            except CovidMMError as refusal:
-                error = refusal.message
-            except Exception as bug:  # one study must not end the run; the log has what happened
-                token = secrets.token_hex(4)
-                _log.error("error %s", token, exc_info=bug)
-                error = Message(
-                    "Something went wrong with this study; the log has the details under {token}.",
-                    token=token,
-                )
+            except Exception as failure:  # one study must not end the run
+                error = explain_failure(failure)
         seconds = time.perf_counter() - began
         yield Row(study.name, prediction, error, predictor.info, seconds, study.truth, study.patient)
+
+
+def explain_failure(failure: Exception) -> str:
+    """The error of a study's row: the message where it is one of ours, else a token under which the log has it.
+
+    Raises the failure where it is a CheckpointError: no study can be answered then.
+    """
+    if isinstance(failure, CheckpointError):
+        raise failure
+    if isinstance(failure, CovidMMError):
+        return failure.message
+    token = secrets.token_hex(4)
+    _log.error("error %s", token, exc_info=failure)
+    return Message(
+        "Something went wrong with this study; the log has the details under {token}.", token=token
+    )
 
 
 def _answer(
@@ -282,7 +296,13 @@ class ResultFile:
             file.truncate(0)
             self._write(header.decode())
             return
-        if first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") != header.rstrip(b"\n"):
+        names = first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+        if names == format_line(_OLDER_COLUMNS).encode().rstrip(b"\n"):
+            raise UsageError(
+                f"--output {self.path} was begun by an earlier version, without the columns of a CT scan"
+                f" ({', '.join(SCAN_COLUMNS)}); name another file, and all studies are answered into it."
+            )
+        if names != header.rstrip(b"\n"):
             raise UsageError(
                 f"--output {self.path} is there already and was not written by this command; name another file."
             )

@@ -31,7 +31,7 @@ from covid_mm.serving.metadata import (
     CARD_NAME,
     WEIGHTS_NAME,
     Metadata,
-    check_place,
+    check_replaceable,
     parse_metadata,
     previous_folder,
     read_metadata,
@@ -63,7 +63,7 @@ def publish_checkpoint(
     folder = Path(os.path.abspath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover_checkpoint(folder)
-    check_place(folder)
+    check_replaceable(folder)
     tmp_path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
     try:
         weights = tmp_path / WEIGHTS_NAME

@@ -98,7 +98,7 @@ class Metadata:
         return studies
 
 
-def check_place(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
     """Refuse a folder whose files a checkpoint must not replace. Raises CheckpointError naming one."""
     if not os.path.lexists(folder):
         return

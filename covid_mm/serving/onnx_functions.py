@@ -143,9 +143,9 @@ class OnnxFunctions:
         """The named outputs of one file; only what they depend on is computed."""
         session, options = self._session(name)
         taken = {entry.name.removesuffix(":0"): entry.name for entry in session.get_inputs()}
-        wanted = [self.find_output(name, output) for output in outputs]
+        names = [self.find_output(name, output) for output in outputs]
         given = {taken[key]: value for key, value in feeds.items() if key in taken}
-        return dict(zip(outputs, session.run(wanted, given, options), strict=True))
+        return dict(zip(outputs, session.run(names, given, options), strict=True))
 
     def find_output(self, name: str, output: str) -> str:
         """The name within a file of one of its outputs."""

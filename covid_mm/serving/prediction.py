@@ -21,6 +21,13 @@ UNDETERMINED = "undetermined"
 ABSTAINED = "in_abstain_zone"
 DISAGREE = "branches_disagree"  # both branches outside their abstain zones, on different sides
 
+SCAN_COLUMNS = (
+    "ct_slices",
+    "ct_lung_slices",
+    "ct_most_suspicious_slice",
+    "ct_positive_share",
+    "ct_window",
+)  # of a table of many studies; empty for one slice
 EXTENT_MEANING = "share of the lung slices called positive; not a severity score"
 
 
@@ -159,6 +166,20 @@ class ScanAnswer:
     def extent(self) -> float | None:
         """The share of lung slices called positive, 0..1. It is no score of severity; None without lung slices."""
         return self.positive_slices / self.lung_slices if self.lung_slices else None
+
+    def summarise(self) -> dict[str, Any]:
+        """What a table of many studies says of a scan: the columns of `batch`, and `scan` of the API's batch.
+
+        ct_most_suspicious_slice: counted from one, at the feet. ct_positive_share: the extent, 0..1. ct_window: in HU.
+        """
+        window = self.window
+        return {
+            "ct_slices": len(self.slices),
+            "ct_lung_slices": self.lung_slices,
+            "ct_most_suspicious_slice": self.slice + 1 if self.lung_slices else None,
+            "ct_positive_share": None if self.extent is None else round_share(self.extent),
+            "ct_window": None if window is None else f"level {window.level:g}, width {window.width:g}",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that `predict --json` has of a scan only."""

@@ -40,6 +40,7 @@ def open_scan(
     *,
     what: str = "The CT",
     series: int | None = None,
+    strict: bool = True,
 ) -> CtScan | None:
     """The CT scan that a source holds; None for a file with one image, which is read as such.
 
@@ -49,6 +50,7 @@ def open_scan(
         archive_limits: of a ZIP; by default as large as a scan.
         what: names it in errors.
         series: as `read_scan` takes it.
+        strict: the same, of several files; a folder and a ZIP may hold others beside.
 
     Raises:
         ImageError: one sentence, for what cannot be read, is too large, or holds no axial CT series.
@@ -61,7 +63,7 @@ def open_scan(
         if len(source) == 1:
             return open_scan(source[0], limits, archive_limits, what=what, series=series)
         contents = _collect((partial(_read, one, limits, what) for one in source), limits, what)
-        return read_scan(contents, what, limits, series=series)
+        return read_scan(contents, what, limits, series=series, strict=strict)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _open_file(bytes(source), what, limits, series)
     if not isinstance(source, (str, os.PathLike)):
@@ -109,14 +111,21 @@ def take_scan(
 
 
 def read_file(
-    file: ImageFile, modality: Modality, limits: ImageLimits = _DEFAULT_LIMITS
+    file: ImageFile,
+    modality: Modality,
+    limits: ImageLimits = _DEFAULT_LIMITS,
+    run: Callable[..., Any] = lambda function, *arguments: function(*arguments),
 ) -> DecodedImage | CtScan:
-    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError."""
+    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError.
+
+    run: calls what decodes, perhaps in another process.
+    """
+    read: DecodedImage | CtScan
     if modality == SCANNED and file.path is not None and (file.path.is_dir() or is_archive(file.path)):
-        scan = open_scan(file.path, limits)
-        assert scan is not None, "a folder and a ZIP hold scans"
-        return scan
-    return decode_bytes(file.read(), modality, limits)
+        read = run(open_scan, file.path, limits)
+    else:
+        read = run(decode_bytes, file.read(), modality, limits)
+    return read
 
 
 def decode_bytes(

@@ -89,12 +89,12 @@ class ScanReader:
             lungs = [
                 (number, s) for number, s in zip(numbers, studies, strict=True) if not s[SCANNED].lacks_lungs
             ]
-            kept, refused = self._check(lungs)
+            checked, refused = self._check(lungs)
             for notice in refused:
                 refusals.setdefault(notice.code, []).append(notice)
-            if kept:
-                logits, pooled = self._run([study for _, study in kept])
-                rows += [number for number, _ in kept]
+            if checked:
+                logits, pooled = self._run([study for _, study in checked])
+                rows += [number for number, _ in checked]
                 margins.append(logits)
                 features.append(pooled)
             if progress is not None:
@@ -133,13 +133,13 @@ class ScanReader:
             return slices, []
         whole = np.stack([study[SCANNED].whole for _, study in slices])
         contents = self._classifier.check(SCANNED, self._functions.contents(whole))
-        kept, refused = [], []
+        checked, refused = [], []
         for one, content in zip(slices, contents, strict=True):
             if reasons := check_contents({SCANNED: content}):
                 refused.append(reasons[0])
             else:
-                kept.append(one)
-        return kept, refused
+                checked.append(one)
+        return checked, refused
 
     def _run(self, studies: list[Study]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         logits, features = self._functions.read_slices(

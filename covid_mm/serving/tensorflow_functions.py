@@ -40,7 +40,7 @@ class TensorFlowFunctions:
         self._metadata = meta
         self._content_branch = content_branch
         self._reads_lungs = reads_lungs
-        self._kept: dict[Any, Any] = {}
+        self._compiled: dict[Any, Any] = {}
         self._tracing = threading.Lock()  # two threads must not trace the same function at once
 
     @property
@@ -77,8 +77,13 @@ class TensorFlowFunctions:
 
     def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
         """Rows and columns of the feature map that a heatmap of that layer is made of."""
-        _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
-        return int(rows), int(columns)
+
+        def find() -> tuple[int, int]:
+            _, rows, columns, _ = self._network.tensor(find_layer(self._network, modality, layer)).shape
+            return int(rows), int(columns)
+
+        cells: tuple[int, int] = self._keep(("grid", modality, layer), find)
+        return cells
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
@@ -126,6 +131,6 @@ class TensorFlowFunctions:
 
     def _keep(self, key: Any, build: Callable[[], Any]) -> Any:
         with self._tracing:
-            if key not in self._kept:
-                self._kept[key] = build()
-            return self._kept[key]
+            if key not in self._compiled:
+                self._compiled[key] = build()
+            return self._compiled[key]

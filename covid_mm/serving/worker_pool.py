@@ -37,6 +37,7 @@ class WorkerPool:
     """
 
     def __init__(self, size: int, deadline: float) -> None:
+        self.size = size
         self._deadline = deadline
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(size):

@@ -37,7 +37,7 @@ def place_in_body(
     if min(own.mean(), other.mean()) < _LEAST:
         return crop
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(RIM * side) + 1,) * 2)
-    kept = cv2.dilate((own | other).astype(np.float32), kernel)
-    share = cv2.GaussianBlur(kept, (0, 0), _EDGE * side)
+    lungs_with_rim = cv2.dilate((own | other).astype(np.float32), kernel)
+    share = cv2.GaussianBlur(lungs_with_rim, (0, 0), _EDGE * side)
     mixed = share * crop.astype(np.float32) + (1.0 - share) * body.astype(np.float32)
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)

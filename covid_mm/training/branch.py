@@ -108,16 +108,16 @@ def draw_batch(samples: BranchSamples, config: BranchConfig, step: int) -> Draw:
         return Draw(rng.integers(0, len(samples.labels), config.batch_size), drawn)
     shares = sizes.astype(np.float64) ** config.balance
     chosen = rng.choice(sources, config.batch_size, p=shares / shares.sum())
-    wanted = rng.permutation(np.arange(config.batch_size) % len(CLASSES))
+    classes = rng.permutation(np.arange(config.batch_size) % len(CLASSES))
     rows = np.empty(config.batch_size, np.int64)
-    for place, (source, label) in enumerate(zip(chosen, wanted, strict=True)):
+    for position, (source, label) in enumerate(zip(chosen, classes, strict=True)):
         pool = np.flatnonzero((samples.sources == source) & (samples.labels == label))
         hosts = np.flatnonzero((samples.sources == source) & samples.hosts)
         if label == POSITIVE and len(hosts) and (not len(pool) or rng.random() < config.drawn):
-            pool, drawn[place] = hosts, True
+            pool, drawn[position] = hosts, True
         if not len(pool):  # a source without this class never stands for it: another image of the class
             pool = np.flatnonzero(samples.labels == label)
-        rows[place] = rng.choice(pool)
+        rows[position] = rng.choice(pool)
     return Draw(rows, drawn)
 
 
@@ -160,8 +160,8 @@ def fit_branch(
     smoothing = config.label_smoothing
 
     def loss(outputs: list[Any], labels: Any, targets: Any, located: Any) -> Any:
-        wanted = ops.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
-        value = ops.mean(ops.categorical_crossentropy(wanted, outputs[0], from_logits=True))
+        smoothed = ops.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
+        value = ops.mean(ops.categorical_crossentropy(smoothed, outputs[0], from_logits=True))
         if attends and config.hint:
             value += config.hint * _hint_loss(outputs[1][..., 0], labels, targets, located)
         return value
@@ -307,10 +307,10 @@ def _vary_batch(
     """Varied images and targets, and whether opacities were drawn on (a crop may show too little lung)."""
     appearance = config.appearance if config.augmented else NONE
     varied = []
-    for place, (row, wanted) in enumerate(zip(draw.rows, draw.drawn, strict=True)):
-        rng = np.random.default_rng([config.seed, *key, place])
+    for position, (row, has_drawn_lesions) in enumerate(zip(draw.rows, draw.drawn, strict=True)):
+        rng = np.random.default_rng([config.seed, *key, position])
         crop, target = samples.crops[row], samples.targets[row]
-        ill = add_opacities(crop, rng) if wanted else None
+        ill = add_opacities(crop, rng) if has_drawn_lesions else None
         crop, target = (crop, target) if ill is None else ill
         if rng.random() < config.exchanged:
             body = rng.integers(len(samples.crops))

@@ -50,9 +50,9 @@ def predict_collections(
 
     load: gives the network, and is called only where it must answer.
     """
-    kept = _read(path, crops)
-    if kept is not None:
-        return kept
+    cached = _read(path, crops)
+    if cached is not None:
+        return cached
     network = load()
     answers = {name: predict_crops(network, modality, part.exact) for name, part in crops.items()}
     arrays: dict[str, NDArray[Any]] = {f"{name}/margins": part.margins for name, part in answers.items()}

@@ -64,8 +64,8 @@ def make_crops(
         DataError: naming every image that cannot be read.
     """
     path = None if cache is None else cache / f"{collection.name}-{_hash(collection, segmenter, size)}.npz"
-    if path is not None and (kept := _read(path)) is not None:
-        return kept
+    if path is not None and (cached := _read(path)) is not None:
+        return cached
     count, side = len(collection.images), round(size * (1 + 2 * ROOM))
     crops = LungCrops(
         wide=np.zeros((count, side, side), np.uint8),

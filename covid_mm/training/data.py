@@ -50,14 +50,14 @@ def gather_training_data(plan: TrainingPlan, folder: RunFolder) -> TrainingData:
         make_phantoms(root, plan)
     else:
         root = Path(plan.data_root)
-    found = find_datasets(root, plan.data)
-    missing = [m for m in plan.network.modalities if m not in found]
+    available = find_datasets(root, plan.data)
+    missing = [m for m in plan.network.modalities if m not in available]
     if missing:
         raise DataError(
             f"{root} holds no {' and no '.join(MODALITIES[m].title for m in missing)} images;"
             " docs/data.md shows the folders that are expected."
         )
-    datasets = {m: found[m] for m in plan.network.modalities}
+    datasets = {m: available[m] for m in plan.network.modalities}
     check_readable([record for dataset in datasets.values() for record in dataset.records])
     size = plan.network.image_size
     splits: dict[Modality, Split] = {}
@@ -95,7 +95,7 @@ def make_phantoms(root: Path, plan: TrainingPlan) -> None:
     if root.exists():
         return
     root.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".phantoms-", dir=root.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".phantoms-", dir=root.parent))
     print(f"drawing {2 * plan.synthetic_per_class} phantom studies", flush=True)
-    write_phantoms(beside, per_class=plan.synthetic_per_class, seed=plan.data.seed)
-    beside.rename(root)
+    write_phantoms(temporary, per_class=plan.synthetic_per_class, seed=plan.data.seed)
+    temporary.rename(root)

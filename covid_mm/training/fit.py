@@ -109,8 +109,8 @@ def fit_network(
         )
     load_weights(network, run.best_weights)
     best = max(range(len(history)), key=lambda epoch: _merit(history[epoch]))
-    kept = len(history) if config.kept_epoch == "last" else best + 1
-    return FitResult(history, kept, time.monotonic() - started)
+    kept_epoch = len(history) if config.kept_epoch == "last" else best + 1
+    return FitResult(history, kept_epoch, time.monotonic() - started)
 
 
 def capture_state(
@@ -124,8 +124,8 @@ def capture_state(
 def restore_state(tail: keras.Model, optimizer: keras.Optimizer, state: RunState) -> None:
     """Put a run folder's state back. Raises TrainingError where it belongs to another network."""
     expected = [tuple(v.shape) for v in (*tail.weights, *optimizer.variables)]
-    found = [array.shape for array in (*state.weights, *state.optimizer)]
-    if expected != found:
+    shapes = [array.shape for array in (*state.weights, *state.optimizer)]
+    if expected != shapes:
         raise TrainingError(
             "The run to resume was started with another network or other settings than these; resume it"
             " with the options it was started with, or start a new run."

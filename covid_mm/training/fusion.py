@@ -79,20 +79,20 @@ def fit_fused_head(
         return find_margins(logits)
 
     @tf.function(autograph=False)
-    def step(values: list[tf.Tensor], wanted: tf.Tensor) -> None:
+    def step(values: list[tf.Tensor], target: tf.Tensor) -> None:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])  # Keras's own kind is not known to it
-            difference = margin(values) - wanted
+            difference = margin(values) - target
             loss = tf.reduce_mean(tf.minimum(tf.square(difference), 2.0 * tf.abs(difference)))
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     for _ in range(steps):
-        mixed, wanted = draw()
-        step([tf.constant(part) for part in mixed], tf.constant(wanted))
+        mixed, target = draw()
+        step([tf.constant(part) for part in mixed], tf.constant(target))
     errors = []
     for _ in range(20):
-        mixed, wanted = draw()
-        errors.append(np.abs(np.asarray(margin([tf.constant(part) for part in mixed])) - wanted).mean())
+        mixed, target = draw()
+        errors.append(np.abs(np.asarray(margin([tf.constant(part) for part in mixed])) - target).mean())
     return float(np.mean(errors))
 
 

@@ -3,7 +3,7 @@
 A DIR is a checkpoint or a run folder of this project; the branch with the same backbone is taken
 (the same modality's, if it is there). A FILE is in the layout of `keras.applications`
 (`include_top=False`). Branches may differ, named by modality or by backbone:
-`ct=PLACE,xray=PLACE`, `densenet121=PLACE,mobilenet=PLACE`.
+`ct=PATH,xray=PATH`, `densenet121=PATH,mobilenet=PATH`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class InitialWeights:
 
 
 def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict[Modality, str]:
-    """`--weights` as one choice a modality; a backbone's name goes before its modality's.
+    """`--weights` as one choice per modality; a backbone's name goes before its modality's.
 
     Raises UsageError for a branch without one.
     """
@@ -56,7 +56,7 @@ def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict
         name, _, path = (word.strip() for word in part.partition("="))
         if name not in (*MODALITIES, *BACKBONES) or not path:
             raise UsageError(
-                f"--weights {text!r}: expected ct=PLACE,xray=PLACE or BACKBONE=PLACE,..., got {part!r}."
+                f"--weights {text!r}: expected ct=PATH,xray=PATH or BACKBONE=PLACE,..., got {part!r}."
             )
         choices[name] = path
     missing = [
@@ -77,10 +77,10 @@ def identify_weights(choice: str, default_checkpoint: Path) -> str:
         return choice
     if path.is_dir():
         files = [path / name for name in _FOLDER_WEIGHTS if (path / name).is_file()]
-        found = hash_backbones(files[0]) if files else ""
+        digest = hash_backbones(files[0]) if files else ""
     else:
-        found = hash_file(path) if path.is_file() else ""
-    return f"{'auto' if choice == 'auto' else 'place'} {found}".strip()
+        digest = hash_file(path) if path.is_file() else ""
+    return f"{'auto' if choice == 'auto' else 'place'} {digest}".strip()
 
 
 def initialise_network(
@@ -162,7 +162,7 @@ def _load_file(network: Network, modality: Modality, path: Path) -> InitialWeigh
 def _load_folder(network: Network, modality: Modality, path: Path) -> InitialWeights:
     """Take one branch out of a checkpoint (meta.json) or a run folder (config.json)."""
     is_checkpoint = (path / META_NAME).exists()
-    wanted = network.backbone(modality).name
+    backbone = network.backbone(modality).name
     about = _read_checkpoint(path) if is_checkpoint else _read_run(path)
     try:
         branches = tuple((m, b) for m, b in about["network"]["branches"])
@@ -176,10 +176,10 @@ def _load_folder(network: Network, modality: Modality, path: Path) -> InitialWei
         raise WeightsError(
             f"{path.name} does not describe a network of this project; name another folder."
         ) from error
-    fitting = [m for m, b in config.branches if b == wanted]
+    fitting = [m for m, b in config.branches if b == backbone]
     if not fitting:
         raise WeightsError(
-            f"{path.name} has no {wanted} branch, only {', '.join(b for _, b in config.branches)}; name a"
+            f"{path.name} has no {backbone} branch, only {', '.join(b for _, b in config.branches)}; name a"
             " folder whose network has that backbone."
         )
     chosen = modality if modality in fitting else fitting[0]
@@ -194,7 +194,7 @@ def _load_folder(network: Network, modality: Modality, path: Path) -> InitialWei
     for ours, theirs in zip(network.branch_layers(modality), source.branch_layers(chosen), strict=True):
         ours.set_weights(theirs.get_weights())
     kind = "checkpoint" if is_checkpoint else "run"
-    what = f"the {chosen} {wanted} of {kind} {path.name}"
+    what = f"the {chosen} {backbone} of {kind} {path.name}"
     seen, commands = before[chosen]
     return InitialWeights(
         kind,

@@ -34,9 +34,9 @@ def add_opacities(
         return None
     depth = cv2.distanceTransform(lung, cv2.DIST_L2, 3)
     rows, columns = np.nonzero(lung)
-    wanted = np.exp(-depth[rows, columns] / (0.05 * side))  # near the pleura
-    near, total = rng.random() < 0.75, float(wanted.sum())
-    chance = wanted / total if near and total > 0 else None  # a crop of nothing but lung has no pleura
+    likelihood = np.exp(-depth[rows, columns] / (0.05 * side))  # near the pleura
+    near, total = rng.random() < 0.75, float(likelihood.sum())
+    chance = likelihood / total if near and total > 0 else None  # a crop of nothing but lung has no pleura
     image, coverage = crop.astype(np.float32), np.zeros((side, side), np.float32)
     for _ in range(int(rng.integers(1, 8))):
         spot = int(rng.choice(len(rows), p=chance))

@@ -198,10 +198,10 @@ def _vary_grey(
     values = values + rng.normal(0, rng.uniform(0, 0.05), values.shape)
     canvas = np.ascontiguousarray(values, np.float32)
     if rng.random() < 0.3:
-        place = (int(rng.integers(0, 100)), int(rng.choice([12, 20, 110, 122])))
+        corner = (int(rng.integers(0, 100)), int(rng.choice([12, 20, 110, 122])))
         letters = "".join(rng.choice([*"LRABCP0123"], int(rng.integers(1, 5))))
         ink = np.zeros(canvas.shape, np.uint8)
-        cv2.putText(ink, letters, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.25, 0.6)), 255)
+        cv2.putText(ink, letters, corner, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.25, 0.6)), 255)
         canvas = np.where(ink > 127, np.float32(rng.random() < 0.8), canvas)
     low, high = np.percentile(canvas, [1, 99])
     return np.asarray(np.clip((canvas - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)

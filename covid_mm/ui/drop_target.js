@@ -21,3 +21,26 @@ function acceptFiles({ slot, input, drop, opens = () => true, chosen, dropped })
   drop.addEventListener("drop", (event) => dropped(event.dataTransfer));
 }
 
+// All files below a folder, with their names inside it; no more are listed than a few above `most`, which are refused.
+async function walk(entry, most, inside = "") {
+  if (!entry) return [];
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file, name: inside + entry.name }];
+  }
+  const reader = entry.createReader();
+  const files = [];
+  for (;;) {
+    const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!part.length) break;
+    for (const child of part) files.push(...(await walk(child, most, `${inside}${entry.name}/`)));
+    if (files.length > most) break;
+  }
+  return files;
+}
+// What was dropped as { file, name }, where a folder is among it; else null. Asked at once: the drop does not last.
+async function readFolders(given, most) {
+  const entries = [...given.items].map((item) => item.webkitGetAsEntry?.());
+  if (!entries.some((entry) => entry?.isDirectory)) return null;
+  return (await Promise.all(entries.map((entry) => walk(entry, most)))).flat();
+}

@@ -6,6 +6,8 @@
   const result = () => find("#mm-result");
   let analysed = -1;
   page.finishes = 0; // answers and clearings so far
+  // What is read: a study of the list, where one is open, else the answer to the slots.
+  page.shown = () => find("#mm-answer-column.mm-shows-kept .mm-kept") ?? result();
 
   page.changed = () => result()?.classList.toggle("mm-stale", page.version !== analysed && !!find(".mm-answer"));
   const values = () => ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);

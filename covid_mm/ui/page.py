@@ -38,6 +38,7 @@ from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
     SlotUpload,
+    StudyUploads,
     preview_upload,
 )
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
@@ -48,13 +49,19 @@ from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
 from covid_mm.ui.worklist.own_test import TITLE as OWN_TEST_TITLE
 from covid_mm.ui.worklist.own_test import add_own_test, render_tab
-from covid_mm.ui.worklist.panel import BatchRows, SessionStudies, build_opened_study, build_worklist
+from covid_mm.ui.worklist.panel import (
+    BatchRows,
+    SessionStudies,
+    build_opened_study,
+    build_worklist,
+    find_listed,
+)
 from covid_mm.ui.worklist.store import WorklistStore
 
 DOCUMENT = "Chest CT + X-ray: normal or COVID-19 pneumonia"  # the browser tab
 HELP = (
-    "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared,"
-    " and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
+    "<kbd>Enter</kbd> analyses. One slot may stay empty. PNG, JPEG or DICOM; deleted from the server when cleared, with"
+    " its study in the list, and after 30 minutes. Text burned into an image stays in it: check that it names nobody."
 )
 CT_HINT = "One axial slice, or a whole scan: DICOM files, ZIP, NIfTI"
 NETWORK = "network"  # concurrency group of what asks it
@@ -161,8 +168,9 @@ def build_page(
             None, None, line, cancels=[answered], js="() => (window.covidMM.series.stopped(), '')", **private
         )
         reported = partial(report_page, complete=partial(add_own_test, worklists))
-        StudyEvents(networks, limits).attach(study, reported, NETWORK)
-        attach_viewer(slots, limits)
+        kept = partial(find_listed, worklists)
+        StudyEvents(networks, limits, kept).attach(study, reported, NETWORK)
+        attach_viewer(slots, limits, kept)
         # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")
@@ -249,7 +257,9 @@ def answer_page(
     try:
         choices = read_choices(slices)
         analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place, read=read)
-        return render_analysis(listed.keep(analysis) if listed else analysis, texts)
+        if listed is not None:
+            analysis = listed.keep(analysis, StudyUploads(ct, xray, network, choices))
+        return render_analysis(analysis, texts)
     except Exception as error:
         sentence = explain_error(error, texts)
         if listed is not None and isinstance(error, ImageError):

@@ -90,7 +90,46 @@ def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, d
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     inspector = Inspector(page)
     inspector.look("a scan")
-    assert inspector.found == {}
+    assert inspector.violations == {}
+
+
+def test_a_folder_is_one_scan(open_page, files, tmp_path):
+    """Chosen: slices in two folders, beside what viewers leave there; dropped: as a browser hands it over."""
+    for number, path in enumerate(files["files"]):
+        part = tmp_path / "study" / f"part{number % 2}"
+        part.mkdir(parents=True, exist_ok=True)
+        (part / Path(path).name).write_bytes(Path(path).read_bytes())
+    damaged = Path(files["files"][0]).read_bytes()[:700]
+    for name, content in (
+        {"DICOMDIR": damaged, ".hidden": damaged, "notes.txt": b"text", "sr.dcm": damaged}
+    ).items():
+        (tmp_path / "study" / name).write_bytes(content)
+    page = open_page()
+    with page.expect_file_chooser() as chooser:
+        page.click(f"{SLOT} .mm-slot-folder")
+    chooser.value.set_files(str(tmp_path / "study"))
+    page.wait_for_selector(f"{SLOT}[data-state=ready] .mm-slot-preview[src^='data:']")
+    assert page.get_attribute(f"{SLOT} .mm-slot-slice", "max") == str(COUNT - 1)
+    assert page.locator(f"{SLOT} .mm-slot-folder").is_hidden()
+    analyse(page)
+    assert page.get_attribute(".mm-series", "data-count") == str(COUNT)
+    page.click("#mm-clear")
+
+    page.wait_for_selector(f"{SLOT}[data-state=empty]")
+    page.evaluate(
+        """() => {
+      const file = (name, content) => ({ isFile: true, name, file: (done) => done(new File([content], name)) });
+      const folder = (name, ...children) => ({ isDirectory: true, name, createReader: () => {
+        const parts = [children, []];
+        return { readEntries: (done) => done(parts.shift()) };
+      } });
+      const entry = folder("a", file("x.txt", "text"), folder("b", file("c.png", "none")));
+      const event = new Event("drop", { bubbles: true, cancelable: true });
+      event.dataTransfer = { files: [], items: [{ webkitGetAsEntry: () => entry }] };
+      document.querySelector(".mm-slot[data-modality=ct] .mm-slot-drop").dispatchEvent(event);
+    }"""
+    )
+    page.wait_for_selector(f"{SLOT} .mm-slot-note:has-text('There is no scan in this folder')")
 
 
 def test_a_zip_with_another_series_one_slice_alone_and_cancel(open_page, files):

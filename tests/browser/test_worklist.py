@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+from scan_files import chest_hu, series_files
+
 
 def analyse(page, files: dict[str, Path]) -> None:
     before = page.evaluate("window.covidMM.finishes")
@@ -27,7 +31,7 @@ def test_a_sessions_studies_are_kept_opened_compared_and_deleted(open_page, stud
     page.wait_for_selector(".mm-kept h2")
     assert page.evaluate("document.activeElement.textContent") == "Study 1"
     assert page.locator("#mm-result").is_hidden()
-    assert page.locator(".mm-kept .mm-heat-method, .mm-kept [data-view]").count() == 0
+    assert page.locator(".mm-kept .mm-swap").count() == 0
     page.fill(".mm-kept-note", "seen twice")
     page.locator(".mm-kept-note").blur()
     page.wait_for_selector(".mm-worklist-notes:has-text('seen twice')")
@@ -51,6 +55,56 @@ def test_a_sessions_studies_are_kept_opened_compared_and_deleted(open_page, stud
     for _ in range(2):  # the second press is meant
         page.click(".mm-worklist-clear")
     count_rows(page, 0)
+
+
+def test_a_study_of_the_list_is_read_as_one_of_the_slots(open_page, studies, tmp_path):
+    """Its files are there when the slots are empty: viewer, another method, another slice; in a batch's row too."""
+    volume = chest_hu(6, 640) + (np.arange(6) * 60).astype(np.int16)[:, None, None]
+    paths = [tmp_path / f"I{number}" for number in range(len(volume))]
+    for path, data in zip(paths, series_files(volume), strict=True):
+        path.write_bytes(data)
+    page = open_page()
+    page.set_input_files(".mm-slot[data-modality=ct] .mm-slot-input", [str(path) for path in paths])
+    page.wait_for_selector(".mm-slot[data-modality=ct][data-state=ready] .mm-slot-preview[src^='data:']")
+    page.click("#mm-analyse")
+    page.wait_for_selector("#mm-result .mm-series")
+    count_rows(page, 1)
+    page.click("#mm-clear")
+    page.wait_for_selector("#mm-result .mm-empty")
+    page.click(".mm-worklist-study")
+    page.wait_for_selector(".mm-kept .mm-series")
+    layer = ".mm-kept .mm-view[data-modality=ct] .mm-layer"
+
+    before, drawn = page.evaluate("window.covidMM.finishes"), page.get_attribute(layer, "src")
+    page.select_option(".mm-kept .mm-heat-method", "layer_cam")
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+    assert page.get_attribute(layer, "src") != drawn
+    before = page.evaluate("window.covidMM.finishes")
+    page.locator(".mm-kept .mm-series-slider").fill("3")
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+    page.wait_for_selector(".mm-kept .mm-view[data-slice='2']:not(.mm-undrawn)")
+    page.locator(".mm-kept .mm-open-viewer").click()
+    page.wait_for_selector(".mm-viewer[open] .mm-pane")
+    page.wait_for_function("document.querySelector('.mm-viewer .mm-pane-note')?.textContent === ''")
+    assert page.locator(".mm-viewer .mm-pane-slices output").first.inner_text().startswith("3")
+    page.keyboard.press("Escape")
+    with page.expect_download() as saved:
+        page.click(".mm-kept .mm-download")
+    assert Image.open(saved.value.path()).size == (640, 640)
+    page.click(".mm-kept-close")
+
+    page.get_by_role("tab", name="Many studies").click()
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    (folder / "a_xray.png").write_bytes(studies["xray0"].read_bytes())
+    page.set_input_files(".mm-batch-input", str(folder / "a_xray.png"))
+    page.click("#mm-batch-run")
+    page.click(".mm-batch-open")
+    page.wait_for_selector(".mm-kept .mm-heat-method")
+    before = page.evaluate("window.covidMM.finishes")
+    page.select_option(".mm-kept .mm-heat-target", "normal")
+    page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+    assert "normal" in page.inner_text(".mm-kept .mm-scale small").lower()
 
 
 def test_labelled_studies_stand_on_their_own_tab(open_page, studies, tmp_path):

@@ -28,8 +28,8 @@ def draw_architecture(network: Network | None = None) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_axis_off()
     modalities = network.config.modalities
-    places = dict(zip(modalities, (0.27, 0.73) if len(modalities) == 2 else (0.5,), strict=True))
-    for modality, x in places.items():
+    positions = dict(zip(modalities, (0.27, 0.73) if len(modalities) == 2 else (0.5,), strict=True))
+    for modality, x in positions.items():
         _draw_branch(axes, network, modality, x)
     rows = _head_rows(network)
     top = 0.40
@@ -40,7 +40,7 @@ def draw_architecture(network: Network | None = None) -> Figure:
         if number:
             _draw_arrow(axes, (0.5, y + 0.67 * step), (0.5, y + 0.33 * step))
     first = top - step / 2
-    for x in places.values():
+    for x in positions.values():
         _draw_arrow(axes, (x, 0.505 - _HEIGHT / 2), (0.5 + 0.3 * (x - 0.5), first + 0.33 * step))
     return figure
 

@@ -1,4 +1,4 @@
-"""What the paper's figure becomes: one line a network, from the paper to images of other hospitals."""
+"""What the paper's figure becomes: one line per network, from the paper to images of other hospitals."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def draw_generalisation(results: Results) -> Figure | None:
         paper, steps = find_paper_row(network.name), trace_network(results, network)
         values = [None if paper is None else paper.accuracy]
         values += [None if step is None else 100 * step.value for step in steps]
-        places = [place for place, value in enumerate(values) if value is not None]
+        columns = [column for column, value in enumerate(values) if value is not None]
         heights = [value for value in values if value is not None]
         chosen = network.name == DEFAULT_PAIR
         axes.plot(
-            places,
+            columns,
             heights,
             color=COLOURS[kind],
             linewidth=3.4 if chosen else 1.4,
@@ -65,11 +65,12 @@ def draw_generalisation(results: Results) -> Figure | None:
         )
         named.add(kind)
         if chosen:
-            for place, height in zip(places, heights, strict=True):
-                inside = place < len(_STEPS)  # elsewhere the lines come from above, so the label stands aside
+            for column, height in zip(columns, heights, strict=True):
+                # elsewhere the lines come from above, so the label stands aside
+                inside = column < len(_STEPS)
                 axes.annotate(
                     f"{height:.2f} %" if inside else f"{height:.0f} %",
-                    (place, height),
+                    (column, height),
                     (0, 9) if inside else (10, -4),
                     textcoords="offset points",
                     ha="center" if inside else "left",

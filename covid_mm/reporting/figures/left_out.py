@@ -8,24 +8,24 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covid_mm.evaluation.left_out import LeftOutTable
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREY, ORANGE, make_panels
-from covid_mm.reporting.left_out_tables import HEAD_TITLES
 
 
 def draw_left_out_aucs(tables: Sequence[LeftOutTable]) -> Figure:
-    """A panel a head: each two-class collection's AUC with its 95 % interval, then their mean."""
+    """A panel per head: each two-class collection's AUC with its 95 % interval, then their mean."""
     tallest = max(len(table.two_class_rows) for table in tables) + 1
     figure, panels = make_panels(len(tables), columns=1, width=8.0, height=1.4 + 0.36 * tallest)
     for axes, table in zip(panels, tables, strict=True):
         shown = [(row.collection, row.auc, BLUE) for row in table.two_class_rows]
         shown.append((f"mean of {len(shown)}", table.auc, ORANGE))
-        for place, (_, auc, colour) in enumerate(shown):
+        for position, (_, auc, colour) in enumerate(shown):
             if auc is None:
                 continue
             errors = [[auc.value - auc.low], [auc.high - auc.value]]
-            axes.errorbar(auc.value, place, xerr=errors, fmt="o", color=colour, capsize=3)
+            axes.errorbar(auc.value, position, xerr=errors, fmt="o", color=colour, capsize=3)
             text = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
-            axes.text(1.02, place, text, va="center", fontsize=FONT_SIZE - 1)
+            axes.text(1.02, position, text, va="center", fontsize=FONT_SIZE - 1)
         lowest = min([0.5, *(auc.low for _, auc, _ in shown if auc is not None)])
         axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])

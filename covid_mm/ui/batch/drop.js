@@ -98,32 +98,9 @@ async function take(files) {
   find("#mm-batch-pair")?.click();
 }
 
-// A folder that was dropped: all files in it, with their names inside it.
-async function walk(entry, inside = "") {
-  if (!entry) return [];
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    return [{ file, name: inside + entry.name }];
-  }
-  const reader = entry.createReader();
-  const files = [];
-  for (;;) {
-    const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!part.length) break;
-    for (const child of part) files.push(...(await walk(child, `${inside}${entry.name}/`)));
-    if (files.length > props.max_files) break; // refused in any case
-  }
-  return files;
-}
-
 async function takeDropped(given) {
-  const entries = [...given.items].map((item) => item.webkitGetAsEntry?.());
   const plain = [...given.files];
-  if (!entries.some((entry) => entry?.isDirectory)) {
-    take(plain);
-    return;
-  }
-  take((await Promise.all(entries.map((entry) => walk(entry)))).flat());
+  take((await readFolders(given, props.max_files)) ?? plain);
 }
 acceptFiles({ slot, input, drop, chosen: take, dropped: takeDropped });
 

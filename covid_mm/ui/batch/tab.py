@@ -50,7 +50,7 @@ TITLE = "Many studies"
 API_DESCRIPTION = (
     "Answer many studies: one ZIP, or images named <study>_ct.* and <study>_xray.*, or any names with a CSV"
     " manifest (columns study, ct, xray). Gives `studies` (study, label, probabilities, branches, modalities,"
-    " warnings, lungs, evidence, error), `left_out` (file, reason) and `checkpoint`."
+    " warnings, lungs, evidence, scan, error), `left_out` (file, reason) and `checkpoint`."
 )
 MEASURE = (
     "At most {studies} studies at once; files of {size} MB together."
@@ -65,8 +65,13 @@ class RowKeeper(Protocol):
     def begin_run(self, session: str | None) -> int:
         """The number of a new run."""
 
-    def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
-        """The row's own number in the list, 0 where it was not kept. meta: of the checkpoint that answered."""
+    def keep(
+        self, session: str | None, run: int, row: Row, meta: Mapping[str, Any], files: Mapping[str, ImageFile]
+    ) -> int:
+        """The row's own number in the list, 0 where it was not kept.
+
+        meta: of the checkpoint that answered. files: modality -> what was read.
+        """
 
     def finish_run(
         self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
@@ -197,9 +202,10 @@ def run_page(
                 began = time.monotonic()
                 shown["html"] = render_run_head(len(pairing.studies), info, texts)
             else:
-                remark = pairing.studies[len(done)].remark
-                number = keeper.keep(session, run, row, networks.choose(network).get().meta) if keeper else 0
-                shown["rows"] = [*shown["rows"], describe_row(row, remark, texts, number)]
+                study = pairing.studies[len(done)]
+                meta = networks.choose(network).get().meta
+                number = keeper.keep(session, run, row, meta, study.files) if keeper else 0
+                shown["rows"] = [*shown["rows"], describe_row(row, study.remark, texts, number)]
                 done.append(_drop_pictures(row))
             seconds = time.monotonic() - began
             outcomes = [one.outcome for one in done]

@@ -30,7 +30,8 @@ MANIFEST_RULE = (
 )
 PRIVACY = (
     "Uploads are deleted from the server when the run has ended, when cleared, and after 30 minutes."
-    " Each row stays in the list beside the slots, in memory, as long as that. File names are shown to you only."
+    " Each row stays in the list beside the slots, with its images, until it is deleted there or not used for 30"
+    " minutes. File names are shown to you only."
 )
 PAIRING_HEAD = ("Study", "CT", "X-ray", "Remarks")
 RESULT_HEAD = (
@@ -235,8 +236,9 @@ def _capital(text: str) -> str:
 
 
 def describe_study(row: Row) -> dict[str, Any]:
-    """The API's object of one study: the fields of `predict --json` that need no picture, and `error`."""
+    """The API's object of one study: the fields of `predict --json` without pictures, `scan` in short, and `error`."""
     prediction = row.prediction.to_dict() if row.prediction else {}
+    scan = row.prediction.scan if row.prediction else None
     return {
         "study": row.study,
         "label": prediction.get("label"),
@@ -246,5 +248,6 @@ def describe_study(row: Row) -> dict[str, Any]:
         "warnings": prediction.get("warnings", []),
         "lungs": prediction.get("lungs", {}),
         "evidence": prediction.get("evidence"),
+        "scan": scan.summarise() if scan else None,
         "error": row.error or None,
     }

@@ -18,24 +18,24 @@ class StaticTranslations:
     """Gathers labels and markup while the page is laid out; `i18n` then goes to `Blocks.launch`."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[str, str]] = {code: {} for code in find_languages()}
+        self._texts: dict[str, dict[str, str]] = {code: {} for code in find_languages()}
 
     def label(self, text: str) -> I18nData:
         """A component's label or a button's text."""
         for code, texts in find_languages().items():
-            self._found[code][text] = texts(text)
+            self._texts[code][text] = texts(text)
         return I18nData(text)
 
     def draw(self, name: str, render: Callable[[Texts], str]) -> str:
         """The value of an HTML component under a name of its own. render: draws it in a language."""
         for code, texts in find_languages().items():
-            self._found[code][name] = render(texts)
+            self._texts[code][name] = render(texts)
         return str(I18nData(name))
 
     @property
     def i18n(self) -> gr.I18n:
         """All that was gathered."""
-        return gr.I18n(**self._found)
+        return gr.I18n(**self._texts)
 
 
 def draw_markup(render: Callable[[Texts], str]) -> tuple[str, dict[str, str]]:

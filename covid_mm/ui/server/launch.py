@@ -81,10 +81,11 @@ def serve(
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
         from covid_mm.ui.study.examples import ExampleStudies
+        from covid_mm.ui.worklist.files import FileKeeper
         from covid_mm.ui.worklist.store import WorklistStore
 
         examples, translations = ExampleStudies(), StaticTranslations()
-        worklists = WorklistStore(test=settings.own_test)
+        worklists = WorklistStore(test=settings.own_test, keeper=FileKeeper(folder.path / "studies"))
         worklists.keep_expiring()
         page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)
         _check_port(settings)

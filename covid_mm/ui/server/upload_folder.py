@@ -6,6 +6,7 @@ folder. Both are pointed here, so that removing one folder removes all of it.
     <temporary folder>/covid-mm-XXXX/     mode 0700
         lock                              held open and locked while the server lives
         uploads/                          GRADIO_TEMP_DIR
+        studies/                          files of the studies in visitors' lists, which worklist/store.py deletes
 
 The system drops the lock when a process dies, however it dies, so the next server can tell what a
 killed one left behind from what a living one uses.
@@ -114,13 +115,14 @@ class UploadRoom:
 
 
 def count_bytes(folder: Path) -> int:
-    """Bytes of all files under a folder, those that vanish meanwhile left out."""
-    total = 0
+    """Bytes of all files under a folder, one of two names once, those that vanish meanwhile left out."""
+    sizes: dict[tuple[int, int], int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.stat(os.path.join(parent, name)).st_size
-    return total
+                facts = os.stat(os.path.join(parent, name))
+                sizes[facts.st_dev, facts.st_ino] = facts.st_size
+    return sum(sizes.values())
 
 
 def remove_abandoned(base: Path) -> int:

@@ -1,7 +1,7 @@
 """What happens after an answer: other heatmaps, a map as a file. Functions behind events, no layout.
 
-Each reads the uploads again and keeps nothing, so that one visitor never meets another's study. The
-objects that they give go to the page's scripts; an error is one sentence in them.
+Each reads the uploads again, or the files of a study of the visitor's own list, and keeps nothing, so that one visitor
+never meets another's study. The objects that they give go to the page's scripts; an error is one sentence in them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from covid_mm.ui.study.heatmaps import CancellableTask, describe_map, draw_overl
 from covid_mm.ui.study.images import (
     READERS,
     SLOT_TITLES,
+    FindListed,
     SlotUpload,
+    StudyUploads,
+    read_no_list,
     read_slot_image,
 )
 from covid_mm.ui.study.slot import StublessMeta
@@ -67,18 +70,24 @@ def explain_page(
     slices: Any,
     request: Any,
     texts: Texts = ENGLISH,
+    listed: FindListed = read_no_list,
+    session: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The chosen heatmaps for the page: signs of life, then `maps` by modality, or an error.
 
     Stopped where the visitor cancels or leaves. request: `method`, `layer` and `target`, and `number`, which comes
-    back with each object, so that the page knows an answer from one that it no longer waits for.
+    back with each object, so that the page knows an answer from one that it no longer waits for. listed: finds the
+    study of the list of Gradio's `session` that the request names, in place of the uploads.
     """
     number = read_number(request)
     try:
-        choice, chosen = read_choice(request), choose_slice(read_choices(slices), request)
+        choice = read_choice(request)
+        study = listed(session, request) or StudyUploads(ct, xray, network, read_choices(slices))
+        chosen = choose_slice(study.choices, request)
         task = CancellableTask()
         # the lock is the working thread's, for a reader may leave at any yield
-        for share in task.run(partial(analyse_uploads, networks, network, ct, xray, limits, chosen, choice)):
+        call = partial(analyse_uploads, networks, study.network, study.ct, study.xray, limits, chosen, choice)
+        for share in task.run(call):
             yield {"progress": round(share, 3)} | number
         analysis: Analysis = task.result
         if not analysis.prediction.heatmaps:
@@ -135,16 +144,20 @@ def download_page(
     slices: Any,
     request: Any,
     texts: Texts = ENGLISH,
+    listed: FindListed = read_no_list,
+    session: str | None = None,
 ) -> dict[str, Any]:
     """One heatmap over its image as a PNG at the image's own resolution: `name` and `url`, or an error.
 
     request: as for `explain_page`, and `modality` and `opacity` (0..1).
     """
     try:
-        choice, chosen = read_choice(request), choose_slice(read_choices(slices), request)
+        choice = read_choice(request)
         modality, opacity = _read_download(request)
-        path = {"ct": ct, "xray": xray}[modality]
-        analysis = analyse_uploads(networks, network, ct, xray, limits, chosen, choice)
+        study = listed(session, request) or StudyUploads(ct, xray, network, read_choices(slices))
+        chosen = choose_slice(study.choices, request)
+        path = {"ct": study.ct, "xray": study.xray}[modality]
+        analysis = analyse_uploads(networks, study.network, study.ct, study.xray, limits, chosen, choice)
         heatmap = analysis.prediction.heatmaps.get(modality)
         if path is None or heatmap is None:
             raise UsageError(NO_ANSWER)
@@ -170,6 +183,7 @@ class StudyEvents:
 
     networks: PredictorPool
     limits: ImageLimits
+    listed: FindListed = read_no_list
 
     def attach(self, study: list[Any], report_page: Callable[..., Any], concurrency_id: str) -> None:
         """Hidden buttons that the page's scripts press. study: slots, chooser, slices. report_page: makes it."""
@@ -195,8 +209,9 @@ class StudyEvents:
             event.failure(None, js=f"() => window.covidMM.refused('{name}')", **private)
             return event
 
-        explained = press("explain", explain_page, ScriptChannel("explained", elem_classes="mm-hidden"))
-        press("download", download_page, ScriptChannel("saved", elem_classes="mm-hidden"))
+        explain, download = (partial(one, listed=self.listed) for one in (explain_page, download_page))
+        explained = press("explain", explain, ScriptChannel("explained", elem_classes="mm-hidden"))
+        press("download", download, ScriptChannel("saved", elem_classes="mm-hidden"))
         press("report", report_page, ScriptChannel("saved", elem_classes="mm-hidden"))
         stop = gr.Button("stop", elem_id="mm-stop-explain", elem_classes="mm-hidden")
         stop.click(None, cancels=[explained], **private)

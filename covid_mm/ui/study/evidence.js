@@ -2,11 +2,11 @@
 // the server's help: another method, layer or class, a map as a file, the report.
 () => {
   const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
-  const result = () => document.querySelector("#mm-result");
-  const find = (selector) => result()?.querySelector(selector);
+  const find = (selector) => page.shown()?.querySelector(selector);
   let asked = {}; // what the next hidden button press is to send
   let applied = {}; // the heatmaps that are shown
   let working = false; // heatmaps were asked for; what comes after a cancel is ignored
+  let asker = null; // the answer that they were asked for
   let number = 0; // counts what was asked for; the server gives it back, for Gradio hands over what a cancelled event still gives
   let waiting = false; // another choice was made meanwhile: asked for when the one under way has ended
   let style = "cells"; // how maps are drawn, from study to study
@@ -17,25 +17,26 @@
     layer: find(".mm-heat-layer")?.value,
     target: find(".mm-heat-target")?.value,
     slice: page.series?.chosen(),
+    listed: page.listed?.number,
   });
   const opacity = () => Number(find(".mm-opacity")?.value ?? 60) / 100;
   // Hands Gradio the study and the request.
   page.request = async (network) => {
     await Promise.allSettled([...page.pending]);
-    const files = ["ct", "xray"].map((modality) => page.slots[modality]?.value() ?? null);
+    const files = ["ct", "xray"].map((modality) => (asked.listed ? null : (page.slots[modality]?.value() ?? null)));
     return [...files, network, page.slices(), asked];
   };
   function press(name, request) {
     asked = request;
     document.querySelector(`#mm-${name}`)?.click();
   }
-  function say(selector, text, scope = document) {
-    const target = scope.querySelector(selector);
+  function say(selector, text) {
+    const target = find(selector) ?? document.querySelector(selector); // the report's form lies beside the answer
     if (target) target.textContent = text;
   }
 
   // The server would read the images that lie in the slots now, not those that were answered.
-  const isOld = () => result().matches(".mm-stale, .mm-busy");
+  const isOld = () => page.shown().matches(".mm-stale, .mm-busy");
   const oldText = () => find(".mm-stale-note").textContent;
 
   page.explainSlice = (drawing) => find(".mm-heat") && explain(drawing);
@@ -50,6 +51,7 @@
       return;
     }
     working = true;
+    asker = page.shown();
     number += 1;
     say(".mm-heat-status", drawing ?? "…");
     find(".mm-heat-cancel").hidden = false;
@@ -70,7 +72,7 @@
     }
   }
   page.explained = (answer) => {
-    if (!working || answer.number !== number || !find(".mm-heat")) return;
+    if (!working || answer.number !== number || asker !== page.shown() || !find(".mm-heat")) return;
     cancelled = false;
     if (answer.progress !== undefined) {
       say(".mm-heat-status", `${Math.round(100 * answer.progress)} %`);
@@ -96,9 +98,11 @@
     settle();
     document.querySelector("#mm-stop-explain")?.click();
   }
+  // Another study is shown: what is still being drawn for the one before is not waited for.
+  page.leaveMaps = () => working && cancel();
   page.refused = (name) => {
     if (name === "explain" && (cancelled || !working)) return;
-    const text = document.querySelector("#mm-result .mm-unanswered-note")?.textContent ?? "";
+    const text = find(".mm-unanswered-note")?.textContent ?? "";
     if (name === "report") say(".mm-report-status", text);
     else {
       restore();
@@ -200,7 +204,7 @@
 
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".mm-opacity")) {
-      result().style.setProperty("--mm-opacity", opacity());
+      page.shown().style.setProperty("--mm-opacity", opacity());
       event.target.closest("label").querySelector("output").textContent = `${event.target.value} %`;
     }
     if (event.target.matches?.(".mm-operating-slider")) {
@@ -211,7 +215,7 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches?.(".mm-heat-style")) {
       style = event.target.value;
-      (event.target.closest(".mm-kept") ?? result()).querySelectorAll(".mm-layer").forEach(paint);
+      page.shown().querySelectorAll(".mm-layer").forEach(paint);
     } else if (event.target.matches?.(".mm-heat select")) explain();
   });
   document.addEventListener(
@@ -238,12 +242,16 @@
       press("report", { ...choice(), format: report.dataset.format, note: document.querySelector(".mm-note").value });
     }
   });
-  page.answered = () => {
-    working = waiting = false; // maps of the study before no longer matter
-    applied = choice();
-    result()?.style.setProperty("--mm-opacity", opacity());
-    if (find(".mm-heat-style")) find(".mm-heat-style").value = style;
-    result()?.querySelectorAll(".mm-layer").forEach(paint);
+  // An answer has come, or a study of the list was opened; it is drawn as the one before.
+  page.answered = (root = document.querySelector("#mm-result")) => {
+    if (root === page.shown()) {
+      working = waiting = false; // maps of the study before no longer matter
+      applied = choice();
+    }
+    root.style.setProperty("--mm-opacity", Number(root.querySelector(".mm-opacity")?.value ?? 60) / 100);
+    const chooser = root.querySelector(".mm-heat-style");
+    if (chooser) chooser.value = style;
+    root.querySelectorAll(".mm-layer[data-cells]").forEach(paint);
     say(".mm-report-status", "");
   };
 }

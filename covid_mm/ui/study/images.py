@@ -5,8 +5,8 @@ All of it can run in another process: nothing here imports Gradio or a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from covid_mm.config import MODALITIES, ImageLimits
@@ -77,7 +77,7 @@ def _find_scan(upload: SlotUpload, modality: str, limits: ImageLimits, choice: S
     paths = list_paths(upload)
     if modality != "ct" or not paths:
         return None
-    return find_scan(paths, choice.series, limits, SLOT_TITLES[modality])
+    return find_scan(paths, choice.series, limits, SLOT_TITLES[modality], strict=not choice.folder)
 
 
 def read_slot_image(
@@ -113,6 +113,29 @@ def preview_upload(
 
 
 SlotUpload: TypeAlias = "str | tuple[str, ...] | None"  # paths of uploads
+
+
+@dataclass(frozen=True)
+class StudyUploads:
+    """What an event about an answered study reads: the slots' uploads, or the files of a study of the list.
+
+    network: the checkpoint that answers, None for the default. choices: modality -> slice and window.
+    """
+
+    ct: SlotUpload
+    xray: SlotUpload
+    network: str | None = None
+    choices: Mapping[str, SliceChoice] = field(default_factory=dict)
+
+
+# (Gradio's session, an event's request) -> the study of the list that the request names; None: those of the slots
+FindListed: TypeAlias = "Callable[[str | None, Any], StudyUploads | None]"
+
+
+def read_no_list(session: str | None, request: Any) -> None:
+    """A `FindListed` where there is no list: events are about the slots."""
+    return None
+
 
 MAX_SERIES_FILES = 600
 MAX_SERIES_BYTES = 200 * 1024 * 1024

@@ -34,13 +34,16 @@ THUMBNAIL_SIDE = 128  # pixels
 _APART = 3  # slices between two thumbnails at least
 
 
-def find_scan(paths: Sequence[str], series: int | None, limits: ImageLimits, title: str) -> CtScan | None:
+def find_scan(
+    paths: Sequence[str], series: int | None, limits: ImageLimits, title: str, *, strict: bool = True
+) -> CtScan | None:
     """The scan of a slot's uploads, from the file beside them where it was read before; None for one image.
 
-    To be called where files are read. Raises ImageError naming the slot.
+    strict: as `read_scan` takes it, of several files. To be called where files are read. Raises ImageError naming the
+    slot.
     """
-    if (kept := load_scan(paths, series)) is not None:
-        return kept
+    if (cached := load_scan(paths, series)) is not None:
+        return cached
     whole = dataclasses.replace(
         limits, max_series_bytes=SCAN_BYTES, max_series_pixels=limits.max_total_pixels
     )
@@ -55,7 +58,8 @@ def find_scan(paths: Sequence[str], series: int | None, limits: ImageLimits, tit
     if not all(Path(path).is_file() for path in paths):
         raise ImageError(GONE).about(title)
     try:
-        scan = open_scan(source, whole, ArchiveLimits(max_bytes=SCAN_BYTES), what=title, series=series)
+        archive = ArchiveLimits(max_bytes=SCAN_BYTES)
+        scan = open_scan(source, whole, archive, what=title, series=series, strict=strict)
     except ImageError as error:
         raise (error if str(error).startswith(title) else error.about(title)) from error
     if scan is None or not scan.hounsfield:

@@ -2,11 +2,12 @@
 () => {
   const page = (window.covidMM ??= { slots: {}, version: 0, pending: new Set() });
   const REST = 350; // ms without another step until the map is asked for
-  const root = () => document.querySelector("#mm-result .mm-series");
-  const view = () => document.querySelector("#mm-result .mm-view[data-modality=ct]");
+  const root = () => page.shown()?.querySelector(".mm-series");
+  const view = () => page.shown()?.querySelector(".mm-view[data-modality=ct]");
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
   const read = (series) => (series.facts ??= JSON.parse(series.dataset.series));
-  const isOld = () => document.querySelector("#mm-result")?.matches(".mm-stale, .mm-busy");
+  // Nothing to draw another slice from: other files lie in the slots, or the study's own are gone.
+  const isOld = () => page.shown()?.matches(".mm-stale, .mm-busy") || (page.listed && !page.listed.files?.ct);
   let resting = null;
   let pictures = new Map(); // slice -> address of its image, of the answer that is shown
   let owner = null; // whose pictures these are
@@ -58,7 +59,7 @@
     if (!pictures.has(index)) {
       const near = [index, index + 1, index - 1, index + 2, index - 2];
       const frames = near.filter((k) => k >= 0 && k < Number(series.dataset.count) && !pictures.has(k));
-      const { window: grey, level, width } = page.slots.ct?.choice() ?? {};
+      const { window: grey, level, width } = (page.listed ? page.listed.files.ct : page.slots.ct?.choice()) ?? {};
       try {
         const answer = await page.viewer.fetchFrames({ modality: "ct", frames, window: grey, level, width });
         if (owner !== series) return;
@@ -101,7 +102,7 @@
   });
   const jump = (event) => {
     const plot = event.target.closest?.(".mm-series-plot");
-    if (!plot || !plot.closest("#mm-result")) return;
+    if (!plot || !page.shown()?.contains(plot)) return;
     const { left, width } = plot.getBoundingClientRect();
     show(Math.floor(((event.clientX - left) / width) * Number(root().dataset.count)));
   };
@@ -110,7 +111,7 @@
   document.addEventListener(
     "wheel",
     (event) => {
-      const over = event.target.closest?.("#mm-result .mm-series-plot, #mm-result .mm-series-slider");
+      const over = event.target.closest?.(".mm-series-plot, .mm-series-slider");
       if (!over || !event.deltaY) return;
       event.preventDefault();
       show(chosen() + Math.sign(event.deltaY));
@@ -118,7 +119,7 @@
     { passive: false },
   );
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.("#mm-result .mm-series-thumbnails [data-slice]");
+    const button = event.target.closest?.(".mm-series-thumbnails [data-slice]");
     if (button) show(Number(button.dataset.slice));
   });
 }

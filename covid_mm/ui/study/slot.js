@@ -6,6 +6,7 @@ const input = element.querySelector(".mm-slot-input");
 const drop = element.querySelector(".mm-slot-drop");
 const preview = element.querySelector(".mm-slot-preview");
 const note = element.querySelector(".mm-slot-note");
+const MOST_LISTED = 5000; // files of a folder that are looked at
 let chosen = null; // the file itself, for a swap of the two slots
 let value = null; // Gradio's file object, as soon as the upload has arrived
 let number = 0; // counts the files, so that a slow upload never replaces a later one
@@ -15,7 +16,7 @@ const controls = Object.fromEntries(
   ["window", "level", "width", "slice", "series", "alone"].map((name) => [name, element.querySelector(`.mm-slot-${name}`)]),
 );
 let scan = false; // whether the slot holds a whole CT scan
-let asking = null; // the choice that a series just chosen begins with
+let asking = null; // the choice that a series or folder just chosen begins with
 let choice = null; // what the controls of a DICOM file ask for; null for other images
 
 function show(state, text = "") {
@@ -42,18 +43,22 @@ function forget() {
   show("empty");
 }
 
-// One file, or the files of a DICOM series.
-async function take(given) {
+const toMegabytes = (bytes) => Math.floor(bytes / 1048576);
+// One file, or the files of a DICOM series; folder: whether they were all that a folder holds of a scan.
+async function take(given, folder = false) {
   const files = Array.isArray(given) ? given : [given].filter(Boolean);
   if (!files.length) return;
   forget();
   changed();
   const most = (file) => (/^image[/](png|jpe?g)$/.test(file.type) ? props.max_image_bytes : props.max_bytes);
   const large = files.find((file) => file.size > most(file));
-  if (large) {
-    show("empty", fill(texts.large, { limit: Math.floor(most(large) / 1048576) }));
-    return;
-  }
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  const counts = { count: files.length, limit: props.max_files };
+  if (files.length > props.max_files) show("empty", fill(texts.many, counts));
+  else if (large) show("empty", fill(texts.large, { limit: toMegabytes(most(large)) }));
+  else if (size > props.max_bytes) show("empty", fill(texts.heavy, { size: toMegabytes(size), limit: toMegabytes(props.max_bytes) }));
+  if (note.textContent) return;
+  if (folder) asking = { folder };
   const mine = number;
   const series = files.length > 1; // the browser draws no DICOM
   chosen = series ? files : files[0];
@@ -102,6 +107,26 @@ async function send(files, stillHere) {
   return sent;
 }
 
+// A folder: the DICOM files in it, or else its one volume or archive; what systems and viewers put beside them is left out.
+async function takeFolder(items) {
+  const named = items.filter(({ name }) => !/(^|[/])([.]|__MACOSX|thumbs[.]db$|desktop[.]ini$|dicomdir$)/i.test(name));
+  const volumes = named.filter(({ name }) => /[.](nii|nii[.]gz|zip)$/i.test(name)).map(({ file }) => file);
+  const mine = (number += 1);
+  show("sending", texts.looking);
+  const slices = [];
+  for (const { file } of named) {
+    if (slices.length > props.max_files || mine !== number) break;
+    if ((await file.slice(128, 132).text()) === "DICM") slices.push(file);
+  }
+  if (mine !== number) return;
+  if (slices.length) take(slices, true);
+  else if (volumes.length === 1) take(volumes);
+  else {
+    forget();
+    show("empty", texts.none);
+  }
+}
+
 preview.addEventListener("error", () => {
   if (!preview.getAttribute("src")) return;
   preview.hidden = true;
@@ -126,7 +151,7 @@ function showPreview(answer) {
   show("ready");
   if (!choice) {
     choice = { window: answer.windows.includes("lung") ? "lung" : answer.windows[0], frame: answer.frame };
-    if (asking) choice.series = asking.series;
+    Object.assign(choice, asking && { series: asking.series, folder: asking.folder });
     asking = null;
     controls.window.replaceChildren(...answer.windows.map((name) => new Option(texts[name] ?? name, name)));
     controls.window.value = choice.window;
@@ -169,16 +194,16 @@ function writeControls(frames) {
 
 let waiting = null;
 function choose(event) {
-  choice = { window: controls.window.value, frame: Number(controls.slice.value) };
+  choice = { window: controls.window.value, frame: Number(controls.slice.value), folder: choice.folder };
   if (scan) Object.assign(choice, { alone: controls.alone.checked, series: Number(controls.series.value || 0) });
   if (choice.window === "free") Object.assign(choice, { level: Number(controls.level.value), width: Number(controls.width.value) });
   writeControls(Number(controls.slice.max) + 1);
   // a whole scan's answer does not go by the slice that is looked at
   if (!scan || choice.alone || event?.target !== controls.slice) changed();
   if (event?.target === controls.series) {
-    const { window: grey, series } = choice;
+    const { window: grey, series, folder } = choice;
     choice = null; // another series, other slices
-    asking = { window: grey, series };
+    asking = { window: grey, series, folder };
   }
   clearTimeout(waiting);
   waiting = setTimeout(askServer, 60);
@@ -190,7 +215,24 @@ element.querySelector(".mm-slot-remove").addEventListener("click", () => {
   input.focus();
 });
 const isEmpty = () => slot.dataset.state === "empty";
-acceptFiles({ slot, input, drop, opens: isEmpty, chosen: take, dropped: (given) => take([...given.files]) });
+async function takeDropped(given) {
+  const plain = [...given.files];
+  const items = props.folders ? await readFolders(given, MOST_LISTED) : null;
+  if (items) takeFolder(items);
+  else take(plain);
+}
+acceptFiles({ slot, input, drop, opens: isEmpty, chosen: (files) => take(files), dropped: takeDropped });
+const folderInput = element.querySelector(".mm-slot-folder-input");
+const folderButton = element.querySelector(".mm-slot-folder");
+if (folderInput && "webkitdirectory" in folderInput) {
+  folderButton.hidden = false; // a phone's browser may know no folders
+  folderButton.addEventListener("click", () => folderInput.click());
+  folderInput.addEventListener("change", () => {
+    const items = [...folderInput.files].map((file) => ({ file, name: file.webkitRelativePath }));
+    folderInput.value = "";
+    takeFolder(items);
+  });
+}
 page.slots[props.modality] = {
   take,
   forget,

@@ -20,15 +20,20 @@ from gradio.data_classes import FileData, GradioRootModel
 from covid_mm.config import ImageLimits
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup
-from covid_mm.ui.study.scans import SCAN_BYTES
+from covid_mm.ui.study.scans import SCAN_BYTES, SCAN_FILES
 from covid_mm.ui.templates import read_scripts, render_template
 
+SCANS = ("ct",)  # slots that take a whole scan
 NOT_SENT = "The image could not be sent to the server; try again."
 SCRIPT_TEXTS = {  # of the slot's script
     "lung": "Lung (-600, 1500)",
     "mediastinum": "Mediastinum (40, 400)",
     "file": "The file's own",
     "free": "Free",
+    "many": "These are {count} files, and a scan may have {limit} here; send a ZIP.",
+    "heavy": "These files have {size} MB, and a scan may have {limit} MB here; leave other series out.",
+    "looking": "Looking for a scan in the folder…",
+    "none": "There is no scan in this folder: no DICOM file, and not one NIfTI volume or ZIP archive.",
     "large": "This file is larger than {limit} MB; scale it down or save it as JPEG.",
     "unsent": NOT_SENT,
     "of": "{number} of {total}",
@@ -127,8 +132,10 @@ class ImageSlot(UploadSlot):
             modality=modality,
             markup=markup,
             texts=describe_scripts(SCRIPT_TEXTS),
-            max_bytes=limits.max_bytes if modality != "ct" else SCAN_BYTES,
+            max_bytes=SCAN_BYTES if modality in SCANS else limits.max_bytes,
             max_image_bytes=limits.max_bytes,
+            max_files=SCAN_FILES,
+            folders=modality in SCANS,
             **options,
         )
 
@@ -151,4 +158,5 @@ def render_slot(modality: str, title: str, hint: str, texts: Texts = ENGLISH) ->
         modality=modality,
         title=texts(title),
         hint=texts(hint),
+        folders=modality in SCANS,
     )

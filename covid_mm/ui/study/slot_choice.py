@@ -21,19 +21,21 @@ class SliceChoice:
     """window: settings, a preset's name, `file`, or None for the default. frame: from 0, None for the first choice.
 
     alone: of a scan, whether that frame is answered by itself. series: of several the one to read, None for the chest.
+    folder: the files are what a folder held, where one that can't be read is left out and counted, not refused.
     """
 
     window: WindowSettings | str | None = None
     frame: int | None = None
     alone: bool = False
     series: int | None = None
+    folder: bool = False
 
 
 def read_choices(values: Any) -> dict[str, SliceChoice]:
     """What the page's controls say, by modality; anything that is not understood is left out.
 
     values: `{"ct": {"window": "lung" | "mediastinum" | "file" | "free", "level": HU, "width": HU,
-    "frame": 0, "alone": false, "series": 0}, ...}`, from the browser, so nothing in it is believed.
+    "frame": 0, "alone": false, "series": 0, "folder": false}, ...}`, from the browser, so nothing in it is believed.
 
     Raises:
         ImageError: a free window that makes no sense.
@@ -51,9 +53,24 @@ def read_choices(values: Any) -> dict[str, SliceChoice]:
         elif name in (*WINDOW_PRESETS, FILE):
             window = str(name)
         choices[modality] = SliceChoice(
-            window, _to_index(frame), part.get("alone") is True, _to_index(part.get("series"))
+            window,
+            _to_index(frame),
+            part.get("alone") is True,
+            _to_index(part.get("series")),
+            part.get("folder") is True,
         )
     return choices
+
+
+def describe_choice(choice: SliceChoice) -> dict[str, Any]:
+    """A choice as the page's controls say it, for its scripts: what `read_choices` reads, without what is left open."""
+    said: dict[str, Any] = {"frame": choice.frame, "series": choice.series, "alone": choice.alone or None}
+    said["folder"] = choice.folder or None
+    if isinstance(choice.window, WindowSettings):
+        said |= {"window": FREE, "level": choice.window.level, "width": choice.window.width}
+    else:
+        said["window"] = choice.window
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def choose_slice(choices: Mapping[str, SliceChoice], request: Any) -> dict[str, SliceChoice]:

@@ -1,12 +1,14 @@
 """The viewer on the page: its dialog, and the event that brings full-resolution frames to it.
 
 Frames travel inside the event's answer, as the result's pictures do, and not by a route of their own: the
-event checks that what it is asked for is an upload, waits in the queue with the others, and an upload that
-was cleared or has expired is gone for it too. There is no address under which an image could be fetched.
+event checks that what it is asked for is an upload, or a study in the list of the session that asks, waits in the
+queue with the others, and what was cleared, deleted or has expired is gone for it too. There is no address under which
+an image could be fetched.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -17,7 +19,14 @@ from covid_mm.ui.i18n.static_translations import describe_scripts, draw_markup, 
 from covid_mm.ui.pictures import make_colour_bar
 from covid_mm.ui.study.analysis import explain_error
 from covid_mm.ui.study.events import ScriptChannel, read_number
-from covid_mm.ui.study.images import READERS, SLOT_TITLES, SlotUpload
+from covid_mm.ui.study.images import (
+    READERS,
+    SLOT_TITLES,
+    FindListed,
+    SlotUpload,
+    StudyUploads,
+    read_no_list,
+)
 from covid_mm.ui.study.slot import SCRIPT_TEXTS as SLOT_TEXTS
 from covid_mm.ui.study.slot import StublessMeta
 from covid_mm.ui.templates import read_asset, render_template
@@ -37,7 +46,7 @@ VIEWER_TEXTS = {  # of the viewer's scripts
     "mapped": "with map",
     "loading": "Loading the full resolution…",
     "smaller": "Only a smaller picture is shown.",
-    "kept": "Of a study in the list only this picture is kept, not its file.",
+    "kept": "The file of this study is no longer kept; this is its smaller picture.",
     "other": "The map belongs to slice {number}.",
     "lines": "lines at 10, 25, 50 and 75 % of the scale, along the cells that the network knows; thicker: more",
     "undrawn": "There is no map of this slice yet.",
@@ -75,25 +84,38 @@ def render_dialog(texts: Texts = ENGLISH) -> str:
 
 
 def frames_page(
-    limits: ImageLimits, ct: SlotUpload, xray: SlotUpload, request: Any, texts: Texts = ENGLISH
+    limits: ImageLimits,
+    ct: SlotUpload,
+    xray: SlotUpload,
+    request: Any,
+    texts: Texts = ENGLISH,
+    listed: FindListed = read_no_list,
+    session: str | None = None,
 ) -> dict[str, Any]:
-    """Frames of one of the study's images, as `read_frames` gives them, or an error; `number` as it was sent."""
+    """Frames of one of the study's images, as `read_frames` gives them, or an error; `number` as it was sent.
+
+    listed: finds the study of the list of Gradio's `session` that the request names, in place of the uploads.
+    """
     number = read_number(request)
     try:
-        wanted = read_request(request)
-        upload = dict(zip(MODALITIES, (ct, xray), strict=True))[wanted.modality]
-        return READERS.run(read_frames, upload, limits, wanted) | number
+        frames_request = read_request(request)
+        study = listed(session, request) or StudyUploads(ct, xray)
+        upload = dict(zip(MODALITIES, (study.ct, study.xray), strict=True))[frames_request.modality]
+        return READERS.run(read_frames, upload, limits, frames_request) | number
     except Exception as error:
         return {"error": explain_error(error, texts)} | number
 
 
-def attach_viewer(slots: list[Any], limits: ImageLimits) -> None:
-    """Lay the dialog out, and the hidden button that its script presses for frames. slots: as `MODALITIES`."""
+def attach_viewer(slots: list[Any], limits: ImageLimits, listed: FindListed = read_no_list) -> None:
+    """Lay the dialog out, and the hidden button that its script presses for frames.
+
+    slots: as `MODALITIES`. listed: finds studies of the list.
+    """
     ViewerDialog(elem_id="mm-viewer-host")
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     button = gr.Button("frames", elem_id="mm-frames", elem_classes="mm-hidden")
     asked = button.click(
-        in_request_language(frames_page, limits),
+        in_request_language(partial(frames_page, listed=listed), limits),
         [*slots, gr.JSON(visible=False)],
         ScriptChannel("viewer.delivered", elem_classes="mm-hidden"),
         js="() => window.covidMM.viewer.asked()",

@@ -68,7 +68,10 @@ def read_frames(upload: SlotUpload, limits: ImageLimits, request: FrameRequest) 
     if not paths:
         raise ImageError(GONE).about(title)
     first = request.frames[0] if request.frames else None
-    if request.modality == "ct" and (scan := find_scan(paths, choice.series, limits, title)) is not None:
+    scan = None
+    if request.modality == "ct":
+        scan = find_scan(paths, choice.series, limits, title, strict=not choice.folder)
+    if scan is not None:
         return _draw_frames(scan, preview_scan(scan, replace(choice, frame=first)), request, limits)
     contents = read_files(paths, title, limits)
     if len(contents) == 1 and not is_dicom(contents[0]):

@@ -41,11 +41,15 @@ page.viewer = {
       window.alert(texts.missing);
     }
   },
-  // Frames of a slot's file: { modality, frames, window, level, width } -> what `read_frames` gives.
+  // Frames of a slot's file, or of the open study of the list: { modality, frames, window, level, width } -> what
+  // `read_frames` gives.
   fetchFrames(asked) {
-    const series = page.slots[asked.modality]?.choice()?.series; // of several in one upload
+    const { listed } = page;
+    const choice = listed ? listed.files[asked.modality] : page.slots[asked.modality]?.choice();
+    const { series, folder } = choice ?? {}; // of several series in one upload; of what a folder held
+    const request = { series, folder, ...asked, listed: listed?.number };
     return new Promise((resolve, reject) => {
-      queue.push({ request: { series, ...asked }, resolve, reject });
+      queue.push({ request, resolve, reject });
       next();
     });
   },
@@ -53,7 +57,8 @@ page.viewer = {
   asked() {
     number += 1;
     const { request } = current;
-    const files = MODALITIES.map((name) => (name === request.modality ? page.slots[name]?.value() ?? null : null));
+    const own = (name) => name === request.modality && !request.listed;
+    const files = MODALITIES.map((name) => (own(name) ? page.slots[name]?.value() ?? null : null));
     return [...files, { ...request, number }];
   },
   delivered(answer) {

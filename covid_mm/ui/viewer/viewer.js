@@ -35,9 +35,11 @@ export class Viewer {
     hold.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch
     document.addEventListener("fullscreenchange", () => this.mark("full", Boolean(document.fullscreenElement)));
     this.tool("full").hidden = !document.fullscreenEnabled;
-    new MutationObserver(() => this.dialog.open && this.cover()).observe(document.querySelector("#mm-result"), {
-      subtree: true, childList: true, attributes: true, attributeFilter: ["src", "data-lines", "hidden", "class"],
-    });
+    const observer = new MutationObserver(() => this.dialog.open && this.cover());
+    for (const part of document.querySelectorAll("#mm-result, #mm-kept")) {
+      const attributeFilter = ["src", "data-lines", "hidden", "class"];
+      observer.observe(part, { subtree: true, childList: true, attributes: true, attributeFilter });
+    }
   }
 
   // ---- films and panes
@@ -50,7 +52,7 @@ export class Viewer {
     this.dialog.showModal();
     document.documentElement.classList.add("mm-viewing");
     for (const name of names) this.films[name] = this.makeFilm(name);
-    this.tool("opacity").value = document.querySelector(".mm-opacity")?.value ?? 60;
+    this.tool("opacity").value = this.page.shown().querySelector(".mm-opacity")?.value ?? 60;
     this.layouts = this.listLayouts(names);
     const select = this.tool("layout");
     select.replaceChildren(...Object.entries(this.layouts).map(([name, { title }]) => new Option(title, name)));
@@ -65,11 +67,12 @@ export class Viewer {
   }
 
   makeFilm(modality) {
-    if (this.kept) return this.makeKept(modality);
-    const slot = this.page.slots[modality];
-    const own = this.stacks[modality];
-    const stack = own && own.value === slot.value() ? own : null;
-    const preview = document.querySelector(`.mm-slot[data-modality=${modality}] .mm-slot-preview`);
+    if (this.kept && !this.page.listed?.files?.[modality]) return this.makeKept(modality);
+    const own = this.kept ? null : this.stacks[modality];
+    const stack = own && own.value === this.page.slots[modality].value() ? own : null;
+    const preview = this.kept
+      ? this.view(modality).querySelector(".mm-stack img")
+      : document.querySelector(`.mm-slot[data-modality=${modality}] .mm-slot-preview`);
     const src = preview?.getAttribute("src");
     const film = new Film(modality, {
       preview: src ? { url: src, width: preview.naturalWidth, height: preview.naturalHeight } : null,
@@ -86,21 +89,22 @@ export class Viewer {
     return film;
   }
 
-  // The slot's window and slice; of a scan that was answered the slice that the result shows.
+  // The slot's window and slice, or those that a study of the list was read with; of a scan that was answered the slice
+  // that the result shows.
   choice(modality) {
-    const choice = this.page.slots[modality].choice();
+    const choice = this.kept ? this.page.listed?.files?.[modality] : this.page.slots[modality].choice();
     const slice = this.view(modality)?.dataset.slice;
     return slice === undefined ? choice : { ...choice, frame: Number(slice) };
   }
 
   // The slice that the result's map belongs to: undefined where there is one image, null while it is being drawn.
   mapSlice(modality) {
-    const view = this.kept ? null : this.view(modality);
+    const view = this.kept && !this.page.listed?.files ? null : this.view(modality);
     if (view?.classList.contains("mm-undrawn")) return null;
     return view ? this.choice(modality)?.frame : undefined;
   }
 
-  // A study of the list: the server keeps no files of it, so the picture in the page is all there is.
+  // A study of the list whose files are gone: the picture in the page is all there is.
   makeKept(modality) {
     const image = this.view(modality).querySelector(".mm-stack img");
     const picture = { url: image.src, width: image.naturalWidth, height: image.naturalHeight };
@@ -283,7 +287,7 @@ export class Viewer {
 
   reset() {
     for (const pane of this.panes) pane.fit();
-    for (const film of Object.values(this.films)) film.reset(this.kept ? null : this.choice(film.modality));
+    for (const film of Object.values(this.films)) film.reset(this.choice(film.modality));
   }
 
   full() {

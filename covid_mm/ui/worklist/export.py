@@ -14,7 +14,7 @@ from covid_mm.serving.batch import format_line, neutralise_cell
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.report.content import describe_report, make_report
 from covid_mm.ui.study.analysis import Analysis
-from covid_mm.ui.worklist.store import ListedStudy
+from covid_mm.ui.worklist.studies import ListedStudy
 from covid_mm.ui.worklist.view import name_study
 
 FORMATS = ("pdf", "json")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from covid_mm.errors import UsageError
 from covid_mm.serving.batch import Row
+from covid_mm.serving.pairing import ImageFile
 from covid_mm.serving.prediction import CheckpointInfo
 from covid_mm.ui.i18n.static_translations import StaticTranslations
 from covid_mm.ui.study.analysis import Analysis
 from covid_mm.ui.study.events import ScriptChannel, read_number
+from covid_mm.ui.study.images import StudyUploads, list_paths
+from covid_mm.ui.study.slot_choice import SliceChoice
+from covid_mm.ui.worklist.files import KeptFiles
 from covid_mm.ui.worklist.own_test import add_own_test, label_row, measure_rows
-from covid_mm.ui.worklist.store import TOKEN_NEEDED, ListedStudy, WorklistStore
+from covid_mm.ui.worklist.store import TOKEN_NEEDED, WorklistStore
+from covid_mm.ui.worklist.studies import ListedStudy
 from covid_mm.ui.worklist.view import list_analysis, list_row, render_panel
 
 
@@ -25,9 +32,12 @@ class SessionStudies:
         self._store = store
         self._session = session
 
-    def keep(self, analysis: Analysis) -> Analysis:
-        """The analysis with what the visitor tested, kept in the list."""
-        self._store.add(self._session, list_analysis(analysis))
+    def keep(self, analysis: Analysis, study: StudyUploads) -> Analysis:
+        """The analysis with what the visitor tested, kept in the list with the uploads that it was made of."""
+        if self._store.has_list(self._session):
+            sources = {m: list_paths(getattr(study, m)) for m in analysis.views}
+            files = keep_files(self._store, sources, study.choices)
+            self._store.add(self._session, replace(list_analysis(analysis), files=files))
         return add_own_test(self._store, self._session, analysis)
 
     def keep_failure(self, sentence: str) -> None:
@@ -45,9 +55,17 @@ class BatchRows:
         """The number of a new run."""
         return self._store.begin_run(session)
 
-    def keep(self, session: str | None, run: int, row: Row, meta: Mapping[str, Any]) -> int:
-        """The row's own number in the list, 0 where the session has none."""
-        return self._store.add(session, list_row(row, meta, run)) if run else 0
+    def keep(
+        self, session: str | None, run: int, row: Row, meta: Mapping[str, Any], files: Mapping[str, ImageFile]
+    ) -> int:
+        """The row's own number in the list, 0 where the session has none. files: modality -> what it was read from."""
+        if not run or not self._store.has_list(session):
+            return 0
+        listed = list_row(row, meta, run)
+        if row.prediction is not None:
+            sources = {m: [_read_source(file)] for m, file in files.items()}
+            listed = replace(listed, files=keep_files(self._store, sources))
+        return self._store.add(session, listed)
 
     def finish_run(
         self, session: str | None, rows: Sequence[Row], meta: Mapping[str, Any], checkpoint: CheckpointInfo
@@ -58,9 +76,38 @@ class BatchRows:
             self._store.set_test(session, measure_rows(studies, meta, checkpoint))
 
 
+def keep_files(
+    store: WorklistStore,
+    sources: Mapping[str, Sequence[str | bytes]],
+    choices: Mapping[str, SliceChoice] | None = None,
+) -> KeptFiles | None:
+    """A study's files in the visitor's private folder; None where none are kept, or these are too many."""
+    if store.keeper is None:
+        return None
+    return store.keeper.keep(sources, choices, store.limits.visitor_file_bytes)
+
+
+def find_listed(store: WorklistStore, session: str | None, request: Any) -> StudyUploads | None:
+    """The files of the study that a request names as `listed`, of the session's own list; None where it names none.
+
+    Raises:
+        UsageError: the study or its files are gone.
+    """
+    number = request.get("listed") if isinstance(request, Mapping) else None
+    if type(number) is not int:
+        return None
+    files, network = store.read_files(session, number)
+    return StudyUploads(files.paths.get("ct"), files.paths.get("xray"), network, files.choices)
+
+
+def _read_source(file: ImageFile) -> str | bytes:
+    """A batch's file: its upload, to be linked, or what a ZIP holds of it."""
+    return file.read() if file.path is None else str(file.path)
+
+
 def build_worklist(store: WorklistStore, translations: StaticTranslations) -> None:
     """The list and the hidden button that opens it; to be called in the column of the slots."""
-    listed = translations.draw("mm-worklist", render_panel)
+    listed = translations.draw("mm-worklist", partial(render_panel, limits=store.limits))
     gr.HTML(listed, elem_id="mm-worklist", apply_default_css=False)
 
     def open_list(request: gr.Request, values: Any) -> dict[str, Any]:

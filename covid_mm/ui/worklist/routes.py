@@ -28,8 +28,15 @@ from covid_mm.ui.study.analysis import Analysis, explain_error
 from covid_mm.ui.worklist.export import FORMATS, write_archive, write_report
 from covid_mm.ui.worklist.own_test import add_own_test, render_own_test
 from covid_mm.ui.worklist.packing import unpack_analysis
-from covid_mm.ui.worklist.store import ListedStudy, ListGone, WorklistStore
-from covid_mm.ui.worklist.view import NOT_KEPT, describe_row, render_comparison, render_study
+from covid_mm.ui.worklist.store import ListGone, WorklistStore
+from covid_mm.ui.worklist.studies import ListedStudy
+from covid_mm.ui.worklist.view import (
+    NOT_KEPT,
+    describe_files,
+    describe_row,
+    render_comparison,
+    render_study,
+)
 
 PATH, ARCHIVE = "/worklist", "/worklist/archive"
 ARCHIVES = 2  # made at once, of all visitors
@@ -86,7 +93,9 @@ def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
         return _answer_test(store.find_test(token=token), values, texts)
     if action == "study":
         study = store.read(token, _read_number(values, "number"))
-        return JSONResponse({"html": render_study(study, _unpack(store, token, study), texts)})
+        analysis = _unpack(store, token, study)
+        files = describe_files(study) if analysis else None
+        return JSONResponse({"html": render_study(study, analysis, texts), "files": files})
     if action == "compare":
         numbers = sorted((_read_number(values, "number"), _read_number(values, "other")))
         pairs = [_need(store, token, number) for number in numbers]

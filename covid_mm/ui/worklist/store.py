@@ -1,8 +1,8 @@
-"""The studies of each visitor's session, in this process's memory only, and when they are forgotten.
+"""The studies of each visitor's session, their answers in this process's memory only, and when they are forgotten.
 
 A list is found by its token alone: 256 random bits that the visitor's browser made and keeps for as long as the tab is
 open. It ends when the tab is closed, when it was not used for half an hour, when the visitor deletes it, or with the
-server. Where room is short, maps and pictures go first, the oldest first; the answers stay.
+server. Where room is short, image files, maps and pictures go first, the oldest first; the answers stay.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.local_test import LocalTest
+from covid_mm.ui.worklist.files import FileKeeper, KeptFiles, measure_files
+from covid_mm.ui.worklist.studies import ListedStudy, Visit
 
 TOKEN = re.compile(r"[0-9a-f]{64}")
 GONE = "This list of studies is no longer kept: it was deleted, or not used for 30 minutes. Analyse the study again."
 NO_STUDY = "This study is no longer in the list; choose another one."
+FILES_GONE = (
+    "The full-resolution images of this study had to make room for newer ones; its answer and pictures stay."
+)
 TOKEN_NEEDED = "The list of studies needs a token of 64 hexadecimal digits; open the page anew."
-ROW_BYTES = 4096  # about what a row takes beside its thumbnails
 PAGES = 8  # of one list: a tab that was duplicated
 
 
@@ -35,6 +38,8 @@ class WorklistLimits:
 
     idle: seconds without use after which a list is deleted. left: seconds that it outlives its tab, so that a reload
     finds it. studies: of one list. visitor_bytes, total_bytes: of one list and of all, in memory. visitors: lists.
+    visitor_file_bytes, total_file_bytes: of one list's image files and of all, on the disk, of which they never take
+    more than a quarter of what is free.
     """
 
     idle: float = 1800.0
@@ -43,75 +48,8 @@ class WorklistLimits:
     visitor_bytes: int = 128 * 2**20
     total_bytes: int = 768 * 2**20
     visitors: int = 200
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A small picture. modality: which image it shows; url: data URL; width, height: pixels."""
-
-    modality: str
-    url: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class ListedStudy:
-    """One row of the list.
-
-    number: its own within the list, never given twice. name: as its owner knows it, empty for a study of the slots.
-    run: number of the batch run that answered it, 0 for the slots. added: seconds since 1970. label: a class,
-    `undetermined`, or empty where it has no answer; then error says why. probability: of covid19_pneumonia as shown,
-    0..1; supported: the highest that is shown. disagree: whether the images contradict each other. truth: the class
-    that its owner gave it, empty where none. packed: the answer with views and maps, None where it has none or where
-    room was short. meta: of the checkpoint that answered. changed: counts the list's changes.
-    """
-
-    number: int = 0
-    name: str = ""
-    run: int = 0
-    added: float = 0.0
-    label: str = ""
-    error: str = ""
-    probability: float | None = None
-    supported: float = 1.0
-    disagree: bool = False
-    truth: str = ""
-    thumbnails: tuple[Thumbnail, ...] = ()
-    note: str = ""
-    packed: bytes | None = field(default=None, repr=False)
-    meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    changed: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory, about."""
-        rest = len(self.name) + len(self.note) + sum(len(one.url) for one in self.thumbnails)
-        return ROW_BYTES + rest + len(self.packed or b"")
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether it was answered, and otherwise than its owner's label; an undetermined one is not wrong."""
-        return bool(self.truth) and self.label not in ("", "undetermined", self.truth)
-
-
-@dataclass
-class Visit:
-    """One visitor's list. pages: open tabs that show it; user: who is logged in; left: when its last tab closed; test:
-    the last of one's own labelled studies.
-    """
-
-    user: str
-    used: float
-    pages: list[str] = field(default_factory=list)
-    sessions: list[str] = field(default_factory=list)
-    studies: dict[int, ListedStudy] = field(default_factory=dict)
-    changes: int = 0
-    numbers: int = 0
-    runs: int = 0
-    left: float | None = None
-    size: int = 0
-    test: LocalTest | None = None
+    visitor_file_bytes: int = 512 * 2**20
+    total_file_bytes: int = 2 * 2**30
 
 
 class WorklistStore:
@@ -121,6 +59,7 @@ class WorklistStore:
         limits: of what is kept.
         clock: seconds that only grow.
         test: the hospital's own, which the operator keeps, for visitors without one of this session.
+        keeper: of the studies' image files; None where none are kept.
     """
 
     def __init__(
@@ -128,8 +67,10 @@ class WorklistStore:
         limits: WorklistLimits = WorklistLimits(),
         clock: Callable[[], float] = time.monotonic,
         test: LocalTest | None = None,
+        keeper: FileKeeper | None = None,
     ) -> None:
         self.limits = limits
+        self.keeper = keeper
         self._test = test
         self._clock = clock
         self._lock = threading.RLock()
@@ -201,12 +142,34 @@ class WorklistStore:
         with self._lock:
             token = self._tokens.get(session or "", "")
             if token not in self._visits:
+                if study.files is not None:
+                    study.files.delete()
                 return 0
             visit = self._use(token)
             visit.numbers += 1
             self._put(visit, replace(study, number=visit.numbers, added=time.time()))
             self._make_room(visit)
+            self._make_file_room(visit)
             return visit.numbers
+
+    def has_list(self, session: str | None) -> bool:
+        """Whether what a session analyses is kept."""
+        with self._lock:
+            return self._tokens.get(session or "", "") in self._visits
+
+    def read_files(self, session: str | None, number: int) -> tuple[KeptFiles, str]:
+        """The files of a study in a session's list, and the name of the network that answered it.
+
+        Raises:
+            UsageError: the study, its files or the whole list is gone.
+        """
+        with self._lock:
+            token = self._tokens.get(session or "", "")
+            study = self.read(token, number)
+            if study.files is None:
+                raise UsageError(FILES_GONE)
+            self._visits[token].reading.add(number)
+            return study.files, study.network
 
     def set_test(self, session: str | None, test: LocalTest) -> None:
         """Keep a visitor's own test with the list of a session, in place of the one before."""
@@ -253,15 +216,19 @@ class WorklistStore:
         with self._lock:
             visit = self._use(token)
             for number in numbers:
-                visit.studies.pop(number, None)
+                self._remove(visit, number)
             self._count(visit)
 
     def forget(self, token: str) -> None:
         """Delete a whole list."""
         with self._lock:
             visit = self._visits.pop(token, None)
-            for session in visit.sessions if visit else ():
+            if visit is None:
+                return
+            for session in visit.sessions:
                 self._tokens.pop(session, None)
+            for number in list(visit.studies):
+                self._remove(visit, number)
 
     def expire(self) -> None:
         """Delete what was not used for too long, or whose tab was closed."""
@@ -272,13 +239,31 @@ class WorklistStore:
                 if gone or now - visit.used > self.limits.idle:
                     self.forget(token)
 
+    def measure_read_files(self) -> None:
+        """Count what reading has written beside the studies' files, and make room for it."""
+        with self._lock:
+            read = [(visit, number) for visit in self._visits.values() for number in visit.reading]
+            for visit, _ in read:
+                visit.reading.clear()
+        for visit, number in read:
+            files = study.files if (study := visit.studies.get(number)) is not None else None
+            sizes = (
+                measure_files(files.folder) if files is not None else {}
+            )  # without the lock: it may take a while
+            with self._lock:
+                study = visit.studies.get(number)
+                if study is not None and study.files is not None:
+                    visit.studies[number] = replace(study, files=replace(study.files, sizes=sizes))
+                    self._make_file_room(visit)
+
     def keep_expiring(self, every: float = 15.0) -> None:
-        """Call `expire` again and again, in a thread that ends with the process."""
+        """Call `expire` and `measure_read_files` again and again, in a thread that ends with the process."""
 
         def run() -> None:
             while True:
                 time.sleep(every)
                 self.expire()
+                self.measure_read_files()
 
         threading.Thread(target=run, name="worklist-expiry", daemon=True).start()
 
@@ -304,7 +289,7 @@ class WorklistStore:
     def _make_room(self, visit: Visit) -> None:
         """Maps and pictures go before answers, the longest unused visitor's before others'."""
         for number in list(visit.studies)[: max(0, len(visit.studies) - self.limits.studies)]:
-            del visit.studies[number]
+            self._remove(visit, number)
         self._count(visit)
         self._drop_details(visit, visit.size - self.limits.visitor_bytes)
         while (excess := self.size - self.limits.total_bytes) > 0 and self._visits:
@@ -322,3 +307,36 @@ class WorklistStore:
             if study.packed:
                 excess -= len(study.packed)
                 self._put(visit, replace(study, packed=None))
+                self._drop_files(visit, study.number)  # without its pictures it can't be opened
+
+    def _remove(self, visit: Visit, number: int) -> None:
+        study = visit.studies.pop(number, None)
+        if study is not None and study.files is not None:
+            study.files.delete()
+
+    def _make_file_room(self, visit: Visit) -> None:
+        """Delete the oldest files of this list, then of the longest unused ones, until all are within the limits."""
+        self._drop_oldest_files(visit, visit.file_size - self.limits.visitor_file_bytes)
+        if self.keeper is None:
+            return
+        total = sum(one.file_size for one in self._visits.values())
+        excess = total - min(self.limits.total_file_bytes, (self.keeper.free + total) // 4)
+        for other in sorted(self._visits.values(), key=lambda one: one.used):
+            excess -= self._drop_oldest_files(other, excess)
+
+    def _drop_oldest_files(self, visit: Visit, excess: int) -> int:
+        """Delete files, the oldest study's first, until so many bytes less are held; how many there were."""
+        before = size = visit.file_size
+        for study in list(visit.studies.values()):
+            if before - size >= excess:
+                break
+            if study.files is not None:
+                self._drop_files(visit, study.number)
+                size = visit.file_size
+        return before - size
+
+    def _drop_files(self, visit: Visit, number: int) -> None:
+        study = visit.studies[number]
+        if study.files is not None:
+            study.files.delete()
+            self._put(visit, replace(study, files=None))

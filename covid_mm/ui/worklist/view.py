@@ -8,32 +8,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.serving.batch import Row
 from covid_mm.serving.prediction import UNDETERMINED, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_outlines, make_thumbnail, make_view
 from covid_mm.ui.report.content import NOTE_LENGTH
 from covid_mm.ui.study.analysis import Analysis, make_analysis
-from covid_mm.ui.study.evidence import HEAD_TITLES, format_probability
+from covid_mm.ui.study.evidence import format_probability
 from covid_mm.ui.study.heatmaps import describe_map
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import join_modalities, render_analysis
+from covid_mm.ui.study.slot_choice import SliceChoice, describe_choice
 from covid_mm.ui.study.warnings import list_warnings, word_warning
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.worklist.packing import pack_analysis
-from covid_mm.ui.worklist.store import ListedStudy, Thumbnail
+from covid_mm.ui.worklist.store import FILES_GONE, WorklistLimits
+from covid_mm.ui.worklist.studies import ListedStudy, Thumbnail
 
 NO_ANSWER = "No answer"
 FAILED = "failed"  # the filter for studies without an answer
 POSITIVE_CLASS = CLASSES[POSITIVE]
 PRIVACY = (
-    "Kept in the server's memory for you alone: the answer, pictures of at most 512 pixels, maps, your note and a batch"
-    " study's name. Deleted when you close this tab, by Delete, after 30 minutes without use, and when the server ends."
-    " A reload keeps it. The files themselves are not kept."
-)
-KEPT_AS = (
-    "As it was answered. For another heatmap method, or a map at the image's own resolution, the image is needed:"
-    " add it again."
+    "Kept for you alone: in the server's memory the answer, pictures of at most 512 pixels, maps, your note and a batch"
+    " study's name; in its private folder the image files, {size} MB at most, the oldest going first. Deleted when you"
+    " close this tab, by Delete, after 30 minutes without use, and when the server ends. A reload keeps it."
 )
 NOT_KEPT = (
     "Pictures and maps of this study had to make room for newer ones; its answer stays in the list. For the rest,"
@@ -64,6 +63,7 @@ def list_analysis(analysis: Analysis, images: Mapping[str, Any] | None = None) -
         thumbnails=tuple(_list_thumbnails(prediction.images if images is None else images)),
         packed=pack_analysis(analysis),
         meta=analysis.meta,
+        network=prediction.checkpoint.name,
     )
 
 
@@ -118,8 +118,8 @@ def name_study(study: ListedStudy, texts: Texts = ENGLISH) -> str:
     return study.name or texts("Study {number}", number=study.number)
 
 
-def render_panel(texts: Texts = ENGLISH) -> str:
-    """The list before it has a study."""
+def render_panel(texts: Texts = ENGLISH, limits: WorklistLimits = WorklistLimits()) -> str:  # noqa: B008 (frozen)
+    """The list before it has a study. limits: of what it keeps."""
     filters = {
         "": texts("All"),
         "disagree": texts("CT and X-ray disagree"),
@@ -135,7 +135,12 @@ def render_panel(texts: Texts = ENGLISH) -> str:
     }
     words = {key: texts(text) for key, text in SCRIPT_TEXTS.items()}
     return render_template(
-        "worklist/panel.html", texts, filters=filters, orders=orders, words=words, privacy=texts(PRIVACY)
+        "worklist/panel.html",
+        texts,
+        filters=filters,
+        orders=orders,
+        words=words,
+        privacy=texts(PRIVACY, size=f"{limits.visitor_file_bytes / 2**20:g}"),
     )
 
 
@@ -150,11 +155,18 @@ def render_study(study: ListedStudy, analysis: Analysis | None, texts: Texts = E
         time=_format_time(study),
         truth=texts(CLASS_TITLES[study.truth]) if study.truth else "",
         result=render_analysis(analysis, texts) if analysis else None,
-        remark=texts(KEPT_AS) if analysis else "",
+        remark=texts(FILES_GONE) if analysis and study.files is None else "",
         missing=missing,
         note=study.note,
         most=NOTE_LENGTH,
     )
+
+
+def describe_files(study: ListedStudy) -> dict[str, Any] | None:
+    """For worklist.js: modality -> the choice that its file was read with; None where its files are gone."""
+    if study.files is None:
+        return None
+    return {m: describe_choice(study.files.choices.get(m, SliceChoice())) for m in study.files.paths}
 
 
 def render_comparison(pairs: list[tuple[ListedStudy, Analysis]], texts: Texts = ENGLISH) -> str:

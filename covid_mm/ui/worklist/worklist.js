@@ -204,15 +204,21 @@
   // A study of the list lies over the result, which stays as it is below.
   async function show(request, number) {
     try {
-      const { html } = await (await send(request)).json();
+      const { html, files = null } = await (await send(request)).json();
+      page.leaveMaps?.();
       kept().innerHTML = html;
       opened = number;
-      for (const part of kept().querySelectorAll(".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download, .mm-swap, .mm-open-viewer"))
-        part.remove();
-      for (const part of kept().querySelectorAll("[data-view]")) part.removeAttribute("data-view"); // the viewer shows the slots' images
+      page.listed = { number, files };
+      kept().querySelector(".mm-swap")?.remove();
+      if (!files) {
+        const needing = ".mm-heat label:not(.mm-heat-opacity, .mm-heat-drawn), .mm-heat-cancel, .mm-download";
+        for (const part of kept().querySelectorAll(needing)) part.remove();
+        for (const part of kept().querySelectorAll(".mm-series-slider, .mm-series-thumbnails button")) part.disabled = true;
+      }
       for (const time of kept().querySelectorAll("time")) time.textContent = new Date(time.dateTime).toLocaleString();
       offerComparison(number);
       find("#mm-answer-column").classList.add("mm-shows-kept");
+      page.answered(kept().querySelector(".mm-kept"));
       draw();
       openStudyTab();
       kept().querySelector("h2")?.focus({ preventScroll: true });
@@ -236,7 +242,9 @@
   }
   function close() {
     const was = opened;
+    page.leaveMaps?.();
     opened = 0;
+    page.listed = null;
     find("#mm-answer-column")?.classList.remove("mm-shows-kept");
     kept().replaceChildren();
     for (const line of elements.values()) line.querySelector("button").setAttribute("aria-pressed", "false");
@@ -342,7 +350,6 @@
   });
   document.addEventListener("input", (event) => {
     if (event.target.matches?.(".mm-worklist-search")) draw();
-    if (event.target.matches?.("#mm-kept .mm-opacity")) kept().style.setProperty("--mm-opacity", event.target.value / 100);
   });
   const leave = (action) =>
     navigator.sendBeacon(
