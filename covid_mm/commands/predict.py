@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.commands import add_network_arguments, load_runtime
 from covid_mm.config import (
     CLASS_TITLES,
     CLASSES,
@@ -87,11 +87,10 @@ def run(options: argparse.Namespace) -> int:
     for path in (path for m, path in files.items() if m != SCANNED):
         if not Path(path).is_file():
             raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
-    # what is wrong with these is said in a second, TensorFlow takes ten
+    # what is wrong with these is said in a second, a network takes longer to load
     read_metadata(Path(options.checkpoint or DEFAULT_CHECKPOINT))
     check_pictures([*files.get(SCANNED, ()), *(path for m, path in files.items() if m != SCANNED)])
-    if options.runtime == "tensorflow":
-        load_tensorflow()
+    load_runtime(options.runtime)
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint, runtime=options.runtime)

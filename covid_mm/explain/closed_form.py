@@ -22,8 +22,8 @@ import tensorflow as tf
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.explained import PREDICTED
-from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
+from covid_mm.explain.explained import PREDICTED, interpolation_matrix
+from covid_mm.explain.grad_cam import find_layer, weigh_channels
 from covid_mm.explain.method_table import GRADIENT_METHODS
 from covid_mm.models.content_classifier import content_features
 from covid_mm.models.heads import FUSED, find_margins

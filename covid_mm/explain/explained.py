@@ -68,3 +68,16 @@ def stretch_map(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
     positive = np.maximum(raw, 0.0)
     highest = float(positive.max())
     return np.asarray(positive / highest if highest > 0 else 0 * positive, np.float32)
+
+
+def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
+    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells)."""
+    matrix = np.zeros((length, cells), dtype=np.float32)
+    position = np.linspace(0.0, cells - 1.0, length)
+    below = np.minimum(np.floor(position).astype(int), max(cells - 2, 0))
+    share = (position - below).astype(np.float32)
+    rows = np.arange(length)
+    matrix[rows, below] += 1.0 - share
+    if cells > 1:
+        matrix[rows, below + 1] += share
+    return matrix

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.explained import PREDICTED, Explained
+from covid_mm.explain.explained import PREDICTED, Explained, interpolation_matrix
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import (
     FIXED_SCALE_METHODS,
@@ -218,16 +218,3 @@ class GradCam:
             second={m: second[m].numpy() for m in self.modalities},
             contents={m: value.numpy() for m, value in contents.items()},
         )
-
-
-def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
-    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells)."""
-    matrix = np.zeros((length, cells), dtype=np.float32)
-    position = np.linspace(0.0, cells - 1.0, length)
-    below = np.minimum(np.floor(position).astype(int), max(cells - 2, 0))
-    share = (position - below).astype(np.float32)
-    rows = np.arange(length)
-    matrix[rows, below] += 1.0 - share
-    if cells > 1:
-        matrix[rows, below + 1] += share
-    return matrix

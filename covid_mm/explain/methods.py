@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import Cancelled
-from covid_mm.explain.explained import Progress, stretch_map
-from covid_mm.explain.grad_cam import find_layer, interpolation_matrix, weigh_channels
+from covid_mm.explain.explained import Progress, interpolation_matrix, stretch_map
+from covid_mm.explain.grad_cam import find_layer, weigh_channels
 from covid_mm.explain.method_table import LayerChoice, MethodName
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
