@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.method_table import GradientMethod
+from covid_mm.explain.method_table import PassMethod
 
 Progress = Callable[[float], None]  # is told shares 0..1
 
@@ -51,7 +51,7 @@ class AnswerFunction(Protocol):
         classes: NDArray[np.int32],
         content_images: Mapping[Modality, NDArray[np.float32]] | None = None,
         *,
-        method: GradientMethod | None = None,
+        method: PassMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; see `GradCam.explain`."""
 

@@ -368,7 +368,7 @@ class Predictor:
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
-        if request.gradient_method is not None:
+        if request.pass_method is not None:
             drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
             doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None
