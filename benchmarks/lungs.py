@@ -281,6 +281,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="collections as for train.py")
     parser.add_argument("--steps", type=int, default=1200, help="of each training; default: %(default)s")
-    parser.add_argument("--limit", type=int, metavar="N", help="images a collection (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="images per collection (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     sys.exit(exit_with(lambda: measure(parser.parse_args())))

@@ -50,10 +50,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(setting: str, views: int) -> TrainingConfig:
+def configure(setting: str, copies: int) -> TrainingConfig:
     """The training that a row of SETTINGS stands for."""
     chosen = {"fine_tune": "last-block", **SETTINGS[setting]}
-    return TrainingConfig(kept_epoch="last", views=views, **chosen)
+    return TrainingConfig(kept_epoch="last", augmented_copies=copies, **chosen)
 
 
 def search(options: argparse.Namespace) -> int:
@@ -63,10 +63,10 @@ def search(options: argparse.Namespace) -> int:
 
     output = Path(options.output)
     rows = json.loads(output.read_text()) if output.exists() else []
-    done = {(row["backbone"], row["setting"], row["views"], row["fold"]) for row in rows}
+    done = {(row["backbone"], row["setting"], row["augmented_copies"], row["fold"]) for row in rows}
     for backbone in options.backbone or BACKBONES:
         keys = [
-            (backbone, setting, options.views, fold)
+            (backbone, setting, options.augmented_copies, fold)
             for setting in options.setting or SETTINGS
             for fold in range(options.folds)
         ]
@@ -81,7 +81,7 @@ def search(options: argparse.Namespace) -> int:
 
 
 def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[str, str, int, int]]) -> Any:
-    """Yields a row a fit: backbone, setting, fold, images, wrong answers of each epoch, seconds."""
+    """Yields a row per fit: backbone, setting, fold, images, wrong answers of each epoch, seconds."""
     import numpy as np
 
     from covid_mm.models.network import build_network
@@ -96,21 +96,21 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
     plan = plan_single(options, backbone, modality)
     samples, folds = choose_folds(plan, folder, modality)
     values = {}
-    for name, setting, views, fold in keys:
-        config = configure(setting, views)
+    for name, setting, copies, fold in keys:
+        config = configure(setting, copies)
         network = build_network(plan.network, config.seed)
         initialise_network(network, options.weights, Path("none"))
         if config.fine_tune not in values:
             cache = folder.path / "features"
             values[config.fine_tune] = extract_features(
-                network, modality, samples, config, cache, views=views
+                network, modality, samples, config, cache, copies=copies
             )
         bottleneck = values[config.fine_tune]
         held = folds[fold]
         train = np.setdiff1d(np.arange(len(samples.labels)), held)
         sides = [
             BottleneckSamples(np.asarray(bottleneck.values[:count, rows]), bottleneck.labels[rows], False)
-            for rows, count in ((train, views), (held, 1))
+            for rows, count in ((train, copies), (held, 1))
         ]
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as temporary:
@@ -120,7 +120,7 @@ def fit_backbone(options: argparse.Namespace, backbone: str, keys: list[tuple[st
         row = {
             "backbone": name,
             "setting": setting,
-            "views": views,
+            "augmented_copies": copies,
             "fold": fold,
             "images": len(held),
             "wrong": [round((1 - epoch["val_accuracy"]) * len(held)) for epoch in fit.history],
@@ -158,14 +158,14 @@ def choose_folds(plan: TrainingPlan, folder: Any, modality: Modality) -> tuple[A
 
 
 def render_rows(rows: list[dict[str, Any]]) -> str:
-    """Wrong answers of the last epoch over all folds, a line a backbone and setting, as Markdown."""
+    """Wrong answers of the last epoch over all folds, one line per backbone and setting, as Markdown."""
     lines = [
         "| backbone | setting | copies | wrong, folds together | loss | seconds |",
         "|---|---|---|---|---|---|",
     ]
-    keys = dict.fromkeys((row["backbone"], row["setting"], row["views"]) for row in rows)
+    keys = dict.fromkeys((row["backbone"], row["setting"], row["augmented_copies"]) for row in rows)
     for key in sorted(keys, key=lambda key: (BACKBONES.index(key[0]), key[1:])):
-        matching = [row for row in rows if (row["backbone"], row["setting"], row["views"]) == key]
+        matching = [row for row in rows if (row["backbone"], row["setting"], row["augmented_copies"]) == key]
         images = sum(row["images"] for row in matching)
         wrong = sum(row["wrong"][-1] for row in matching)
         share = f"{wrong}/{images} = {100 * wrong / images:.2f} %"
@@ -182,7 +182,9 @@ if __name__ == "__main__":
     parser.add_argument("--backbone", action="append", choices=BACKBONES, help="default: all six")
     parser.add_argument("--setting", action="append", choices=tuple(SETTINGS), help="default: all")
     parser.add_argument("--folds", type=int, default=2, choices=range(1, PARTS + 1), help="default: 2")
-    parser.add_argument("--views", type=int, default=2, help="cached copies an image; default: 2")
+    parser.add_argument(
+        "--augmented-copies", type=int, default=2, help="cached augmented copies per image; default: 2"
+    )
     parser.add_argument("--runs", default="runs/paper-search", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--output", default="results/paper-search.json", metavar="FILE")
     sys.exit(exit_with(lambda: search(parser.parse_args())))

@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--data DIR] [--pair NAME] [--epochs N] [--measured-epochs N]
 
-Ours: each backbone's output is computed once a view and image, then the three heads are fitted
+Ours: each backbone's output is computed once per copy and image, then the three heads are fitted
 and validated on it. Plain: `fit` through the frozen backbones, as many steps of as many images,
-without augmentation (so one view by default for ours) and without validation, which favours it.
+without augmentation (so one copy by default for ours) and without validation, which favours it.
 Both in this one process on the same images. Every plain epoch is the same work, so
 `--measured-epochs` of them are timed (after a first step that traces) and their mean is
 multiplied; ours always runs whole.
@@ -26,7 +26,7 @@ from covid_mm.commands import exit_with, load_tensorflow
 from covid_mm.config import NetworkConfig
 from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
-PHANTOMS = "32"  # studies a class where no data are given
+PHANTOMS = "32"  # studies per class where no data are given
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -36,7 +36,8 @@ def measure(options: argparse.Namespace) -> int:
     from covid_mm.training.run import RunFolder
 
     words = ["--pair", options.pair, "--weights", "none", "--epochs", str(options.epochs)]
-    words += ["--steps-per-epoch", str(options.steps), "--phantoms", PHANTOMS, "--views", str(options.views)]
+    words += ["--steps-per-epoch", str(options.steps), "--phantoms", PHANTOMS]
+    words += ["--augmented-copies", str(options.augmented_copies)]
     words += ["--data", options.data] if options.data else []
     plan = make_plan(build_parser().parse_args(words), "benchmarks/training.py")
     singles = [NetworkConfig((branch,)) for branch in plan.network.branches]
@@ -46,15 +47,16 @@ def measure(options: argparse.Namespace) -> int:
         training_data = gather_training_data(plan, folder)
         ours = sum(train_ours(part, training_data, folder.path) for part in plans)
         cache_bytes = sum(file.stat().st_size for file in (folder.path / "features").iterdir())
-        views = sum(
-            options.views * len(training_data.training[m].images) + len(training_data.validation[m].images)
+        copies = sum(
+            options.augmented_copies * len(training_data.training[m].images)
+            + len(training_data.validation[m].images)
             for m in plan.network.modalities
         )
         plain = sum(train_plainly(part, training_data, options.measured_epochs) for part in plans)
     counts = ", ".join(f"{len(s.images)} {m} images" for m, s in training_data.training.items())
     print(
         f"\n{plan.network.name} and its two single networks, {options.epochs} epochs of {options.steps} steps of"
-        f" {plan.training.batch_size}, {counts}, {options.views} views:"
+        f" {plan.training.batch_size}, {counts}, {options.augmented_copies} copies:"
     )
     print(f"  ours, heads fitted on outputs computed once   {ours:10.1f} s")
     print(
@@ -63,7 +65,7 @@ def measure(options: argparse.Namespace) -> int:
     )
     print(f"  plain / ours                                  {plain / ours:10.1f}")
     print(f"  cache of features                             {cache_bytes / 1e6:10.1f} MB")
-    print(f"  an image and view                             {cache_bytes / views / 1e3:10.1f} kB")
+    print(f"  per image and copy                            {cache_bytes / copies / 1e3:10.1f} kB")
     return 0
 
 
@@ -120,7 +122,12 @@ if __name__ == "__main__":
     parser.add_argument("--pair", default="densenet121-mobilenet", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=100, help="an epoch; default: %(default)s")
-    parser.add_argument("--views", type=int, default=1, help="cached variants an image; default: %(default)s")
+    parser.add_argument(
+        "--augmented-copies",
+        type=int,
+        default=1,
+        help="cached augmented copies per image; default: %(default)s",
+    )
     parser.add_argument(
         "--measured-epochs", type=int, default=1, help="of the plain way; default: %(default)s"
     )

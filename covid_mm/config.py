@@ -94,7 +94,7 @@ CLASS_TITLES: dict[str, str] = {
 }
 POSITIVE = 1  # index of covid19_pneumonia in CLASSES
 
-IMAGE_SIZE = 150  # pixels a side, paper section II.A
+IMAGE_SIZE = 150  # pixels per side, paper section II.A
 CHANNELS = 3
 
 BACKBONES: tuple[str, ...] = tuple(name for one in MODALITIES.values() for name in one.paper_backbones)
@@ -143,7 +143,7 @@ class TableI:
 
     @property
     def totals(self) -> tuple[int, int]:
-        """Images a class, in the order of CLASSES."""
+        """Images per class, in the order of CLASSES."""
         return (self.normal, self.positive)
 
     @property
@@ -157,7 +157,7 @@ class NetworkConfig:
     """One description for all networks: one branch, or several whose features are concatenated.
 
     branches: (modality, backbone) in input order. head_width and dropout: the fully connected
-    ReLU layer before the two logits, not stated by the paper. image_size: pixels a side, 150 in
+    ReLU layer before the two logits, not stated by the paper. image_size: pixels per side, 150 in
     the paper. pooling: how a feature map becomes features, its mean or an average weighted by
     attention. output_stride: pixels of the image per cell of the last feature map; 16 gives a map
     twice as fine as the backbones' own 32.
@@ -244,13 +244,16 @@ class DataConfig:
     balance: bool = True  # CoronaHack: choose 1,243 + 1,257 films as in Table I
 
 
+_COPIES = pydantic.AliasChoices("augmented_copies", "views")  # the second in older files
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Table II, and what it leaves open.
 
-    learning_rate falls to final_learning_rate along a half cosine over all epochs. views: how
-    many augmented versions of each image are cached where a part is frozen (the first is the
-    image itself; 1 turns augmentation off there). augmentation: its strength, 0 turns it off.
+    learning_rate falls to final_learning_rate along a half cosine over all epochs. augmented_copies:
+    how many of each image are cached where a part is frozen (the first is the image itself; 1 turns
+    augmentation off there). augmentation: its strength, 0 turns it off.
     batch_norm_momentum replaces Keras's 0.99 in the layers that train, which would lag behind in
     short runs. kept_epoch: the best one on the validation images, or the last, which nothing is
     chosen for.
@@ -263,7 +266,7 @@ class TrainingConfig:
     epochs: int = 20
     fine_tune: FineTune = "frozen"
     augmentation: float = 1.0
-    views: int = 4
+    augmented_copies: Annotated[int, pydantic.Field(validation_alias=_COPIES)] = 4
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
     batch_norm_momentum: float = 0.9

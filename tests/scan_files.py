@@ -31,7 +31,7 @@ def chest_hu(count: int = 6, side: int = 32, *, lungs: bool = True) -> np.ndarra
 def series_files(
     volume: np.ndarray, uid: str = CHEST, *, thickness: float = 5.0, first: float = -200.0, **tags: Any
 ) -> list[bytes]:
-    """One file a slice, feet first."""
+    """One file per slice, feet first."""
     orientation = tags.pop("ImageOrientationPatient", AXIAL)
     return [
         ct_slice(

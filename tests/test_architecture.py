@@ -102,14 +102,14 @@ def test_rooms_import_only_to_their_left(room):
 @pytest.mark.parametrize("wing", sorted(WINGS))
 def test_wings_of_the_page_import_only_those_below_them(wing):
     paths = sorted((PACKAGE / "ui" / wing).rglob("*.py"))
-    found = {
+    result = {
         parts[2]
         for path in paths
         for name in imported_modules(path)
         if len(parts := name.split(".")) > 2 and parts[:2] == ["covid_mm", "ui"]
     }
     assert paths
-    assert found & set(WINGS) <= WINGS[wing] | {wing}
+    assert result & set(WINGS) <= WINGS[wing] | {wing}
 
 
 @pytest.mark.parametrize("name", sorted(FOUNDATIONS))
@@ -149,8 +149,8 @@ def test_importing_loads_nothing_heavy(name):
 
 def test_files_are_renamed_in_one_place():
     # serving renames checkpoint folders, and a CSV that it holds open
-    found = {relative(path) for path in MODULES if "os.replace(" in path.read_text(encoding="utf-8")}
-    assert found == {"covid_mm/files.py"}
+    result = {relative(path) for path in MODULES if "os.replace(" in path.read_text(encoding="utf-8")}
+    assert result == {"covid_mm/files.py"}
 
 
 def test_files_stay_short():
@@ -172,14 +172,14 @@ def test_every_module_says_what_it_is_for():
 def test_no_file_names_a_machines_folders():
     # put together here, or this file would name them itself
     forbidden = [f"/{name}/".encode() for name in ("work", "root")]
-    found = {}
+    results = {}
     for path in project_files():
         content = path.read_bytes()
         if b"\0" in content[:8192]:  # not text
             continue
         if hits := [name.decode() for name in forbidden if name in content]:
-            found[relative(path)] = hits
-    assert found == {}
+            results[relative(path)] = hits
+    assert results == {}
 
 
 def project_files() -> list[Path]:

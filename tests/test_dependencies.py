@@ -51,12 +51,12 @@ def read_pins(name: str) -> dict[str, tuple[str, str, list[str]]]:
     return pins
 
 
-def foreign_modules(*places: str) -> set[str]:
+def foreign_modules(*names: str) -> set[str]:
     """Top names of the third-party modules that these files and folders import, inside functions too."""
     names: set[str] = set()
     own = {"covid_mm", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
-    for place in places:
-        path = ROOT / place
+    for name in names:
+        path = ROOT / name
         for file in [path] if path.suffix == ".py" else sorted(path.rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):

@@ -36,10 +36,10 @@ def test_it_runs_and_prints_what_it_holds(monkeypatch):
 
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
-    kept = nbformat.read(NOTEBOOK, as_version=4)
+    committed = nbformat.read(NOTEBOOK, as_version=4)
     again = nbformat.read(NOTEBOOK, as_version=4)
     folder = {"metadata": {"path": str(NOTEBOOK.parent)}}
     NotebookClient(again, timeout=900, startup_timeout=300, kernel_name="python3", resources=folder).execute()
-    assert printed(again) == printed(kept), (
+    assert printed(again) == printed(committed), (
         "run `PYTHONPATH=$PWD jupyter execute --inplace docs/example.ipynb`"
     )

@@ -33,12 +33,12 @@ def test_what_failed_is_made_anew(once_per_run):
 
 
 def test_workers_take_ports_of_their_own(monkeypatch):
-    found = []
+    results = []
     for worker in range(live_server.WORKERS):
         monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
-        found.append({live_server._free_port() for _ in range(20)})
-    every = set().union(*found)
-    assert sum(map(len, found)) == len(every)
+        results.append({live_server._free_port() for _ in range(20)})
+    every = set().union(*results)
+    assert sum(map(len, results)) == len(every)
     assert all(port in live_server.PORTS for port in every)
 
 

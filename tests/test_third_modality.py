@@ -84,13 +84,15 @@ def network(tmp_path_factory):
     sides = make_samples(0), make_samples(20)
     for head in (FUSED, *THREE):
         modalities, fine_tune = (THREE, "last-block") if head == FUSED else ((head,), "frozen")
-        config = TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=4, views=2, fine_tune=fine_tune)
+        config = TrainingConfig(
+            epochs=1, steps_per_epoch=2, batch_size=4, augmented_copies=2, fine_tune=fine_tune
+        )
         training, validation = (
             {
-                m: prepare_bottleneck(network, m, side[m], fine_tune=fine_tune, views=views, seed=0)
+                m: prepare_bottleneck(network, m, side[m], fine_tune=fine_tune, copies=copies, seed=0)
                 for m in modalities
             }
-            for side, views in zip(sides, (2, 1), strict=True)
+            for side, copies in zip(sides, (2, 1), strict=True)
         )
         trained = ["logits", *(f"{m}_last_conv" for m in THREE)] if head == FUSED else [f"{head}_logits"]
         before = [network.model.get_layer(name).get_weights()[0] for name in trained]

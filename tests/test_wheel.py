@@ -46,13 +46,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the commands of an environment that holds the wheel; what it needs is lent by this one."""
-    place = tmp_path_factory.mktemp("installed")
-    venv.create(place, with_pip=True, symlinks=True)
-    install = [place / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel]
+    environment = tmp_path_factory.mktemp("installed")
+    venv.create(environment, with_pip=True, symlinks=True)
+    install = [environment / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
-    (site,) = place.glob("lib/python*/site-packages")
+    (site,) = environment.glob("lib/python*/site-packages")
     (site / "lent.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
-    return place / "bin"
+    return environment / "bin"
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def test_a_study_is_answered(run, tmp_path):
     named = run(*question, "--checkpoint", ROOT / "checkpoints" / DEFAULT_PAIR)
     assert named.returncode == 0, named.stderr
     (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
-    found = run(*question)
-    assert found.returncode == 0, found.stderr
-    answers = [json.loads(done.stdout) for done in (named, found)]
+    result = run(*question)
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(done.stdout) for done in (named, result)]
     assert answers[0]["checkpoint"]["name"] == DEFAULT_PAIR
     assert answers[0]["probabilities"] == answers[1]["probabilities"]
 

@@ -43,10 +43,10 @@ def make_meta(network: Any, **changes: Any) -> dict[str, Any]:
     return meta | changes
 
 
-def publish_toy(place: Path, *, seed: int = 0, half: bool = True, **changes: Any) -> Any:
+def publish_toy(path: Path, *, seed: int = 0, half: bool = True, **changes: Any) -> Any:
     """Publish a toy pair (inside `toy_backbones`); gives its network."""
     from covid_mm.serving.checkpoint import publish_checkpoint
 
     network = make_network(PAIR, seed=seed, head_width=16)
-    publish_checkpoint(place, network, make_meta(network, **changes), CARD, half=half)
+    publish_checkpoint(path, network, make_meta(network, **changes), CARD, half=half)
     return network

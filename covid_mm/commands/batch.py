@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="OUT.csv",
         required=True,
-        help="the answers, a row a study; appended to on a new start. reason says why a label is undetermined;"
+        help="the answers, a row per study; appended to on a new start. reason says why a label is undetermined;"
         " evidence_auc, _sensitivity and _specificity are those of such answers on collections left out of training",
     )
     add_network_arguments(parser)

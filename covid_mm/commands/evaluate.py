@@ -58,8 +58,9 @@ def run(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.evaluation.checkpoint import evaluate_checkpoint, find_images
     from covid_mm.publishing.card import update_card
+    from covid_mm.reporting.card_tables import metrics_table, tabulate_confusion
+    from covid_mm.reporting.card_writer import CARD
     from covid_mm.reporting.model_card import title_head
-    from covid_mm.reporting.tables import confusion_table, metrics_table
     from covid_mm.serving.checkpoint import load_checkpoint, load_segmenter
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     print()
     print(metrics_table({title_head(head): report for head, report in evaluation.reports.items()}))
     for head, report in evaluation.reports.items():
-        print(f"\n{title_head(head)}:\n\n{confusion_table(report.counts)}")
+        print(f"\n{title_head(head)}:\n\n{tabulate_confusion(report.counts.to_dict(), CARD).markdown}")
     if options.update_card:
         update_card(checkpoint, meta, evaluation)
     if options.output:
@@ -120,8 +121,9 @@ def run_left_out(options: argparse.Namespace) -> int:
     from covid_mm.config import DEFAULT_CHECKPOINT
     from covid_mm.evaluation.left_out_heat import measure_heatmaps, measure_phantom_heat
     from covid_mm.evaluation.left_out_run import measure_run
+    from covid_mm.reporting.card_tables import HEAT
+    from covid_mm.reporting.card_writer import CARD, make_table
     from covid_mm.reporting.left_out_page import render_left_out, write_left_out
-    from covid_mm.reporting.left_out_tables import heat_table
     from covid_mm.training.served_run import open_run, train_branch
 
     folder = RunFolder(Path(options.run or DEFAULT_RUN))
@@ -136,7 +138,7 @@ def run_left_out(options: argparse.Namespace) -> int:
                 for fold in served_run.folds[m]
             ]
             rows = [*measure_heatmaps(served_run, folds), *measure_phantom_heat(served_run, served)]
-            print(heat_table(rows))
+            print(make_table(HEAT, [row.to_dict() for row in rows], CARD).markdown)
             if options.output:
                 text = json.dumps({"command": command, "heatmaps": [row.to_dict() for row in rows]}, indent=1)
                 RunFolder(Path(options.output)).write_text("heatmaps.json", text + "\n")

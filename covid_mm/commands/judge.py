@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
         measure_content_check,
     )
     from covid_mm.publishing.card import write_card
-    from covid_mm.reporting.model_card import content_check_table
+    from covid_mm.reporting.card_tables import CONTENT_CHECK
+    from covid_mm.reporting.card_writer import CARD, make_table
     from covid_mm.serving.checkpoint import load_checkpoint, write_classifier
 
     path = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
@@ -67,5 +68,5 @@ def run(options: argparse.Namespace) -> int:
     ]
     write_card(path, meta.raw | {"judge": described | write_classifier(path, classifier)})
     print()
-    print(content_check_table(described["measured"]))
+    print(make_table(CONTENT_CHECK, described["measured"], CARD).markdown)
     return 0

@@ -73,7 +73,7 @@ class Reproduction:
     plans: nine, alike but for their network. output: the results folder. checkpoints: where the
     pairs are published, None for networks that are not to be served. external: folders of images
     from other sources, never trained on, by modality; those of one entry are paired.
-    external_most: images a class that are taken of each folder, None for all.
+    external_most: images per class that are taken of each folder, None for all.
     """
 
     plans: tuple[TrainingPlan, ...]
@@ -255,14 +255,14 @@ def compute_cached(
     backbone = dict(plan.network.branches)[modality]
     cache = work.folder.path / "features"
     sides = {
-        "train": (training_data.training, plan.training.views),
+        "train": (training_data.training, plan.training.augmented_copies),
         "validation": (training_data.validation, 1),
     }
     total, reused = 0.0, True
-    for side, (samples, views) in sides.items():
+    for side, (samples, copies) in sides.items():
         before = set(cache.glob("*.npy"))
         began = time.monotonic()
-        extract_features(network, modality, samples[modality], plan.training, cache, views=views)
+        extract_features(network, modality, samples[modality], plan.training, cache, copies=copies)
         seconds = time.monotonic() - began
         total += seconds
         if set(cache.glob("*.npy")) != before:

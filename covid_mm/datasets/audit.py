@@ -42,7 +42,7 @@ class SharedPatient:
 class SourceTally:
     """How far an image's source gives its class away.
 
-    counts: source -> images a class, in the order of CLASSES. one_sided: the sources that hold one
+    counts: source -> images per class, in the order of CLASSES. one_sided: the sources that hold one
     class only. guess_accuracy: share right when every image is given its source's more frequent
     class; majority_accuracy: the same without knowing the source. Equal figures mean no
     confounding, a guess_accuracy of 1 a complete one.
@@ -146,7 +146,7 @@ def find_shared_patients(split: Split) -> tuple[SharedPatient, ...]:
 
 
 def tally_sources(records: Iterable[ImageRecord]) -> SourceTally:
-    """Each source's images a class, and how well the source alone would tell the class.
+    """Each source's images per class, and how well the source alone would tell the class.
 
     A record without a source counts under `not known`.
     """

@@ -209,7 +209,7 @@ def _read_manifest(folder: Path, root: Path) -> CollectionReading:
     except DataError as error:
         return CollectionReading(file, None, error=str(error))
     if not collection.images and not problems:
-        return CollectionReading(file, None, error="lists no image; add a row an image")
+        return CollectionReading(file, None, error="lists no image; add a row per image")
     return CollectionReading(file, collection, tuple((file, problem) for problem in problems))
 
 

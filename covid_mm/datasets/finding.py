@@ -13,7 +13,7 @@ from covid_mm.errors import DataError
 
 
 def find_datasets(root: Path, config: DataConfig) -> dict[Modality, Dataset]:
-    """The data sets under `root`, one a modality at most; a modality without images is left out.
+    """The data sets under `root`, at most one per modality; a modality without images is left out.
 
     Recognised are the SARS-CoV-2 CT-scan data set, CoronaHack, and plain folders, each where
     Kaggle's archives put them: at the root itself or up to three folders deeper.

@@ -1,4 +1,4 @@
-"""A collection's `manifest.csv`: one row an image, and what is wrong with it, row by row."""
+"""A collection's `manifest.csv`: one row per image, and what is wrong with it, row by row."""
 
 from __future__ import annotations
 

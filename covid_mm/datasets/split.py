@@ -38,7 +38,7 @@ class Split:
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Protocol, seed, hash, counts a class and the two file lists, for JSON."""
+        """Protocol, seed, hash, counts per class and the two file lists, for JSON."""
         return {
             "protocol": self.protocol,
             "seed": self.seed,
@@ -177,7 +177,7 @@ def _choose_by_group(dataset: Dataset, seed: int, groups: NDArray[np.int64]) -> 
 
 
 def _count_training(dataset: Dataset) -> list[int]:
-    """Training images a class by Table I's proportions, at least one on each side."""
+    """Training images per class by Table I's proportions, at least one on each side."""
     counts = []
     for label, (count, fraction) in enumerate(zip(dataset.counts, TableI().train_fractions, strict=True)):
         if count < 2:

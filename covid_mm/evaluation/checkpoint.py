@@ -44,7 +44,7 @@ class Evaluation:
 def find_images(folders: dict[str, Path], meta: Metadata) -> dict[Modality, Dataset]:
     """The data sets that the checkpoint can read; CoronaHack chosen as in its training.
 
-    places: `data`, the folder of several sets, or a folder of two classes a modality.
+    folders: `data`, the folder of several sets, or a folder of two classes per modality.
     """
     config = read_data_config(meta)
     if "data" in folders:

@@ -24,7 +24,7 @@ ROUNDS = 15  # timed rounds, the networks of a pair taking turns in each
 
 
 def measure_costs(folder: RunFolder, results: dict[str, NetworkResult], image_size: int) -> Costs:
-    """Seconds of training and milliseconds a study, a pair beside its two single networks.
+    """Seconds of training and milliseconds per study, pairs next to their two single networks.
 
     Training: the backbones' features (which both ways need once) and the fits. Inference: the
     compiled forward pass of one study on this machine, the median of ROUNDS; weights do not

@@ -174,7 +174,7 @@ def fit_temperatures(outputs: dict[str, HeadOutputs]) -> dict[str, float]:
 def report_heads(
     outputs: dict[str, HeadOutputs], temperature: dict[str, float], threshold: dict[str, float]
 ) -> dict[str, BinaryReport]:
-    """A report a head at its decision threshold."""
+    """A report per head at its decision threshold."""
     return {
         head: evaluate_binary(part.positive_probability(temperature[head]), part.labels, threshold[head])
         for head, part in outputs.items()

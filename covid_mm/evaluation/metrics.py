@@ -130,7 +130,7 @@ def check_binary(
     scores: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 1:
         raise DataError(
-            f"Expected one probability of the positive class an image, but the shape is {scores.shape};"
+            f"Expected one probability of the positive class per image, but the shape is {scores.shape};"
             " pass probabilities[:, 1]."
         )
     truth = check_labels(labels, scores.size).astype(np.bool_)

@@ -114,7 +114,7 @@ def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], N
     values: NDArray[np.float64] = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise DataError(
-            f"Expected one finite score an image, but those of shape {values.shape} do not give that."
+            f"Expected one finite score per image, but those of shape {values.shape} do not give that."
         )
     truth = check_labels(labels, values.size)
     if not 0 < truth.sum() < truth.size:

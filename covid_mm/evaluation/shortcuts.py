@@ -107,7 +107,7 @@ def shuffle_outside(
         DataError: as for `blank_lungs`. UsageError: a tile below 1 pixel.
     """
     if tile < 1:
-        raise UsageError(f"A tile needs at least 1 pixel a side, but {tile} were asked for.")
+        raise UsageError(f"A tile needs at least 1 pixel per side, but {tile} were asked for.")
     image, region = _check_image(grey, mask)
     tiles = [
         (slice(top, top + tile), slice(left, left + tile))

@@ -1,1 +1,1 @@
-"""Where a network looks: Grad-CAM a branch, and its heatmap as colours over the image."""
+"""Where a network looks: Grad-CAM per branch, and its heatmap as colours over the image."""

@@ -193,7 +193,7 @@ def resize_heatmap(heatmap: NDArray[np.floating[Any]], height: int, width: int) 
     values = _check_heatmap(heatmap)
     if min(height, width) < 1:
         raise UsageError(
-            f"A heatmap needs at least 1 pixel a side, but {height} x {width} was asked for; "
+            f"A heatmap needs at least 1 pixel per side, but {height} x {width} was asked for; "
             "give the height and width of the image."
         )
     shrinks = height < values.shape[0] and width < values.shape[1]

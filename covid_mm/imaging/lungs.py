@@ -25,7 +25,7 @@ _LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bow
 _MARGIN = 0.06  # of the box's sides, added all round
 _SLICE_HULL = 0.04  # of the image's side: how far beyond the lungs a slice's crop still shows tissue
 _SLICE_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
-_MEASURED = 128  # pixels a side of the crop on which grey levels are measured
+_MEASURED = 128  # pixels per side of the crop on which grey levels are measured
 _CALM = 1.5  # of these pixels: deviation of the blur before a slice's level of dark lung is measured
 _FILM_LEVELS = (16.0, 235.0)  # grey of the darkest lung and of the brightest tissue beside it
 

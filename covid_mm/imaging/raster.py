@@ -13,7 +13,7 @@ from PIL import Image
 from covid_mm.config import ImageLimits
 from covid_mm.errors import ImageError
 
-_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # more than 8 bits a pixel
+_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # more than 8 bits per pixel
 _ORIENTATION = 0x0112  # EXIF tag
 _BAND_PIXELS = 1 << 20  # converted at once
 _STILLS = ("MPO",)  # several pictures in one JPEG, of which the first is the photograph

@@ -27,8 +27,8 @@ from covid_mm.evaluation.heads import (
 )
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
+from covid_mm.reporting.card_tables import metrics_table
 from covid_mm.reporting.model_card import render_card, title_head
-from covid_mm.reporting.tables import metrics_table
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import FORMAT_VERSION, describe_training
 from covid_mm.training.data import TrainingData

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from covid_mm.config import MODALITIES, join_titles
+
+HEAD_TITLES: dict[str, str] = {"fused": f"{join_titles(MODALITIES)} combined"} | {
+    m: f"{one.title} alone" for m, one in MODALITIES.items()
+}
 SYNTHETIC = "Trained on synthetic phantoms, not on patients: it means nothing for a person."
 SPLITS = {
     "paper": "Random split, as in the paper: images of one patient lie on both sides. This data leakage"

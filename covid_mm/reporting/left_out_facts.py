@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from covid_mm.config import MODALITIES, SHORTCUT_TITLES
 from covid_mm.evaluation.fusion import FusionComparison
 from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import CollectionRow, LeftOutTable
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
-from covid_mm.reporting.left_out_tables import HEAD_TITLES, percent
-from covid_mm.reporting.markdown import escape_strings
-from covid_mm.reporting.tables import format_estimate, format_proportion
+from covid_mm.reporting.card_words import HEAD_TITLES
+from covid_mm.reporting.tables import format_estimate, format_proportion, percent
 
 NO_LUNGS_SEEN = ("blank_lungs", "border_only")  # the tests that leave a network nothing to see of the lungs
 
@@ -91,14 +92,14 @@ class LeftOutFacts:
 
 
 def read_left_out(meta: dict[str, Any]) -> LeftOutFacts | None:
-    """The facts of meta.json's `left_out`, its names escaped for Markdown; None where it was not measured.
+    """The facts of meta.json's `left_out`; None where it was not measured.
 
     Raises:
         KeyError, TypeError, ValueError: parts of another form.
     """
     if not meta.get("left_out"):
         return None
-    values: dict[str, Any] = escape_strings(meta["left_out"])
+    values: dict[str, Any] = meta["left_out"]
     tables = tuple(LeftOutTable.from_dict(part) for part in values["heads"])
     heat = tuple(HeatRow.from_dict(row) for row in values.get("heatmaps") or ())
     shortcuts = tuple(ShortcutRow.from_dict(row) for row in values.get("shortcuts") or ())
@@ -186,7 +187,7 @@ def _read_heat(row: HeatRow) -> HeatFacts:
     if row.hit_low > row.chance:
         verdict = "above chance"
     elif row.hit_high < row.chance:
-        verdict = "**below chance**"
+        verdict = Markup("**below chance**")
     return HeatFacts(
         collection=row.collection,
         images=row.images,
@@ -221,7 +222,7 @@ def _read_fusion(comparison: FusionComparison) -> str:
     gain = (
         "combining helps there" if fused.log_loss < better.log_loss else "**combining does not help there**"
     )
-    return (
+    return Markup(
         f"{text}: {gain}. On disagreeing pairs its probability is {apart:.3f} away in the mean from that of two"
         " independent pieces of evidence."
     )

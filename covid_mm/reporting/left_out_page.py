@@ -11,13 +11,13 @@ from covid_mm.evaluation.heat_location import HeatRow
 from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.files import write_atomically
+from covid_mm.reporting.card_tables import HEAT, SHORTCUTS
+from covid_mm.reporting.card_writer import CARD, make_table
 from covid_mm.reporting.left_out_tables import (
     confidence_table,
     fusion_table,
-    heat_table,
     left_out_table,
     serving_table,
-    shortcut_table,
     source_table,
 )
 
@@ -44,7 +44,10 @@ def render_left_out(results: dict[str, Any]) -> str:
         f"- {name}: `{results[name]}`" for name in ("command", "created", "machine") if results.get(name)
     ]
     sections += ["\n".join(facts)] if facts else []
-    sections.append(f"## Accuracy on a collection never seen\n\n{left_out_table(tables)}")
+    sections.append(
+        "## Accuracy on a collection never seen\n\nIn brackets: 95 % intervals, by patient for an AUC."
+        f"\n\n{left_out_table(tables)}"
+    )
     if any(row.is_own_calibration for table in tables for row in table.rows):
         sections[-1] += (
             "\n\nWhere no other collection has both classes, a row is calibrated on itself, which flatters"
@@ -62,13 +65,13 @@ def render_left_out(results: dict[str, Any]) -> str:
         f" probability on the same, each calibrated on the others.\n\n{serving_table(tables)}"
     )
     if rows := results.get("shortcuts"):
-        table = shortcut_table([ShortcutRow.from_dict(row) for row in rows])
+        table = make_table(SHORTCUTS, [ShortcutRow.from_dict(row).to_dict() for row in rows], CARD).markdown
         sections.append(f"## Shortcuts\n\nWithout lungs the AUC should be near 0.5.\n\n{table}")
     if rows := results.get("sources"):
-        table = source_table([SourceRow.from_dict(row) for row in rows])
-        sections.append(f"### The source, named from the features\n\n{table}")
+        sources = source_table([SourceRow.from_dict(row) for row in rows])
+        sections.append(f"### The source, named from the features\n\n{sources}")
     if rows := results.get("heatmaps"):
-        table = heat_table([HeatRow.from_dict(row) for row in rows])
+        table = make_table(HEAT, [HeatRow.from_dict(row).to_dict() for row in rows], CARD).markdown
         sections.append(
             "## Heat on the lesion\n\nChance is the share of the frame that the lesions cover; a map without"
             f" heat counts as a miss.\n\n{table}"

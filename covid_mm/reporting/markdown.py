@@ -30,15 +30,6 @@ def escape_markdown(value: object) -> Markup:
     return Markup(_LINE_START.sub(r"\1\\", text))
 
 
-def escape_strings(value: Any) -> Any:
-    """Plain values with every string in them escaped, for tables drawn elsewhere."""
-    if isinstance(value, dict):
-        return {key: escape_strings(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [escape_strings(part) for part in value]
-    return str(escape_markdown(value)) if isinstance(value, str) else value
-
-
 def code_block(text: str) -> Markup:
     """A fenced block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, RESEARCH_USE, join_titles
-from covid_mm.evaluation.intervals import Proportion
+from covid_mm.config import MODALITIES, RESEARCH_USE
 from covid_mm.evaluation.report import BinaryReport
-from covid_mm.evaluation.results import POSSIBILITY_TITLES, Possibility
 from covid_mm.reporting import card_words
+from covid_mm.reporting.card_tables import (
+    COLLECTIONS,
+    CONTENT_CHECK,
+    FAITHFULNESS,
+    HEAT,
+    SHORTCUTS,
+    metrics_table,
+    tabulate_calibration,
+    tabulate_confusion,
+    tabulate_data,
+    tabulate_possibilities,
+    tabulate_refusals,
+)
+from covid_mm.reporting.card_writer import CARD, make_table
 from covid_mm.reporting.front_matter import front_matter
 from covid_mm.reporting.left_out_facts import LeftOutFacts, heat_titles, read_left_out
 from covid_mm.reporting.left_out_tables import (
     confidence_table,
     fusion_table,
-    heat_table,
     left_out_table,
     serving_table,
-    shortcut_table,
     source_table,
 )
 from covid_mm.reporting.markdown import escape_markdown, render
 from covid_mm.reporting.scan_tables import describe_scans
 from covid_mm.reporting.served_facts import (
     INDEPENDENCE,
-    data_table,
     external_table,
     non_commercial,
-    refusal_table,
     training_table,
     worst_refusals,
 )
-from covid_mm.reporting.tables import (
-    confusion_table,
-    format_proportion,
-    format_table,
-    metrics_table,
-    paper_comparison_table,
-)
+from covid_mm.reporting.tables import paper_comparison_table
 
 PAIRING = (
     "A CT slice and an X-ray were paired because they bear the same label, not because they are of one"
     " patient: two independent looks at the label, which makes the fused figure too good."
 )
-
-REFUSAL_REASONS = {
-    "other_modality": "the other modality",
-    "not_a_chest_image": "not a chest image",
-    "unlike_training": "unlike the training images",
-}
 
 
 def render_card(meta: dict[str, Any], name: str) -> str:
@@ -67,7 +63,8 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
     """What the templates of the card and of docs/results.md say: values as text, tables as Markdown."""
     served = meta.get("recipe", "paper") == "served"
     facts = read_left_out(meta)
-    reports = read_reports(meta.get("metrics", {}).get("validation", {}))
+    validation = meta.get("metrics", {}).get("validation", {})
+    content_check = meta.get("judge") or {}
     context = {
         "meta": meta,
         "name": name,
@@ -82,13 +79,13 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
         "title_head": title_head,
         "facts": facts,
         "left_out_tables": _left_out_tables(facts),
-        "inside": _inside(reports, meta),
-        "calibration_table": "" if served else _calibration_table(reports, meta),
-        "possibilities": _possibilities(meta),
-        "judge": meta.get("judge"),
-        "content_check_table": Markup(content_check_table(meta["judge"]["measured"]))
-        if meta.get("judge")
-        else "",
+        "inside": _inside(validation, meta),
+        "calibration_table": ""
+        if served
+        else tabulate_calibration(validation, meta["temperature"], CARD).markdown,
+        "possibilities": tabulate_possibilities(meta.get("possibilities", []), CARD).markdown,
+        "judge": content_check,
+        "content_check_table": make_table(CONTENT_CHECK, content_check.get("measured", []), CARD).markdown,
         "comparisons": _comparisons(meta),
         "commands": _commands(meta),
     }
@@ -97,7 +94,7 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
 
 def title_head(head: str) -> str:
     """A head's name for people."""
-    return f"{join_titles(MODALITIES)} combined" if head == "fused" else f"{MODALITIES[head].title} alone"
+    return card_words.HEAD_TITLES[head]
 
 
 def read_reports(metrics: dict[str, Any]) -> dict[str, BinaryReport]:
@@ -105,37 +102,12 @@ def read_reports(metrics: dict[str, Any]) -> dict[str, BinaryReport]:
     return {head: BinaryReport.from_dict(values) for head, values in metrics.items()}
 
 
-def content_check_table(measured: list[dict[str, Any]]) -> str:
-    """What became of images in each slot: a row each, shares with their intervals."""
-    rows = []
-    for row in measured:
-        outcomes, total = row["outcomes"], row["total"]
-        refused = total - outcomes["answered"]
-        reasons = ", ".join(
-            f"{REFUSAL_REASONS[name]} {count}"
-            for name, count in outcomes.items()
-            if count and name in REFUSAL_REASONS
-        )
-        rows.append(
-            [
-                str(escape_markdown(row["images"])),
-                row["kind"] if row["kind"] not in MODALITIES else MODALITIES[row["kind"]].title,
-                MODALITIES[row["slot"]].title,
-                format_proportion(Proportion.of(refused, total)),
-                reasons or "-",
-            ]
-        )
-    return format_table(
-        ["images", "actual", "in the slot for", "not answered (95 % interval)", "because"], rows
-    )
-
-
 def _describe_served(meta: dict[str, Any]) -> dict[str, Any]:
     refusals, external = meta.get("refusals") or [], meta.get("external") or []
     return {
-        "data_table": data_table(meta),
+        "data_table": make_table(COLLECTIONS, meta["data"], CARD).markdown,
         "non_commercial": non_commercial(meta),
-        "refusal_table": refusal_table(refusals) if refusals else "",
+        "refusal_table": tabulate_refusals(refusals, CARD).markdown,
         "worst_refusals": worst_refusals(refusals),
         "external_table": external_table(external) if external else "",
         "external_worst": min(external, key=lambda row: row["auc"]) if external else None,
@@ -157,7 +129,11 @@ def _describe_paper(meta: dict[str, Any]) -> dict[str, Any]:
     epochs = "; ".join(
         f"{title_head(head)}: {word} {e['best']} of {e['of']}" for head, e in meta["epochs_run"].items()
     )
-    return {"data_table": _data_table(meta), "limits": _limits(meta), "epochs": epochs}
+    return {
+        "data_table": tabulate_data(meta["data"], CARD).markdown,
+        "limits": _limits(meta),
+        "epochs": epochs,
+    }
 
 
 def _left_out_tables(facts: LeftOutFacts | None) -> dict[str, Markup]:
@@ -169,120 +145,51 @@ def _left_out_tables(facts: LeftOutFacts | None) -> dict[str, Markup]:
         "accuracy": left_out_table(facts.tables),
         "confidence": confidence_table(facts.tables),
         "serving": serving_table(facts.tables),
-        "shortcuts": shortcut_table(facts.shortcuts) if facts.shortcuts else "",
+        "shortcuts": make_table(SHORTCUTS, [row.to_dict() for row in facts.shortcuts], CARD).markdown,
         "sources": source_table(facts.source_rows) if facts.source_rows else "",
-        "heat": heat_table(facts.heat_rows) if facts.heat_rows else "",
-        "faithfulness": _faithfulness_table(facts.faithfulness) if facts.faithfulness else "",
+        "heat": make_table(HEAT, [row.to_dict() for row in facts.heat_rows], CARD).markdown,
+        "faithfulness": make_table(FAITHFULNESS, facts.faithfulness, CARD).markdown,
         "fusion": fusion_table(facts.fusion) if facts.fusion else "",
     }
     return {name: Markup(table) for name, table in tables.items()}
 
 
-def _faithfulness_table(rows: Sequence[dict[str, Any]]) -> str:
-    header = ["method", "layer", "collection", "images", "deletion", "insertion", "like random weights"]
-    cells = [
-        [
-            *(str(row[name]) for name in ("method", "layer", "collection", "images")),
-            *(f"{value:.3f}" for value in (row["deletion"], row["insertion"])),
-            f"{row['random_weights']['correlation']:.3f}",
-        ]
-        for row in rows
-    ]
-    return format_table(header, cells)
-
-
-def _data_table(meta: dict[str, Any]) -> Markup:
-    rows = []
-    for part in meta["data"]:
-        train, validation = part["counts"]["train"], part["counts"]["validation"]
-        rows.append(
-            [
-                MODALITIES[part["modality"]].title,
-                escape_markdown(part["name"]),
-                *(f"{train[c]} / {validation[c]}" for c in CLASSES),
-                escape_markdown(part["licence"]),
-            ]
-        )
-    header = ["", "data set", *(f"{CLASS_TITLES[c]}: training / validation" for c in CLASSES), "licence"]
-    return Markup(format_table(header, rows))
-
-
-def _inside(reports: dict[str, BinaryReport], meta: dict[str, Any]) -> dict[str, Any] | None:
-    """Tables of the validation images, which are of collections that were learned from; None without any."""
-    if not reports:
-        return None
+def _draw_reports(reports: Mapping[str, BinaryReport]) -> dict[str, Any]:
+    """Their table, and each one's confusion matrix below its head's title."""
     named = {title_head(head): report for head, report in reports.items()}
+    return {
+        "metrics": Markup(metrics_table(named)),
+        "matrices": [
+            (title, tabulate_confusion(report.counts.to_dict(), CARD).markdown)
+            for title, report in named.items()
+        ],
+    }
+
+
+def _inside(metrics: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Tables of the validation images, which are of collections that were learned from; None without any."""
+    if not metrics:
+        return None
+    reports = read_reports(metrics)
     backbones = dict(map(tuple, meta["network"]["branches"]))
     networks = {
         meta["pair"] if head == "fused" else f"{head}-{backbones[head]}": r for head, r in reports.items()
     }
     of_paper = not meta["synthetic"] and meta["split"]["protocol"] == "paper"
-    return {
-        "metrics": Markup(metrics_table(named)),
-        "matrices": [(title, Markup(confusion_table(r.counts))) for title, r in named.items()],
-        "paper": Markup(paper_comparison_table(networks)) if of_paper else "",
-    }
-
-
-def _calibration_table(reports: dict[str, BinaryReport], meta: dict[str, Any]) -> Markup:
-    table = format_table(
-        ["", "temperature", "threshold", "calibration error", "Brier score"],
-        [
-            [
-                title_head(head),
-                f"{meta['temperature'][head]:.3f}",
-                f"{report.threshold:g}",
-                f"{report.calibration_error:.4f}",
-                f"{report.brier:.4f}",
-            ]
-            for head, report in reports.items()
-        ],
-    )
-    return Markup(table)
-
-
-def _possibilities(meta: dict[str, Any]) -> Markup | str:
-    """The paper's four possibilities of a pair; "" for a single network or an older checkpoint."""
-    parts = [Possibility.from_dict(values) for values in meta.get("possibilities", [])]
-    if not parts:
-        return ""
-    rows = [
-        [
-            POSSIBILITY_TITLES[part.kind],
-            str(part.studies),
-            *(
-                format_proportion(share)
-                for share in (part.called_positive, part.ct_called_positive, part.xray_called_positive)
-            ),
-        ]
-        for part in parts
-    ]
-    header = [
-        "actual labels",
-        "pairs",
-        "predicted positive by CT and X-ray combined",
-        "by the CT alone",
-        "by the X-ray alone",
-    ]
-    return Markup(format_table(header, rows))
+    paper = paper_comparison_table(networks) if of_paper else ""
+    return _draw_reports(reports) | {"paper": Markup(paper)}
 
 
 def _comparisons(meta: dict[str, Any]) -> list[dict[str, Any]]:
-    entries = []
-    for entry in meta.get("comparisons", []):
-        named = {title_head(head): report for head, report in read_reports(entry["metrics"]).items()}
-        entries.append(
-            {
-                "title": entry["title"],
-                "text": f"{entry['text']} {entry['images']}." if "images" in entry else entry["text"],
-                "metrics": Markup(metrics_table(named)),
-                "matrices": [
-                    (title, Markup(confusion_table(report.counts))) for title, report in named.items()
-                ],
-                "commands": "\n".join(entry["commands"]),
-            }
-        )
-    return entries
+    return [
+        {
+            "title": entry["title"],
+            "text": f"{entry['text']} {entry['images']}." if "images" in entry else entry["text"],
+            "commands": "\n".join(entry["commands"]),
+        }
+        | _draw_reports(read_reports(entry["metrics"]))
+        for entry in meta.get("comparisons", [])
+    ]
 
 
 def _limits(meta: dict[str, Any]) -> list[str]:

@@ -23,10 +23,11 @@ from covid_mm.evaluation.results import (
     Results,
     TrainingCost,
 )
+from covid_mm.reporting.card_tables import metrics_table
 from covid_mm.reporting.generalisation_table import render_generalisation
 from covid_mm.reporting.imagenet_gain import render_gain
 from covid_mm.reporting.paper_table import find_paper_row
-from covid_mm.reporting.tables import format_estimate, format_proportion, format_table, metrics_table
+from covid_mm.reporting.tables import format_estimate, format_proportion, format_table
 
 LIMITS = (
     "X-ray positives are CoronaHack's pneumonia films, mostly bacterial and viral pneumonia of children; 51 of"
@@ -169,9 +170,9 @@ def _render_protocol(results: Results, protocol: SplitProtocol) -> list[str]:
     if any(network.possibilities for network in pairs):
         parts += [
             f"### The four possibilities, {PROTOCOL_TITLES[protocol]}",
-            "Validation images paired anew, each at most once a row, and the share called positive at the"
-            " operating threshold (95 % interval). Training pairs always agreed, so what a network says of the"
-            " disagreeing ones is untaught.",
+            "Validation images paired anew, each at most once per row, and the share called positive at the"
+            " operating threshold (95 % interval). Training pairs always agreed, so no network saw a disagreeing one"
+            " in training.",
             _possibilities_table(pairs),
             f"![Four possibilities](possibilities-{protocol}.png)",
         ]

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.evaluation.intervals import Estimate, Proportion
-from covid_mm.reporting.left_out_tables import HEAD_TITLES, percent
-from covid_mm.reporting.tables import NOT_MEASURED, format_proportion, format_table
+from covid_mm.reporting.card_words import HEAD_TITLES
+from covid_mm.reporting.tables import NOT_MEASURED, format_proportion, format_table, percent
 
 
 def describe_scans(meta: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def choose_phantoms(phantoms: Mapping[str, Any], share: float) -> dict[str, Any]
 
 
 def _collection_table(measured: Mapping[str, Any], share: float) -> str:
-    """One row a collection: its scans, and how the served rule, calibrated on the others, did on them."""
+    """One row per collection: its scans, and how the served rule, calibrated on the others, did on them."""
     rule = f"mean of the top {share:.0%}"
     figures = {row["collection"]: row for row in measured["rules"] if row["rule"] == rule}
     rows = []
@@ -69,7 +69,7 @@ def _collection_table(measured: Mapping[str, Any], share: float) -> str:
 
 
 def _head_table(heads: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row a head: the calibration of scans, and its figures over all left-out collections."""
+    """One row per head: the calibration of scans, and its figures over all left-out collections."""
     rows = []
     for head, part in heads.items():
         evidence = part["evidence"]
@@ -106,7 +106,7 @@ def _head_table(heads: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _lesion_table(phantoms: Mapping[str, Any]) -> str:
-    """One row a range of lesion volumes: which share of such phantoms was found."""
+    """One row per range of lesion volumes: which share of such phantoms was found."""
     *ranges, last = phantoms["bands"]
     names = [f"{band['from_ml']} to {band['to_ml']} ml" for band in ranges] + [
         f"more than {last['from_ml']} ml"

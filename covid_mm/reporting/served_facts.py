@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, REFUSAL_TITLES
+from covid_mm.config import CLASSES, MODALITIES, REFUSAL_TITLES
 from covid_mm.errors import Message
 from covid_mm.evaluation.intervals import Proportion
 from covid_mm.reporting.front_matter import is_non_commercial
@@ -21,43 +21,6 @@ INDEPENDENCE = (
 )
 
 
-def data_table(meta: dict[str, Any]) -> Markup:
-    """One row a collection: what it holds, what it is used for, under which licence."""
-    rows = [
-        [
-            MODALITIES[part["modality"]].title,
-            f"{escape_markdown(part['title'])} (`{escape_markdown(part['name']).replace('`', '')}`)"
-            if part["title"] != part["name"]
-            else escape_markdown(part["title"]),
-            _use(part),
-            *(str(part["counts"].get(name, 0)) for name in (*CLASSES, "other")),
-            str(part["patients"]) if part["patients"] else "not known",
-            str(part["sites"]) if part["sites"] else "not known",
-            escape_markdown(part["annotations"] or "none"),
-            escape_markdown(part["licence"]),
-        ]
-        for part in meta["data"]
-    ]
-    header = [
-        "",
-        "collection",
-        "used for",
-        *(CLASS_TITLES[name] for name in CLASSES),
-        "other",
-        "patients",
-        "sites",
-        "annotations",
-        "licence",
-    ]
-    return Markup(format_table(header, rows))
-
-
-def _use(part: dict[str, Any]) -> str:
-    if part["use"] != "training" or "trained" not in part:
-        return str(escape_markdown(part["use"]))
-    return f"training ({part['trained']} images)"
-
-
 def non_commercial(meta: dict[str, Any]) -> list[str]:
     """Training collections that may not be used commercially, with their licences."""
     return [
@@ -67,24 +30,8 @@ def non_commercial(meta: dict[str, Any]) -> list[str]:
     ]
 
 
-def refusal_table(rows: list[dict[str, Any]]) -> Markup:
-    """One row a collection: of how many images there is no answer, and why."""
-    kinds = [kind for kind in REFUSAL_TITLES if any(kind in row for row in rows)]
-    cells = [
-        [
-            MODALITIES[row["modality"]].title,
-            escape_markdown(row["collection"]),
-            str(row["images"]),
-            *(_share(row.get(kind), row["images"]) for kind in kinds),
-        ]
-        for row in rows
-    ]
-    header = ["", "collection", "images looked at", *(REFUSAL_TITLES[kind] for kind in kinds)]
-    return Markup(format_table(header, cells))
-
-
 def worst_refusals(rows: list[dict[str, Any]]) -> list[str]:
-    """A sentence part a reason that occurs: the collection with most, and the share."""
+    """A part of a sentence per reason that occurs: the collection with most, and the share."""
     facts = []
     for kind, title in REFUSAL_TITLES.items():
         counted = [row for row in rows if row.get(kind) is not None and row["images"]]
@@ -103,7 +50,7 @@ def _share(count: int | None, total: int) -> str:
 
 
 def external_table(rows: list[dict[str, Any]]) -> Markup:
-    """One row a collection whose classes come from different places."""
+    """One row per collection whose classes come from different places."""
     cells = [
         [
             MODALITIES[row["modality"]].title,
@@ -120,7 +67,7 @@ def external_table(rows: list[dict[str, Any]]) -> Markup:
 
 
 def training_table(training: dict[str, Any]) -> Markup:
-    """The recipe's values, a column a modality; a value of no modality stands in every column."""
+    """The recipe's values, a column per modality; a value of no modality stands in every column."""
     columns: list[str] = [m for m in MODALITIES if isinstance(training.get(m), Mapping)]
     shared = {key: value for key, value in training.items() if key not in columns}
     values = {m: dict(_flatten({**shared, **training[m]})) for m in columns}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.intervals import Estimate, Proportion
-from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.report import BinaryReport
 from covid_mm.reporting.paper_table import PaperRow, find_paper_row
 
@@ -22,6 +20,11 @@ def format_proportion(share: Proportion | None) -> str:
         f"{share.successes}/{share.total} = {_percent(share.value)} %"
         f" ({_percent(share.low)} to {_percent(share.high)})"
     )
+
+
+def percent(value: float | None) -> str:
+    """`12.3 %`; `n/a` for None. value: 0..1."""
+    return NOT_MEASURED if value is None else f"{100 * value:.1f} %"
 
 
 def format_estimate(estimate: Estimate | None) -> str:
@@ -44,49 +47,6 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             )
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def metrics_table(reports: Mapping[str, BinaryReport]) -> str:
-    """One row a report, by title: images, the paper's three measures with counts, AUC.
-
-    The intervals' confidence stands in the header; it must be one for all.
-    """
-    levels = {report.accuracy.confidence for report in reports.values()}
-    if len(levels) != 1:
-        raise UsageError(
-            "A metrics table needs at least one report and one confidence for all of them, but the"
-            f" confidences are {sorted(levels)}."
-        )
-    interval = f"({levels.pop() * 100:g} % interval)"
-    rows = [
-        [
-            title,
-            f"{report.counts.negative} + {report.counts.positive}",
-            format_proportion(report.accuracy),
-            format_proportion(report.sensitivity),
-            format_proportion(report.specificity),
-            format_estimate(report.auc),
-        ]
-        for title, report in reports.items()
-    ]
-    header = [
-        "network",
-        "normal + positive",
-        *(f"{measure} {interval}" for measure in ("accuracy", "sensitivity", "specificity", "AUC")),
-    ]
-    return format_table(header, rows)
-
-
-def confusion_table(counts: ConfusionMatrix) -> str:
-    """The confusion matrix: a row for each actual class, a column for each predicted one."""
-    normal, positive = (CLASS_TITLES[name] for name in CLASSES)
-    return format_table(
-        ["", f"predicted {normal}", f"predicted {positive}"],
-        [
-            [f"actual {normal}", str(counts.true_negative), str(counts.false_positive)],
-            [f"actual {positive}", str(counts.false_negative), str(counts.true_positive)],
-        ],
-    )
 
 
 def paper_comparison_table(reports: Mapping[str, BinaryReport]) -> str:

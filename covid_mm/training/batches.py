@@ -30,7 +30,7 @@ class ModalitySamples:
 
 @dataclass(frozen=True)
 class BottleneckSamples:
-    """What the trained part reads: features (views, n, ...), or images where nothing is frozen."""
+    """What the trained part reads: features (copies, n, ...), or images where nothing is frozen."""
 
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -43,7 +43,7 @@ def prepare_bottleneck(
     samples: ModalitySamples,
     *,
     fine_tune: FineTune,
-    views: int,
+    copies: int,
     seed: int,
     strength: float = 1.0,
     cache: Any = None,
@@ -65,7 +65,7 @@ def prepare_bottleneck(
         modality,
         samples.images,
         fine_tune=fine_tune,
-        views=views,
+        copies=copies,
         seed=seed,
         strength=strength,
         cache=cache,
@@ -140,8 +140,8 @@ class TrainingBatches(keras.utils.PyDataset):
                     images = augment_images(images, modality, seed=key, strength=self.config.augmentation)
                 inputs.append(to_network_input(images))
             else:
-                views = np.random.default_rng(key).integers(0, len(part.values), size=len(chosen))
-                inputs.append(np.asarray(part.values[views, chosen]))
+                copies = np.random.default_rng(key).integers(0, len(part.values), size=len(chosen))
+                inputs.append(np.asarray(part.values[copies, chosen]))
         first = next(iter(self.samples.values()))
         return tuple(inputs), one_hot(first.labels[rows[:, 0]])
 

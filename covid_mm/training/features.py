@@ -2,7 +2,7 @@
 
 A frozen layer gives the same output for the same image in every epoch, so the network is cut at
 the boundary between its frozen and its trained part, and training reads the boundary's values
-from an array. Augmentation survives as a fixed number of varied views of each image.
+from an array. Augmentation survives as a fixed number of varied copies of each image.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ def compute_features(
     images: GreyImages,
     *,
     fine_tune: FineTune,
-    views: int = 1,
+    copies: int = 1,
     seed: int = 0,
     strength: float = 1.0,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """The boundary's values for each view of each image: (views, n, ...) float32.
+    """The boundary's values for each copy of each image: (copies, n, ...) float32.
 
-    View 0 is the image itself, the others are augmented copies of that strength seeded by (seed, view). With
+    Copy 0 is the image itself, the others are augmented copies of that strength seeded by (seed, copy). With
     `cache`, a folder, the array is kept there under a hash of the backbone, its frozen weights, the images
-    and the views, and read back instead of computed. Pooled features start from the last block's input
+    and the copies, and read back instead of computed. Pooled features start from the last block's input
     where that is kept: the many trainings of a last block share what lies before it.
     """
     trunk = keras.Model(network.image_input(modality), network.bottleneck(modality, fine_tune))
     path = None
-    shape = (views, len(images), *(int(side) for side in trunk.output_shape[1:]))
+    shape = (copies, len(images), *(int(side) for side in trunk.output_shape[1:]))
     if cache is not None:
-        if views == 1:  # no augmentation, so neither its seed nor its strength matters
+        if copies == 1:  # no augmentation, so neither its seed nor its strength matters
             seed, strength = 0, 0.0
-        settings = f"{views} {seed} {strength}"
+        settings = f"{copies} {seed} {strength}"
         path = _cache_path(cache, network, modality, trunk, images, fine_tune, settings)
         if (cached := _read_cached(path, shape)) is not None:
             return cached
@@ -66,24 +66,24 @@ def compute_features(
         block = network.bottleneck(modality, "last-block")
         before = keras.Model(network.image_input(modality), block)
         known = _cache_path(cache, network, modality, before, images, "last-block", settings)
-        inputs = _read_cached(known, (views, len(images), *(int(side) for side in before.output_shape[1:])))
+        inputs = _read_cached(known, (copies, len(images), *(int(side) for side in before.output_shape[1:])))
         if inputs is not None and path is not None:
             rest = keras.Model(block, network.features(modality))
-            for view in range(views):
+            for copy in range(copies):
                 for rows in _chunks(len(images)):
-                    features[view, rows] = rest.predict(
-                        np.asarray(inputs[view, rows]), batch_size=_BATCH, verbose=0
+                    features[copy, rows] = rest.predict(
+                        np.asarray(inputs[copy, rows]), batch_size=_BATCH, verbose=0
                     )
             write_array(path, features)
             return features
-    done, total = 0, views * len(images)
-    for view in range(views):
+    done, total = 0, copies * len(images)
+    for copy in range(copies):
         for rows in _chunks(len(images)):
             chunk = images[rows]
-            if view:
-                chunk = augment_images(chunk, modality, seed=(seed, view, rows.start), strength=strength)
+            if copy:
+                chunk = augment_images(chunk, modality, seed=(seed, copy, rows.start), strength=strength)
             # not predict_on_batch, which gives each replica of a distribution strategy the whole batch
-            features[view, rows] = trunk.predict(to_network_input(chunk), batch_size=_BATCH, verbose=0)
+            features[copy, rows] = trunk.predict(to_network_input(chunk), batch_size=_BATCH, verbose=0)
             done += len(chunk)
             if progress is not None:
                 progress(done, total)

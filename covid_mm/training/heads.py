@@ -106,7 +106,7 @@ def fit_part(
                 samples[modality],
                 training,
                 cache,
-                views=training.views if side == "train" else 1,
+                copies=training.augmented_copies if side == "train" else 1,
             )
     title = network.config.name if not own else f"{MODALITIES[head].title} head"
     return fit_network(
@@ -127,17 +127,17 @@ def extract_features(
     training: TrainingConfig,
     cache: Path,
     *,
-    views: int,
+    copies: int,
 ) -> BottleneckSamples:
     """A branch's values at its boundary, computed once with a progress bar, then read from the cache."""
-    total = views * len(samples.images)
+    total = copies * len(samples.images)
     with LazyBar(f"{MODALITIES[modality].title} features", total, unit="image") as show:
         return prepare_bottleneck(
             network,
             modality,
             samples,
             fine_tune=training.fine_tune,
-            views=views,
+            copies=copies,
             seed=training.seed,
             strength=training.augmentation,
             cache=cache,

@@ -45,7 +45,7 @@ class InitialWeights:
 
 
 def parse_weights(text: str, branches: tuple[tuple[Modality, str], ...]) -> dict[Modality, str]:
-    """`--weights` as one choice a modality; a backbone's name goes before its modality's.
+    """`--weights` as one choice per modality; a backbone's name goes before its modality's.
 
     Raises UsageError for a branch without one.
     """

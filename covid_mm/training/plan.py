@@ -34,7 +34,7 @@ PAPER_OPTIONS = (  # they mean nothing to the served recipe
     "learning_rate",
     "final_learning_rate",
     "image_size",
-    "views",
+    "augmented_copies",
     "augmentation",
     "positives",
     "single",
@@ -149,7 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-size", type=int, default=IMAGE_SIZE, help="pixels per side; default: %(default)s"
     )
     how.add_argument(
-        "--views", type=int, default=defaults.views, help="cached variants an image; 1 = no augmentation"
+        "--augmented-copies",
+        "--views",  # as it was called before
+        type=int,
+        default=defaults.augmented_copies,
+        help="cached augmented copies per image; 1 = no augmentation",
     )
     how.add_argument(
         "--augmentation",
@@ -198,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="which CoronaHack films are positive: all pneumonia as in the paper, or COVID-19 only",
     )
     data.add_argument(
-        "--phantoms", type=int, default=150, metavar="N", help="phantom studies a class (synthetic)"
+        "--phantoms", type=int, default=150, metavar="N", help="phantom studies per class (synthetic)"
     )
 
     for modality, one in MODALITIES.items():
@@ -214,7 +218,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--external-most",
         type=int,
         metavar="N",
-        help="a seeded choice of at most so many images a class of each (default: all)",
+        help="a seeded choice of at most so many images per class of each (default: all)",
     )
 
     where = parser.add_argument_group("where")
@@ -265,7 +269,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
         "epochs",
         "steps_per_epoch",
         "batch_size",
-        "views",
+        "augmented_copies",
         "phantoms",
         "branch_steps",
         "lung_steps",
@@ -305,7 +309,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             epochs=options.epochs,
             fine_tune=options.fine_tune,
             augmentation=options.augmentation,
-            views=options.views,
+            augmented_copies=options.augmented_copies,
             seed=options.seed,
             kept_epoch=options.keep,
         ),

@@ -1,4 +1,4 @@
-"""Progress in the terminal: one bar a training, one line an epoch."""
+"""Progress in the terminal: one bar per training, one line per epoch."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class TrainedBranch:
 
 
 def served_network(network: NetworkConfig, recipe: ServedRecipe) -> NetworkConfig:
-    """A pair as this recipe builds it: attention pooling, and a last map of 16 pixels a cell where backbones can."""
+    """A pair as this recipe builds it: attention pooling, and a last map of 16 pixels per cell where backbones can."""
     fine = all(find_backbone(backbone).finer for _, backbone in network.branches)
     return replace(
         network, image_size=recipe.image_size, pooling=recipe.pooling, output_stride=16 if fine else 32

@@ -27,7 +27,7 @@ class Inspector:
 
     def __init__(self, page) -> None:
         self.page = page
-        self.found: dict[str, list[str]] = {}
+        self.violations: dict[str, list[str]] = {}
 
     def look(self, state: str) -> None:
         """Every rule in light; in dark only the colours can differ."""
@@ -46,7 +46,7 @@ class Inspector:
             for node in rule["nodes"]
         ]
         if grave:
-            self.found[state] = grave
+            self.violations[state] = grave
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_study_tab(open_page, studies, tmp_path, width):
     analyse(page)
     page.wait_for_selector(".mm-answer[data-label=undetermined]")
     inspector.look("undetermined")
-    assert inspector.found == {}
+    assert inspector.violations == {}
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -100,7 +100,7 @@ def test_the_tab_of_many_studies(open_page, archive, width):
     page.click("#mm-batch-clear")
     page.wait_for_selector("#mm-batch-panel .mm-empty")
     inspector.look("empty")
-    assert inspector.found == {}
+    assert inspector.violations == {}
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -111,4 +111,4 @@ def test_the_model_tab(open_page, real_server, width):
     page.get_by_role("tab").last.click()
     page.wait_for_selector("#mm-card .mm-roc")
     inspector.look("card")
-    assert inspector.found == {}
+    assert inspector.violations == {}

@@ -90,7 +90,7 @@ def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, d
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     inspector = Inspector(page)
     inspector.look("a scan")
-    assert inspector.found == {}
+    assert inspector.violations == {}
 
 
 def test_a_folder_is_one_scan(open_page, files, tmp_path):

@@ -92,7 +92,7 @@ def test_the_preview_follows_the_last_of_many_movements(open_page, files):
     page.wait_for_function(
         "([where, old]) => document.querySelector(where).src !== old", arg=[preview, first]
     )
-    wanted = page.get_attribute(preview, "src")
+    expected = page.get_attribute(preview, "src")
     window.select_option("lung")
     page.wait_for_function(shows, arg=[preview, first])
 
@@ -101,13 +101,13 @@ def test_the_preview_follows_the_last_of_many_movements(open_page, files):
     page.wait_for_timeout(150)  # the server is asked, and has not answered
     page.locator(f"{slot('ct')} .mm-slot-slice").fill("1")
     window.select_option("mediastinum")
-    page.wait_for_function(shows, arg=[preview, wanted])
+    page.wait_for_function(shows, arg=[preview, expected])
 
 
 def test_a_replaced_file_never_shows_in_its_successors_slot(open_page, files):
     page = open_page()
     preview = f"{slot('ct')} .mm-slot-preview"
-    wanted = put_dicom(page, "ct", files["slice"])
+    expected = put_dicom(page, "ct", files["slice"])
     page.click(f"{slot('ct')} .mm-slot-remove")
     page.evaluate(
         "where => { window.seen = []; new MutationObserver(() => window.seen.push("
@@ -120,13 +120,13 @@ def test_a_replaced_file_never_shows_in_its_successors_slot(open_page, files):
     slow_down(page, 400)
     put(page, "ct", files["stack"])
     page.wait_for_function("window.asked.length === 1")  # the server is asked, and has not answered
-    assert put_dicom(page, "ct", files["slice"]) == wanted
+    assert put_dicom(page, "ct", files["slice"]) == expected
     page.evaluate(  # the answer to the first, as late as can be
         "window.covidMM.slots.ct.show({ turn: window.asked[0], url: 'data:,', frames: 3, frame: 1,"
         " windows: ['lung'], range: [0, 1] })"
     )
     drawn = page.evaluate("window.seen.filter(source => source && source.startsWith('data:'))")
-    assert set(drawn) == {wanted}
+    assert set(drawn) == {expected}
     assert page.locator(f"{slot('ct')} .mm-slot-slices").is_hidden()  # it has one slice only
 
 

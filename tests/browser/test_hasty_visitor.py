@@ -15,7 +15,7 @@ def test_the_maps_are_those_of_the_last_choice(open_page, studies):
     analyse(page)
     choose(page, "target", "normal")
     choose(page, "method", "layer_cam")
-    wanted = heatmaps(page)
+    expected = heatmaps(page)
     choose(page, "target", "covid19_pneumonia")
     choose(page, "method", "grad_cam")
 
@@ -26,7 +26,7 @@ def test_the_maps_are_those_of_the_last_choice(open_page, studies):
     page.wait_for_function(
         "wanted => JSON.stringify([...document.querySelectorAll('.mm-layer:not([hidden])')].map(e => e.src))"
         " === JSON.stringify(wanted)",
-        arg=wanted,
+        arg=expected,
     )
     assert "Layer-CAM" in page.inner_text(".mm-map-caption >> nth=0")
     page.wait_for_function("document.querySelector('.mm-heat-cancel').hidden")

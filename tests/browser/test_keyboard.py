@@ -79,9 +79,9 @@ def test_from_start_to_report(open_page, studies, tmp_path, width, dark):
     with page.expect_download() as caught:
         page.keyboard.press("Enter")
     caught.value.save_as(tmp_path / "report.json")
-    found = json.loads((tmp_path / "report.json").read_text())
-    assert found["note"] == "Typed by keys\nalone."
-    assert found["label"] == page.get_attribute(".mm-answer", "data-label")
+    result = json.loads((tmp_path / "report.json").read_text())
+    assert result["note"] == "Typed by keys\nalone."
+    assert result["label"] == page.get_attribute(".mm-answer", "data-label")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -107,8 +107,8 @@ def test_an_answer_its_heatmaps_and_its_report_are_in_indonesian(open_page, stud
     with page.expect_download() as coming:
         page.click('.mm-report-button[data-format="json"]')
     coming.value.save_as(tmp_path / "report.json")
-    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert found["research_use"] == "Research use only, not for diagnosis."  # for programs: English
+    result = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert result["research_use"] == "Research use only, not for diagnosis."  # for programs: English
 
 
 def test_refusals_are_in_indonesian_on_both_sides_of_the_wire(open_page, studies):

@@ -234,15 +234,15 @@ def test_the_button_switches_light_and_dark(open_page):
 
 def test_nothing_jumps_while_the_answer_arrives(open_page, studies):
     page = open_page()
-    places = """["#mm-result", "#mm-actions", "#mm-examples"].map(name => {
+    positions = """["#mm-result", "#mm-actions", "#mm-examples"].map(name => {
       const box = document.querySelector(name).getBoundingClientRect();
       return [box.x, box.y, box.width];
     })"""
-    before = page.evaluate(places)
+    before = page.evaluate(positions)
     put(page, "ct", studies["ct1"])
-    assert page.evaluate(places) == before
+    assert page.evaluate(positions) == before
     analyse(page)
-    assert page.evaluate(places) == before
+    assert page.evaluate(positions) == before
 
 
 def test_by_keyboard_alone(open_page, studies):

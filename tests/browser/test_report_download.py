@@ -22,11 +22,11 @@ NOTE = "Ten days of fever; control in two weeks.\nSecond line: ganz getrennt."
 @pytest.fixture
 def named(studies, tmp_path) -> dict[str, Path]:
     """Two images under names that must not come back."""
-    found = {}
+    copies = {}
     for modality, study in (("ct", "ct1"), ("xray", "xray1")):
-        found[modality] = tmp_path / f"{MARK}-Siti-1975-{modality}.png"
-        shutil.copy(studies[study], found[modality])
-    return found
+        copies[modality] = tmp_path / f"{MARK}-Siti-1975-{modality}.png"
+        shutil.copy(studies[study], copies[modality])
+    return copies
 
 
 def download(page, kind: str, into: Path) -> Path:
@@ -79,13 +79,13 @@ def test_the_json_is_the_same_study(open_page, named, tmp_path):
     page.fill(".mm-note", NOTE)
     path = download(page, "json", tmp_path)
     assert path.name == "study-report.json"
-    found = json.loads(path.read_text())
-    assert found["note"] == NOTE
-    assert found["label"] == page.get_attribute(".mm-answer", "data-label")
-    assert found["checkpoint"]["sha256"] == INFO.sha256
+    result = json.loads(path.read_text())
+    assert result["note"] == NOTE
+    assert result["label"] == page.get_attribute(".mm-answer", "data-label")
+    assert result["checkpoint"]["sha256"] == INFO.sha256
     for modality in ("ct", "xray"):
         shown = page.get_attribute(f".mm-view[data-modality={modality}] img", "src")
-        assert found["images"][modality] == shown
+        assert result["images"][modality] == shown
     assert MARK not in path.read_text()
 
 

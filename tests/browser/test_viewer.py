@@ -60,14 +60,14 @@ def count_maps(page) -> int:
     return page.locator(".mm-viewer-map-image:visible").count()
 
 
-def inspect(page, found: dict[str, list[str]], state: str) -> None:
+def inspect(page, result: dict[str, list[str]], state: str) -> None:
     """axe-core in light and dark; what it finds goes into `found`."""
     for theme in ("as it is", "the other theme"):
         response = Axe().run(page, options={"resultTypes": ["violations"]}).response
         for rule in response["violations"]:
             if rule["impact"] in ("serious", "critical"):
                 nodes = [f"{node['html'][:120]} {node['failureSummary'][:200]}" for node in rule["nodes"]]
-                found[f"{state}, {theme}: {rule['id']}"] = nodes
+                result[f"{state}, {theme}: {rule['id']}"] = nodes
         page.evaluate("document.body.classList.toggle('dark')")
         page.wait_for_timeout(250)  # a colour that is still fading is not judged
 
@@ -222,19 +222,19 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     put(page, "ct", studies["bright"])
     put(page, "xray", studies["xray1"])
     analyse(page)
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     page.focus(".mm-open-viewer")
     page.keyboard.press("Enter")
     page.wait_for_function(DRAWN)
     assert page.locator(".mm-pane").count() == 2
     assert page.evaluate("document.activeElement.matches('.mm-pane .openseadragon-canvas')")
-    inspect(page, found, "two panes")
+    inspect(page, results, "two panes")
 
     page.keyboard.press("?")
     page.wait_for_selector(".mm-viewer-keys")
     keys = page.locator(".mm-viewer-keys kbd").all_inner_texts()
     assert {"I", "R", "L", "F", "M", "O", "?", "Esc"} <= set(keys)
-    inspect(page, found, "keys")
+    inspect(page, results, "keys")
     page.keyboard.press("Escape")
     assert page.locator(".mm-viewer-keys").is_hidden()
     assert page.evaluate("document.querySelector('.mm-viewer').open")
@@ -293,14 +293,14 @@ def test_by_keyboard_alone_with_both_images_and_axe(open_page, studies, width, l
     page.keyboard.press("i")
     slopes = "[...document.querySelectorAll('.mm-viewer-filters feFuncR')].map(e => e.getAttribute('slope'))"
     assert page.evaluate(slopes) == ["-1", "-1"]  # one film, one window
-    inspect(page, found, "image and map")
+    inspect(page, results, "image and map")
     if width == 390:
         assert page.locator("[data-tool=invert]").is_hidden()
         page.click("[data-tool=more]")
         assert page.locator("[data-tool=invert]").is_visible()
-        inspect(page, found, "all tools")
+        inspect(page, results, "all tools")
     assert page.evaluate("document.querySelector('.mm-viewer').scrollWidth") <= width
-    assert found == {}
+    assert results == {}
 
 
 def test_two_fingers_zoom_and_one_moves_or_sets_the_window(open_page, files):

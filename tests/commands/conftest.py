@@ -13,7 +13,18 @@ from covid_mm.__main__ import main
 from covid_mm.commands import exit_with
 from covid_mm.commands.train import run
 
-QUICK = ["--weights", "none", "--epochs", "1", "--steps-per-epoch", "2", "--batch-size", "4", "--views", "1"]
+QUICK = [
+    "--weights",
+    "none",
+    "--epochs",
+    "1",
+    "--steps-per-epoch",
+    "2",
+    "--batch-size",
+    "4",
+    "--augmented-copies",
+    "1",
+]
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from covid_mm.config import CLASSES
 @pytest.fixture
 def folder(trained, tmp_path) -> Path:
     """Three studies by name, one with a damaged film, and a file that belongs to none."""
-    place = tmp_path / "images"
-    place.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number, name in enumerate(CLASSES):
         for modality in ("ct", "xray"):
             source = min((trained.data / modality / name).iterdir())
-            shutil.copy(source, place / f"p{number}_{modality}{source.suffix}")
-    (place / "p2_xray.png").write_bytes((place / "p0_xray.png").read_bytes()[:50])
-    (place / "notes.txt").write_text("nothing")
-    return place
+            shutil.copy(source, images / f"p{number}_{modality}{source.suffix}")
+    (images / "p2_xray.png").write_bytes((images / "p0_xray.png").read_bytes()[:50])
+    (images / "notes.txt").write_text("nothing")
+    return images
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -52,18 +52,18 @@ def test_a_manifest_and_a_zip_give_the_same_answers(trained, covid_mm, folder, t
         "study,ct,xray\np0,p0_ct.png,p0_xray.png\np1,p1_ct.png,p1_xray.png\np9,,\n"
     )
     shutil.make_archive(str(tmp_path / "all"), "zip", folder)
-    found = {}
+    results = {}
     for source in (folder / "list.csv", tmp_path / "all.zip"):
         out = tmp_path / f"{source.name}.out.csv"
         done = covid_mm("batch", source, "--output", out, "--checkpoint", trained.checkpoint)
         assert done.code == 0, done.err
-        found[source.suffix] = {row["study"]: row for row in read_rows(out)}
+        results[source.suffix] = {row["study"]: row for row in read_rows(out)}
     for name in ("p0", "p1"):
         ours, theirs = (
-            {key: value for key, value in rows[name].items() if key != "seconds"} for rows in found.values()
+            {key: value for key, value in rows[name].items() if key != "seconds"} for rows in results.values()
         )
         assert ours == theirs
-    assert found[".csv"]["p9"]["error"]
+    assert results[".csv"]["p9"]["error"]
 
 
 def test_what_is_wrong_is_one_sentence(trained, covid_mm, tmp_path):

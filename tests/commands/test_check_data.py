@@ -91,8 +91,8 @@ def test_problems_of_every_row_come_in_order(ward: Path, covid_mm) -> None:
     path = ward / "ward-ct" / "manifest.csv"
     path.write_text(path.read_text().replace("2.png,", "gone.png,").replace("0.png,normal", "0.png,sick"))
     (ward / "ward-ct" / "1.png").write_bytes(b"no image")
-    found = json.loads(covid_mm("check-data", ward, "--json").out)["problems"]
-    assert [(one["row"], one["column"]) for one in found] == [(2, "label"), (3, "file"), (4, "file")]
+    result = json.loads(covid_mm("check-data", ward, "--json").out)["problems"]
+    assert [(one["row"], one["column"]) for one in result] == [(2, "label"), (3, "file"), (4, "file")]
 
 
 def test_an_unknown_modality_and_no_collection(tmp_path: Path, covid_mm) -> None:

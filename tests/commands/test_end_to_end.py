@@ -14,7 +14,18 @@ import pytest
 from covid_mm.config import CLASSES
 from covid_mm.models.meta_file import write_meta
 
-QUICK = ("--weights", "none", "--epochs", 1, "--steps-per-epoch", 2, "--batch-size", 4, "--views", 1)
+QUICK = (
+    "--weights",
+    "none",
+    "--epochs",
+    1,
+    "--steps-per-epoch",
+    2,
+    "--batch-size",
+    4,
+    "--augmented-copies",
+    1,
+)
 
 
 def study(root: Path) -> tuple[Path, Path]:
@@ -59,7 +70,7 @@ def test_training_leaves_what_the_design_lists(trained):
 
 
 def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path):
-    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
+    folder = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
     rows = meta["judge"]["measured"]
     assert {(row["kind"], row["slot"]) for row in rows} == {
@@ -70,23 +81,23 @@ def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path
     assert "## The content check" in card
     assert "pictures and drawings kept for this" in card
 
-    before = (place / "judge.npz").read_bytes()
-    done = covid_mm("judge", "--data", trained.data, "--checkpoint", place)
+    before = (folder / "judge.npz").read_bytes()
+    done = covid_mm("judge", "--data", trained.data, "--checkpoint", folder)
     assert done.code == 0, done.err
     assert "in the slot for" in done.out
-    again = json.loads((place / "meta.json").read_text())["judge"]
+    again = json.loads((folder / "meta.json").read_text())["judge"]
     assert again["measured"] == rows
-    assert (place / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]
+    assert (folder / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]
 
 
 def test_swapped_images_get_no_answer(trained, covid_mm):
     ct, xray = study(trained.data)
     done = covid_mm("predict", "--ct", xray, "--xray", ct, "--checkpoint", trained.checkpoint, "--json")
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert found["label"] == "undetermined"
-    assert found["probabilities"] == {}
-    assert [warning["code"] for warning in found["warnings"]] == ["swapped_inputs"]
+    result = json.loads(done.out)
+    assert result["label"] == "undetermined"
+    assert result["probabilities"] == {}
+    assert [warning["code"] for warning in result["warnings"]] == ["swapped_inputs"]
 
 
 def test_no_folder_of_this_machine_is_written(trained):
@@ -104,8 +115,8 @@ def test_predict_prints_the_designs_object(trained, covid_mm, tmp_path):
         *("--heatmaps", tmp_path / "maps", "--json"),
     )
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert set(found) == {
+    result = json.loads(done.out)
+    assert set(result) == {
         "label",
         "probabilities",
         "supported_probability",
@@ -119,13 +130,13 @@ def test_predict_prints_the_designs_object(trained, covid_mm, tmp_path):
         "checkpoint",
         "timing_ms",
     }
-    assert found["modalities"] == ["ct", "xray"]
-    assert found["lungs"] == {"ct": None, "xray": None}  # whole images are read
-    assert found["evidence"] is None  # nothing was left out
-    assert sum(found["probabilities"].values()) == pytest.approx(1)
-    assert found["checkpoint"]["name"] == "toy"
+    assert result["modalities"] == ["ct", "xray"]
+    assert result["lungs"] == {"ct": None, "xray": None}  # whole images are read
+    assert result["evidence"] is None  # nothing was left out
+    assert sum(result["probabilities"].values()) == pytest.approx(1)
+    assert result["checkpoint"]["name"] == "toy"
     for modality in ("ct", "xray"):
-        picture = cv2.imread(found["heatmaps"][modality])
+        picture = cv2.imread(result["heatmaps"][modality])
         assert max(picture.shape[:2]) == 600  # the aspect is the image's own
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
@@ -162,13 +173,13 @@ def test_evaluate_measures_the_validation_side_only(trained, covid_mm, tmp_path)
     )
     assert done.code == 0, done.err
     assert "the 4 validation images" in done.out
-    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
-    assert found["sha256"] == meta["weights"]["sha256"]
+    assert result["sha256"] == meta["weights"]["sha256"]
     # the same images through the same weights: the figures of the training itself
     for head, report in meta["metrics"]["validation"].items():
-        assert found["metrics"][head]["counts"] == report["counts"]
-        assert found["metrics"][head]["brier"] == pytest.approx(report["brier"], abs=1e-5)
+        assert result["metrics"][head]["counts"] == report["counts"]
+        assert result["metrics"][head]["brier"] == pytest.approx(report["brier"], abs=1e-5)
 
 
 def elsewhere(trained, folder: Path, modality: str) -> Path:
@@ -205,23 +216,23 @@ def test_evaluate_pairs_two_other_sources_by_class(trained, covid_mm, tmp_path):
 
 
 def test_evaluate_completes_an_older_card(trained, covid_mm, tmp_path):
-    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "older"))
-    whole = json.loads((place / "meta.json").read_text())
+    folder = Path(shutil.copytree(trained.checkpoint, tmp_path / "older"))
+    whole = json.loads((folder / "meta.json").read_text())
     older = {key: value for key, value in whole.items() if key not in ("operating_points", "possibilities")}
-    write_meta(place, older)
-    done = covid_mm("evaluate", "--data", trained.data, "--checkpoint", place, "--update-card")
+    write_meta(folder, older)
+    done = covid_mm("evaluate", "--data", trained.data, "--checkpoint", folder, "--update-card")
     assert done.code == 0, done.err
-    found = json.loads((place / "meta.json").read_text())
-    assert found["possibilities"] == whole["possibilities"]
-    assert found["operating_points"] == whole["operating_points"]
-    assert {part["kind"]: part["studies"] for part in found["possibilities"]} == dict.fromkeys(
+    result = json.loads((folder / "meta.json").read_text())
+    assert result["possibilities"] == whole["possibilities"]
+    assert result["operating_points"] == whole["operating_points"]
+    assert {part["kind"]: part["studies"] for part in result["possibilities"]} == dict.fromkeys(
         ("both_negative", "both_positive", "ct_positive_xray_negative", "ct_negative_xray_positive"), 2
     )
-    points, report = found["operating_points"]["fused"], found["metrics"]["validation"]["fused"]
+    points, report = result["operating_points"]["fused"], result["metrics"]["validation"]["fused"]
     half = points["thresholds"].index(0.5)
     assert points["true_positive"][half] == report["counts"]["true_positive"]
     assert points["false_positive"][half] == report["counts"]["false_positive"]
-    assert "CT positive, X-ray normal" in (place / "README.md").read_text()
+    assert "CT positive, X-ray normal" in (folder / "README.md").read_text()
 
 
 def test_evaluate_needs_one_place_of_images(trained, covid_mm):
@@ -280,7 +291,8 @@ def test_a_broken_training_goes_on_to_the_same_checkpoint(trained, train, monkey
     done = train("--resume", tmp_path / "runs" / "broken")
     assert done.code == 0, done.err
     first, second = (
-        json.loads((place / "meta.json").read_text()) for place in (trained.checkpoint, tmp_path / "toy")
+        json.loads((checkpoint / "meta.json").read_text())
+        for checkpoint in (trained.checkpoint, tmp_path / "toy")
     )
     for head, report in first["metrics"]["validation"].items():
         assert second["metrics"]["validation"][head]["brier"] == pytest.approx(report["brier"], abs=1e-5)
@@ -362,20 +374,20 @@ def test_initial_weights_keep_their_history_and_the_choice_of_films_is_remembere
 
 
 def test_card_is_drawn_anew_with_other_results(trained, covid_mm, tmp_path):
-    place = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
-    covid_mm("evaluate", "--data", trained.data, "--checkpoint", place, "--output", tmp_path)
+    folder = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
+    covid_mm("evaluate", "--data", trained.data, "--checkpoint", folder, "--output", tmp_path)
     done = covid_mm(
-        *("card", place, "--compare-with", f"Grouped split={trained.checkpoint}"),
+        *("card", folder, "--compare-with", f"Grouped split={trained.checkpoint}"),
         *("--beside", f"Elsewhere={tmp_path / 'evaluation.json'}"),
     )
     assert done.code == 0, done.err
-    card = (place / "README.md").read_text()
+    card = (folder / "README.md").read_text()
     assert "## Grouped split" in card
     assert "## Elsewhere" in card
-    assert len(json.loads((place / "meta.json").read_text())["comparisons"]) == 2
-    assert covid_mm("predict", "--ct", study(trained.data)[0], "--checkpoint", place).code == 0
-    for wrong in ("Title", "Title=none", f"Title={place / 'README.md'}"):
-        done = covid_mm("card", place, "--compare-with", wrong)
+    assert len(json.loads((folder / "meta.json").read_text())["comparisons"]) == 2
+    assert covid_mm("predict", "--ct", study(trained.data)[0], "--checkpoint", folder).code == 0
+    for wrong in ("Title", "Title=none", f"Title={folder / 'README.md'}"):
+        done = covid_mm("card", folder, "--compare-with", wrong)
         assert done.code == 2
         assert len(done.err.strip().splitlines()) == 1
-    assert (place / "README.md").read_text() == card
+    assert (folder / "README.md").read_text() == card

@@ -24,14 +24,14 @@ def work(tmp_path, monkeypatch) -> SimpleNamespace:
     run = SimpleNamespace(folder=RunFolder(tmp_path / "run"), killed_before=None)
     (run.folder.path / "features").mkdir(parents=True)
 
-    def cut(network, modality, samples, training, cache, *, views) -> None:
-        place = cache / f"{modality}-{samples}.npy"
-        if place.exists():
+    def cut(network, modality, samples, training, cache, *, copies) -> None:
+        path = cache / f"{modality}-{samples}.npy"
+        if path.exists():
             return
         if samples == run.killed_before:
             raise Killed
         time.sleep(SECONDS[samples])
-        place.touch()
+        path.touch()
 
     monkeypatch.setattr(reproduction, "extract_features", cut)
     return run
@@ -49,9 +49,9 @@ def test_both_sides_are_kept_although_the_run_was_killed_between_them(work):
         compute(work)
     work.killed_before = None
     step = compute(work)
-    kept = work.folder.read_json("features.json")["resnet50"]
-    assert kept["train"] >= 0.3
-    assert kept["validation"] >= 0.1
+    seconds = work.folder.read_json("features.json")["resnet50"]
+    assert seconds["train"] >= 0.3
+    assert seconds["validation"] >= 0.1
     assert not step.reused
 
 

@@ -15,11 +15,11 @@ from covid_mm.commands import figures
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A results folder that holds nothing but the results: one pair and one single network."""
-    place = tmp_path_factory.mktemp("results")
+    target_folder = tmp_path_factory.mktemp("results")
     pair, single = (make_results().networks[number] for number in (1, 6))
     results = make_results("paper", networks=(pair, single))
-    (place / "results.json").write_text(json.dumps(results.to_dict()))
-    return place
+    (target_folder / "results.json").write_text(json.dumps(results.to_dict()))
+    return target_folder
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_real_examples_come_from_the_data(covid_mm, untrained, folder, phantoms,
 
     drawn = {}
     monkeypatch.setattr(
-        results_folder, "draw_results", lambda results, place, **options: drawn.update(options)
+        results_folder, "draw_results", lambda results, path, **options: drawn.update(options)
     )
     assert covid_mm("figures", folder, "--data", phantoms).code == 0
     assert set(drawn["examples"]) == {(m, c) for m in ("ct", "xray") for c in ("normal", "covid19_pneumonia")}

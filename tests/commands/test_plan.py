@@ -58,6 +58,12 @@ def test_a_plan_comes_back_from_json(arguments):
     assert TrainingPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 
+def test_copies_are_read_under_their_former_name_too():
+    values = plan("--views", "3").to_dict()
+    values["training"]["views"] = values["training"].pop("augmented_copies")
+    assert TrainingPlan.from_dict(values).training.augmented_copies == 3
+
+
 def test_a_plan_of_another_version_is_refused():
     values = plan().to_dict()
     for damaged in ({}, values | {"network": None}, values | {"training": {"speed": 1}}):
@@ -81,7 +87,8 @@ def test_a_plan_of_another_version_is_refused():
         ("--epochs 0", "--epochs must be 1 or more"),
         ("--steps-per-epoch -1", "--steps-per-epoch"),
         ("--batch-size 0", "--batch-size"),
-        ("--views 0", "--views"),
+        ("--augmented-copies 0", "--augmented-copies"),
+        ("--views 0", "--augmented-copies"),
         ("--phantoms 0", "--phantoms"),
         ("--augmentation -1", "--augmentation"),
         ("--augmentation nan", "--augmentation"),
@@ -122,7 +129,7 @@ def test_commands_lose_this_machines_folders(command, short):
     assert shorten_command(command) == short
 
 
-def write_checkpoint(place: Path, *, synthetic: bool) -> Path:
+def write_checkpoint(folder: Path, *, synthetic: bool) -> Path:
     from toy_checkpoint import make_meta
     from toy_networks import make_network, toy_backbones
 
@@ -130,9 +137,9 @@ def write_checkpoint(place: Path, *, synthetic: bool) -> Path:
         network = make_network(size=32)
     meta = make_meta(network, synthetic=synthetic, weights={"file": "model.weights.h5", "sha256": "0" * 64})
     meta["network"]["image_size"] = 150
-    place.mkdir()
-    write_meta(place, meta)
-    return place
+    folder.mkdir()
+    write_meta(folder, meta)
+    return folder
 
 
 def test_phantoms_never_replace_real_images(tmp_path):

@@ -40,7 +40,7 @@ def test_options_of_the_paper_choose_the_paper(arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--recipe", "served"), "--data"),
         (("--data", "x", "--recipe", "served", "--epochs", "3"), "--epochs"),
@@ -50,8 +50,8 @@ def test_options_of_the_paper_choose_the_paper(arguments):
         (("--data", "x", "--recipe", "paper", "--length", "long"), "--length"),
     ],
 )
-def test_contradictions_are_refused_by_name(arguments, told):
-    with pytest.raises(UsageError, match=told):
+def test_contradictions_are_refused_by_name(arguments, message):
+    with pytest.raises(UsageError, match=message):
         check_recipe(parse(*arguments))
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = [config.name for config in NetworkConfig.paper_networks()]
 QUICK = [
     *("--pair", "all", "--weights", "none", "--image-size", "75"),
-    *("--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "4", "--views", "2"),
+    *("--epochs", "2", "--steps-per-epoch", "3", "--batch-size", "4", "--augmented-copies", "2"),
 ]
 ONE_PAIR = (0, 3, 4)  # a pair and its two single networks
 THREE = [NAMES[number] for number in ONE_PAIR]
@@ -103,8 +103,8 @@ def reproduce(folder: Path, data: Path, *, nine: bool = False) -> Path:
 
 
 def start_line(data: Path, folder: Path, *, figures: bool = False, nine: bool = False) -> list[str]:
-    places = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent)}
-    script = RUNNER.format(**places, figures=figures, nine=nine)
+    paths = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent)}
+    script = RUNNER.format(**paths, figures=figures, nine=nine)
     return [sys.executable, "-c", script, *command(data, folder)]
 
 

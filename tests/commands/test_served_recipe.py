@@ -141,17 +141,17 @@ def test_fused_rows_are_of_two_class_collections_alone(meta):
 def test_results_stand_beside_the_checkpoint(served, meta):
     page = (served.results / "left-out.md").read_text()
     assert "first-ct" in page
-    kept = json.loads((served.results / "left-out.json").read_text())
-    assert kept["heads"] == meta["left_out"]["heads"]
+    published = json.loads((served.results / "left-out.json").read_text())
+    assert published["heads"] == meta["left_out"]["heads"]
 
 
 def test_a_published_checkpoint_answers(served, covid_mm):
     ct, xray = served.data / "first-ct" / "1.png", served.data / "first-xray" / "1.png"
     done = covid_mm("predict", "--ct", ct, "--xray", xray, "--checkpoint", served.checkpoint, "--json")
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert found["label"] in (*CLASSES, "undetermined")
-    assert set(found["evidence"]) >= {"auc", "sensitivity", "specificity"}
+    result = json.loads(done.out)
+    assert result["label"] in (*CLASSES, "undetermined")
+    assert set(result["evidence"]) >= {"auc", "sensitivity", "specificity"}
 
 
 def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
     shutil.copytree(served.checkpoint, copy)
     done = covid_mm("judge", "--data", served.data, "--checkpoint", copy)
     assert done.code == 0, done.err
-    before, after = (json.loads((place / "meta.json").read_text()) for place in (served.checkpoint, copy))
+    before, after = (json.loads((path / "meta.json").read_text()) for path in (served.checkpoint, copy))
     assert after["judge"]["trained_on"] == before["judge"]["trained_on"]
     assert "phantoms" in after["judge"]["measured"][0]["images"]
     assert after["left_out"] == before["left_out"]

@@ -29,22 +29,24 @@ def test_every_layout_is_found_under_one_root(tmp_path: Path) -> None:
             write_image(tmp_path / "mine" / modality / name / "1.png", seed)
     write_manifest(tmp_path / "hospital-ct", [{"file": "a.png", "label": "normal"}])
     write_manifest(tmp_path / "sources" / "rsna-normal", [{"file": "i/a.png", "label": "normal"}])
-    found = find_collections(tmp_path)
-    assert {modality: [(c.name, c.counts) for c in part] for modality, part in found.items()} == {
+    collections = find_collections(tmp_path)
+    assert {modality: [(c.name, c.counts) for c in part] for modality, part in collections.items()} == {
         "ct": [("sarscov2-ct", (3, 2, 0)), ("folder-ct", (1, 1, 0)), ("hospital-ct", (1, 0, 0))],
         "xray": [("coronahack", (4, 5, 0)), ("folder-xray", (1, 1, 0)), ("rsna-normal", (1, 0, 0))],
     }
-    everything = [image for part in found.values() for collection in part for image in collection.images]
+    everything = [
+        image for part in collections.values() for collection in part for image in collection.images
+    ]
     assert all((tmp_path / image.name).samefile(image.path) for image in everything)
     assert len({image.name for image in everything}) == len(everything)
-    corona = found["xray"][0]
+    corona = collections["xray"][0]
     assert {image.patient for image in corona.images} >= {"IM-0000", "person4"}
     assert (
         find_collections(tmp_path, DataConfig(positives="covid-19", balance=False))["xray"][0].counts[1] == 2
     )
-    assert found["ct"][0].in_order
-    assert [c.has_both_classes for c in found["ct"]] == [True, True, False]
-    assert found["xray"][2].title.startswith("RSNA")
+    assert collections["ct"][0].in_order
+    assert [c.has_both_classes for c in collections["ct"]] == [True, True, False]
+    assert collections["xray"][2].title.startswith("RSNA")
 
 
 def test_a_manifests_cells(tmp_path: Path) -> None:
@@ -239,8 +241,8 @@ def test_two_of_one_name_no_folder_and_none(tmp_path: Path) -> None:
         find_collections(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         find_collections(tmp_path / "absent")
-    for place in (".", "sources"):
-        write_manifest(tmp_path / place / "a-ct", [{"file": "1.png", "label": "normal"}])
+    for parent in (".", "sources"):
+        write_manifest(tmp_path / parent / "a-ct", [{"file": "1.png", "label": "normal"}])
     with pytest.raises(DataError, match=r"sources/a-ct/manifest.csv: .* named a-ct already"):
         find_collections(tmp_path)
 
@@ -299,8 +301,8 @@ def test_manifests_may_list_dicom_files(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_the_seven_collections(real_data: Path) -> None:
-    found = find_collections(real_data)
-    assert {c.name: (modality, c.counts) for modality, part in found.items() for c in part} == {
+    collections = find_collections(real_data)
+    assert {c.name: (modality, c.counts) for modality, part in collections.items() for c in part} == {
         "sarscov2-ct": ("ct", (1229, 1252, 0)),
         "medseg-ct": ("ct", (265, 356, 0)),
         "lung-ct": ("ct", (267, 0, 0)),
@@ -309,11 +311,11 @@ def test_the_seven_collections(real_data: Path) -> None:
         "siim-covid19": ("xray", (1465, 2616, 1328)),
         "rsna-normal": ("xray", (1000, 0, 0)),
     }
-    siim = next(c for c in found["xray"] if c.name == "siim-covid19")
+    siim = next(c for c in collections["xray"] if c.name == "siim-covid19")
     groups = site_groups(siim)
     loads = Counter(groups[image.site] for image in siim.images if image.label is not None)
     assert max(loads.values()) - min(loads.values()) < 20
-    medseg = next(c for c in found["ct"] if c.name == "medseg-ct")
+    medseg = next(c for c in collections["ct"] if c.name == "medseg-ct")
     first = next(image for image in medseg.images if image.lesion_mask is not None)
     assert first.lesion_mask is not None
     assert Image.open(first.lesion_mask).size == Image.open(first.path).size

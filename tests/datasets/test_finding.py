@@ -19,9 +19,9 @@ LAYOUTS = [".", "sarscov2-ctscan-dataset", "sarscov2-ctscan-dataset/sarscov2-cts
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_sarscov2_wherever_it_was_unzipped(layout: str, tmp_path: Path) -> None:
     write_sarscov2(tmp_path / layout)
-    found = find_datasets(tmp_path, CONFIG)
-    assert list(found) == ["ct"]
-    dataset = found["ct"]
+    datasets = find_datasets(tmp_path, CONFIG)
+    assert list(datasets) == ["ct"]
+    dataset = datasets["ct"]
     assert dataset.counts == (12, 11)
     assert dataset.in_order
     assert dataset.caveats
@@ -97,11 +97,11 @@ def test_plain_folders(tmp_path: Path) -> None:
         for seed, name in enumerate(("normal", "covid19_pneumonia", "tuberculosis")):
             for number in range(3):
                 write_image(tmp_path / modality / name / f"{number}.PNG", 10 * seed + number)
-    found = find_datasets(tmp_path, CONFIG)
-    assert list(found) == ["ct", "xray"]
-    assert [dataset.counts for dataset in found.values()] == [(3, 3), (3, 3)]
-    assert found["xray"].records[0].name == "normal/0.PNG"
-    assert all(record.group is None for record in found["ct"].records)
+    datasets = find_datasets(tmp_path, CONFIG)
+    assert list(datasets) == ["ct", "xray"]
+    assert [dataset.counts for dataset in datasets.values()] == [(3, 3), (3, 3)]
+    assert datasets["xray"].records[0].name == "normal/0.PNG"
+    assert all(record.group is None for record in datasets["ct"].records)
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,8 @@ def test_writing_again_keeps_what_is_there_and_adds_the_rest(tmp_path):
     write_phantoms(tmp_path, per_class=1, seed=4, size=32)
     assert lost.read_bytes() == content
     # the study's other image was drawn again with it; the other study was not touched
-    kept = [path for path in before if path.name != lost.name]
-    assert [path.stat().st_mtime_ns for path in kept] == [before[path] for path in kept]
+    untouched = [path for path in before if path.name != lost.name]
+    assert [path.stat().st_mtime_ns for path in untouched] == [before[path] for path in untouched]
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(before)
 
 

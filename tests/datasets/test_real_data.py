@@ -24,8 +24,8 @@ def loaded(real_data: Path) -> Loaded:
 
 
 def test_all_images_are_found(real_data: Path) -> None:
-    found = find_datasets(real_data, DataConfig(balance=False))
-    assert {modality: dataset.counts for modality, dataset in found.items()} == {
+    datasets = find_datasets(real_data, DataConfig(balance=False))
+    assert {modality: dataset.counts for modality, dataset in datasets.items()} == {
         "ct": (1229, 1252),
         "xray": (1342, 3937),
     }

@@ -31,10 +31,10 @@ def siim(tmp_path: Path) -> Path:
     studies = {"s1": "1,0,0,0", "s2": "0,1,0,0", "s3": "0,0,1,0", "s4": "0,0,0,1"}
     patients = {"s1": "ZZPHI-1", "s2": "ZZPHI-1", "s3": "ZZPHI-3", "s4": ""}
     for number, study in enumerate(studies, start=1):
-        place = folder / FILMS / study / f"series{number}"
-        place.mkdir(parents=True)
+        series = folder / FILMS / study / f"series{number}"
+        series.mkdir(parents=True)
         pixels = np.random.default_rng(number).integers(0, 4000, (20, 40), dtype=np.uint16)
-        (place / f"i{number}.dcm").write_bytes(film(pixels, PatientID=patients[study]))
+        (series / f"i{number}.dcm").write_bytes(film(pixels, PatientID=patients[study]))
     rows = [f"{study}_study,{marks}" for study, marks in studies.items()]
     (folder / STUDIES).write_text("\n".join([STUDY_HEADER, *rows]) + "\n")
     boxes = {"s1": "", "s2": BOXES, "s3": BOXES, "s4": ""}

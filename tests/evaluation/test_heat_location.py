@@ -14,7 +14,8 @@ from covid_mm.evaluation.heat_faithfulness import (
     mean_area,
 )
 from covid_mm.evaluation.heat_location import HeatRow, find_hottest, measure_heat, summarise_heat
-from covid_mm.reporting.left_out_tables import heat_table
+from covid_mm.reporting.card_tables import HEAT
+from covid_mm.reporting.card_writer import CARD, make_table
 
 
 def spot(*points: tuple[int, int], shape: tuple[int, int] = (4, 5)) -> np.ndarray:
@@ -91,13 +92,15 @@ def test_a_row_sums_up_its_images():
     assert row.chance == pytest.approx((1 + 2 + 1 + 1) / 4 / 20)
     assert (row.heat_share, row.in_lungs_hit, row.in_lungs_share) == (0.5, 0.5, 0.5)
     assert HeatRow.from_dict(row.to_dict()) == row
-    assert "| layer-cam | conv_pw_11 | siim | 4 | 50.0 % (15.0 to 85.0) | 6.2 % |" in heat_table([row])
+    table = make_table(HEAT, [row.to_dict()], CARD).markdown
+    assert "| siim | layer-cam | conv_pw_11 | 4 | 50.0 % (15.0 to 85.0) | 6.2 % |" in table
     with pytest.raises(DataError, match="at least one image"):
         summarise_heat([], method="m", layer="l", collection="c")
 
 
 def test_unknown_lungs_are_said_to_be_unknown():
-    assert "n/a" in heat_table([HeatRow("a", "l", "c", 9, 0.5, 0, 1, 0.1, 0.2, None, None)])
+    row = HeatRow("a", "l", "c", 9, 0.5, 0, 1, 0.1, 0.2, None, None)
+    assert "n/a" in make_table(HEAT, [row.to_dict()], CARD).markdown
 
 
 def mean_score(images: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def test_bootstrap_agrees_with_a_plain_loop():
 
 def test_bootstrap_is_the_same_twice_and_wider_by_patient():
     generator = np.random.default_rng(0)
-    level = np.repeat(generator.normal(0, 1, 30), 10)  # ten images a patient, alike
+    level = np.repeat(generator.normal(0, 1, 30), 10)  # ten images per patient, alike
     labels = np.repeat(np.arange(30) % 2, 10)
     scores = level + labels + generator.normal(0, 0.1, 300)
     patients = np.repeat([f"p{k}" for k in range(30)], 10)
@@ -269,10 +269,10 @@ def test_supported_probability_follows_wilson(right, wrong, level):
     scores, labels = sure(right, wrong)
     names = ["a"] * (right + wrong)
     bound = wilson_interval(right, right + wrong)[0]
-    found = supported_probability(scores, labels, names)
-    assert found == level
-    if found > 0.7:
-        assert bound >= found - 0.03
+    result = supported_probability(scores, labels, names)
+    assert result == level
+    if result > 0.7:
+        assert bound >= result - 0.03
 
 
 def test_one_collection_that_errs_lowers_it_for_all():
@@ -429,5 +429,5 @@ def test_the_page_has_a_section_for_what_was_measured(table):
         }
     )
     text = render_left_out(json.loads(whole))
-    for part in ("lungs blanked out", "bottleneck", "layer-cam", "fused head", "![AUC](left-out-auc.png)"):
+    for part in ("Lungs blanked out", "bottleneck", "layer-cam", "fused head", "![AUC](left-out-auc.png)"):
         assert part in text

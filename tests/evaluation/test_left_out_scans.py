@@ -38,8 +38,8 @@ def make_collection(patients: list[str], *, in_order: bool = False) -> Collectio
 def test_a_scan_is_a_patient_and_runs_of_normal_slices_are_parts():
     patients = ["a"] * 12 + ["b"] * 2 + [""] + ["c"] * 4
     labels = np.array([0] * 6 + [1] * 2 + [0] * 4 + [1, 1] + [0] + [0] * 4)
-    found = find_scans(make_collection(patients), np.arange(19), labels)
-    assert [(rows.tolist(), patient, part) for rows, patient, part in found] == [
+    result = find_scans(make_collection(patients), np.arange(19), labels)
+    assert [(rows.tolist(), patient, part) for rows, patient, part in result] == [
         (list(range(12)), "a", False),
         (list(range(6)), "a", True),  # the second run has four slices only
         ([15, 16, 17, 18], "c", False),  # b has two slices, and nobody's slice is no scan
@@ -49,8 +49,8 @@ def test_a_scan_is_a_patient_and_runs_of_normal_slices_are_parts():
 def test_without_patients_clusters_are_scans_only_in_order(monkeypatch):
     monkeypatch.setattr(scans, "group_records", lambda dataset: np.array([0, 0, 0, 3, 3, 3, 6]))
     labels = np.array([1, 1, 1, 0, 0, 0, 0])
-    found = find_scans(make_collection([""] * 7, in_order=True), np.arange(7), labels)
-    assert [(rows.tolist(), patient) for rows, patient, _ in found] == [
+    result = find_scans(make_collection([""] * 7, in_order=True), np.arange(7), labels)
+    assert [(rows.tolist(), patient) for rows, patient, _ in result] == [
         ([0, 1, 2], "cluster 0"),
         ([3, 4, 5], "cluster 3"),
     ]

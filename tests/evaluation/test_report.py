@@ -10,8 +10,10 @@ import pytest
 from covid_mm.config import BACKBONES, MODALITIES, PAIRS, NetworkConfig
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation import BinaryReport, estimate_auc, evaluate_binary, wilson_interval
+from covid_mm.reporting.card_tables import metrics_table, tabulate_confusion
+from covid_mm.reporting.card_writer import CARD
 from covid_mm.reporting.paper_table import PAPER_TABLE, find_paper_row
-from covid_mm.reporting.tables import confusion_table, format_table, metrics_table, paper_comparison_table
+from covid_mm.reporting.tables import format_table, paper_comparison_table
 
 LABELS = [1, 1, 1, 0, 0, 0, 0]
 SCORES = [0.9, 0.5, 0.2, 0.8, 0.49, 0.1, 0.0]
@@ -79,10 +81,10 @@ def test_metrics_table_shows_counts_and_intervals():
 
 
 def test_confusion_table_has_truth_in_rows(report):
-    lines = confusion_table(report.counts).split("\n")
-    assert lines[0] == "|  | predicted Normal | predicted COVID-19 pneumonia |"
-    assert lines[2] == "| actual Normal | 3 | 1 |"
-    assert lines[3] == "| actual COVID-19 pneumonia | 1 | 2 |"
+    lines = tabulate_confusion(report.counts.to_dict(), CARD).markdown.split("\n")
+    assert lines[0] == "|  | predicted: Normal | predicted: COVID-19 pneumonia |"
+    assert lines[2] == "| actual: Normal | 3 | 1 |"
+    assert lines[3] == "| actual: COVID-19 pneumonia | 1 | 2 |"
 
 
 def test_tables_escape_bars_and_refuse_ragged_rows():

@@ -21,23 +21,23 @@ def document() -> dict[str, Any]:
     return json.loads(json.dumps(make_results().to_dict(), allow_nan=False))
 
 
-def replace(document: dict[str, Any], place: tuple[Any, ...], *value: Any) -> dict[str, Any]:
+def replace(document: dict[str, Any], position: tuple[Any, ...], *value: Any) -> dict[str, Any]:
     """A copy with one part exchanged, or deleted without a value."""
     changed = copy.deepcopy(document)
     part: Any = changed
-    for key in place[:-1]:
+    for key in position[:-1]:
         part = part[key]
     if value:
-        part[place[-1]] = value[0]
+        part[position[-1]] = value[0]
     else:
-        del part[place[-1]]
+        del part[position[-1]]
     return changed
 
 
-def list_places(part: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def list_places(part: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key, and the first of every list."""
     keys = part if isinstance(part, dict) else range(min(len(part), 1)) if isinstance(part, list) else ()
-    return [found for key in keys for found in ((*place, key), *list_places(part[key], (*place, key)))]
+    return [result for key in keys for result in ((*path, key), *list_places(part[key], (*path, key)))]
 
 
 def test_what_is_written_is_read_back(document, tmp_path):
@@ -53,11 +53,11 @@ def test_networks_are_found_by_name_and_split():
     assert [network.name for network in results.networks[:9]] == list(ERRORS)
     for index, protocol in enumerate(results.protocols):
         for config in NetworkConfig.paper_networks():
-            found = results.find(config.name, protocol)
-            assert found is not None
-            assert found.is_concatenated == config.is_concatenated
+            result = results.find(config.name, protocol)
+            assert result is not None
+            assert result.is_concatenated == config.is_concatenated
             missed, false_alarms = ERRORS[config.name][index]
-            assert found.report.counts.correct == NORMAL + POSITIVE - missed - false_alarms
+            assert result.report.counts.correct == NORMAL + POSITIVE - missed - false_alarms
     assert results.find("ct-vgg16", "paper") is None
     assert make_results("paper").find("ct-resnet50", "grouped") is None
 
@@ -69,7 +69,7 @@ def test_foreign_documents_are_refused(foreign):
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "named"),
+    ("path", "value", "named"),
     [
         (("costs",), None, "results.costs is 'None', an object is expected"),
         (("notes",), "a text", "notes is 'a text', a list is expected"),
@@ -95,9 +95,9 @@ def test_foreign_documents_are_refused(foreign):
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_damage_is_named(document, place, value, named):
+def test_damage_is_named(document, path, value, named):
     with pytest.raises(DataError) as caught:
-        Results.from_dict(replace(document, place, value))
+        Results.from_dict(replace(document, path, value))
     message = str(caught.value)
     assert message.startswith("The results are damaged or of another version of this project (")
     assert message.endswith("; make them again with train.py --pair all.")
@@ -108,11 +108,11 @@ def test_no_damage_is_a_traceback():
     """Each part deleted, then replaced by values of other kinds: refused, or drawn without an error."""
     pair, single = (make_results("paper").networks[number] for number in (0, 4))
     document = json.loads(json.dumps(make_results("paper", networks=(pair, single)).to_dict()))
-    places = list_places(document)
+    positions = list_places(document)
     refused = 0
-    for place in places:
+    for position in positions:
         for value in ((), (None,), ("x",), ({},)):
-            changed = replace(document, place, *value)
+            changed = replace(document, position, *value)
             try:
                 results = Results.from_dict(changed)
             except DataError:
@@ -120,7 +120,7 @@ def test_no_damage_is_a_traceback():
             else:
                 render_results(results)
                 summarise_results(results)
-    assert refused > 3 * len(places)
+    assert refused > 3 * len(positions)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "nonsense", "\udcff"])

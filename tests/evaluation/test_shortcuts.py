@@ -17,7 +17,9 @@ from covid_mm.evaluation.shortcuts import (
     shuffle_outside,
     source_auc,
 )
-from covid_mm.reporting.left_out_tables import shortcut_table, source_table
+from covid_mm.reporting.card_tables import SHORTCUTS
+from covid_mm.reporting.card_writer import CARD, make_table
+from covid_mm.reporting.left_out_tables import source_table
 
 GREY = np.array([[0.0, 10.0, 20.0], [30.0, 200.0, 40.0], [50.0, 60.0, 0.0]])
 CENTRE = np.zeros((3, 3), dtype=bool)
@@ -88,7 +90,8 @@ def test_a_row_of_altered_images():
     assert (row.auc, row.images, row.collection) == (3.5 / 4, 4, "siim")
     assert row.low < row.auc < row.high
     assert ShortcutRow.from_dict(row.to_dict()) == row
-    assert "| lungs blanked out | siim | 4 | 0.875 (" in shortcut_table([row])
+    table = make_table(SHORTCUTS, [row.to_dict()], CARD).markdown
+    assert "| siim | Lungs blanked out | 4 | 0.875 (" in table
     with pytest.raises(UsageError, match="blank_lungs"):
         measure_shortcut("blank", part)
 
@@ -96,8 +99,8 @@ def test_a_row_of_altered_images():
 def test_a_source_that_features_give_away():
     generator = np.random.default_rng(0)
     sources = np.repeat(["a", "b", "c"], 30)
-    told = np.stack([sources == "a", sources == "b"], axis=1) * 6.0 + generator.normal(0, 0.5, (90, 2))
-    row = source_auc(told, sources, name="bottleneck")
+    features = np.stack([sources == "a", sources == "b"], axis=1) * 6.0 + generator.normal(0, 0.5, (90, 2))
+    row = source_auc(features, sources, name="bottleneck")
     assert (row.accuracy, row.auc) == (1.0, 1.0)
     assert (row.chance, row.images, row.sources) == (pytest.approx(1 / 3), 90, ("a", "b", "c"))
     assert SourceRow.from_dict(row.to_dict()) == row

@@ -180,10 +180,10 @@ def test_a_modality_that_the_network_does_not_read_is_refused(small_backbones):
 def test_other_fixed_scale_methods_follow_their_equations(small_backbones, method, layer):
     """relu of the sum over channels of gradient x activation, the gradient rectified for Layer-CAM."""
     network, images = make_network(size=60, seed=4), pixels(3, 60)
-    found = GradCam(network, method=method, layer=layer).explain(images, np.full(3, 1, np.int32))
-    places = [network.tensor(find_layer(network, m, layer)) for m in MODALITIES]
-    trunk = keras.Model([network.image_input(m) for m in MODALITIES], places)
-    tail = keras.Model(places, network.logits())
+    result = GradCam(network, method=method, layer=layer).explain(images, np.full(3, 1, np.int32))
+    positions = [network.tensor(find_layer(network, m, layer)) for m in MODALITIES]
+    trunk = keras.Model([network.image_input(m) for m in MODALITIES], positions)
+    tail = keras.Model(positions, network.logits())
     maps = [tf.constant(part) for part in trunk([images[m] for m in MODALITIES], training=False)]
     with tf.GradientTape() as tape:
         tape.watch(maps)
@@ -191,7 +191,7 @@ def test_other_fixed_scale_methods_follow_their_equations(small_backbones, metho
     for modality, value, gradient in zip(MODALITIES, maps, tape.gradient(score, maps), strict=True):
         weights = np.maximum(gradient, 0) if method == "layer_cam" else gradient.numpy()
         expected = np.maximum((weights * value.numpy()).sum(-1), 0)
-        corners = found.evidence[modality][:, ::59, ::59]  # the grid's ends lie on the image's
+        corners = result.evidence[modality][:, ::59, ::59]  # the grid's ends lie on the image's
         np.testing.assert_allclose(
             corners, expected[:, :: expected.shape[1] - 1, :: expected.shape[2] - 1], atol=1e-6
         )
@@ -220,10 +220,10 @@ def test_content_is_judged_from_other_images_where_asked(small_backbones):
     classes = np.full(2, 1, np.int32)
     same = GradCam(network, judging_branch="ct").explain(whole, classes)
     function = GradCam(network, judging_branch="ct", judges_other_images=True)
-    found = function.explain(images, classes, whole)
+    result = function.explain(images, classes, whole)
     for modality in MODALITIES:
-        np.testing.assert_allclose(found.contents[modality], same.contents[modality], atol=1e-5)
-        assert not np.allclose(found.evidence[modality], same.evidence[modality])
+        np.testing.assert_allclose(result.contents[modality], same.contents[modality], atol=1e-5)
+        assert not np.allclose(result.evidence[modality], same.evidence[modality])
     with pytest.raises(UsageError, match="content_images"):
         function.explain(images, classes)
     alone = GradCam(network, ("xray",), judging_branch="ct", judges_other_images=True)

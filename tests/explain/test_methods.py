@@ -51,23 +51,23 @@ def test_layer_cam_follows_its_equation(layer):
     """Jiang et al. 2021, equations (4) to (6): relu(sum over channels of relu(gradient) x activation)."""
     network = make_network(size=64, seed=4)
     images = study()
-    found = BranchExplainer(network, BOTH).explain(images, 1, method="layer_cam", layer=layer)
-    places = [network.tensor(find_layer(network, m, layer)) for m in BOTH]
-    trunk = keras.Model([network.image_input(m) for m in BOTH], [*places, network.logits()])
+    result = BranchExplainer(network, BOTH).explain(images, 1, method="layer_cam", layer=layer)
+    positions = [network.tensor(find_layer(network, m, layer)) for m in BOTH]
+    trunk = keras.Model([network.image_input(m) for m in BOTH], [*positions, network.logits()])
     for branch, modality in enumerate(BOTH):
-        tail = keras.Model(network.image_input(modality), places[branch])
+        tail = keras.Model(network.image_input(modality), positions[branch])
         value = tf.constant(tail(images[modality], training=False))
         cells = gradient_of_score(network, modality, find_layer(network, modality, layer), images)
         expected = np.maximum((np.maximum(cells, 0) * value.numpy()).sum(-1), 0)[0]
         side = expected.shape[0]
         assert trunk.output_shape[branch][1] == side
         if expected.max() == 0:
-            assert not found[modality].any()
+            assert not result[modality].any()
             continue
         # the library brings it to the image's size with the corners kept
         grid = np.rint(np.linspace(0, 63, side)).astype(int)
         corners = np.ix_([grid[0], grid[-1]], [grid[0], grid[-1]])
-        shown, wanted = found[modality][corners], expected[np.ix_([0, -1], [0, -1])]
+        shown, wanted = result[modality][corners], expected[np.ix_([0, -1], [0, -1])]
         assert wanted.max() > 0
         np.testing.assert_allclose(shown / shown.max(), wanted / wanted.max(), atol=0.02)
 
@@ -78,10 +78,10 @@ def test_a_branch_at_a_time_is_the_compiled_function(method, layer):
     network = make_network(size=64, seed=4)
     function = GradCam(network, layer=layer)  # of Grad-CAM, unless it is asked otherwise
     ours = function.explain(study(), np.array([1], np.int32), method=method).evidence
-    found = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
+    result = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
     for modality in BOTH:
         highest = ours[modality][0].max()
-        np.testing.assert_allclose(found[modality], ours[modality][0] / (highest or 1), atol=1e-4)
+        np.testing.assert_allclose(result[modality], ours[modality][0] / (highest or 1), atol=1e-4)
 
 
 def test_attention_over_the_cells_is_explained_alike():
@@ -91,48 +91,50 @@ def test_attention_over_the_cells_is_explained_alike():
         function = GradCam(network, method="hires_cam", layer=layer)
         explained = function.explain(study(), np.array([1], np.int32))
         np.testing.assert_allclose(explained.logits["fused"], expected, atol=1e-5)
-        found = BranchExplainer(network, BOTH).explain(study(), 1, method="hires_cam", layer=layer)
+        result = BranchExplainer(network, BOTH).explain(study(), 1, method="hires_cam", layer=layer)
         for modality in BOTH:
             ours = explained.evidence[modality][0]
-            np.testing.assert_allclose(found[modality], ours / (ours.max() or 1), atol=1e-4)
+            np.testing.assert_allclose(result[modality], ours / (ours.max() or 1), atol=1e-4)
 
 
-def gradient_of_score(network, modality, place, images) -> np.ndarray:
+def gradient_of_score(network, modality, layer_name, images) -> np.ndarray:
     """The positive logit's gradient at a layer, both images in their places."""
-    model = keras.Model([network.image_input(m) for m in BOTH], [network.tensor(place), network.logits()])
-    layer = network.model.get_layer(place)
-    kept = {}
+    model = keras.Model(
+        [network.image_input(m) for m in BOTH], [network.tensor(layer_name), network.logits()]
+    )
+    layer = network.model.get_layer(layer_name)
+    recorded = {}
     call = layer.call
 
     def keep(*arguments, **options):
-        kept["value"] = call(*arguments, **options)
-        kept["tape"].watch(kept["value"])
-        return kept["value"]
+        recorded["value"] = call(*arguments, **options)
+        recorded["tape"].watch(recorded["value"])
+        return recorded["value"]
 
     with tf.GradientTape() as tape:
-        kept["tape"] = tape
+        recorded["tape"] = tape
         layer.call = keep
         try:
             _, logits = model([images[m] for m in BOTH], training=False)
         finally:
             layer.call = call
         score = logits[:, 1]
-    return tape.gradient(score, kept["value"]).numpy()
+    return tape.gradient(score, recorded["value"]).numpy()
 
 
 @pytest.mark.parametrize("method", LIBRARY)
 @pytest.mark.parametrize("layer", ["coarse", "fine"])
 def test_maps_are_shares_of_their_highest_value(method, layer):
     network = make_network(size=64, seed=5)
-    found = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
-    assert list(found) == list(BOTH)
-    for heatmap in found.values():
+    result = BranchExplainer(network, BOTH).explain(study(), 1, method=method, layer=layer)
+    assert list(result) == list(BOTH)
+    for heatmap in result.values():
         assert heatmap.shape == (64, 64)
         assert heatmap.dtype == np.float32
         assert np.isfinite(heatmap).all()
         assert heatmap.min() >= 0
         assert heatmap.max() == pytest.approx(1) or not heatmap.any()
-    assert any(heatmap.any() for heatmap in found.values())
+    assert any(heatmap.any() for heatmap in result.values())
 
 
 @pytest.mark.parametrize("method", OTHERS)
@@ -163,21 +165,21 @@ def test_one_branch_goes_by_its_own_head():
 
 def test_a_single_network_is_explained():
     network = build_network(NetworkConfig.single("mobilenet", "xray", image_size=64))
-    found = BranchExplainer(network, ("xray",)).explain(
+    result = BranchExplainer(network, ("xray",)).explain(
         {"xray": study()["xray"]}, 1, method="score_cam", layer="coarse"
     )
-    assert found["xray"].shape == (64, 64)
+    assert result["xray"].shape == (64, 64)
 
 
 def test_progress_is_told_and_work_can_be_stopped():
     network = make_network(size=64, seed=5)
     function = BranchExplainer(network, BOTH)
-    told: list[float] = []
-    function.explain(study(), 1, method="score_cam", layer="coarse", progress=told.append)
-    assert told == sorted(told)
-    assert told[0] == 0
-    assert told[-1] == 1
-    assert len(told) > 3
+    shares: list[float] = []
+    function.explain(study(), 1, method="score_cam", layer="coarse", progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert len(shares) > 3
     asked = []
 
     def stop_at_third() -> bool:

@@ -177,15 +177,15 @@ def test_the_cells_of_an_interpolated_map_come_back_and_each_holds_its_hottest_p
     cells = np.random.default_rng(4).random((9, 9)).astype(np.float32)
     enlarge = interpolation_matrix(150, 9)
     heatmap = place_in_image(enlarge @ cells @ enlarge.T, BOX, 512, 480)
-    found = find_cells(heatmap, (9, 9), BOX)
-    assert found.values.shape == (9, 9)
-    assert np.abs(found.values - cells).max() < 0.06  # within what two interpolations round
-    drawn = found.draw(1000, 900)
-    assert set(np.unique(drawn)) == {0.0, *found.values.ravel()}  # nothing between two cells
+    result = find_cells(heatmap, (9, 9), BOX)
+    assert result.values.shape == (9, 9)
+    assert np.abs(result.values - cells).max() < 0.06  # within what two interpolations round
+    drawn = result.draw(1000, 900)
+    assert set(np.unique(drawn)) == {0.0, *result.values.ravel()}  # nothing between two cells
     assert (drawn[:99] == 0).all()
     assert (drawn[:, :179] == 0).all()
     hottest = np.unravel_index(int(cells.argmax()), cells.shape)
-    x0, y0, x1, y1 = found.find_corners(*map(int, hottest))
+    x0, y0, x1, y1 = result.find_corners(*map(int, hottest))
     point = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
     assert y0 - 0.01 <= (point[0] + 0.5) / 512 <= y1 + 0.01
     assert x0 - 0.01 <= (point[1] + 0.5) / 480 <= x1 + 0.01
@@ -194,13 +194,13 @@ def test_the_cells_of_an_interpolated_map_come_back_and_each_holds_its_hottest_p
 def test_lines_run_along_the_cells_and_enclose_what_is_high():
     heatmap = np.zeros((90, 90), np.float32)
     heatmap[30:60, 30:90] = 0.6  # two of nine cells, at the edge
-    found = find_cells(heatmap, (3, 3))
-    np.testing.assert_allclose(found.draw(3, 3), [[0, 0, 0], [0, 0.6, 0.6], [0, 0, 0]], atol=1e-6)
+    result = find_cells(heatmap, (3, 3))
+    np.testing.assert_allclose(result.draw(3, 3), [[0, 0, 0], [0, 0.6, 0.6], [0, 0, 0]], atol=1e-6)
     third = 1 / 3
-    sides = {tuple(round(value, 3) for value in line) for line in found.trace(0.5)}
+    sides = {tuple(round(value, 3) for value in line) for line in result.trace(0.5)}
     across = {(x, y, x + third, y) for x in (third, 2 * third) for y in (third, 2 * third)}
     down = {(third, third, third, 2 * third), (1.0, third, 1.0, 2 * third)}
     assert sides == {tuple(round(value, 3) for value in line) for line in across | down}
-    assert found.trace(0.7) == []
+    assert result.trace(0.7) == []
     with pytest.raises(UsageError, match="at least one cell"):
         find_cells(heatmap, (0, 3))

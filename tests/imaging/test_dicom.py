@@ -36,7 +36,7 @@ COMPRESSED = {
 
 
 def grey_at(grey: np.ndarray) -> dict[int, float]:
-    return {hu: float(grey[place]) for hu, place in CORNERS.items()}
+    return {hu: float(grey[position]) for hu, position in CORNERS.items()}
 
 
 def refuse(data: bytes, limits: ImageLimits | None = None) -> str:
@@ -275,8 +275,8 @@ def test_damaged_files_give_an_image_or_one_sentence(caplog):
             if turn % 3 == 0:
                 bad = bad[: int(rng.integers(140, len(bad)))]
             else:
-                for place in rng.integers(132, len(bad), size=3):
-                    bad[place] = int(rng.integers(0, 256))
+                for position in rng.integers(132, len(bad), size=3):
+                    bad[position] = int(rng.integers(0, 256))
             try:
                 grey = read_grey(bytes(bad))
                 assert np.isfinite(grey).all()

@@ -122,18 +122,18 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
 def test_truncation_anywhere_is_noticed(form: str) -> None:
     data = encode(form)
     read_grey(data)
-    places = sorted({*range(1, 60), *range(60, len(data), 37), *range(len(data) - 20, len(data))})
-    for place in places:
-        refuse(data[:place])
+    positions = sorted({*range(1, 60), *range(60, len(data), 37), *range(len(data) - 20, len(data))})
+    for position in positions:
+        refuse(data[:position])
 
 
 def test_a_flipped_bit_in_a_png_never_changes_the_picture() -> None:
     data = encode("PNG")
     whole = read_grey(data)
     rng = np.random.default_rng(1)
-    for place in rng.integers(0, len(data), 150):
+    for position in rng.integers(0, len(data), 150):
         damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(0, 8))
+        damaged[position] ^= 1 << int(rng.integers(0, 8))
         try:
             grey = read_grey(bytes(damaged))
         except ImageError:
@@ -157,8 +157,8 @@ def test_mutations_raise_nothing_but_image_errors(form: str) -> None:
     for _ in range(200):
         damaged = bytearray(data)
         head = rng.random() < 0.5  # half of the damage in the header, where parsers decide
-        for place in rng.integers(2, min(len(data), 200) if head else len(data), rng.integers(1, 6)):
-            damaged[place] = rng.integers(0, 256)
+        for position in rng.integers(2, min(len(data), 200) if head else len(data), rng.integers(1, 6)):
+            damaged[position] = rng.integers(0, 256)
         if rng.random() < 0.3:
             start = int(rng.integers(2, len(damaged)))
             del damaged[start : start + int(rng.integers(1, 40))]

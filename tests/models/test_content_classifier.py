@@ -86,14 +86,14 @@ def test_its_file_gives_it_back(tmp_path):
 def test_features_are_those_of_the_last_block_s_input():
     network = make_network(PAIR, head_width=16)
     images = grey_images(5, 150, seed=2)
-    found = compute_contents(network, "ct", images, batch_size=2)
+    result = compute_contents(network, "ct", images, batch_size=2)
     import keras
 
     fed = keras.Model(network.image_input("ct"), network.bottleneck("ct", "last-block"))
     values = fed.predict(np.repeat(images[..., None], 3, -1), verbose=0)
     expected = np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    assert found.shape == (5, content_width(network, "ct"))
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    assert result.shape == (5, content_width(network, "ct"))
 
 
 def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifier:

@@ -56,10 +56,10 @@ def test_the_digest_is_of_the_content_whatever_its_order_and_whatever_digest_was
 
 def test_every_flipped_bit_is_noticed(folder):
     content = (folder / "meta.json").read_bytes()
-    for place in range(len(content)):
+    for position in range(len(content)):
         for bit in range(8):
             damaged = bytearray(content)
-            damaged[place] ^= 1 << bit
+            damaged[position] ^= 1 << bit
             refuse(folder, bytes(damaged))
 
 

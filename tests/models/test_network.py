@@ -129,10 +129,10 @@ def test_even_attention_is_the_average():
     for layer, other in zip(network.branch_layers("ct"), plain.branch_layers("ct"), strict=True):
         layer.set_weights(other.get_weights())
     images = colour_images(2, 64)
-    found, expected = (
+    result, expected = (
         keras.Model(n.image_input("ct"), n.features("ct")).predict_on_batch(images) for n in (network, plain)
     )
-    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(result - expected).max() < 1e-5
 
 
 def test_attention_is_no_layer_of_the_backbone():

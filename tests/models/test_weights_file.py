@@ -29,23 +29,23 @@ def network() -> Network:
 
 @pytest.fixture
 def good_file(network: Network, tmp_path: Path) -> Path:
-    place = tmp_path / "good.weights.h5"
-    save_weights(network, place)
-    return place
+    path = tmp_path / "good.weights.h5"
+    save_weights(network, path)
+    return path
 
 
-def refuse(network: Network, place: Path) -> str:
+def refuse(network: Network, path: Path) -> str:
     """The one sentence or two that the file is refused with; the network stays as it was."""
     before = network.model.get_weights()
     with pytest.raises(WeightsError) as caught:
-        load_weights(network, place)
+        load_weights(network, path)
     after = network.model.get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
     assert len(message) < 400
-    assert str(place.parent) not in message
+    assert str(path.parent) not in message
     return message
 
 
@@ -57,10 +57,10 @@ def test_float32_comes_back_exactly(network, good_file):
 
 
 def test_float16_rounds_kernels_only(network, tmp_path):
-    place = tmp_path / "half.weights.h5"
-    save_weights(network, place, half=True)
+    path = tmp_path / "half.weights.h5"
+    save_weights(network, path, half=True)
     other = build_network(network.config, seed=2)
-    load_weights(other, place)
+    load_weights(other, path)
     rounded = 0
     for ours, theirs in zip(network.model.get_weights(), other.model.get_weights(), strict=True):
         if ours.ndim == 1:
@@ -69,7 +69,7 @@ def test_float16_rounds_kernels_only(network, tmp_path):
             assert np.abs(ours - theirs).max() <= np.abs(ours).max() * 2**-11  # half of float16's step
             rounded += not np.array_equal(ours, theirs)
     assert rounded > 0
-    with h5py.File(place) as file:
+    with h5py.File(path) as file:
         assert file[KERNEL].dtype == np.float16
         assert file[BIAS].dtype == np.float32
 
@@ -195,8 +195,8 @@ def test_a_damaged_byte_is_refused_or_does_no_harm(network, good_file, tmp_path)
     damaged = tmp_path / "damaged.weights.h5"
     rng = np.random.default_rng(0)
     refused = 0
-    for place in [*range(0, 96, 4), *rng.integers(0, len(content), 60)]:
-        damaged.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    for position in [*range(0, 96, 4), *rng.integers(0, len(content), 60)]:
+        damaged.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         try:
             load_weights(network, damaged)
         except WeightsError:

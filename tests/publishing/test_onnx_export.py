@@ -171,9 +171,9 @@ def test_lungs_are_found_alike(tmp_path: Path) -> None:
     meta = make_meta(network, preprocessing={"name": "lungs", "pixels": "the lungs"}, lungs=LUNGS_META)
     publish_checkpoint(tmp_path / "toy", network, meta, CARD, segmenter=segmenter)
     export_onnx(tmp_path / "toy", progress=lambda name: None)
-    functions, _, classifier, found = load_onnx(tmp_path / "toy")
+    functions, _, classifier, loaded = load_onnx(tmp_path / "toy")
     assert classifier is None
-    assert isinstance(found, OnnxSegmenter)
+    assert isinstance(loaded, OnnxSegmenter)
     from covid_mm.serving.checkpoint import load_segmenter
     from covid_mm.serving.metadata import read_metadata
 
@@ -181,7 +181,7 @@ def test_lungs_are_found_alike(tmp_path: Path) -> None:
     images = [picture(1).astype(np.float32), picture(2).astype(np.float32)]
     for modality in ("ct", "xray"):
         np.testing.assert_allclose(
-            found.probabilities(images, modality), stored.probabilities(images, modality), atol=1e-4
+            loaded.probabilities(images, modality), stored.probabilities(images, modality), atol=1e-4
         )
     assert functions.content_width == 0
 

@@ -39,9 +39,9 @@ def choose(*names: str, protocol: str = "paper") -> list:
     return [results.find(name, protocol) for name in names]
 
 
-def read_texts(place: Path) -> list[str]:
+def read_texts(path: Path) -> list[str]:
     """What an SVG says, a string a line of text; fails where it is no XML."""
-    root = ElementTree.parse(place).getroot()
+    root = ElementTree.parse(path).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     return ["".join(part.itertext()).strip() for part in root.iter("{http://www.w3.org/2000/svg}text")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from markupsafe import Markup
 
-from covid_mm.reporting.markdown import code_block, escape_markdown, escape_strings
+from covid_mm.reporting.markdown import code_block, escape_markdown
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,6 @@ def test_text_is_escaped(text, escaped):
 
 def test_markdown_is_not_escaped_again():
     assert escape_markdown(Markup("**a**")) == "**a**"
-
-
-def test_strings_are_escaped_at_any_depth():
-    assert escape_strings({"a": ["<", 1, None], "b": {"c": ("*",)}}) == {
-        "a": ["&lt;", 1, None],
-        "b": {"c": ["\\*"]},
-    }
 
 
 def test_a_fence_is_longer_than_any_within():

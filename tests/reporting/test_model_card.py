@@ -211,8 +211,8 @@ def test_served_card_says_what_was_planted(served):
 def test_left_out_figures_come_before_those_of_the_papers_split(served):
     card = render_card(served, "x")
     order = ["## On collections", "## Shortcuts", "## Heatmaps", "## Inside the training", "## Sets whose"]
-    places = [card.index(heading) for heading in order]
-    assert places == sorted(places)
+    positions = [card.index(heading) for heading in order]
+    assert positions == sorted(positions)
     assert "371/374" not in card.split("## Inside the training")[0]
 
 

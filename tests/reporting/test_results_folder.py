@@ -67,8 +67,8 @@ def test_a_damaged_earlier_document_is_one_sentence(tmp_path, text):
 def test_histograms_are_mean_shares_of_grey_levels():
     images = np.stack([np.full((4, 4), 1.0), np.full((4, 4), 254.0), np.full((4, 4), 100.0)])
     images[0, :2] = 9.0
-    found = summarise_histograms(ModalitySamples(images.astype(np.float32), np.array([0, 0, 1])))
-    normal, positive = (np.array(found[name]) for name in CLASSES)
+    result = summarise_histograms(ModalitySamples(images.astype(np.float32), np.array([0, 0, 1])))
+    normal, positive = (np.array(result[name]) for name in CLASSES)
     assert (normal[0], normal[2], normal[63]) == (0.25, 0.25, 0.5)  # bins of four grey levels
     assert positive[25] == 1
     assert normal.sum() == positive.sum() == 1

@@ -338,9 +338,9 @@ def test_an_epoch_chosen_on_the_validation_images_is_said():
     first, *others = (
         dataclasses.replace(n, training=n.training | {"kept_epoch": "last"}) for n in results.networks
     )
-    kept = make_results(networks=(first, *others))
-    assert chosen not in render_results(kept)
-    assert "; epoch 2 of 3" in render_results(kept)
+    last = make_results(networks=(first, *others))
+    assert chosen not in render_results(last)
+    assert "; epoch 2 of 3" in render_results(last)
     mixed = make_results(networks=(results.networks[0], *others))
     assert f"- {chosen}ResNet50 and VGG16 (paper's random split).\n" in render_results(mixed)
 

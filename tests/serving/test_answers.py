@@ -119,8 +119,8 @@ def test_an_abstained_study_has_its_numbers_and_heatmaps(meta, pictures):
     assert answer.abstain_zone == (0.3, 0.6)
     assert [answer.branches[m].label for m in ("ct", "xray")] == [POSITIVE, "undetermined"]
     assert not answer.has_warning("branches_disagree")  # one of them names no class
-    found = Predictor(network, meta(abstain_zone=zone)).explain(*pictures)
-    assert found.scale == "fixed"
+    result = Predictor(network, meta(abstain_zone=zone)).explain(*pictures)
+    assert result.scale == "fixed"
 
 
 def test_the_figures_are_those_of_the_head_that_answered(meta, network, pictures):
@@ -151,8 +151,13 @@ def test_the_figures_are_those_of_the_head_that_answered(meta, network, pictures
 def test_the_checkpoints_method_is_the_default_of_explain(meta, network, pictures):
     predictor = Predictor(network, meta(heatmap_method="hires_cam", heatmap_layer="fine"))
     answer = predictor.predict(*pictures, heatmap_class=POSITIVE)
-    found = predictor.explain(*pictures, heatmap_class=POSITIVE)
-    assert (found.method, found.title, found.layer, found.scale) == ("hires_cam", "HiResCAM", "fine", "fixed")
+    explained = predictor.explain(*pictures, heatmap_class=POSITIVE)
+    assert (explained.method, explained.title, explained.layer, explained.scale) == (
+        "hires_cam",
+        "HiResCAM",
+        "fine",
+        "fixed",
+    )
     for modality, heatmap in answer.heatmaps.items():
-        np.testing.assert_array_equal(found.heatmaps[modality], heatmap)
+        np.testing.assert_array_equal(explained.heatmaps[modality], heatmap)
     assert predictor.explain(*pictures, method="grad_cam", layer="coarse").scale == "relative"

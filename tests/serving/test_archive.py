@@ -24,13 +24,13 @@ def make_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DE
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def archive_path(tmp_path: Path) -> Path:
     return tmp_path / "studies.zip"
 
 
-def test_files_are_read_in_memory_and_junk_is_ignored(place, tmp_path):
+def test_files_are_read_in_memory_and_junk_is_ignored(archive_path, tmp_path):
     make_zip(
-        place,
+        archive_path,
         {
             "day/a_ct.png": b"one",
             "day/": b"",
@@ -40,67 +40,67 @@ def test_files_are_read_in_memory_and_junk_is_ignored(place, tmp_path):
             "day/.DS_Store": b"x",
         },
     )
-    found = open_archive(place)
-    assert [(file.name, file.read()) for file in found.images] == [
+    opened = open_archive(archive_path)
+    assert [(file.name, file.read()) for file in opened.images] == [
         ("a_ct.png", b"one"),
         ("in/b_xray", b"two"),
     ]
-    assert [file.name for file in found.tables] == ["list.csv"]
-    assert found.left_out == ()
-    assert list(tmp_path.iterdir()) == [place]
-    assert is_archive(place)
+    assert [file.name for file in opened.tables] == ["list.csv"]
+    assert opened.left_out == ()
+    assert list(tmp_path.iterdir()) == [archive_path]
+    assert is_archive(archive_path)
     assert not is_archive(tmp_path / "none")
 
 
-def test_links_nested_and_encrypted_members_are_left_out_with_a_reason(place):
+def test_links_nested_and_encrypted_members_are_left_out_with_a_reason(archive_path):
     link = zipfile.ZipInfo("link_ct.png")
     link.external_attr = 0o120777 << 16
-    make_zip(place, {"inner_ct.zip": b"PK", "secret_ct.png": b"12345", "fine_ct.png": b"x"})
-    with zipfile.ZipFile(place, "a") as archive:
+    make_zip(archive_path, {"inner_ct.zip": b"PK", "secret_ct.png": b"12345", "fine_ct.png": b"x"})
+    with zipfile.ZipFile(archive_path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    data = bytearray(place.read_bytes())
+    data = bytearray(archive_path.read_bytes())
     at = data.rfind(b"PK\x01\x02", 0, data.rfind(b"secret_ct.png"))
     data[at + 8] |= 1  # the flag of encryption, in the list of contents
-    place.write_bytes(data)
-    found = open_archive(place)
-    assert [file.name for file in found.images] == ["fine_ct.png"]
-    reasons = {one.name: one.reason for one in found.left_out}
+    archive_path.write_bytes(data)
+    opened = open_archive(archive_path)
+    assert [file.name for file in opened.images] == ["fine_ct.png"]
+    reasons = {one.name: one.reason for one in opened.left_out}
     assert "archive inside" in reasons["inner_ct.zip"]
     assert "encrypted" in reasons["secret_ct.png"]
     assert "link" in reasons["link_ct.png"]
 
 
-def test_an_unusual_compression_is_left_out(place):
-    make_zip(place, {"a_ct.png": b"x" * 100}, zipfile.ZIP_LZMA)
-    found = open_archive(place)
-    assert found.images == ()
-    assert "method" in found.left_out[0].reason
+def test_an_unusual_compression_is_left_out(archive_path):
+    make_zip(archive_path, {"a_ct.png": b"x" * 100}, zipfile.ZIP_LZMA)
+    opened = open_archive(archive_path)
+    assert opened.images == ()
+    assert "method" in opened.left_out[0].reason
 
 
 @pytest.mark.parametrize(
     "name", ["../a_ct.png", "x/../../a_ct.png", "/etc/a_ct.png", "C:\\a_ct.png", "..\\a_ct.png"]
 )
-def test_names_that_lead_out_are_refused(place, name):
-    make_zip(place, {name: b"x"})
+def test_names_that_lead_out_are_refused(archive_path, name):
+    make_zip(archive_path, {name: b"x"})
     with pytest.raises(DataError, match="leads out of it"):
-        open_archive(place)
+        open_archive(archive_path)
 
 
-def test_a_bomb_is_refused_before_it_is_read(place):
-    make_zip(place, {f"{i}_ct.png": bytes(5_000_000) for i in range(10)})
+def test_a_bomb_is_refused_before_it_is_read(archive_path):
+    make_zip(archive_path, {f"{i}_ct.png": bytes(5_000_000) for i in range(10)})
     began = time.process_time()
     with pytest.raises(DataError, match="would unpack to 48 MB"):
-        open_archive(place)
+        open_archive(archive_path)
     assert time.process_time() - began < 0.5
 
 
-def test_a_bomb_that_lies_about_its_size_is_bounded_while_it_is_read(place):
-    make_zip(place, {"a_ct.png": bytes(50_000_000)})
-    data = bytearray(place.read_bytes())
+def test_a_bomb_that_lies_about_its_size_is_bounded_while_it_is_read(archive_path):
+    make_zip(archive_path, {"a_ct.png": bytes(50_000_000)})
+    data = bytearray(archive_path.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # uncompressed size
         struct.pack_into("<I", data, data.rfind(mark) + offset, 1000)
-    place.write_bytes(data)
-    (file,) = open_archive(place).images
+    archive_path.write_bytes(data)
+    (file,) = open_archive(archive_path).images
     tracemalloc.start()
     with pytest.raises(ImageError):
         file.read()
@@ -109,61 +109,61 @@ def test_a_bomb_that_lies_about_its_size_is_bounded_while_it_is_read(place):
     assert peak < 5_000_000
 
 
-def test_members_over_the_image_limit_are_one_sentence(place):
-    make_zip(place, {"a_ct.png": bytes(range(256)) * 8})
-    (file,) = open_archive(place, image_limits=ImageLimits(max_bytes=1000)).images
+def test_members_over_the_image_limit_are_one_sentence(archive_path):
+    make_zip(archive_path, {"a_ct.png": bytes(range(256)) * 8})
+    (file,) = open_archive(archive_path, image_limits=ImageLimits(max_bytes=1000)).images
     with pytest.raises(ImageError, match=r"a_ct\.png is larger than"):
         file.read()
 
 
-def test_too_many_members_are_refused(place):
-    make_zip(place, {f"{i}_ct.png": b"" for i in range(30)})
+def test_too_many_members_are_refused(archive_path):
+    make_zip(archive_path, {f"{i}_ct.png": b"" for i in range(30)})
     with pytest.raises(DataError, match="more than 20 files"):
-        open_archive(place, ArchiveLimits(max_members=20))
-    data = bytearray(place.read_bytes())
+        open_archive(archive_path, ArchiveLimits(max_members=20))
+    data = bytearray(archive_path.read_bytes())
     end = data.rfind(b"PK\x05\x06")
     struct.pack_into("<I", data, end + 12, 2**31)  # claims a list of contents of 2 GB
-    place.write_bytes(data)
+    archive_path.write_bytes(data)
     with pytest.raises(DataError, match="more than 2000 files"):
-        open_archive(place)
+        open_archive(archive_path)
 
 
-def test_too_large_archives_are_refused(place):
-    make_zip(place, {"a_ct.png": bytes(range(256)) * 64}, zipfile.ZIP_STORED)
+def test_too_large_archives_are_refused(archive_path):
+    make_zip(archive_path, {"a_ct.png": bytes(range(256)) * 64}, zipfile.ZIP_STORED)
     with pytest.raises(DataError, match="larger than"):
-        open_archive(place, ArchiveLimits(max_bytes=1000))
+        open_archive(archive_path, ArchiveLimits(max_bytes=1000))
 
 
 @pytest.mark.parametrize("kind", ["text", "half", "empty", "tail"])
-def test_damage_is_one_sentence(place, kind):
-    make_zip(place, {"a_ct.png": bytes(range(256)) * 64})
-    whole = place.read_bytes()
-    place.write_bytes(
+def test_damage_is_one_sentence(archive_path, kind):
+    make_zip(archive_path, {"a_ct.png": bytes(range(256)) * 64})
+    whole = archive_path.read_bytes()
+    archive_path.write_bytes(
         {"text": b"hello", "half": whole[: len(whole) // 2], "empty": b"", "tail": whole[-22:]}[kind]
     )
     with pytest.raises(DataError, match="damaged or not a ZIP"):
-        open_archive(place)
+        open_archive(archive_path)
 
 
-def test_a_damaged_member_is_its_own_error(place):
-    make_zip(place, {"a_ct.png": bytes(range(256)) * 64, "b_ct.png": b"fine"}, zipfile.ZIP_STORED)
-    data = bytearray(place.read_bytes())
+def test_a_damaged_member_is_its_own_error(archive_path):
+    make_zip(archive_path, {"a_ct.png": bytes(range(256)) * 64, "b_ct.png": b"fine"}, zipfile.ZIP_STORED)
+    data = bytearray(archive_path.read_bytes())
     data[200] ^= 255
-    place.write_bytes(data)
-    first, second = open_archive(place).images
+    archive_path.write_bytes(data)
+    first, second = open_archive(archive_path).images
     with pytest.raises(ImageError, match=r"a_ct\.png is damaged inside"):
         first.read()
     assert second.read() == b"fine"
 
 
-def test_a_zip64_list_is_read_and_counted(place, monkeypatch):
+def test_a_zip64_list_is_read_and_counted(archive_path, monkeypatch):
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # makes Python write the longer form
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i in range(5):
             archive.writestr(f"{i}_ct.png", b"x")
     assert b"PK\x06\x06" in buffer.getvalue()
-    place.write_bytes(buffer.getvalue())
-    assert len(open_archive(place).images) == 5
+    archive_path.write_bytes(buffer.getvalue())
+    assert len(open_archive(archive_path).images) == 5
     with pytest.raises(DataError, match="more than 4 files"):
-        open_archive(place, ArchiveLimits(max_members=4))
+        open_archive(archive_path, ArchiveLimits(max_members=4))

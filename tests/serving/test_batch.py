@@ -76,12 +76,12 @@ def test_an_undetermined_row_says_why_and_each_answer_what_it_is_worth(tmp_path)
         warnings=(Notice("lungs_not_found_ct", "No lungs."),),
         evidence=None,
     )
-    place = tmp_path / "out.csv"
-    with ResultFile(place, FakePredictor.info) as file:
-        for name, found in (("plain", plain), ("zone", zone), ("lungless", lungless)):
-            file.append(Row(name, found, "", FakePredictor.info, 0.1))
+    path = tmp_path / "out.csv"
+    with ResultFile(path, FakePredictor.info) as file:
+        for name, result in (("plain", plain), ("zone", zone), ("lungless", lungless)):
+            file.append(Row(name, result, "", FakePredictor.info, 0.1))
         file.append(Row("failed", None, "It cannot be read.", FakePredictor.info, 0.1))
-    rows = read_rows(place)
+    rows = read_rows(path)
     assert [row["reason"] for row in rows] == ["", "in_abstain_zone", "lungs_not_found_ct", ""]
     assert [row["evidence_auc"] for row in rows] == ["", "0.91", "", ""]
     assert [rows[1][f"evidence_{name}"] for name in ("sensitivity", "specificity")] == ["0.8", "0.85"]
@@ -96,32 +96,32 @@ def test_rows_come_one_by_one(studies):
 
 
 def test_a_second_start_does_what_is_missing(tmp_path, studies):
-    place = tmp_path / "deep" / "out.csv"
-    assert write_all(place, studies[:2]) == 2
-    assert write_all(place, studies) == 2
-    assert write_all(place, studies) == 0
-    assert [row["study"] for row in read_rows(place)] == ["a", "b", "'=c", "d"]
-    assert write_all(place, studies, retry=True) == 2  # the two with an error
-    assert sorted(row["study"] for row in read_rows(place)) == ["'=c", "a", "b", "d"]
+    path = tmp_path / "deep" / "out.csv"
+    assert write_all(path, studies[:2]) == 2
+    assert write_all(path, studies) == 2
+    assert write_all(path, studies) == 0
+    assert [row["study"] for row in read_rows(path)] == ["a", "b", "'=c", "d"]
+    assert write_all(path, studies, retry=True) == 2  # the two with an error
+    assert sorted(row["study"] for row in read_rows(path)) == ["'=c", "a", "b", "d"]
 
 
-@pytest.mark.parametrize("kept", [3, 40, -1, -30])
-def test_a_line_torn_by_a_kill_is_written_again(tmp_path, studies, kept):
-    place = tmp_path / "out.csv"
-    write_all(place, studies)
-    whole = place.read_text()
-    place.write_text(whole[:kept])
-    write_all(place, studies)
-    assert [row["study"] for row in read_rows(place)] == ["a", "b", "'=c", "d"]
+@pytest.mark.parametrize("remaining", [3, 40, -1, -30])
+def test_a_line_torn_by_a_kill_is_written_again(tmp_path, studies, remaining):
+    path = tmp_path / "out.csv"
+    write_all(path, studies)
+    whole = path.read_text()
+    path.write_text(whole[:remaining])
+    write_all(path, studies)
+    assert [row["study"] for row in read_rows(path)] == ["a", "b", "'=c", "d"]
 
 
 def test_files_of_others_are_never_touched(tmp_path, studies):
     for content in ("study,label\nx,normal\n", "anything", format_line(COLUMNS) + "torn\n" + "whole,\n"):
-        place = tmp_path / "out.csv"
-        place.write_text(content)
+        path = tmp_path / "out.csv"
+        path.write_text(content)
         with pytest.raises(UsageError, match="name another file"):
-            write_all(place, studies)
-        assert place.read_text() == content
+            write_all(path, studies)
+        assert path.read_text() == content
 
 
 def test_a_file_of_an_earlier_version_is_refused_and_kept(tmp_path, studies):
@@ -138,11 +138,11 @@ def test_a_file_of_an_earlier_version_is_refused_and_kept(tmp_path, studies):
 
 
 def test_another_checkpoints_file_is_refused(tmp_path, studies):
-    place = tmp_path / "out.csv"
-    write_all(place, studies)
+    path = tmp_path / "out.csv"
+    write_all(path, studies)
     with (
         pytest.raises(UsageError, match="another checkpoint"),
-        ResultFile(place, dataclasses.replace(FakePredictor.info, sha256="f" * 64)),
+        ResultFile(path, dataclasses.replace(FakePredictor.info, sha256="f" * 64)),
     ):
         pass
 
@@ -186,8 +186,8 @@ def test_no_cell_is_a_formula_by_whichever_separator_a_line_is_split(cell, separ
     line = format_line([neutralise_cell("x"), neutralise_cell(cell)])
     assert line.count("\n") == 1
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-        for found in next(csv.reader([line], delimiter=separator, quoting=quoting)):
-            assert not found.strip(' \t"').startswith(("=", "+", "-", "@", "＝"))  # noqa: RUF001
+        for result in next(csv.reader([line], delimiter=separator, quoting=quoting)):
+            assert not result.strip(' \t"').startswith(("=", "+", "-", "@", "＝"))  # noqa: RUF001
 
 
 @pytest.mark.parametrize(

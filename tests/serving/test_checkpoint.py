@@ -48,10 +48,10 @@ WEIGHTS, META, CARD = "model.weights.h5", "meta.json", "README.md"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good checkpoint, published once; tests work on copies."""
-    place = tmp_path_factory.mktemp("checkpoints") / "toy"
+    folder = tmp_path_factory.mktemp("checkpoints") / "toy"
     with toy_backbones():
-        publish_toy(place)
-    return place
+        publish_toy(folder)
+    return folder
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def good(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "checkpoints" / "toy"))
 
 
-def refuse(place: Path) -> str:
+def refuse(path: Path) -> str:
     """The one sentence or two that the checkpoint is refused with."""
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(place)
+        load_checkpoint(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
@@ -70,9 +70,9 @@ def refuse(place: Path) -> str:
     return message
 
 
-def edit_meta(place: Path, path: str, value: Any) -> None:
+def edit_meta(folder: Path, path: str, value: Any) -> None:
     """Put a value at `a/b/c` of meta.json; `...` removes it."""
-    meta = json.loads((place / META).read_text())
+    meta = json.loads((folder / META).read_text())
     part = meta
     *parents, last = path.split("/")
     for name in parents:
@@ -81,23 +81,23 @@ def edit_meta(place: Path, path: str, value: Any) -> None:
         del part[last]
     else:
         part[last] = value
-    write_meta(place, meta)
+    write_meta(folder, meta)
 
 
 def test_what_is_published_loads(tmp_path):
-    place = tmp_path / "new" / "toy"
-    network = publish_toy(place, half=False)
-    assert set(read_folder(place)) == {WEIGHTS, META, CARD}
-    assert [path.name for path in place.parent.iterdir()] == ["toy"]
-    loaded, meta = load_checkpoint(place)
+    folder = tmp_path / "new" / "toy"
+    network = publish_toy(folder, half=False)
+    assert set(read_folder(folder)) == {WEIGHTS, META, CARD}
+    assert [path.name for path in folder.parent.iterdir()] == ["toy"]
+    loaded, meta = load_checkpoint(folder)
     for ours, theirs in zip(network.model.get_weights(), loaded.model.get_weights(), strict=True):
         assert np.array_equal(ours, theirs)
     assert loaded.config == network.config
     assert (meta.name, meta.trained_on, meta.synthetic) == ("toy", "made-up images", False)
-    assert meta.sha256 == hash_file(place / WEIGHTS)
+    assert meta.sha256 == hash_file(folder / WEIGHTS)
     assert meta.heads == ("fused", "ct", "xray")
-    written = json.loads((place / META).read_text())["weights"]
-    assert written["bytes"] == (place / WEIGHTS).stat().st_size
+    written = json.loads((folder / META).read_text())["weights"]
+    assert written["bytes"] == (folder / WEIGHTS).stat().st_size
     assert written["kernels"] == "float32"
 
 
@@ -123,9 +123,11 @@ def test_the_folder_may_be_named_relatively(good, monkeypatch):
 
 def test_a_flipped_byte_anywhere_is_refused(good):
     content = (good / WEIGHTS).read_bytes()
-    places = [0, 1, 100, len(content) - 1, *np.random.default_rng(0).integers(0, len(content), 40)]
-    for place in places:
-        (good / WEIGHTS).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    positions = [0, 1, 100, len(content) - 1, *np.random.default_rng(0).integers(0, len(content), 40)]
+    for position in positions:
+        (good / WEIGHTS).write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
         assert "SHA-256 differs" in refuse(good)
 
 
@@ -300,8 +302,8 @@ def test_what_is_no_number_is_refused(good, field, value):
     assert "damaged" in refuse(good)
 
 
-def fit_hash(place: Path) -> None:
-    edit_meta(place, "weights/sha256", hash_file(place / WEIGHTS))
+def fit_hash(folder: Path) -> None:
+    edit_meta(folder, "weights/sha256", hash_file(folder / WEIGHTS))
 
 
 def test_hostile_weights_with_the_right_hash_are_refused(good):
@@ -342,8 +344,8 @@ def test_failed_publishing_leaves_the_old_checkpoint(good, monkeypatch, failing)
         rename = Path.rename
 
         def refuse_rename(self: Path, target: Path) -> Path:
-            wanted = good if failing == "first rename" else None
-            if self == wanted or (failing == "second rename" and ".new-" in self.name):
+            failing_path = good if failing == "first rename" else None
+            if self == failing_path or (failing == "second rename" and ".new-" in self.name):
                 raise OSError(13, "Permission denied")
             return rename(self, target)
 
@@ -397,7 +399,7 @@ def test_checkpoints_are_listed_default_first(good, tmp_path):
     shutil.copytree(good, folder / PAIR)
     shutil.copytree(good, folder / ".toy.previous")
     (folder / "empty").mkdir()
-    assert [place.name for place in list_checkpoints(folder)] == [PAIR, "another", "toy"]
+    assert [path.name for path in list_checkpoints(folder)] == [PAIR, "another", "toy"]
 
 
 def test_weights_of_another_network_are_refused(good):

@@ -48,9 +48,9 @@ def content(kind: str, *, unusual: bool = False) -> Content:
 )
 def test_each_case_has_its_notices(ct, xray, codes):
     contents = {m: content(kind) for m, kind in (("ct", ct), ("xray", xray)) if kind is not None}
-    found = check_contents(contents)
-    assert [notice.code for notice in found] == codes
-    assert all(notice.message.endswith(".") for notice in found)
+    notices = check_contents(contents)
+    assert [notice.code for notice in notices] == codes
+    assert all(notice.message.endswith(".") for notice in notices)
 
 
 def test_what_is_too_unlike_is_said_with_its_distance():
@@ -89,7 +89,7 @@ def fitted_judge(network) -> ContentClassifier:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "judged"
     with toy_backbones():
         network = make_network(PAIR, head_width=16)
@@ -98,27 +98,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_content_classifier_travels_with_the_checkpoint(place):
-    meta = json.loads((place / "meta.json").read_text())
+def test_the_content_classifier_travels_with_the_checkpoint(folder):
+    meta = json.loads((folder / "meta.json").read_text())
     assert meta["judge"]["refusal"] == 0.5
-    assert meta["judge"]["sha256"] == hashlib.sha256((place / "judge.npz").read_bytes()).hexdigest()
-    assert load_predictor(place).classifier is not None
+    assert meta["judge"]["sha256"] == hashlib.sha256((folder / "judge.npz").read_bytes()).hexdigest()
+    assert load_predictor(folder).classifier is not None
 
 
-def test_a_refused_study_has_no_numbers(place):
-    predictor = load_predictor(place)
+def test_a_refused_study_has_no_numbers(folder):
+    predictor = load_predictor(folder)
     (flat,) = pictures("neither", 1)
-    found = predictor.predict(ct=flat, xray=flat)
-    assert found.label == "undetermined"
-    assert found.probabilities == {}
-    assert found.heatmaps == {}
-    assert {notice.code for notice in found.warnings} == {"not_a_chest_image_ct", "not_a_chest_image_xray"}
-    assert all(not branch.probabilities for branch in found.branches.values())
-    assert "probability" not in json.dumps(found.to_dict()["branches"])
+    answer = predictor.predict(ct=flat, xray=flat)
+    assert answer.label == "undetermined"
+    assert answer.probabilities == {}
+    assert answer.heatmaps == {}
+    assert {notice.code for notice in answer.warnings} == {"not_a_chest_image_ct", "not_a_chest_image_xray"}
+    assert all(not branch.probabilities for branch in answer.branches.values())
+    assert "probability" not in json.dumps(answer.to_dict()["branches"])
 
 
-def test_one_by_one_and_together_judge_alike(place):
-    predictor = load_predictor(place)
+def test_one_by_one_and_together_judge_alike(folder):
+    predictor = load_predictor(folder)
     given = [*(picture for kind in content_kinds() for picture in pictures(kind, 1)), None]
     studies = [(a, b) for a in given for b in given if a is not None or b is not None]
     together = predictor.predict_batch(studies)
@@ -126,14 +126,14 @@ def test_one_by_one_and_together_judge_alike(place):
     assert [p.label for p in together] == [p.label for p in alone]
     assert [[w.code for w in p.warnings] for p in together] == [[w.code for w in p.warnings] for p in alone]
     answered = [(p.modalities, p.label != "undetermined") for p in together]
-    assert sum(found for _, found in answered) == 3  # the pair in place, and each alone
+    assert sum(answered_here for _, answered_here in answered) == 3  # the pair in place, and each alone
 
 
-def test_an_exchanged_content_classifier_is_refused(place, tmp_path):
+def test_an_exchanged_content_classifier_is_refused(folder, tmp_path):
     import shutil
 
     other = tmp_path / "judged"
-    shutil.copytree(place, other)
+    shutil.copytree(folder, other)
     (other / "judge.npz").write_bytes((other / "judge.npz").read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         load_predictor(other)

@@ -25,21 +25,21 @@ def predictor(tmp_path):
 def test_grad_cam_is_that_of_the_answer(predictor):
     ct, xray = grey_images(2, 150, seed=1).astype(np.uint8)
     answer = predictor.predict(ct=ct, xray=xray)
-    found = predictor.explain(ct, xray)
-    assert (found.method, found.layer, found.scale) == ("grad_cam", "coarse", "fixed")
-    assert found.heatmap_class == answer.heatmap_class
+    explained = predictor.explain(ct, xray)
+    assert (explained.method, explained.layer, explained.scale) == ("grad_cam", "coarse", "fixed")
+    assert explained.heatmap_class == answer.heatmap_class
     for modality, heatmap in answer.heatmaps.items():
-        np.testing.assert_array_equal(found.heatmaps[modality], heatmap)
+        np.testing.assert_array_equal(explained.heatmaps[modality], heatmap)
 
 
 @pytest.mark.parametrize("chosen", ["normal", "covid19_pneumonia"])
 def test_others_are_relative_and_of_the_asked_class(predictor, chosen):
     ct, xray = grey_images(2, 150, seed=1).astype(np.uint8)
-    found = predictor.explain(ct, xray, method="layer_cam", layer="fine", heatmap_class=chosen)
-    assert found.scale == "relative"
-    assert found.heatmap_class == chosen
-    assert {m: h.shape for m, h in found.heatmaps.items()} == {"ct": (150, 150), "xray": (150, 150)}
-    assert found.title == "Layer-CAM"
+    explained = predictor.explain(ct, xray, method="layer_cam", layer="fine", heatmap_class=chosen)
+    assert explained.scale == "relative"
+    assert explained.heatmap_class == chosen
+    assert {m: h.shape for m, h in explained.heatmaps.items()} == {"ct": (150, 150), "xray": (150, 150)}
+    assert explained.title == "Layer-CAM"
 
 
 @pytest.mark.parametrize(

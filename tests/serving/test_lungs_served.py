@@ -78,14 +78,14 @@ def test_heatmaps_lie_where_they_belong_in_the_whole_image(predictor):
         assert answer.lungs[modality] == BOX
         assert [polygon.shape for polygon in answer.outlines[modality]] == [(4, 2), (4, 2)]
     assert any(heatmap.any() for heatmap in answer.heatmaps.values())
-    found = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
-    assert found["lungs"] == {"ct": list(BOX), "xray": list(BOX)}
+    written = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
+    assert written["lungs"] == {"ct": list(BOX), "xray": list(BOX)}
 
 
 def test_other_methods_lie_there_too(predictor):
-    found = predictor.explain(picture(1), method="hires_cam", layer="fine", heatmap_class=CLASSES[1])
-    assert (found.scale, found.heatmaps["ct"].shape) == ("relative", (256, 512))
-    assert not found.heatmaps["ct"][:, :120].any()
+    explained = predictor.explain(picture(1), method="hires_cam", layer="fine", heatmap_class=CLASSES[1])
+    assert (explained.scale, explained.heatmaps["ct"].shape) == ("relative", (256, 512))
+    assert not explained.heatmaps["ct"][:, :120].any()
 
 
 def test_an_image_without_lungs_is_not_answered(predictor):
@@ -187,7 +187,7 @@ def test_a_network_of_the_lungs_needs_something_that_finds_them(network):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, network) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, network) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "lungs"
     segmenter = LungSegmenter({m: build_segmenter(seed) for seed, m in enumerate(("ct", "xray"))})
     meta = make_meta(network, preprocessing=LUNGS["preprocessing"])
@@ -196,21 +196,21 @@ def place(tmp_path_factory: pytest.TempPathFactory, network) -> Path:
     return folder
 
 
-def test_the_segmenter_travels_with_the_checkpoint(place):
-    assert "lungs.npz" in read_folder(place)
-    written = json.loads((place / "meta.json").read_text())["lungs"]
-    assert written["bytes"] == (place / "lungs.npz").stat().st_size
-    loaded = load_predictor(place)
+def test_the_segmenter_travels_with_the_checkpoint(folder):
+    assert "lungs.npz" in read_folder(folder)
+    written = json.loads((folder / "meta.json").read_text())["lungs"]
+    assert written["bytes"] == (folder / "lungs.npz").stat().st_size
+    loaded = load_predictor(folder)
     assert isinstance(loaded.segmenter, LungSegmenter)
     answer = loaded.predict(ct=EMPTY)  # whatever random weights find
     assert answer.label in {*CLASSES, "undetermined"}
 
 
-def test_an_exchanged_or_missing_segmenter_is_refused(place, tmp_path):
+def test_an_exchanged_or_missing_segmenter_is_refused(folder, tmp_path):
     import shutil
 
     other = tmp_path / "lungs"
-    shutil.copytree(place, other)
+    shutil.copytree(folder, other)
     (other / "lungs.npz").write_bytes((other / "lungs.npz").read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         load_predictor(other)

@@ -78,15 +78,15 @@ def test_what_is_refused_in_one_sentence(content, sentence):
 
 
 def test_one_bad_line_is_one_entry_with_its_reason():
-    found = read(b"study,ct,xray\na,b,c,d\n,b,c\ne,,\nf,g,h\n")
-    assert [(one.study, bool(one.error)) for one in found] == [
+    result = read(b"study,ct,xray\na,b,c,d\n,b,c\ne,,\nf,g,h\n")
+    assert [(one.study, bool(one.error)) for one in result] == [
         ("a", True),
         ("line 3", True),
         ("e", True),
         ("f", False),
     ]
-    assert "Line 2 has 4 fields, expected 3" in found[0].error
-    assert "names no image" in found[2].error
+    assert "Line 2 has 4 fields, expected 3" in result[0].error
+    assert "names no image" in result[2].error
 
 
 def test_a_file_that_is_gone_is_one_sentence(tmp_path):

@@ -45,14 +45,14 @@ def test_the_rule(name, expected):
 
 
 def test_pairs_singles_and_what_fits_nothing():
-    found = pair("b_xray.png", "a_ct.png", "a_xray.dcm", "notes.txt")
-    assert [(study.name, sorted(study.files)) for study in found.studies] == [
+    result = pair("b_xray.png", "a_ct.png", "a_xray.dcm", "notes.txt")
+    assert [(study.name, sorted(study.files)) for study in result.studies] == [
         ("a", ["ct", "xray"]),
         ("b", ["xray"]),
     ]
-    assert found.studies[0].remark == found.studies[0].error == ""
-    assert found.studies[1].remark == "no CT: answered from the X-ray alone"
-    assert [one.name for one in found.left_out] == ["notes.txt"]
+    assert result.studies[0].remark == result.studies[0].error == ""
+    assert result.studies[1].remark == "no CT: answered from the X-ray alone"
+    assert [one.name for one in result.left_out] == ["notes.txt"]
 
 
 def test_two_files_for_one_place_are_never_guessed():

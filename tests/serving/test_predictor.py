@@ -33,10 +33,10 @@ pytestmark = pytest.mark.usefixtures("small_backbones")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("checkpoints") / "toy"
+    folder = tmp_path_factory.mktemp("checkpoints") / "toy"
     with toy_backbones():
-        publish_toy(place, temperature={"fused": 2.0, "ct": 1.5, "xray": 1.0})
-    return place
+        publish_toy(folder, temperature={"fused": 2.0, "ct": 1.5, "xray": 1.0})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_answer_to_a_pair(predictor, checkpoint, pictures):
 
 def test_json_object_is_that_of_the_design(predictor, pictures):
     answer = predictor.predict(ct=pictures[0], xray=pictures[1])
-    found = json.loads(json.dumps(answer.to_dict({"ct": "ct.png"}), allow_nan=False))
-    assert set(found) == {
+    result = json.loads(json.dumps(answer.to_dict({"ct": "ct.png"}), allow_nan=False))
+    assert set(result) == {
         "label",
         "probabilities",
         "supported_probability",
@@ -139,15 +139,15 @@ def test_json_object_is_that_of_the_design(predictor, pictures):
         "checkpoint",
         "timing_ms",
     }
-    assert found["lungs"] == {"ct": None, "xray": None}
-    assert found["evidence"] is None
-    assert found["heatmaps"] == {"ct": "ct.png", "xray": None}
-    assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
-    assert set(found["branches"]) == {"ct", "xray"}
-    assert all(set(part) == {"label", "probabilities"} for part in found["branches"].values())
-    assert all(set(part) == {"code", "message"} for part in found["warnings"])
-    assert set(found["timing_ms"]) == {"decode", "network", "total"}
-    assert all(value >= 0 for value in found["timing_ms"].values())
+    assert result["lungs"] == {"ct": None, "xray": None}
+    assert result["evidence"] is None
+    assert result["heatmaps"] == {"ct": "ct.png", "xray": None}
+    assert set(result["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
+    assert set(result["branches"]) == {"ct", "xray"}
+    assert all(set(part) == {"label", "probabilities"} for part in result["branches"].values())
+    assert all(set(part) == {"code", "message"} for part in result["warnings"])
+    assert set(result["timing_ms"]) == {"decode", "network", "total"}
+    assert all(value >= 0 for value in result["timing_ms"].values())
 
 
 @pytest.mark.parametrize("modality", ["ct", "xray"])
@@ -347,8 +347,8 @@ def test_64_mixed_requests_at_once_are_not_mixed_up(checkpoint, pictures):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(8)))
     expected = fresh.predict_batch(studies)
-    for worker, found in enumerate(answers):
-        for answer, wanted in zip(found, expected[worker::8], strict=True):
+    for worker, result in enumerate(answers):
+        for answer, wanted in zip(result, expected[worker::8], strict=True):
             assert same(answer, wanted)
     assert sum(heatmap.any() for answer in expected for heatmap in answer.heatmaps.values()) > 32
     values = {answer.probabilities["normal"] for answer in expected}

@@ -39,10 +39,10 @@ def test_results_come_back_as_they_are_from_another_process(pool):
     assert pool.run(os.getpid) != os.getpid()
     grey = np.random.default_rng(0).random((300, 200)).astype(np.float32)
     header = ImageHeader("ct", None, (), (0.5, 0.5), 3)
-    found = pool.run(decode_image, DecodedImage(grey, header))
-    np.testing.assert_array_equal(found.grey, grey)
-    assert found.header == header
-    found.grey[0] = 0.0  # not a view of something that must not change
+    result = pool.run(decode_image, DecodedImage(grey, header))
+    np.testing.assert_array_equal(result.grey, grey)
+    assert result.header == header
+    result.grey[0] = 0.0  # not a view of something that must not change
 
 
 def test_a_refusal_is_the_same_sentence_and_anything_else_is_a_bug(pool):

@@ -12,7 +12,7 @@ from covid_mm.datasets.index import Collection, CollectionImage
 from covid_mm.training.branch import BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 
-SIZE = 64  # pixels a side that the toy network reads
+SIZE = 64  # pixels per side that the toy network reads
 WIDE = 79  # the same with room
 
 

@@ -16,7 +16,7 @@ SIZE = 48
 
 
 class SmallTraining:
-    """The toy pair, 12 images a modality and side, 3 epochs of 3 batches of 4."""
+    """The toy pair, 12 images per modality and side, 3 epochs of 3 batches of 4."""
 
     def __init__(
         self, folder: Path, *, head: str = "fused", seed: int = 0, dropout: float = 0.3, **options: Any
@@ -25,7 +25,13 @@ class SmallTraining:
         from covid_mm.training.batches import ModalitySamples
         from covid_mm.training.run import RunFolder
 
-        settings = {"fine_tune": "frozen", "epochs": 3, "steps_per_epoch": 3, "batch_size": 4, "views": 2}
+        settings = {
+            "fine_tune": "frozen",
+            "epochs": 3,
+            "steps_per_epoch": 3,
+            "batch_size": 4,
+            "augmented_copies": 2,
+        }
         self.config = TrainingConfig(**(settings | options), seed=seed)
         self.run = RunFolder(folder)
         self.head = head
@@ -56,7 +62,7 @@ class SmallTraining:
                 m,
                 samples[m],
                 fine_tune=self.config.fine_tune,
-                views=self.config.views if side == "training" else 1,
+                copies=self.config.augmented_copies if side == "training" else 1,
                 seed=self.config.seed,
             )
             for m in self.modalities

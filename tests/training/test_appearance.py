@@ -50,23 +50,23 @@ def test_shapes_and_ranges(size):
 
 def test_one_generator_gives_one_copy_and_the_crop_stays():
     crop, target = made_crop()
-    kept = crop.copy(), target.copy()
+    originals = crop.copy(), target.copy()
     first, second, other = (vary(AppearanceConfig(), seed, crop, target) for seed in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not np.array_equal(first[0], other[0])
-    assert np.array_equal(crop, kept[0])
-    assert np.array_equal(target, kept[1])
+    assert np.array_equal(crop, originals[0])
+    assert np.array_equal(target, originals[1])
 
 
 def test_lesions_move_with_the_image():
     geometry = dataclasses.replace(NONE, zoom=0.09, stretch=0.06, shift=0.05, rotation=7.0, mirrored=0.5)
     _, target = made_crop()
-    places = set()
+    positions = set()
     for seed in range(10):
         image, moved = vary(geometry, seed, crop=target)  # the lesion is all there is to see
         assert np.abs(image / 255 - moved).max() < 0.01
-        places.add(int(moved.sum(axis=0).argmax()))
-    assert len(places) > 3
+        positions.add(int(moved.sum(axis=0).argmax()))
+    assert len(positions) > 3
 
 
 def test_mirrored_is_the_mirror_image():

@@ -20,12 +20,12 @@ from covid_mm.training.batches import (
 LABELS = {"ct": np.arange(10) % 2, "xray": (np.arange(7) > 2).astype(int)}
 
 
-def features(views: int = 3) -> dict[str, BottleneckSamples]:
-    """Features that say where they are from: (view, row, label)."""
+def features(copies: int = 3) -> dict[str, BottleneckSamples]:
+    """Features that say where they are from: (copy, row, label)."""
     return {
         m: BottleneckSamples(
             np.array(
-                [[(view, row, labels[row]) for row in range(len(labels))] for view in range(views)],
+                [[(copy, row, labels[row]) for row in range(len(labels))] for copy in range(copies)],
                 np.float32,
             ),
             labels,
@@ -67,14 +67,14 @@ def test_the_same_seed_epoch_and_step_give_the_same_batch(samples):
 
 def test_pairs_are_of_one_class():
     batches = TrainingBatches(features(), config())
-    views = set()
+    copies = set()
     for step in range(len(batches)):
         (ct, xray), labels = batches[step]
         assert ct.shape == xray.shape == (4, 3)
         assert np.array_equal(ct[:, 2], xray[:, 2])
         assert np.array_equal(one_hot(ct[:, 2].astype(int)), labels)
-        views |= set(ct[:, 0])
-    assert views == {0, 1, 2}
+        copies |= set(ct[:, 0])
+    assert copies == {0, 1, 2}
 
 
 def test_every_image_is_seen_before_one_comes_again():
@@ -99,7 +99,7 @@ def test_images_are_augmented_only_if_wanted():
 
 def test_validation_uses_the_image_itself_and_fixed_pairs():
     (ct, xray), labels = validation_arrays(features(), seed=1)
-    assert set(ct[:, 0]) == set(xray[:, 0]) == {0.0}  # view 0: not augmented
+    assert set(ct[:, 0]) == set(xray[:, 0]) == {0.0}  # copy 0: not augmented
     assert np.array_equal(ct[:, 2], labels)
     assert np.array_equal(xray[:, 2], labels)
     assert len(set(ct[:, 1])) == len(ct)

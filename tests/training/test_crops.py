@@ -118,10 +118,10 @@ def test_crops_are_kept_until_something_changes(collection, tmp_path):
     assert len(segmenter.calls) == 1
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
     # a damaged file is made anew
-    (kept,) = cache.iterdir()
-    whole = kept.read_bytes()
+    (cached,) = cache.iterdir()
+    whole = cached.read_bytes()
     for damage in (b"", whole[: len(whole) // 2], b"PK\x03\x04 not an archive"):
-        kept.write_bytes(damage)
+        cached.write_bytes(damage)
         assert same(make_crops(collection, segmenter, SIZE, cache), first)
     assert len(segmenter.calls) == 4
     # so is everything for another segmenter, size, file or label
@@ -136,13 +136,13 @@ def test_crops_are_kept_until_something_changes(collection, tmp_path):
     assert len(other.calls) == 4
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_every_image_that_cannot_be_read_is_named(collection, tmp_path, kept):
+@pytest.mark.parametrize("has_cache", [False, True])
+def test_every_image_that_cannot_be_read_is_named(collection, tmp_path, has_cache):
     collection.images[0].path.write_bytes(b"no image")
     collection.images[2].path.write_bytes(collection.images[2].path.read_bytes()[:50])
     collection.images[4].path.unlink()
     with pytest.raises(DataError, match="3 images of slices can't be read") as caught:
-        make_crops(collection, Segmenter(), SIZE, tmp_path / "cache" if kept else None)
+        make_crops(collection, Segmenter(), SIZE, tmp_path / "cache" if has_cache else None)
     assert all(f"slices/{number}.png" in str(caught.value) for number in (0, 2, 4))
     assert "slices/1.png" not in str(caught.value)
     assert not (tmp_path / "cache").exists()

@@ -33,39 +33,39 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(("fine_tune", "shape"), [("frozen", (2, 5, 8)), ("last-block", (2, 5, 3, 3, 6))])
-def test_views_are_the_image_and_its_varied_copies(fine_tune, shape):
+def test_copies_are_the_image_and_its_varied_copies(fine_tune, shape):
     network, images = make_network(size=SIZE), grey_images(5, SIZE)
-    features = compute_features(network, "ct", images, fine_tune=fine_tune, views=2, seed=7)
+    features = compute_features(network, "ct", images, fine_tune=fine_tune, copies=2, seed=7)
     assert features.shape == shape
     assert features.dtype == np.float32
     trunk = keras.Model(network.image_input("ct"), network.bottleneck("ct", fine_tune))
     varied = augment_images(images, "ct", seed=(7, 1, 0))
-    for view, expected in enumerate((images, varied)):
-        assert features[view] == pytest.approx(trunk.predict_on_batch(to_network_input(expected)), abs=1e-5)
+    for copy, expected in enumerate((images, varied)):
+        assert features[copy] == pytest.approx(trunk.predict_on_batch(to_network_input(expected)), abs=1e-5)
     assert not np.allclose(features[0], features[1])
 
 
 def test_second_call_reads_what_the_first_kept(tmp_path: Path, passes):
     network, images, steps = make_network(size=SIZE), grey_images(260, SIZE), []
-    options = {"fine_tune": "frozen", "views": 2, "cache": tmp_path / "features"}
+    options = {"fine_tune": "frozen", "copies": 2, "cache": tmp_path / "features"}
     first = compute_features(network, "ct", images, **options, progress=lambda *step: steps.append(step))
     assert passes == [256, 4, 256, 4]
     assert steps == [(256, 520), (260, 520), (516, 520), (520, 520)]
     second = compute_features(network, "ct", images, **options)
     assert len(passes) == 4
     assert np.array_equal(first, second)
-    (kept,) = options["cache"].iterdir()
-    kept.write_bytes(kept.read_bytes()[:-1])  # a damaged file is computed anew, not believed
+    (cached,) = options["cache"].iterdir()
+    cached.write_bytes(cached.read_bytes()[:-1])  # a damaged file is computed anew, not believed
     third = compute_features(network, "ct", images, **options)
     assert len(passes) == 8
     assert np.array_equal(first, third)
-    kept.write_bytes(b"")
+    cached.write_bytes(b"")
     assert np.array_equal(first, compute_features(network, "ct", images, **options))
 
 
 def test_another_input_is_computed_anew(tmp_path: Path, passes):
     network, images = make_network(size=SIZE), grey_images(4, SIZE)
-    usual = {"fine_tune": "frozen", "views": 1, "seed": 0, "cache": tmp_path}
+    usual = {"fine_tune": "frozen", "copies": 1, "seed": 0, "cache": tmp_path}
 
     def runs(images: np.ndarray, modality: str = "ct", **options: object) -> int:
         before = len(passes)
@@ -79,8 +79,8 @@ def test_another_input_is_computed_anew(tmp_path: Path, passes):
     assert runs(changed) == 1
     assert runs(images[::-1]) == 1
     assert runs(images, "xray") == 1
-    assert runs(images, views=2) == 2
-    assert runs(images, views=2, seed=1) == 2
+    assert runs(images, copies=2) == 2
+    assert runs(images, copies=2, seed=1) == 2
     assert runs(images, fine_tune="last-block") == 1
     last = network.model.get_layer("ct_last_conv").kernel
     last.assign_add(np.full(last.shape, 1e-6, np.float32))
@@ -108,8 +108,8 @@ def test_networks_share_what_their_backbone_puts_out_whatever_keras_calls_its_la
 def test_pooled_features_start_from_the_last_blocks_input_where_it_is_kept(tmp_path: Path, passes):
     """Trainings of a last block share what lies before it: only the block itself runs again."""
     network, images = make_network(size=SIZE), grey_images(5, SIZE)
-    direct = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3)
-    compute_features(network, "ct", images, fine_tune="last-block", views=2, seed=3, cache=tmp_path)
+    direct = compute_features(network, "ct", images, fine_tune="frozen", copies=2, seed=3)
+    compute_features(network, "ct", images, fine_tune="last-block", copies=2, seed=3, cache=tmp_path)
     before, seen = len(passes), []
     run = keras.Model.predict
 
@@ -119,14 +119,14 @@ def test_pooled_features_start_from_the_last_blocks_input_where_it_is_kept(tmp_p
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "predict", look)
-        shared = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3, cache=tmp_path)
+        shared = compute_features(network, "ct", images, fine_tune="frozen", copies=2, seed=3, cache=tmp_path)
     assert seen == [(3, 3, 6)] * 2  # never an image
     assert len(passes) == before + 2
     assert shared == pytest.approx(direct, abs=1e-5)
     last = network.model.get_layer("ct_last_conv").kernel
     last.assign_add(np.full(last.shape, 0.1, np.float32))
-    changed = compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3, cache=tmp_path)
+    changed = compute_features(network, "ct", images, fine_tune="frozen", copies=2, seed=3, cache=tmp_path)
     assert changed == pytest.approx(
-        compute_features(network, "ct", images, fine_tune="frozen", views=2, seed=3), abs=1e-5
+        compute_features(network, "ct", images, fine_tune="frozen", copies=2, seed=3), abs=1e-5
     )
     assert not np.allclose(changed, direct)

@@ -191,9 +191,9 @@ def test_nan_stops_with_the_last_good_state(small_training, layer, weight, momen
         training.fit(Spoil(training.network, layer, weight, *moment))
     assert str(caught.value).startswith(named)
     assert "the state after epoch 1 is kept in broken" in str(caught.value)
-    kept = training.run.load_state()
-    assert kept.epochs == 1
-    assert all(np.isfinite(values).all() for values in (*kept.weights, *kept.optimizer))
+    state = training.run.load_state()
+    assert state.epochs == 1
+    assert all(np.isfinite(values).all() for values in (*state.weights, *state.optimizer))
     load_weights(training.network, training.run.best_weights)  # all finite, or it would refuse
     assert len(small_training("broken", fine_tune="last-block").fit().history) == 3  # and it goes on
 

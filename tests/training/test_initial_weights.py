@@ -84,39 +84,39 @@ def refuse(network: Network, choice: str, kind: type[CovidMMError] = WeightsErro
 
 def test_none_leaves_random_weights(network):
     before = network.model.get_weights()
-    found = initialise_network(network, "none", NOWHERE)
-    assert {m: weights.kind for m, weights in found.items()} == {"ct": "random", "xray": "random"}
+    result = initialise_network(network, "none", NOWHERE)
+    assert {m: weights.kind for m, weights in result.items()} == {"ct": "random", "xray": "random"}
     assert equal(before, network.model.get_weights())
 
 
 def test_a_checkpoint_gives_each_branch_its_own(network, sources):
     heads = [layer.get_weights() for layer in network.head_layers()]
-    found = initialise_network(network, str(sources.checkpoint), NOWHERE)
+    result = initialise_network(network, str(sources.checkpoint), NOWHERE)
     published = make_network(seed=11, head_width=16)
     for modality in ("ct", "xray"):
         assert equal(branch(network, modality), branch(published, modality))
-        assert found[modality].kind == "checkpoint"
-        assert f"of checkpoint {sources.checkpoint.name}" in found[modality].origin
-    assert found["ct"].seen == ("ct:old", "ct:aaa")
-    assert found["ct"].commands == ("python older", "python newer")
-    assert found["xray"].seen == ("xray:bbb",)
+        assert result[modality].kind == "checkpoint"
+        assert f"of checkpoint {sources.checkpoint.name}" in result[modality].origin
+    assert result["ct"].seen == ("ct:old", "ct:aaa")
+    assert result["ct"].commands == ("python older", "python newer")
+    assert result["xray"].seen == ("xray:bbb",)
     for layer, before in zip(network.head_layers(), heads, strict=True):
         assert equal(layer.get_weights(), before)  # only backbones are taken over
 
 
 def test_a_run_gives_its_backbone_to_another_modality(network, sources):
-    found = initialise_network(network, f"ct=none, xray={sources.run}", NOWHERE)
+    result = initialise_network(network, f"ct=none, xray={sources.run}", NOWHERE)
     single = build_network(NetworkConfig.single("mobilenet", "ct", image_size=64, head_width=8), 12)
     assert equal(branch(network, "xray"), branch(single, "ct"))
-    assert found["ct"].kind == "random"
-    assert (found["xray"].kind, found["xray"].origin) == ("run", "the ct mobilenet of run run")
-    assert found["xray"].seen == ("ct:old", "ct:aaa")
-    assert found["xray"].commands == ("python older", "python single")
+    assert result["ct"].kind == "random"
+    assert (result["xray"].kind, result["xray"].origin) == ("run", "the ct mobilenet of run run")
+    assert result["xray"].seen == ("ct:old", "ct:aaa")
+    assert result["xray"].commands == ("python older", "python single")
 
 
 def test_a_file_of_keras_applications_is_read(network, sources):
-    found = initialise_network(network, f"xray={sources.file},ct=none", NOWHERE)
-    assert (found["xray"].kind, found["xray"].origin) == ("file", "weights file mobilenet.weights.h5")
+    result = initialise_network(network, f"xray={sources.file},ct=none", NOWHERE)
+    assert (result["xray"].kind, result["xray"].origin) == ("file", "weights file mobilenet.weights.h5")
     backbone = find_backbone("mobilenet").build(include_top=False, input_shape=(64, 64, 3))
     backbone.load_weights(str(sources.file))
     expected = [values for layer in backbone.layers for values in layer.get_weights()]
@@ -143,22 +143,22 @@ def test_imagenet_is_taken_where_it_can_be_had(network, monkeypatch):
 
         monkeypatch.setitem(backbones._BY_NAME, name, dataclasses.replace(known, build=build))
     for choice in ("imagenet", "auto"):
-        found = initialise_network(network, choice, NOWHERE)
-        assert {weights.kind for weights in found.values()} == {"imagenet"}
+        result = initialise_network(network, choice, NOWHERE)
+        assert {weights.kind for weights in result.values()} == {"imagenet"}
         assert equal(branch(network, "xray"), [v for layer in made[-1].layers for v in layer.get_weights()])
 
 
 def test_auto_falls_back_to_the_default_checkpoint_and_says_so(network, sources):
-    found = initialise_network(network, "auto", sources.checkpoint)
-    assert {weights.kind for weights in found.values()} == {"checkpoint"}
+    result = initialise_network(network, "auto", sources.checkpoint)
+    assert {weights.kind for weights in result.values()} == {"checkpoint"}
     assert equal(branch(network, "ct"), branch(make_network(seed=11, head_width=16), "ct"))
 
 
 def test_auto_falls_back_to_random_weights_and_says_so(network, sources):
     before = network.model.get_weights()
-    found = initialise_network(network, "auto", NOWHERE)
-    assert {weights.kind for weights in found.values()} == {"random"}
-    assert "no ImageNet weights, no checkpoint" in found["ct"].origin
+    result = initialise_network(network, "auto", NOWHERE)
+    assert {weights.kind for weights in result.values()} == {"random"}
+    assert "no ImageNet weights, no checkpoint" in result["ct"].origin
     assert equal(before, network.model.get_weights())
     other = build_network(NetworkConfig.single("vgg16", "xray", image_size=64))
     assert initialise_network(other, "auto", sources.checkpoint)["xray"].kind == "random"
@@ -170,14 +170,14 @@ def test_a_folder_without_the_backbone_is_refused(sources):
 
 
 def test_a_damaged_checkpoint_is_refused(network, sources, tmp_path):
-    place = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
-    weights = place / "model.weights.h5"
+    folder = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
+    weights = folder / "model.weights.h5"
     content = weights.read_bytes()
     middle = len(content) // 2
     weights.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    assert "SHA-256 differs" in refuse(network, str(place))
+    assert "SHA-256 differs" in refuse(network, str(folder))
     weights.unlink()
-    assert "no such file" in refuse(network, str(place))
+    assert "no such file" in refuse(network, str(folder))
 
 
 @pytest.mark.parametrize(
@@ -194,17 +194,17 @@ def test_a_damaged_checkpoint_is_refused(network, sources, tmp_path):
     ],
 )
 def test_a_checkpoint_that_does_not_describe_itself_is_refused(network, sources, tmp_path, path, value):
-    place = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
-    meta = json.loads((place / "meta.json").read_text()) | {path: value}
-    write_meta(place, meta)
-    assert "does not describe a network" in refuse(network, str(place))
+    folder = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
+    meta = json.loads((folder / "meta.json").read_text()) | {path: value}
+    write_meta(folder, meta)
+    assert "does not describe a network" in refuse(network, str(folder))
 
 
 def test_a_damaged_meta_is_refused(network, sources, tmp_path):
-    place = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
-    text = (place / "meta.json").read_text()
-    (place / "meta.json").write_text(text.replace('"head_width": 1', '"head_width": 3'))
-    assert "damaged or was edited" in refuse(network, str(place))
+    folder = Path(shutil.copytree(sources.checkpoint, tmp_path / "copy"))
+    text = (folder / "meta.json").read_text()
+    (folder / "meta.json").write_text(text.replace('"head_width": 1', '"head_width": 3'))
+    assert "damaged or was edited" in refuse(network, str(folder))
 
 
 def test_other_folders_and_files_are_refused(network, sources, tmp_path):
@@ -226,13 +226,13 @@ def test_other_folders_and_files_are_refused(network, sources, tmp_path):
 
 
 def test_a_file_with_nan_is_refused(network, sources, tmp_path):
-    place = Path(shutil.copy(sources.file, tmp_path / "nan.weights.h5"))
-    with h5py.File(place, "r+") as file:
+    path = Path(shutil.copy(sources.file, tmp_path / "nan.weights.h5"))
+    with h5py.File(path, "r+") as file:
         arrays: list[h5py.Dataset] = []
         file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
         arrays[0][...] = np.nan
     before = network.model.get_weights()
-    assert "not finite" in refuse(network, f"ct=none,xray={place}")
+    assert "not finite" in refuse(network, f"ct=none,xray={path}")
     assert equal(before, network.model.get_weights())
 
 

@@ -19,7 +19,7 @@ def made_crop(seed: int = 0) -> np.ndarray:
 
 def test_opacities_lie_in_lung_and_are_marked():
     crop = made_crop()
-    kept = crop.copy()
+    original = crop.copy()
     for seed in range(15):
         image, mask = add_opacities(crop, np.random.default_rng(seed))
         assert image.shape == mask.shape == crop.shape
@@ -29,7 +29,7 @@ def test_opacities_lie_in_lung_and_are_marked():
         assert change[mask == 255].mean() > 4
         assert (crop[mask == 255] < LUNG_BELOW + 40).all()
         assert np.abs(change[crop > 150]).max() <= 4  # soft tissue stays
-    assert np.array_equal(crop, kept)
+    assert np.array_equal(crop, original)
 
 
 def test_one_generator_draws_one_picture():

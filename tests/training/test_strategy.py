@@ -110,8 +110,8 @@ def test_gpus_are_taken_as_they_are(monkeypatch, capabilities, fine_tune, precis
         "get_device_details",
         lambda gpu: {"compute_capability": capabilities[gpu]},
     )
-    found = strategy.find_hardware(fine_tune)
-    assert found == strategy.Hardware(("GPU:0", "GPU:1"), precision)
+    result = strategy.find_hardware(fine_tune)
+    assert result == strategy.Hardware(("GPU:0", "GPU:1"), precision)
     assert grown == [(0, True), (1, True)]
 
 

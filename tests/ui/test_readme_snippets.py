@@ -89,7 +89,7 @@ def test_predictor_on_a_phantom(tmp_path):
 def test_the_fields_of_the_table_are_those_of_the_answer(server: LiveServer, folder):
     """The table of the answer's fields names all of them and no other."""
     client = Client(server.url, verbose=False)
-    found = client.predict(ct=handle_file(str(folder / "slice.png")), api_name="/diagnose")
+    result = client.predict(ct=handle_file(str(folder / "slice.png")), api_name="/diagnose")
     section = USAGE.split("| field of `diagnose` | type |")[1].split("\n\n")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
-    assert named == list(found), json.dumps(list(found))
+    assert named == list(result), json.dumps(list(result))

@@ -186,7 +186,7 @@ def cut_slice(patient: Patient, settings: CtSettings, rng: np.random.Generator) 
 def cut_volume(
     patient: Patient, levels: Array, side: int, thickness: float, noise: float, rng: np.random.Generator
 ) -> tuple[Array, Array, Array, float]:
-    """A CT scan of the body in one frame: HU, coverage by lung and by lesion, each (levels, side, side); mm a pixel.
+    """A CT scan of the body in one frame: HU, coverage by lung and by lesion, each (levels, side, side); mm per pixel.
 
     levels: heights of the slices in mm. thickness: of each, in mm. noise: in HU.
     """

@@ -1,4 +1,4 @@
-"""What the paper's figure becomes: one line a network, from the paper to images of other hospitals."""
+"""What the paper's figure becomes: one line per network, from the paper to images of other hospitals."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from covid_mm.evaluation.left_out import LeftOutTable
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.reporting.figures.canvas import BLUE, FONT_SIZE, GREY, ORANGE, make_panels
-from covid_mm.reporting.left_out_tables import HEAD_TITLES
 
 
 def draw_left_out_aucs(tables: Sequence[LeftOutTable]) -> Figure:
-    """A panel a head: each two-class collection's AUC with its 95 % interval, then their mean."""
+    """A panel per head: each two-class collection's AUC with its 95 % interval, then their mean."""
     tallest = max(len(table.two_class_rows) for table in tables) + 1
     figure, panels = make_panels(len(tables), columns=1, width=8.0, height=1.4 + 0.36 * tallest)
     for axes, table in zip(panels, tables, strict=True):

@@ -25,7 +25,7 @@ _EDGES = np.linspace(0.0, 255.0, HISTOGRAM_BINS + 1)
 def draw_examples(
     results: Results, examples: Mapping[tuple[str, str], NDArray[Any]], examples_are: str
 ) -> Figure:
-    """A row a modality and class: the example, its histogram, and the training images' mean one."""
+    """A row per modality and class: the example, its histogram, and the training images' mean one."""
     rows = [(m, c) for m in MODALITIES for c in CLASSES if (m, c) in examples]
     figure, panels = make_panels(3 * len(rows), columns=3, width=3.5, height=2.8)
     for index, (modality, name) in enumerate(rows):
@@ -61,7 +61,7 @@ CLASS_LABELS = ("normal", "COVID-19\npneumonia")
 
 
 def draw_confusion_matrices(networks: Sequence[NetworkResult]) -> Figure:
-    """A panel a network: counts, and the share of the true class, which the colour shows."""
+    """A panel per network: counts, and the share of the true class, which the colour shows."""
     figure, panels = make_panels(len(networks), columns=3)
     for axes, network in zip(panels, networks, strict=True):
         counts = network.report.counts
@@ -124,7 +124,7 @@ def draw_roc_curves(networks: Sequence[NetworkResult]) -> Figure:
 
 
 def draw_training_curves(networks: Sequence[NetworkResult]) -> Figure:
-    """Two panels a network, loss and accuracy, training and validation, the best epoch marked."""
+    """Two panels per network, loss and accuracy, training and validation, the best epoch marked."""
     figure, panels = make_panels(2 * len(networks), columns=4, width=3.3, height=2.7)
     for index, network in enumerate(networks):
         epochs = [row["epoch"] for row in network.history]

@@ -9,10 +9,12 @@ from markupsafe import Markup
 
 from covid_mm.config import MODALITIES
 from covid_mm.explain.method_table import METHODS
+from covid_mm.reporting.card_tables import HEAT, tabulate_left_out
+from covid_mm.reporting.card_words import HEAD_TITLES
+from covid_mm.reporting.card_writer import Table, make_table
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.model.sections import Part, Table, format_interval
+from covid_mm.ui.model.sections import PageWriter, Part
 from covid_mm.ui.study.evidence import (
-    HEAD_TITLES,
     INDEPENDENT,
     LAYER_TITLES,
     NOT_LEFT_OUT,
@@ -23,27 +25,7 @@ from covid_mm.ui.study.evidence import (
     read_zone,
 )
 
-LEFT_OUT_HEAD = (
-    "Normal / positive",
-    "AUC",
-    "Sensitivity",
-    "Specificity",
-    "Calibration error",
-    "Answered",
-    "False alarms",
-    "Normal, yet over 99 %",
-)
 HEAT_HEAD = ("Marked by radiologists", "Method", "Layer", "Images", "Hottest point on it", "Chance")
-METHODS_HEAD = (
-    "Collection",
-    "Method",
-    "Layer",
-    "Images",
-    "Hottest point on it",
-    "Chance",
-    "Share of heat on it",
-    "Hottest point in the lungs",
-)
 TARGET_TITLES = {"opacity boxes": "boxes round opacities", "lesion masks": "masks of lesions"}
 HOW = (
     "Each row is scored by a network that was trained without that collection, with calibration, threshold and abstain"
@@ -63,7 +45,7 @@ def list_left_out(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[Part]
             sentences = f"{describe_evidence(evidence, texts)} {_describe_use(meta, head, texts)}"
             parts.append(Markup("<p><strong>{}.</strong> {}</p>").format(texts(title), sentences))
         if table is not None:
-            parts.append(_make_table(texts(title), table, texts))
+            parts.append(tabulate_left_out(table, PageWriter(texts), title=texts(title)))
     if not parts:
         return [texts(NOT_LEFT_OUT)]
     own = any(row.get("is_own_calibration") for table in tables.values() for row in table["rows"])
@@ -95,32 +77,17 @@ def list_heat_location(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[
             )
     header = ["", *(texts(name) for name in HEAT_HEAD)]
     note = texts("On positive images of hospitals and scanners that were left out of training.")
-    tables = [*([Table(header, rows)] if rows else []), *_list_methods(meta.get("left_out"), texts)]
-    return [*tables, note] if tables else []
+    left_out = meta.get("left_out")
+    methods = (left_out.get("heatmaps") if isinstance(left_out, Mapping) else None) or ()
+    tables = (Table(header, rows), make_table(HEAT, methods, PageWriter(texts)))
+    shown = [table for table in tables if table.rows]
+    return [*shown, note] if shown else []
 
 
 def list_independence(meta: Mapping[str, Any], texts: Texts = ENGLISH) -> list[Part]:
     """What the combined answer takes for granted; nothing for a network of one modality."""
     branches = meta.get("network", {}).get("branches", ())
     return [texts(INDEPENDENT)] if len(branches) > 1 else []
-
-
-def _list_methods(left_out: Any, texts: Texts) -> list[Table]:
-    measured = left_out.get("heatmaps") if isinstance(left_out, Mapping) else None
-    rows = [
-        [
-            row["collection"],
-            METHODS[row["method"]].title,
-            texts(LAYER_TITLES[row["layer"]]),
-            texts.number(row["images"]),
-            format_interval({"value": row["hit"], "low": row["hit_low"], "high": row["hit_high"]}, texts),
-            texts.percent(row["chance"]),
-            texts.percent(row["heat_share"]),
-            _format_plain(row.get("in_lungs_hit"), texts) or texts("none"),
-        ]
-        for row in measured or ()
-    ]
-    return [Table([texts(name) for name in METHODS_HEAD], rows)] if rows else []
 
 
 def _describe_use(meta: Mapping[str, Any], head: str, texts: Texts) -> str:
@@ -133,33 +100,3 @@ def _describe_use(meta: Mapping[str, Any], head: str, texts: Texts) -> str:
     if (most := read_supported(meta, head)) < 1:
         sentences.append(texts("No probability above {value} is shown.", value=texts.percent(most)))
     return " ".join(sentences)
-
-
-def _make_table(title: str, table: Mapping[str, Any], texts: Texts) -> Table:
-    rows = [_make_row(row, texts) for row in table["rows"]]
-    if auc := table.get("auc"):
-        evidence = table.get("evidence", {})
-        mean = [texts("mean of the two-class collections"), "", format_interval(auc, texts, 3)]
-        mean += [_format_plain(evidence.get(name), texts) for name in ("sensitivity", "specificity", "ece")]
-        rows.append([*mean, "", "", ""])
-    return Table([title, *(texts(name) for name in LEFT_OUT_HEAD)], rows)
-
-
-def _make_row(row: Mapping[str, Any], texts: Texts) -> list[str]:
-    right = row.get("specificity")
-    alarms = right and {"value": 1 - right["value"], "low": 1 - right["high"], "high": 1 - right["low"]}
-    return [
-        row["collection"] + (" *" if row.get("is_own_calibration") else ""),
-        f"{texts.number(row['normal'])} / {texts.number(row['positive'])}",
-        format_interval(row.get("auc"), texts, 3),
-        format_interval(row.get("sensitivity"), texts),
-        format_interval(right, texts),
-        _format_plain(row.get("ece"), texts) or texts("none"),
-        format_interval(row.get("coverage"), texts),
-        format_interval(alarms, texts),
-        format_interval(row.get("over_99"), texts),
-    ]
-
-
-def _format_plain(share: float | None, texts: Texts) -> str:
-    return "" if share is None else texts.percent(share)

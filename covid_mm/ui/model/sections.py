@@ -8,25 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from covid_mm.config import (
-    CLASS_TITLES,
-    CLASSES,
-    MODALITIES,
-    REFUSAL_TITLES,
-    SHORTCUT_TITLES,
-    VALIDATION_IMAGES,
-)
+from covid_mm.config import MODALITIES, VALIDATION_IMAGES
 from covid_mm.errors import Message
-from covid_mm.reporting.card_words import CONTENT_CHECK, HELD_OUT
-from covid_mm.ui.i18n.language import ENGLISH, Texts
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with row headings. header: a cell per column; rows: as many cells each, the first is the heading."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+from covid_mm.explain.method_table import METHODS
+from covid_mm.reporting.card_tables import CONTENT_CHECK
+from covid_mm.reporting.card_words import CONTENT_CHECK as CONTENT_CHECK_TEXT
+from covid_mm.reporting.card_writer import Table, Writer, make_table
+from covid_mm.ui.i18n.language import Texts
+from covid_mm.ui.study.evidence import LAYER_TITLES
 
 
 @dataclass(frozen=True)
@@ -39,87 +28,66 @@ class Row:
 Part: TypeAlias = "str | Table | Row"  # of a section: a paragraph of text, Markup as it is, a table, a row
 
 
-def format_share(share: Mapping[str, Any] | None, texts: Texts = ENGLISH) -> str:
-    """`740/744 = 99 % (99 to 100 %)`, as meta.json keeps a share."""
-    if share is None:
-        return texts("not measured")
-    estimate = texts.estimate(share["value"], share["low"], share["high"])
-    return f"{share['successes']}/{share['total']} = {estimate}"
+class PageWriter(Writer):
+    """The card's words in the page's language, figures rounded, without detail."""
+
+    detailed = False
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+
+    def word(self, text: str, **values: object) -> str:
+        """Translated."""
+        return self._texts(text, **values)
+
+    def sentence(self, text: str) -> str:
+        """Translated where it is known."""
+        return self._texts.sentence(text)
+
+    def data(self, text: object) -> str:
+        """As it is: the template escapes."""
+        return str(text)
+
+    def name(self, kind: str, value: str) -> str:
+        """A method's or a layer's title."""
+        return METHODS[value].title if kind == "method" else self._texts(LAYER_TITLES[value])  # type: ignore[index]
+
+    def number(self, value: float, decimals: int = 0, rounded: int | None = None) -> str:
+        """With this language's marks."""
+        return self._texts.number(value, decimals if rounded is None else rounded)
+
+    def percent(self, share: float | None) -> str:
+        """`3.1 %`."""
+        return self._texts("none") if share is None else self._texts.percent(share)
+
+    def share(self, share: Mapping[str, Any] | None) -> str:
+        """`740/744 = 99 % (99 to 100 %)`."""
+        if share is None:
+            return self._texts("not measured")
+        return f"{share['successes']}/{share['total']} = {self.rate(share)}"
+
+    def rate(self, estimate: Mapping[str, Any] | float | None) -> str:
+        """`84 % (80 to 88 %)`."""
+        if not isinstance(estimate, Mapping):
+            return self.percent(estimate)
+        return self._texts.estimate(estimate["value"], estimate["low"], estimate["high"])
+
+    def estimate(self, estimate: Mapping[str, Any] | None, decimals: int = 4, rounded: int = 3) -> str:
+        """`0.912 (0.887 to 0.934)`."""
+        if estimate is None:
+            return self._texts("none")
+        return self._texts.estimate(estimate["value"], estimate["low"], estimate["high"], rounded)
 
 
-def format_interval(estimate: Mapping[str, Any] | None, texts: Texts, decimals: int | None = None) -> str:
-    """`84 % (80 to 88 %)`, or with decimals `0.912 (0.887 to 0.934)`; none where it was not measured."""
-    if estimate is None:
-        return texts("none")
-    return texts.estimate(estimate["value"], estimate["low"], estimate["high"], decimals)
-
-
-COLLECTIONS_HEAD = (
-    "Collection",
-    "Used for",
-    *(CLASS_TITLES[name] for name in CLASSES),
-    "Other",
-    "Patients",
-    "Licence",
-)
-REFUSALS_HEAD = ("Collection", "Images")
-SHORTCUTS_HEAD = ("Collection", "What is left of the image", "Images")
 SHORTCUT_NOTE = (
     "AUC on left-out collections when the lungs, or all but the lungs, are taken away. A network that reads the lungs"
     " alone would have 0.5 without them; what is above is read from the surroundings or from the lungs' outline."
 )
 
 
-def list_collections(data: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
-    """A row for each collection of `meta["data"]`, as the recipe served writes it."""
-    rows = [
-        [
-            texts.title(MODALITIES[part["modality"]].title),
-            part["title"],
-            texts("training ({count} images)", count=texts.number(part["trained"]))
-            if part["use"] == "training"
-            else texts("evaluation only"),
-            *(texts.number(part["counts"].get(name, 0)) for name in (*CLASSES, "other")),
-            texts.number(part["patients"]) if part["patients"] else texts("not known"),
-            part["licence"],
-        ]
-        for part in data
-    ]
-    header = ["", *(texts(title) for title in COLLECTIONS_HEAD)]
-    return [Table(header, rows), texts(HELD_OUT)] if rows else []
-
-
-def list_refusals(refusals: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
-    """A row for each collection of `meta["refusals"]`: how many images get no answer, and why."""
-    rows = [
-        [
-            texts.title(MODALITIES[row["modality"]].title),
-            row["collection"],
-            texts.number(row["images"]),
-            *(texts.number(row[kind]) for kind in REFUSAL_TITLES),
-        ]
-        for row in refusals
-    ]
-    header = ["", *(texts.title(title) for title in (*REFUSALS_HEAD, *REFUSAL_TITLES.values()))]
-    return [Table(header, rows)] if rows else []
-
-
-def list_shortcuts(left_out: Mapping[str, Any], texts: Texts) -> list[Part]:
-    """A row for each collection and test of `meta["left_out"]["shortcuts"]`."""
-    rows = [
-        [
-            row["collection"],
-            texts.title(SHORTCUT_TITLES.get(row["test"], row["test"])),
-            texts.number(row["images"]),
-            format_interval({"value": row["auc"], "low": row["low"], "high": row["high"]}, texts, 3),
-        ]
-        for row in left_out.get("shortcuts", ())
-    ]
-    header = [*(texts(title) for title in SHORTCUTS_HEAD), "AUC"]
-    return [Table(header, rows), texts(SHORTCUT_NOTE)] if rows else []
-
-
-NEITHER = "neither"
+def list_parts(table: Table, *notes: str) -> list[Part]:
+    """A table and what stands below it; nothing where it has no row."""
+    return [table, *(note for note in notes if note)] if table.rows else []
 
 
 def list_content_check(
@@ -128,21 +96,12 @@ def list_content_check(
     """A table of the images it was measured on. described, data: `judge` and `data` of meta.json; empty without."""
     if not described:
         return []
-    learned = described["trained_on"]
-    intro = texts(CONTENT_CHECK, **learned)
-    rows = []
     own = {name: name for name in (Message(VALIDATION_IMAGES, name=part["name"]) for part in data)}
-    for part in described["measured"]:
-        refused = part["total"] - part["outcomes"]["answered"]
-        share = f"{refused}/{part['total']} = {texts.percent(refused / part['total'])}"
-        verdict = "wrongly" if part["kind"] == part["slot"] else "rightly"
-        kind = texts("neither") if part["kind"] == NEITHER else texts(MODALITIES[part["kind"]].title)
-        slot = texts(MODALITIES[part["slot"]].title)
-        rows.append(
-            [texts.sentence(own.get(part["images"], part["images"])), kind, slot, f"{share} {texts(verdict)}"]
-        )
-    header = [texts(name) for name in ("Images", "they are", "in the slot for", "not answered")]
-    return [intro, Table(header, rows)]
+    rows = [part | {"images": own.get(part["images"], part["images"])} for part in described["measured"]]
+    return [
+        texts(CONTENT_CHECK_TEXT, **described["trained_on"]),
+        make_table(CONTENT_CHECK, rows, PageWriter(texts)),
+    ]
 
 
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "results.json"
@@ -170,9 +129,7 @@ def list_networks(networks: Sequence[Mapping[str, Any]], texts: Texts) -> list[P
         branches = next(iter(by_protocol.values()))["branches"]
         title = " + ".join(f"{backbone} ({texts(MODALITIES[m].title)})" for m, backbone in branches)
         cells = (
-            format_share(by_protocol[p]["report"]["accuracy"], texts)
-            if p in by_protocol
-            else texts("not measured")
+            PageWriter(texts).share(by_protocol[p]["report"]["accuracy"] if p in by_protocol else None)
             for p in protocols
         )
         rows.append([title, *cells])

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.config import RESEARCH_USE
 from covid_mm.errors import CovidMMError
-from covid_mm.evaluation.results import POSSIBILITY_TITLES
-from covid_mm.reporting.card_words import PAIRS_AGREED, SPLITS, SYNTHETIC, TUNED, find_tuning
+from covid_mm.reporting.card_tables import (
+    COLLECTIONS,
+    METRICS,
+    SHORTCUTS,
+    list_reports,
+    tabulate_calibration,
+    tabulate_confusion,
+    tabulate_data,
+    tabulate_possibilities,
+    tabulate_refusals,
+)
+from covid_mm.reporting.card_words import (
+    HEAD_TITLES,
+    HELD_OUT,
+    PAIRS_AGREED,
+    SPLITS,
+    SYNTHETIC,
+    TUNED,
+    find_tuning,
+)
+from covid_mm.reporting.card_writer import make_table
 from covid_mm.reporting.served_facts import describe_limits
 from covid_mm.serving.metadata import word_training
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.model.left_out import list_heat_location, list_independence, list_left_out
 from covid_mm.ui.model.roc_chart import draw_roc
 from covid_mm.ui.model.sections import (
+    SHORTCUT_NOTE,
+    PageWriter,
     Part,
     Row,
-    Table,
-    format_share,
-    list_collections,
     list_content_check,
     list_networks,
-    list_refusals,
-    list_shortcuts,
+    list_parts,
     read_networks,
 )
 from covid_mm.ui.predictors import PredictorLoader, PredictorPool
-from covid_mm.ui.study.evidence import HEAD_TITLES, render_worth
+from covid_mm.ui.study.evidence import render_worth
 from covid_mm.ui.study.operating_point import find_operating, render_operating
 from covid_mm.ui.templates import render_template
 
-POSITIVE_TITLE = CLASS_TITLES[CLASSES[POSITIVE]]
 INSIDE = (
     "The figures from here to the four possibilities are of validation images of the training collections, split off"
     " as said under Data. They say how well the collections were learned, not what the answer is worth elsewhere."
 )
-TOGETHER, BY_CT, BY_XRAY = "Predicted {label}, combined", "by the CT alone", "by the X-ray alone"
 
 
 def render_waiting(texts: Texts = ENGLISH) -> str:
@@ -72,7 +87,11 @@ def render_model_card(
 
     meta: the object of meta.json. networks: those of results.json, as `read_networks` gives them.
     """
+    write = PageWriter(texts)
     metrics = meta.get("metrics", {}).get("validation", {})
+    shortcuts = make_table(SHORTCUTS, (meta.get("left_out") or {}).get("shortcuts", ()), write)
+    calibration = tabulate_calibration(metrics, meta.get("temperature", {}), write)
+    possibilities = tabulate_possibilities(meta.get("possibilities", ()), write)
     charts = draw_roc(meta.get("operating_points", {}), HEAD_TITLES, texts)
     sections = [
         (
@@ -82,14 +101,14 @@ def render_model_card(
         (texts("Where its heatmaps point"), list_heat_location(meta, texts)),
         (texts("Two images as independent evidence"), list_independence(meta, texts)),
         (texts("Data"), _list_data(meta, texts)),
-        (texts("Images that get no answer"), list_refusals(meta.get("refusals", ()), texts)),
-        (texts("Shortcuts"), list_shortcuts(meta.get("left_out") or {}, texts)),
+        (texts("Images that get no answer"), list_parts(tabulate_refusals(meta.get("refusals", ()), write))),
+        (texts("Shortcuts"), list_parts(shortcuts, texts(SHORTCUT_NOTE))),
         (texts("Measured inside the training collections"), _list_inside(metrics, texts)),
         (texts("Confusion matrices"), _list_confusion(metrics, texts)),
         (texts("Other thresholds"), _list_thresholds(meta, texts)),
         (texts("ROC curves"), [Row(charts)] if charts else []),
-        (texts("Calibration"), _list_calibration(meta, metrics, texts)),
-        (texts("The four possibilities"), _list_possibilities(meta.get("possibilities", ()), texts)),
+        (texts("Calibration"), list_parts(calibration, texts(TUNED[find_tuning(meta)]))),
+        (texts("The four possibilities"), list_parts(possibilities, texts(PAIRS_AGREED))),
         (texts("The content check"), list_content_check(meta.get("judge"), meta.get("data", ()), texts)),
     ]
     compared = [
@@ -123,38 +142,16 @@ def _list_facts(meta: Mapping[str, Any], name: str, texts: Texts) -> dict[str, s
 
 
 def _list_data(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
+    data, write = meta.get("data", ()), PageWriter(texts)
     if meta.get("recipe") == "served":
-        return list_collections(meta.get("data", ()), texts)
-    rows = []
-    for part in meta.get("data", ()):
-        train, validation = part["counts"]["train"], part["counts"]["validation"]
-        rows.append(
-            [
-                texts.title(MODALITIES[part["modality"]].title),
-                part["name"],
-                *(f"{train[c]} / {validation[c]}" for c in CLASSES),
-                part["licence"],
-            ]
-        )
-    if not rows:
-        return []
-    counts = (texts("{label}: training / validation", label=texts(CLASS_TITLES[c])) for c in CLASSES)
-    header = ["", texts("Data set"), *counts, texts("Licence")]
-    note = texts(SPLITS.get(meta.get("split", {}).get("protocol", ""), ""))
-    return [Table(header, rows), *([note] if note else [])]
+        return list_parts(make_table(COLLECTIONS, data, write), texts(HELD_OUT))
+    split = SPLITS.get(meta.get("split", {}).get("protocol", ""), "")
+    return list_parts(tabulate_data(data, write), texts(split))
 
 
 def _list_metrics(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
-    rows = []
-    for head, report in metrics.items():
-        auc = report["auc"]
-        area = texts("not measured")
-        if auc is not None:
-            area = texts.estimate(auc["value"], auc["low"], auc["high"], 2)
-        shares = (format_share(report[m], texts) for m in ("accuracy", "sensitivity", "specificity"))
-        rows.append([texts(HEAD_TITLES.get(head, head)), *shares, area])
-    header = ["", texts("Accuracy"), texts("Sensitivity"), texts("Specificity"), "AUC"]
-    return [Table(header, rows), texts("In brackets: 95 % intervals.")] if rows else []
+    table = make_table(METRICS, list_reports(metrics), PageWriter(texts))
+    return list_parts(table, texts("In brackets: 95 % intervals."))
 
 
 def _list_inside(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
@@ -174,52 +171,11 @@ def _list_thresholds(meta: Mapping[str, Any], texts: Texts) -> list[Part]:
 
 
 def _list_confusion(metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
-    normal, positive = (texts(CLASS_TITLES[name]) for name in CLASSES)
-    actual, predicted = "actual: {label}", "predicted: {label}"
-    tables = []
-    for head, report in metrics.items():
-        counts = report["counts"]
-        rows = [
-            [texts(actual, label=normal), str(counts["true_negative"]), str(counts["false_positive"])],
-            [texts(actual, label=positive), str(counts["false_negative"]), str(counts["true_positive"])],
-        ]
-        title = texts(HEAD_TITLES.get(head, head))
-        header = [title, texts(predicted, label=normal), texts(predicted, label=positive)]
-        tables.append(Table(header, rows))
-    return [Row(tables)] if tables else []
-
-
-def _list_calibration(meta: Mapping[str, Any], metrics: Mapping[str, Any], texts: Texts) -> list[Part]:
-    temperature = meta.get("temperature", {})
-    rows = [
-        [
-            texts(HEAD_TITLES.get(head, head)),
-            texts.number(temperature[head], 2),
-            f"{report['threshold']:g}",
-            texts.number(report["calibration_error"], 2),
-            texts.number(report["brier"], 2),
-        ]
+    tables = [
+        tabulate_confusion(report["counts"], PageWriter(texts), texts(HEAD_TITLES.get(head, head)))
         for head, report in metrics.items()
-        if head in temperature
     ]
-    names = ("Temperature", "Threshold", "Expected calibration error", "Brier score")
-    header = ["", *(texts(name) for name in names)]
-    note = texts(TUNED[find_tuning(meta)])
-    return [Table(header, rows), note] if rows else []
-
-
-def _list_possibilities(possibilities: Iterable[Mapping[str, Any]], texts: Texts) -> list[Part]:
-    keys = ("called_positive", "ct_called_positive", "xray_called_positive")
-    rows = [
-        [
-            texts(POSSIBILITY_TITLES.get(part["kind"], part["kind"])),
-            *(format_share(part[key], texts) for key in keys),
-        ]
-        for part in possibilities
-    ]
-    together = texts(TOGETHER, label=texts(POSITIVE_TITLE))
-    header = [texts("True labels"), together, texts(BY_CT), texts(BY_XRAY)]
-    return [Table(header, rows), texts(PAIRS_AGREED)] if rows else []
+    return [Row(tables)] if tables else []
 
 
 def _list_limits(meta: Mapping[str, Any], texts: Texts) -> list[tuple[str, str]]:

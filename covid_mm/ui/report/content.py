@@ -18,11 +18,12 @@ from covid_mm import __version__
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
 from covid_mm.errors import UsageError
 from covid_mm.formats import round_share
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.serving.prediction import DISAGREE, UNDETERMINED, Evidence, Prediction
 from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.study.analysis import FUSED, Analysis, describe_prediction
-from covid_mm.ui.study.evidence import HEAD_TITLES, read_evidence, read_supported, read_zone
+from covid_mm.ui.study.evidence import read_evidence, read_supported, read_zone
 from covid_mm.ui.study.result import join_modalities
 from covid_mm.ui.study.warnings import find_reasons
 

@@ -10,10 +10,11 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from covid_mm.config import CLASSES, MODALITIES, POSITIVE, join_titles
+from covid_mm.config import CLASSES, MODALITIES, POSITIVE
 from covid_mm.evaluation.local_test import HeadTest
 from covid_mm.explain.method_table import METHODS
 from covid_mm.formats import bound_probability
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.reporting.local_test import describe_head
 from covid_mm.serving.label_meaning import describe_positives
 from covid_mm.serving.prediction import Evidence, HeatLocation, Prediction
@@ -22,9 +23,6 @@ from covid_mm.ui.templates import render_template
 
 OUTSIDE = 0.01  # of the bar, by which an answer that names a class lies outside its abstain zone at least
 
-HEAD_TITLES = {"fused": f"{join_titles(MODALITIES)} combined"} | {
-    m: f"{one.title} alone" for m, one in MODALITIES.items()
-}
 NEVER_SAW_IMAGES = (
     "On hospitals and scanners never seen in training: sensitivity {sensitivity}, specificity {specificity}, AUC {auc},"
     " {images} images of {collections}."

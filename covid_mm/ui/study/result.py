@@ -9,13 +9,13 @@ from typing import Any
 from markupsafe import Markup
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.serving.prediction import ABSTAINED, DISAGREE, UNDETERMINED, BranchAnswer, Prediction
 from covid_mm.serving.warnings import NO_COMBINED
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import LUNGS_OUTLINE, draw_outlines, make_colour_bar
 from covid_mm.ui.study.analysis import FUSED, Analysis
 from covid_mm.ui.study.evidence import (
-    HEAD_TITLES,
     INDEPENDENT,
     OTHER_DISEASES,
     describe_evidence,

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE
+from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.serving.batch import Row
 from covid_mm.serving.prediction import UNDETERMINED, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_outlines, make_thumbnail, make_view
 from covid_mm.ui.report.content import NOTE_LENGTH
 from covid_mm.ui.study.analysis import Analysis, make_analysis
-from covid_mm.ui.study.evidence import HEAD_TITLES, format_probability
+from covid_mm.ui.study.evidence import format_probability
 from covid_mm.ui.study.heatmaps import describe_map
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.result import join_modalities, render_analysis

@@ -73,19 +73,19 @@ def archive(tmp_path, dark, bright) -> Upload:
     return write_zip(tmp_path / "studies.zip", members)
 
 
-def files_of(found: Pairing) -> dict[str, list[str]]:
-    return {study.name: list(study.files) for study in found.studies}
+def files_of(result: Pairing) -> dict[str, list[str]]:
+    return {study.name: list(study.files) for study in result.studies}
 
 
 def test_a_zip_and_loose_files_are_paired_by_the_rule(archive, put):
     expected = {"a": ["ct", "xray"], "b": ["ct"], "c": ["xray"]}
-    found = pair_uploads([archive])
-    assert files_of(found) == expected
-    assert [one.name for one in found.left_out] == ["notes.txt"]
+    result = pair_uploads([archive])
+    assert files_of(result) == expected
+    assert [one.name for one in result.left_out] == ["notes.txt"]
     loose = [put(name) for name in ("a_ct.png", "a_xray.jpg", "b_ct", "c_XRAY.dcm", ".DS_Store", "notes.txt")]
-    found = pair_uploads(loose)
-    assert files_of(found) == expected
-    assert [one.name for one in found.left_out] == ["notes.txt"]
+    result = pair_uploads(loose)
+    assert files_of(result) == expected
+    assert [one.name for one in result.left_out] == ["notes.txt"]
 
 
 def test_a_manifest_names_the_files_of_a_zip_or_the_loose_ones(tmp_path, put, dark):
@@ -100,12 +100,12 @@ def test_a_manifest_names_the_files_of_a_zip_or_the_loose_ones(tmp_path, put, da
         ([*loose, put("list.csv", table)], None),
         (loose, put("list.csv", table)),
     ):
-        found = pair_uploads(uploads, manifest)
-        assert [study.name for study in found.studies] == ["S1", "S2", "S1"]
-        assert list(found.studies[0].files) == ["ct", "xray"]
-        assert "missing.png is not among the files" in found.studies[1].error
-        assert "more than once" in found.studies[2].error
-        assert "three.png" in {one.name for one in found.left_out}
+        result = pair_uploads(uploads, manifest)
+        assert [study.name for study in result.studies] == ["S1", "S2", "S1"]
+        assert list(result.studies[0].files) == ["ct", "xray"]
+        assert "missing.png is not among the files" in result.studies[1].error
+        assert "more than once" in result.studies[2].error
+        assert "three.png" in {one.name for one in result.left_out}
 
 
 def test_what_cannot_be_run_is_one_sentence(archive, put, tmp_path):
@@ -156,8 +156,8 @@ def test_a_row_carries_evidence_reason_and_what_was_read(put):
 
 
 def test_an_image_too_large_to_be_sent_is_its_studys_reason(put, dark):
-    found = pair_uploads([put("a_xray.png", dark)], too_large=["a_ct.png"], image_limits=ImageLimits())
-    (row,) = answer_studies(FakePredictor(), found.studies)
+    result = pair_uploads([put("a_xray.png", dark)], too_large=["a_ct.png"], image_limits=ImageLimits())
+    (row,) = answer_studies(FakePredictor(), result.studies)
     assert "a_ct.png is larger than 20 MB" in row.error
 
 
@@ -344,9 +344,9 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
         (tmp_path / f"{name}.png").write_bytes(data)
     before = set(server.uploads)
     files = [handle_file(str(path)) for path in sorted(tmp_path.glob("*.png"))]
-    found = client.predict(files=files, api_name="/batch")
-    assert list(found) == ["studies", "left_out", "checkpoint"]
-    a, b = found["studies"]
+    result = client.predict(files=files, api_name="/batch")
+    assert list(result) == ["studies", "left_out", "checkpoint"]
+    a, b = result["studies"]
     fields = ["study", "label", "probabilities", "branches", "modalities", "warnings"]
     fields += ["lungs", "evidence", "scan", "error"]
     assert [list(a), list(b)] == [fields, fields]
@@ -358,9 +358,9 @@ def test_the_api_takes_files_and_gives_the_designs_json(client, server, tmp_path
     assert (b["lungs"], b["evidence"]) == ({}, None)
     assert (b["label"], b["probabilities"]) == (None, {})
     assert b["error"].startswith("CT: the image is truncated")
-    assert found["left_out"] == [{"file": "other.png", "reason": "its name does not end in _ct or _xray"}]
-    assert found["checkpoint"]["name"] == "fake-for-tests"
-    json.dumps(found)
+    assert result["left_out"] == [{"file": "other.png", "reason": "its name does not end in _ct or _xray"}]
+    assert result["checkpoint"]["name"] == "fake-for-tests"
+    json.dumps(result)
     assert set(server.uploads) <= before
 
 
@@ -369,8 +369,8 @@ def test_the_api_takes_one_zip_and_a_manifest_and_can_be_followed(client, tmp_pa
     job = client.submit(
         files=handle_file(archive.path), manifest=handle_file(str(tmp_path / "list.csv")), api_name="/batch"
     )
-    found = job.result(timeout=30)
-    assert [study["study"] for study in found["studies"]] == ["S1", "S2"]
+    result = job.result(timeout=30)
+    assert [study["study"] for study in result["studies"]] == ["S1", "S2"]
     assert [len(part["studies"]) for part in job.outputs()] == [0, 1, 2]
 
 
@@ -432,9 +432,9 @@ def test_two_runs_at_once_never_mix(server, dark, bright):
 def test_foreign_paths_and_nonsense_are_refused(server, visitor, dark):
     stolen = [file_data("/etc/passwd", "a_ct.png")]
     assert visitor.ask("mm-batch-pair", [stolen, None])["success"] is False
-    kept = [named(visitor, dark, None)]
-    found = visitor.ask("mm-batch-pair", [kept, {"x": 1}])["output"]["data"][0]
-    assert found["kind"] == "problem"
-    visitor.ask("mm-batch-delete", [kept])
-    assert not Path(kept[0]["path"]).exists()
+    cached = [named(visitor, dark, None)]
+    result = visitor.ask("mm-batch-pair", [cached, {"x": 1}])["output"]["data"][0]
+    assert result["kind"] == "problem"
+    visitor.ask("mm-batch-delete", [cached])
+    assert not Path(cached[0]["path"]).exists()
     assert "root:" not in visitor.received

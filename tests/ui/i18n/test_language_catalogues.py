@@ -21,9 +21,10 @@ from jinja2 import Environment, nodes
 from covid_mm.config import CLASS_TITLES, MODALITIES, REFUSAL_TITLES, SHORTCUT_TITLES
 from covid_mm.errors import ImageError, Message
 from covid_mm.evaluation.local_test import LabelledStudy
+from covid_mm.evaluation.results import POSSIBILITY_TITLES
 from covid_mm.explain.method_table import METHODS
 from covid_mm.imaging import read_grey
-from covid_mm.reporting import card_words, local_test
+from covid_mm.reporting import card_tables, card_words, local_test
 from covid_mm.serving import label_meaning, warnings
 from covid_mm.serving.batch import Row
 from covid_mm.serving.metadata import read_metadata
@@ -66,8 +67,8 @@ TABLES = [  # whose entries are looked up by name
     REFUSAL_TITLES,
     SHORTCUT_TITLES,
     left_out.TARGET_TITLES,
-    evidence.HEAD_TITLES,
-    model_tab.POSSIBILITY_TITLES,
+    card_words.HEAD_TITLES,
+    POSSIBILITY_TITLES,
     card_words.SPLITS,
     card_words.TUNED,
     sections.PROTOCOLS,
@@ -88,18 +89,13 @@ TABLES = [  # whose entries are looked up by name
 LISTS = [
     batch_view.PAIRING_HEAD,
     batch_view.RESULT_HEAD,
-    tuple(set(left_out.LEFT_OUT_HEAD) - {"AUC"}),
-    sections.COLLECTIONS_HEAD,
-    sections.REFUSALS_HEAD,
-    sections.SHORTCUTS_HEAD,
     left_out.HEAT_HEAD,
-    left_out.METHODS_HEAD,
 ]
 CHOSEN = """
 One axial slice, or a whole scan: DICOM files, ZIP, NIfTI|Frontal film
 Reasons|Warnings|Threshold|Software|Temperature|Brier score
 Expected calibration error|SHA-256|SHA-256 of the weights|actual: {label}|predicted: {label}|they are|in the slot for
-not answered|rightly|wrongly|{done} of {total} studies done|{done} of {total} study done
+not answered|rightly|wrongly|neither|evaluation only|{done} of {total} studies done|{done} of {total} study done
 Only the {used} was given; there is no second image to compare it with.
 After three wrong passwords each further try has to wait longer, at most 15 minutes.
 {mark} stands for one character that this document cannot print.
@@ -157,19 +153,19 @@ OWN_TEST = own_test.measure_rows([*LABELLED, LabelledStudy("normal", failed=True
 
 def used_texts() -> set[str]:
     """All texts of the page's own that its modules look up."""
-    found = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
-    found |= set(re.split(r"[|\n]", CHOSEN.strip()))
-    for path in sorted((PACKAGE / "ui").rglob("*.py")):
+    texts = {text for table in TABLES for text in table.values()} | {text for row in LISTS for text in row}
+    texts |= set(re.split(r"[|\n]", CHOSEN.strip()))
+    for path in (*sorted((PACKAGE / "ui").rglob("*.py")), Path(card_tables.__file__)):
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and node.args and _is_lookup(node.func):
+            if isinstance(node, ast.Call) and node.args and _is_lookup(node):
                 first = node.args[0]
                 for part in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
                     text = part.value if isinstance(part, ast.Constant) else None
                     if isinstance(part, ast.Name):
                         text = getattr(module, part.id, None)
                     if isinstance(text, str):
-                        found.add(text)
+                        texts.add(text)
     for path in sorted((PACKAGE / "ui").rglob("*.html")):
         for call in Environment().parse(path.read_text(encoding="utf-8")).find_all(nodes.Call):
             if (
@@ -177,16 +173,20 @@ def used_texts() -> set[str]:
                 and call.node.name == "texts"
                 and isinstance(call.args[0], nodes.Const)
             ):
-                found.add(call.args[0].value)
-    return found
+                texts.add(call.args[0].value)
+    return texts
 
 
-def _is_lookup(function: ast.expr) -> bool:
-    if isinstance(function, ast.Name):
-        return function.id == "texts"
-    return isinstance(function, ast.Attribute) and ast.unparse(function) in (
+def _is_lookup(call: ast.Call) -> bool:
+    if ast.unparse(call.func) == "Column":  # of a table; what is detail stands on the card alone
+        is_detail = any(word.arg == "detail" for word in call.keywords)
+        return not is_detail and ast.unparse(call.args[0]) not in ("''", "'AUC'")
+    return ast.unparse(call.func) in (
+        "texts",
         "translations.label",
         "texts.title",
+        "write.word",
+        "write.title",
     )
 
 

@@ -102,8 +102,8 @@ def test_left_out_figures_stand_first_and_those_of_the_split_say_what_they_are()
         "Measured inside the training collections",
         "Other thresholds",
     )
-    places = [text.index(title) for title in titles]
-    assert places == sorted(places)
+    positions = [text.index(title) for title in titles]
+    assert positions == sorted(positions)
     for words in (
         "CT and X-ray combined. On hospitals and scanners never seen in training: sensitivity 87 %",
         "Threshold 50 %. Abstain zone 47 to 51 %. No probability above 95 % is shown.",
@@ -178,9 +178,9 @@ def test_nine_networks_stand_on_the_card_by_split(meta, tmp_path):
         measured("ct-xception", "paper", 83),
         measured("ct-xception", "unknown", 12),
     ]
-    place = tmp_path / "results.json"
-    place.write_text(json.dumps({"synthetic": False, "networks": networks}))
-    text = text_of(render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place)))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"synthetic": False, "networks": networks}))
+    text = text_of(render_model_card(meta, "densenet121-mobilenet", networks=read_networks(path)))
     assert "resnet50 (CT) + vgg16 (X-ray) 98/100 = 98 % (50 to 99 %) 91/100 = 91 %" in text
     assert "xception (CT) 83/100 = 83 % (50 to 99 %) not measured" in text
     assert "12/100" not in text
@@ -190,11 +190,11 @@ def test_nine_networks_stand_on_the_card_by_split(meta, tmp_path):
     "content", [None, "{", "[]", '{"synthetic": false}', '{"synthetic": true, "networks": [1]}']
 )
 def test_a_results_file_that_is_none_leaves_the_card_without_them(meta, tmp_path, content):
-    place = tmp_path / "results.json"
+    path = tmp_path / "results.json"
     if content is not None:
-        place.write_text(content)
-    assert list(read_networks(place)) == []
-    card = render_model_card(meta, "densenet121-mobilenet", networks=read_networks(place))
+        path.write_text(content)
+    assert list(read_networks(path)) == []
+    card = render_model_card(meta, "densenet121-mobilenet", networks=read_networks(path))
     assert "nine networks" not in card
 
 

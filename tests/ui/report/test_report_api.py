@@ -33,34 +33,34 @@ def files(tmp_path, bright, dark) -> dict[str, object]:
     return {m: handle_file(str(tmp_path / f"{NAME}-{m}.png")) for m in ("ct", "xray")}
 
 
-def read_pdf(found: dict[str, object]) -> PdfReader:
-    return PdfReader(BytesIO(base64.b64decode(str(found["pdf"]), validate=True)))
+def read_pdf(result: dict[str, object]) -> PdfReader:
+    return PdfReader(BytesIO(base64.b64decode(str(result["pdf"]), validate=True)))
 
 
 def test_the_object_is_that_of_diagnose_and_more(client, files):
     answered = client.predict(**files, api_name="/diagnose")
-    found = client.predict(**files, note=NOTE, api_name="/report")
-    assert set(answered) < set(found)
-    assert found["label"] == answered["label"]
-    assert found["probabilities"] == answered["probabilities"]
-    assert found["note"] == NOTE
-    assert found["research_use"] == RESEARCH_USE
-    assert found["agreement"]["code"] == "disagree"
-    assert found["answered_by"] == "fused"
-    assert set(found["thresholds"]) == {"fused", "ct", "xray"}
-    assert found["thresholds"]["fused"]["evidence"]["images"] == 1204
-    assert found["evidence"] == answered["evidence"]
-    assert set(found["images"]) == {"ct", "xray"}
-    assert datetime.fromisoformat(found["date"]).utcoffset() is not None
-    assert {"covid_mm", "python", "keras"} <= set(found["versions"])
-    assert NAME not in json.dumps(found)
+    result = client.predict(**files, note=NOTE, api_name="/report")
+    assert set(answered) < set(result)
+    assert result["label"] == answered["label"]
+    assert result["probabilities"] == answered["probabilities"]
+    assert result["note"] == NOTE
+    assert result["research_use"] == RESEARCH_USE
+    assert result["agreement"]["code"] == "disagree"
+    assert result["answered_by"] == "fused"
+    assert set(result["thresholds"]) == {"fused", "ct", "xray"}
+    assert result["thresholds"]["fused"]["evidence"]["images"] == 1204
+    assert result["evidence"] == answered["evidence"]
+    assert set(result["images"]) == {"ct", "xray"}
+    assert datetime.fromisoformat(result["date"]).utcoffset() is not None
+    assert {"covid_mm", "python", "keras"} <= set(result["versions"])
+    assert NAME not in json.dumps(result)
 
 
 def test_the_pdf_is_the_same_report(client, files):
-    found = client.predict(**files, note=NOTE, api_name="/report")
-    reader = read_pdf(found)
+    result = client.predict(**files, note=NOTE, api_name="/report")
+    reader = read_pdf(result)
     text = "".join(" ".join(page.extract_text() for page in reader.pages).split())  # lines may break anywhere
-    for part in (NOTE, RESEARCH_USE, INFO.name, INFO.sha256, found["agreement"]["message"]):
+    for part in (NOTE, RESEARCH_USE, INFO.name, INFO.sha256, result["agreement"]["message"]):
         assert "".join(part.split()) in text, part
     assert 1 <= len(reader.pages) <= 2
     assert sum(len(page.images) for page in reader.pages) >= 4  # two images, two overlays
@@ -69,12 +69,12 @@ def test_the_pdf_is_the_same_report(client, files):
 
 
 def test_one_image_without_a_note(client, files):
-    found = client.predict(ct=files["ct"], api_name="/report")
-    assert found["modalities"] == ["ct"]
-    assert found["answered_by"] == "ct"
-    assert found["agreement"]["code"] == "single"
-    assert found["note"] == ""
-    assert len(read_pdf(found).pages) >= 1
+    result = client.predict(ct=files["ct"], api_name="/report")
+    assert result["modalities"] == ["ct"]
+    assert result["answered_by"] == "ct"
+    assert result["agreement"]["code"] == "single"
+    assert result["note"] == ""
+    assert len(read_pdf(result).pages) >= 1
 
 
 def test_errors_are_one_sentence(client, files):

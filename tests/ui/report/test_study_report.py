@@ -140,8 +140,8 @@ def test_images_and_overlays_are_embedded_as_the_page_shows_them(agreeing):
         rgb = np.repeat(grey[..., np.newaxis], 3, axis=2)
         heatmap = agreeing.prediction.draw_heatmap(modality, *grey.shape)
         overlay = blend_heatmap(rgb, heatmap, OPACITY)
-        for wanted in (grey, overlay):
-            assert any(np.array_equal(wanted, found) for found in pictures), modality
+        for expected in (grey, overlay):
+            assert any(np.array_equal(expected, result) for result in pictures), modality
     assert len(pictures) == 5  # and the colour bar
 
 
@@ -184,10 +184,10 @@ def test_an_undetermined_study_has_reasons_and_no_probability(analyse, bright, d
     assert "%" not in text
     assert "Grad-CAM" not in text
     assert len(reader.pages[0].images) == 2  # the images are there, maps are not
-    found = describe_report(report_of(study, date=DATE))
-    assert found["answered_by"] is None
-    assert found["probabilities"] == {}
-    assert found["agreement"]["code"] == "undetermined"
+    result = describe_report(report_of(study, date=DATE))
+    assert result["answered_by"] is None
+    assert result["probabilities"] == {}
+    assert result["agreement"]["code"] == "undetermined"
 
 
 def test_a_map_without_evidence_says_so(agreeing):
@@ -216,11 +216,11 @@ def test_in_the_abstain_zone_the_probability_is_small_and_the_reason_first(analy
     assert "Grad-CAM: positive evidence" in text  # maps are given
     assert "On hospitals and scanners never seen in training" in text
     assert "Reasons" not in text
-    found = describe_report(report_of(study, date=DATE))
-    assert found["reasons"] == ["in_abstain_zone"]
-    assert found["answered_by"] == "fused"
-    assert found["agreement"]["code"] == "undetermined"
-    assert found["probabilities"] != {}
+    result = describe_report(report_of(study, date=DATE))
+    assert result["reasons"] == ["in_abstain_zone"]
+    assert result["answered_by"] == "fused"
+    assert result["agreement"]["code"] == "undetermined"
+    assert result["probabilities"] != {}
 
 
 def test_the_method_is_named(agreeing):
@@ -387,16 +387,16 @@ def test_reports_made_at_once_do_not_mix(agreeing):
 
 def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
     report = report_of(agreeing, note="Fever", date=DATE)
-    found = describe_report(report)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    result = describe_report(report)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
     answer = describe_prediction(agreeing.prediction)
     checkpoint = answer.pop("checkpoint")
-    assert {name: found[name] for name in answer} == answer
-    assert found["checkpoint"] == checkpoint | {"trained_at": INFO.trained_at}
-    assert found["heatmaps"]["ct"].startswith("data:image/png;base64,")
-    assert found["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
-    assert found["evidence"]["auc"] == round(EVIDENCE["fused"].auc, 2)
-    assert {name: found[name] for name in found if name not in answer and name != "checkpoint"} == {
+    assert {name: result[name] for name in answer} == answer
+    assert result["checkpoint"] == checkpoint | {"trained_at": INFO.trained_at}
+    assert result["heatmaps"]["ct"].startswith("data:image/png;base64,")
+    assert result["lungs"] == {"ct": list(LUNGS), "xray": list(LUNGS)}
+    assert result["evidence"]["auc"] == round(EVIDENCE["fused"].auc, 2)
+    assert {name: result[name] for name in result if name not in answer and name != "checkpoint"} == {
         "report": "answer",
         "answered_by": "fused",
         "agreement": {

@@ -51,9 +51,9 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def connect(port: int, data: bytes = b"") -> socket.socket:
-    found = socket.create_connection(("127.0.0.1", port), timeout=30)
-    found.sendall(data)
-    return found
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(data)
+    return connection
 
 
 def is_closed(one: socket.socket) -> bool:

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize("prefix", ["/file=", "/gradio_api/file=", "/gradio_api/file/", "/gradio_api/proxy="])
 def test_no_file_is_served_to_anyone(visitor: Visitor, dark, prefix):
     own = visitor.upload(dark)["path"]
-    wanted = [
+    paths = [
         "/etc/passwd",
         str(ROOT / "app.py"),
         "app.py",
@@ -43,7 +43,7 @@ def test_no_file_is_served_to_anyone(visitor: Visitor, dark, prefix):
         "../" * 8 + "etc/passwd",
         "%2e%2e%2f" * 8 + "etc/passwd",
     ]
-    answers = [visitor.request("GET", prefix + path) for path in wanted]
+    answers = [visitor.request("GET", prefix + path) for path in paths]
     assert {answer.status_code for answer in answers} <= {403, 404}  # 404: httpx itself climbs "../"
     assert not any("root:" in answer.text for answer in answers)
 
@@ -102,21 +102,21 @@ def test_fifty_visitors_at_once_are_all_answered_and_told_how_many_wait(tmp_path
         received: list[str] = []
 
         def visit(_: int) -> list[tuple[int, bool]]:
-            found = []
+            results = []
             for _ in range(2):
                 one = Visitor(server.url)
                 one.client.timeout = 300
                 code = one.join(number, [one.upload(dark), None, None, None]).status_code
-                found.append((code, 'data-label="normal"' in one.listen()["output"]["data"][0]))
+                results.append((code, 'data-label="normal"' in one.listen()["output"]["data"][0]))
                 received.append(one.received)
-            return found
+            return results
 
         with ThreadPoolExecutor(50) as pool:
             visits = list(pool.map(visit, range(50)))
         assert visits == [[(200, True)] * 2] * 50
-        told = [int(count) for count in re.findall(r"(\d+) studies before yours", "".join(received))]
-        assert 20 < max(told) < 50  # the last ones are told how many come first, and see it shrink
-        assert len(set(told)) > 5
+        counts = [int(count) for count in re.findall(r"(\d+) studies before yours", "".join(received))]
+        assert 20 < max(counts) < 50  # the last ones are told how many come first, and see it shrink
+        assert len(set(counts)) > 5
     finally:
         server.stop()
 

@@ -49,8 +49,8 @@ def test_all_checkpoints_are_offered_but_those_of_phantoms(tmp_path):
         (tmp_path / name).mkdir()
         if name != "empty":
             (tmp_path / name / "meta.json").write_text("{}")
-    assert [place.name for place in find_checkpoints(tmp_path)] == ["densenet121-mobilenet", "resnet50-vgg16"]
-    assert [place.name for place in find_checkpoints(tmp_path / "empty")] == ["densenet121-mobilenet"]
+    assert [path.name for path in find_checkpoints(tmp_path)] == ["densenet121-mobilenet", "resnet50-vgg16"]
+    assert [path.name for path in find_checkpoints(tmp_path / "empty")] == ["densenet121-mobilenet"]
 
 
 def test_a_space_listens_on_all_addresses():
@@ -103,14 +103,14 @@ def test_what_does_not_fit_is_one_sentence(words):
 
 @pytest.mark.parametrize("text", ["", "# nobody\n", "ana", "ana:", ":word", "ana:a\nana:b"])
 def test_account_files_are_read_strictly_and_never_repeated(tmp_path, text):
-    place = tmp_path / "accounts"
-    place.write_text(text)
+    path = tmp_path / "accounts"
+    path.write_text(text)
     with pytest.raises(UsageError) as raised:
-        read_accounts(place)
+        read_accounts(path)
     assert "word" not in str(raised.value).replace("password", "")
-    place.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read"):
-        read_accounts(place)
+        read_accounts(path)
 
 
 def test_behind_a_proxy_with_accounts(tmp_path):

@@ -31,11 +31,11 @@ def run_through(data: bytes, step: int) -> bytes:
 @pytest.mark.parametrize("name", [b"ZZPHI Smith 1950.png", b"", b"a" * 500, "Müller.png".encode()])
 def test_only_the_name_changes_however_the_stream_is_cut(step, name):
     out = run_through(multipart(name), step)
-    found = re.findall(rb'filename="(.*?)"', out)
-    assert len(found) == 1
-    assert re.fullmatch(rb"image-[0-9a-f]{16}", found[0])
+    result = re.findall(rb'filename="(.*?)"', out)
+    assert len(result) == 1
+    assert re.fullmatch(rb"image-[0-9a-f]{16}", result[0])
     assert name not in out or not name
-    expected = multipart(found[0]).replace(b"; name", b"; name")
+    expected = multipart(result[0]).replace(b"; name", b"; name")
     assert out == expected
 
 

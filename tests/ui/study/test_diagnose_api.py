@@ -23,8 +23,8 @@ def files(tmp_path, bright, dark) -> dict[str, object]:
 
 
 def test_the_object_is_that_of_the_command(client, files):
-    found = client.predict(**files, api_name="/diagnose")
-    assert list(found) == [
+    result = client.predict(**files, api_name="/diagnose")
+    assert list(result) == [
         "label",
         "probabilities",
         "supported_probability",
@@ -38,22 +38,22 @@ def test_the_object_is_that_of_the_command(client, files):
         "checkpoint",
         "timing_ms",
     ]
-    assert found["branches"]["ct"]["probabilities"]["covid19_pneumonia"] > 0.5
-    assert found["branches"]["xray"]["probabilities"]["covid19_pneumonia"] < 0.5
-    assert [notice["code"] for notice in found["warnings"]] == ["branches_disagree"]
-    assert set(found["lungs"]) == {"ct", "xray"}
-    assert all(0 <= side <= 1 for box in found["lungs"].values() for side in box)
-    assert set(found["evidence"]) == {"auc", "sensitivity", "specificity", "collections", "images"}
-    assert set(found["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
-    assert all(picture.startswith("data:image/png;base64,") for picture in found["heatmaps"].values())
-    json.dumps(found)
+    assert result["branches"]["ct"]["probabilities"]["covid19_pneumonia"] > 0.5
+    assert result["branches"]["xray"]["probabilities"]["covid19_pneumonia"] < 0.5
+    assert [notice["code"] for notice in result["warnings"]] == ["branches_disagree"]
+    assert set(result["lungs"]) == {"ct", "xray"}
+    assert all(0 <= side <= 1 for box in result["lungs"].values() for side in box)
+    assert set(result["evidence"]) == {"auc", "sensitivity", "specificity", "collections", "images"}
+    assert set(result["checkpoint"]) == {"name", "sha256", "pair", "trained_on", "decision_threshold"}
+    assert all(picture.startswith("data:image/png;base64,") for picture in result["heatmaps"].values())
+    json.dumps(result)
 
 
 @pytest.mark.parametrize("modality", ["ct", "xray"])
 def test_either_image_may_be_left_out(client, files, modality):
-    found = client.predict(**{modality: files[modality]}, api_name="/diagnose")
-    assert found["modalities"] == [modality]
-    assert found["warnings"][0]["code"] == "single_modality"
+    result = client.predict(**{modality: files[modality]}, api_name="/diagnose")
+    assert result["modalities"] == [modality]
+    assert result["warnings"][0]["code"] == "single_modality"
 
 
 def test_errors_are_one_sentence(client, tmp_path):

@@ -68,10 +68,10 @@ def test_a_map_is_a_layer_with_its_highest_value_on_the_fixed_scale_only():
 
 @pytest.mark.parametrize("heatmap", [None, np.zeros((8, 8), np.float32)], ids=["none", "zero"])
 def test_without_evidence_there_is_no_layer_but_a_reason(heatmap):
-    found = describe_map(heatmap, "CT slice", "covid19_pneumonia", HeatmapKind())
-    assert found["layer"] is None
-    assert found["none"]
-    assert found["alt"] == ""
+    result = describe_map(heatmap, "CT slice", "covid19_pneumonia", HeatmapKind())
+    assert result["layer"] is None
+    assert result["none"]
+    assert result["alt"] == ""
 
 
 def test_how_well_a_map_points_is_said_of_the_measured_method_layer_and_class_only():
@@ -115,9 +115,9 @@ def test_a_map_is_shown_as_the_cells_of_its_layer_or_as_lines_along_them():
     heatmap = np.zeros((90, 60), np.float32)
     heatmap[30:60, 20:40] = 0.8
     cells = find_cells(heatmap, (3, 3))
-    found = describe_map(heatmap, "X-ray", "normal", HeatmapKind(), cells=cells)
-    layer, lines = (base64.b64decode(found[name].split(",")[1]).decode() for name in ("layer", "lines"))
-    assert found["layer"].startswith("data:image/svg+xml;")
+    result = describe_map(heatmap, "X-ray", "normal", HeatmapKind(), cells=cells)
+    layer, lines = (base64.b64decode(result[name].split(",")[1]).decode() for name in ("layer", "lines"))
+    assert result["layer"].startswith("data:image/svg+xml;")
     assert layer.count("<rect") == 1  # cells without evidence are left out
     red, green, blue = colour_heatmap(np.full((1, 1), 0.8, np.float32))[0, 0]
     assert f'fill="#{red:02x}{green:02x}{blue:02x}" fill-opacity="1.000"' in layer

@@ -57,9 +57,9 @@ def networks() -> PredictorPool:
 
 def test_a_scan_is_decoded_once_and_goes_with_its_uploads(uploads, volume):
     scan = find_scan(uploads, None, LIMITS, "CT slice")
-    kept = [path for path in Path(uploads[0]).parent.iterdir() if ".scan-" in path.name]
-    assert sorted(path.suffix for path in kept) == [".json", ".npy"]
-    assert not any("ZZPHI" in path.read_text(errors="ignore") for path in kept)
+    cached = [path for path in Path(uploads[0]).parent.iterdir() if ".scan-" in path.name]
+    assert sorted(path.suffix for path in cached) == [".json", ".npy"]
+    assert not any("ZZPHI" in path.read_text(errors="ignore") for path in cached)
     again = load_scan(uploads, None)
     np.testing.assert_array_equal(np.stack(again.slices), np.stack(scan.slices))
     assert (again.positions, again.series, again.header) == (scan.positions, scan.series, again.header)

@@ -132,10 +132,10 @@ def test_the_json_is_that_of_the_command_with_maps_as_pictures(predictor, tmp_pa
     (tmp_path / "a").write_bytes(make_png(0.7))
     (tmp_path / "b").write_bytes(decode_bytes(np.zeros((40, 40), np.uint8)))
     prediction = analyse_study(predictor, str(tmp_path / "a"), str(tmp_path / "b")).prediction
-    found = json.loads(json.dumps(describe_prediction(prediction)))
-    assert list(found) == list(prediction.to_dict())
-    assert found["heatmaps"]["xray"] is None  # all black: no positive evidence
-    pixels = decode(found["heatmaps"]["ct"])
+    result = json.loads(json.dumps(describe_prediction(prediction)))
+    assert list(result) == list(prediction.to_dict())
+    assert result["heatmaps"]["xray"] is None  # all black: no positive evidence
+    pixels = decode(result["heatmaps"]["ct"])
     assert pixels.shape == (96, 96)  # the whole image
     assert np.abs(pixels / 255.0 - prediction.heatmaps["ct"]).max() <= 0.5 / 255 + 1e-6
 

@@ -41,8 +41,8 @@ def is_free(networks: PredictorPool) -> bool:
     return not networks.lock._busy and not networks.lock._line
 
 
-def explain(networks, study, wanted) -> list[dict[str, object]]:
-    return list(explain_page(networks, LIMITS, study["ct"], study["xray"], None, None, wanted))
+def explain(networks, study, request_json) -> list[dict[str, object]]:
+    return list(explain_page(networks, LIMITS, study["ct"], study["xray"], None, None, request_json))
 
 
 def decode(url: str) -> bytes:
@@ -65,15 +65,15 @@ def test_one_image_has_one_map(networks, study):
 
 
 @pytest.mark.parametrize(
-    ("change", "wanted"),
+    ("change", "request_json"),
     [({}, {"method": "rm -rf"}), ({"ct": None, "xray": None}, {}), ({"ct": "/gone/away"}, {})],
     ids=["method", "no-study", "no-file"],
 )
-def test_whatever_is_wrong_is_one_sentence(networks, study, change, wanted):
-    found = explain(networks, study | change, wanted)
-    assert list(found[-1]) == ["error"]
-    assert str(found[-1]["error"]).endswith(".")
-    assert "/gone" not in str(found)
+def test_whatever_is_wrong_is_one_sentence(networks, study, change, request_json):
+    explained = explain(networks, study | change, request_json)
+    assert list(explained[-1]) == ["error"]
+    assert str(explained[-1]["error"]).endswith(".")
+    assert "/gone" not in str(explained)
     assert is_free(networks)
 
 
@@ -82,9 +82,9 @@ def test_who_leaves_during_slow_work_ends_it(study):
 
     class Recorder(FakePredictor):
         def predict(self, *images, **options):
-            found = super().predict(*images, **options)
-            finished.append(found)
-            return found
+            result = super().predict(*images, **options)
+            finished.append(result)
+            return result
 
     networks = PredictorPool({"fake": Recorder})
     events = explain_page(networks, LIMITS, study["ct"], None, None, None, {"method": "score_cam"})
@@ -96,15 +96,15 @@ def test_who_leaves_during_slow_work_ends_it(study):
 
 def test_a_map_is_saved_at_the_images_own_size(networks, study, tmp_path):
     (tmp_path / "ct").write_bytes(make_png(0.7, size=(211, 134)))
-    wanted = {"modality": "ct", "opacity": 0.5, "method": "layer_cam"}
-    found = download_page(networks, LIMITS, study["ct"], study["xray"], None, None, wanted)
-    assert found["name"] == "ct-layer_cam.png"
-    pixels = np.asarray(Image.open(BytesIO(decode(found["url"]))))
+    request_json = {"modality": "ct", "opacity": 0.5, "method": "layer_cam"}
+    result = download_page(networks, LIMITS, study["ct"], study["xray"], None, None, request_json)
+    assert result["name"] == "ct-layer_cam.png"
+    pixels = np.asarray(Image.open(BytesIO(decode(result["url"]))))
     assert pixels.shape == (211, 134, 3)
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "request_json",
     [
         {},
         {"modality": "mri", "opacity": 0.5},
@@ -114,27 +114,27 @@ def test_a_map_is_saved_at_the_images_own_size(networks, study, tmp_path):
         {"modality": ["ct"], "opacity": float("nan")},
     ],
 )
-def test_a_map_that_was_not_offered_is_refused(networks, study, predictor, wanted):
-    found = download_page(networks, LIMITS, study["ct"], study["xray"], None, None, wanted)
-    assert list(found) == ["error"]
-    assert "Something went wrong" not in found["error"]
+def test_a_map_that_was_not_offered_is_refused(networks, study, predictor, request_json):
+    result = download_page(networks, LIMITS, study["ct"], study["xray"], None, None, request_json)
+    assert list(result) == ["error"]
+    assert "Something went wrong" not in result["error"]
     assert predictor.calls == 0
 
 
 def test_the_map_of_an_empty_slot_is_refused(networks, study):
-    wanted = {"modality": "xray", "opacity": 0.5}
-    found = download_page(networks, LIMITS, study["ct"], None, None, None, wanted)
-    assert list(found) == ["error"]
+    request_json = {"modality": "xray", "opacity": 0.5}
+    result = download_page(networks, LIMITS, study["ct"], None, None, None, request_json)
+    assert list(result) == ["error"]
 
 
-def report(networks, study, wanted) -> dict[str, str]:
-    return report_page(networks, LIMITS, study["ct"], study["xray"], None, None, wanted)
+def report(networks, study, request_json) -> dict[str, str]:
+    return report_page(networks, LIMITS, study["ct"], study["xray"], None, None, request_json)
 
 
 def test_the_report_is_pdf_or_json_of_the_same_study(networks, study):
-    found = report(networks, study, {"format": "json", "note": " As typed. ", "method": "layer_cam"})
-    assert found["name"] == "inconclusive-report.json"  # the two images disagree
-    content = json.loads(decode(found["url"]))
+    result = report(networks, study, {"format": "json", "note": " As typed. ", "method": "layer_cam"})
+    assert result["name"] == "inconclusive-report.json"  # the two images disagree
+    content = json.loads(decode(result["url"]))
     assert (content["note"], content["heatmap_method"]) == ("As typed.", "Layer-CAM")
     for asked in ({"format": "pdf"}, None, {"format": "exe"}):
         made = report(networks, study, asked)
@@ -143,8 +143,8 @@ def test_the_report_is_pdf_or_json_of_the_same_study(networks, study):
 
 
 def test_a_note_too_long_is_refused_before_the_network_is_asked(networks, study, predictor):
-    found = report(networks, study, {"note": "x" * (NOTE_LENGTH + 1)})
-    assert str(NOTE_LENGTH) in found["error"]
+    result = report(networks, study, {"note": "x" * (NOTE_LENGTH + 1)})
+    assert str(NOTE_LENGTH) in result["error"]
     assert predictor.calls == 0
 
 
@@ -152,9 +152,9 @@ def test_an_unexpected_error_leaks_no_path(networks, study, tmp_path):
     white = BytesIO()
     Image.fromarray(np.full((40, 40), 255, np.uint8)).save(white, "PNG")
     (tmp_path / "ct").write_bytes(white.getvalue())
-    for found in (report(networks, study, {}), explain(networks, study, {})[-1]):
-        assert list(found) == ["error"]
-        assert SECRET not in found["error"]
+    for result in (report(networks, study, {}), explain(networks, study, {})[-1]):
+        assert list(result) == ["error"]
+        assert SECRET not in result["error"]
     with pytest.raises(gr.Error) as caught:
         report_api(networks, LIMITS, study["ct"], study["xray"])
     assert SECRET not in str(caught.value)

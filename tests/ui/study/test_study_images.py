@@ -38,18 +38,18 @@ def networks(predictor: FakePredictor) -> PredictorPool:
 
 def run_aside(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     """The work in a thread, and where its result will be."""
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
-    return thread, found
+    return thread, results
 
 
 def test_a_bad_image_is_refused_while_another_has_the_network(networks, tmp_path):
     (tmp_path / "ct").write_bytes(b"not an image")
     with networks.lock.hold():
-        thread, found = run_aside(lambda: answer_page(networks, LIMITS, str(tmp_path / "ct"), None))
+        thread, result = run_aside(lambda: answer_page(networks, LIMITS, str(tmp_path / "ct"), None))
         thread.join(PATIENT)
-        assert "is not a PNG, JPEG or DICOM file" in found[0]
+        assert "is not a PNG, JPEG or DICOM file" in result[0]
 
 
 def test_a_slow_image_lets_the_next_visitor_pass(networks, tmp_path, dark, monkeypatch):
@@ -80,11 +80,11 @@ def test_a_batch_reads_its_files_before_its_turn(networks, tmp_path):
     (tmp_path / "a_ct.png").write_bytes(b"not an image")
     files = [Upload(str(tmp_path / "a_ct.png"), "a_ct.png")]
     with networks.lock.hold():
-        thread, found = run_aside(
+        thread, result = run_aside(
             lambda: list(batch_tab.run_api(networks, LIMITS, batch_tab.BatchLimits(), files, None))
         )
         thread.join(PATIENT)
-        assert found[0][-1]["studies"][0]["error"].startswith("CT: the image is not a PNG")
+        assert result[0][-1]["studies"][0]["error"].startswith("CT: the image is not a PNG")
 
 
 def test_several_studies_are_read_while_one_has_the_network(networks):
@@ -121,8 +121,8 @@ def test_a_header_that_contradicts_its_slot_is_still_seen(networks, tmp_path):
 def test_previews_are_drawn_by_the_readers(tmp_path, dark):
     (tmp_path / "ct").write_bytes(ct_slice())
     (tmp_path / "png").write_bytes(dark)
-    wanted = {"ct": {"window": "lung"}, "number": 4}
-    shown = preview_slot(LIMITS, "ct", str(tmp_path / "ct"), wanted)
+    request_json = {"ct": {"window": "lung"}, "number": 4}
+    shown = preview_slot(LIMITS, "ct", str(tmp_path / "ct"), request_json)
     assert shown == preview_upload(str(tmp_path / "ct"), "ct", LIMITS, SliceChoice("lung")) | {"number": 4}
     assert preview_slot(LIMITS, "ct", str(tmp_path / "png"), {"number": 4}) == {}
 

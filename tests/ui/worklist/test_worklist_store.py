@@ -193,11 +193,11 @@ def test_the_operators_own_test_is_for_those_without_one(analysis, clock):
         ]
         return measure_rows(labelled, META, replace(INFO, sha256=sha256))
 
-    kept, own = measure(INFO.sha256), measure("0" * 64)
-    store = WorklistStore(clock=clock, test=kept)
+    own_test, own = measure(INFO.sha256), measure("0" * 64)
+    store = WorklistStore(clock=clock, test=own_test)
     store.open(ONE, "tab", "session")
-    assert add_own_test(store, "session", analysis).own_test == kept.find("fused")
+    assert add_own_test(store, "session", analysis).own_test == own_test.find("fused")
     store.set_test("session", own)  # of another network
     assert (store.find_test(session="session"), store.find_test(token=ONE)) == (own, own)
     assert add_own_test(store, "session", analysis).own_test is None
-    assert store.find_test(session="another") == kept
+    assert store.find_test(session="another") == own_test
