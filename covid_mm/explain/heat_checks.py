@@ -20,8 +20,8 @@ from covid_mm.explain.method_table import GradientMethod, LayerChoice, PassMetho
 # method and layer: what the levels below are of
 MEASURED: tuple[PassMethod, LayerChoice] = ("attention", "coarse")
 
-# The 95th percentile of the share of heat outside the lungs. Above it the hottest point that is drawn lay on a lesion in
-# 0 % of the slices (below: 64 %) and in 84 % of the films (below: 91 %).
+# The 95th percentile of the share of heat outside the lungs. Above it the hottest point that is drawn lay on a lesion
+# in 0 % of the slices (below: 64 %) and in 84 % of the films (below: 91 %).
 MOST_OUTSIDE: dict[Modality, float] = {"ct": 0.67, "xray": 0.63}
 
 # Slices: the two hottest points are farther apart than this share of the crop's diagonal (9 % are; the hottest point
