@@ -21,7 +21,7 @@ DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = {
     name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()
 }
-OPTIONAL = [*EXTRAS["jax"], *EXTRAS["onnx"]]  # what the program imports where it is installed
+OPTIONAL = [*EXTRAS["jax"], *EXTRAS["onnx"], *EXTRAS["ray"]]  # what the program imports where it is installed
 DEVELOPMENT = [
     requirement
     for listed in EXTRAS["dev"]
@@ -53,17 +53,17 @@ def read_pins(name: str) -> dict[str, tuple[str, str, list[str]]]:
 
 def foreign_modules(*names: str) -> set[str]:
     """Top names of the third-party modules that these files and folders import, inside functions too."""
-    names: set[str] = set()
+    modules: set[str] = set()
     own = {"covid_mm", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     for name in names:
         path = ROOT / name
         for file in [path] if path.suffix == ".py" else sorted(path.rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
-                    names |= {alias.name.split(".")[0] for alias in node.names}
+                    modules |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    names.add(node.module.split(".")[0])
-    return names - own - set(sys.stdlib_module_names)
+                    modules.add(node.module.split(".")[0])
+    return modules - own - set(sys.stdlib_module_names)
 
 
 @cache

@@ -8,51 +8,30 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from covid_mm.commands import add_network_arguments, load_tensorflow
-from covid_mm.config import CLASSES, MODALITIES, POSITIVE, ImageLimits
-from covid_mm.errors import DataError, UsageError
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITIES, POSITIVE
+from covid_mm.errors import UsageError
 from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measure_local_test
 from covid_mm.files import write_atomically
 from covid_mm.reporting.local_test import describe_json, draw_local_test, format_local_test
-from covid_mm.serving.archive import ArchiveLimits, is_archive, open_archive
 from covid_mm.serving.batch import ResultFile, neutralise_cell, read_rows
-from covid_mm.serving.manifest import Entry, open_manifest
-from covid_mm.serving.pairing import (
-    RULE,
-    LeftOut,
-    Study,
-    clean_name,
-    list_folder,
-    make_study,
-    on_disk,
-    pair_files,
-)
+from covid_mm.serving.metadata import read_metadata
+from covid_mm.serving.pairing import RULE, Study
 from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo
+from covid_mm.serving.predictor import Predictor, load_predictor
 from covid_mm.serving.study_batches import BatchAnswerer, answer_in_batches
+from covid_mm.serving.study_source import EXTRA, StudySource, Work
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
-# one's own archive may be larger than a stranger's on a page
-LIMITS = ArchiveLimits(max_bytes=2**40, max_members=200_000, max_total=2**42)
-# a file may be a whole scan; who decodes one image has its own limit
-FILE_LIMITS = ImageLimits(max_bytes=ImageLimits().max_series_bytes)
 REPORT_ENDINGS = (".json", ".pdf")
 SHOWN = 3  # file names in a message
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run has before it. studies: gives them anew; total: how many."""
-
-    studies: Callable[[], Iterator[Study]]
-    total: int
-    left_out: tuple[LeftOut, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +60,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " network is worth on these studies as .json or .pdf; may be given again. It is printed in any case",
     )
     parser.add_argument(
+        "--engine",
+        choices=["ray"],
+        help="answer on Ray, on this machine or a cluster (install covid-mm[ray]): MANIFEST may also be a URL of"
+        " fsspec, or .parquet; OUT.parquet is written beside OUT.csv, both when all is done",
+    )
+    parser.add_argument(
+        "--address", metavar="A", help="of a Ray cluster, or auto; without it one is started here"
+    )
+    parser.add_argument(
+        "--networks",
+        type=int,
+        metavar="N",
+        help="with --engine ray: networks at once (default: as many as fit)",
+    )
+    parser.add_argument(
+        "--gpus-per-network",
+        type=float,
+        metavar="X",
+        help="with --engine ray: share of a GPU for each network (default: 1 where there are any)",
+    )
+    parser.add_argument(
         "--retry", action="store_true", help="answer again the studies whose row in OUT.csv has an error"
     )
 
@@ -95,30 +95,76 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    source, output = Path(options.manifest), Path(options.output)
-    if output.exists() and source.exists() and output.samefile(source):
+    source, output = StudySource(options.manifest), Path(options.output)
+    on_disk = not source.is_remote and source.path.exists()
+    if on_disk and output.exists() and output.samefile(source.path):
         raise UsageError("--output names the manifest itself; name another file.")
     reports = [Path(name) for name in options.report]
     for path in reports:
         if path.suffix not in REPORT_ENDINGS:
             raise UsageError(f"--report {path} has an ending of {path.suffix!r}; expected .json or .pdf.")
-    work = find_work(source)
+    if options.engine is None and (source.is_remote or options.address is not None):
+        raise UsageError("A URL, and --address, need --engine ray.")
+    work = source.find_work()
     labelled = any(study.truth for study in work.studies())
     if reports and not labelled:
-        raise UsageError(f"--report needs labels, but {source} has none. {NO_LABEL}")
+        raise UsageError(f"--report needs labels, but {source.address} has none. {NO_LABEL}")
     if work.left_out:
         names = ", ".join(one.name for one in work.left_out[:SHOWN])
         more = ", ..." if len(work.left_out) > SHOWN else ""
         print(f"left out ({len(work.left_out)}), as they belong to no study: {names}{more}", file=sys.stderr)
-    if options.runtime == "tensorflow":
-        load_tensorflow()
-    from covid_mm.serving.predictor import load_predictor
-
-    predictor = load_predictor(options.checkpoint, runtime=options.runtime)
-    code = answer(predictor, work, output, retry=options.retry)
+    if options.engine == "ray":
+        meta = read_metadata(find_checkpoint(options))
+        code = answer_on_cluster(source, work, output, meta.info, options)
+        raw, info = meta.raw, meta.info
+    else:
+        predictor = load_answerer(find_checkpoint(options), options.runtime)
+        code = answer(predictor, work, output, retry=options.retry)
+        raw, info = predictor.meta, predictor.info
     if labelled and code == 0:
-        report_labels(predictor.meta, predictor.info, work, output, reports)
+        report_labels(raw, info, work, output, reports)
     return code
+
+
+def find_checkpoint(options: argparse.Namespace) -> Path:
+    """The checkpoint's folder, by its whole path."""
+    return Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute()
+
+
+def load_answerer(checkpoint: Path, runtime: str) -> Predictor:
+    """The network that answers, in whatever process."""
+    if runtime == "tensorflow":
+        load_tensorflow()
+    return load_predictor(checkpoint, runtime=runtime)
+
+
+def answer_on_cluster(
+    source: StudySource, work: Work, output: Path, info: CheckpointInfo, options: argparse.Namespace
+) -> int:
+    """Answer on Ray what has no row yet, then write the output from all rows. Returns the exit code."""
+    try:
+        from covid_mm.serving.ray_batch import RaySettings, answer_on_ray
+        from covid_mm.serving.result_shards import ShardFolder
+    except ImportError as error:
+        raise UsageError(
+            f"--engine ray needs Ray, which is not installed ({error.name}); {EXTRA}."
+        ) from error
+    settings = RaySettings(options.address, options.networks, options.gpus_per_network)
+    load = partial(load_answerer, find_checkpoint(options), options.runtime)
+    where = source if source.is_remote else StudySource(str(source.path.absolute()))
+    with ShardFolder(output, info, retry=options.retry) as shards:
+        try:
+            answered = answer_on_ray(where, work.studies(), load, shards, settings)
+        except KeyboardInterrupt:
+            print(
+                f"\nInterrupted. What is done is in {shards.folder}; start the same command again to go on.",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        labels = shards.commit(work.studies())
+        print(f"{answered} studies were answered now, {work.total - answered} before", file=sys.stderr)
+    print_counts(output, labels)
+    return 0
 
 
 def report_labels(
@@ -193,58 +239,15 @@ def answer(predictor: BatchAnswerer, work: Work, output: Path, *, retry: bool = 
                     file=sys.stderr,
                 )
                 return INTERRUPTED
-    labels = [row["label"] for row in read_rows(output)]
-    undetermined, without = labels.count(UNDETERMINED), labels.count("")
-    print(
-        f"{work.total} studies in {output}: {len(labels) - undetermined - without} answered,"
-        f" {undetermined} undetermined, {without} failed",
-        file=sys.stderr,
-    )
+    print_counts(output, Counter(row["label"] for row in read_rows(output)))
     return 0
 
 
-def find_work(source: Path) -> Work:
-    """The studies that a manifest, a folder or a ZIP names.
-
-    Raises:
-        DataError: there is none, or it cannot be read.
-    """
-    if source.is_dir() or is_archive(source):
-        left_out: tuple[LeftOut, ...] = ()
-        if source.is_dir():
-            files = list_folder(source, FILE_LIMITS)
-        else:
-            archive = open_archive(source, LIMITS, FILE_LIMITS)
-            files, left_out = list(archive.images), archive.left_out
-        found = pair_files(files)
-        if not found.studies:
-            raise DataError(f"There is no study in {source}. Expected: {RULE}")
-        return Work(lambda: iter(found.studies), len(found.studies), (*left_out, *found.left_out))
-    if not source.is_file():
-        raise DataError(f"{source} is not there; name a CSV manifest, a folder or a ZIP.")
-    manifest = open_manifest(
-        partial(_open_bytes, source), clean_name(source.name), source.resolve().parent.name
+def print_counts(output: Path, labels: Counter[str]) -> None:
+    """The last line. labels: how many rows have which; an empty one where a study failed."""
+    undetermined, without, total = labels[UNDETERMINED], labels[""], labels.total()
+    print(
+        f"{total} studies in {output}: {total - undetermined - without} answered,"
+        f" {undetermined} undetermined, {without} failed",
+        file=sys.stderr,
     )
-    return Work(lambda: read_studies(iter(manifest), source.parent), manifest.studies)
-
-
-def _open_bytes(path: Path) -> BinaryIO:
-    return open(path, "rb")
-
-
-def read_studies(entries: Iterator[Entry], folder: Path) -> Iterator[Study]:
-    """The studies of a manifest one by one; a name that comes again is an error of its later line."""
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.error:
-            yield Study(entry.study, {}, error=entry.error)
-        elif entry.study in seen:
-            yield Study(
-                entry.study,
-                {},
-                error="This study is in the manifest more than once; only its first line is answered.",
-            )
-        else:
-            files = {m: [on_disk(name, folder / name, FILE_LIMITS)] for m, name in entry.files.items()}
-            yield replace(make_study(entry.study, files), truth=entry.truth, patient=entry.patient)
-        seen.add(entry.study)

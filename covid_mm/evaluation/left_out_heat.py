@@ -150,9 +150,18 @@ def measure_methods(
 
 
 def make_maps(
-    network: Network, modality: Modality, images: Sequence[HeatImage], method: MethodName, layer: LayerChoice
+    network: Network,
+    modality: Modality,
+    images: Sequence[HeatImage],
+    method: MethodName,
+    layer: LayerChoice,
+    *,
+    weighed: bool = True,
 ) -> list[NDArray[np.float32]]:
-    """Evidence for the positive class, (size, size) per image, as serving shows it."""
+    """Evidence for the positive class, (size, size) per image, as serving shows it.
+
+    weighed: an attention map by the lungs' share of its cells; without, as the network gave it.
+    """
     if method not in FIXED_SCALE_METHODS:
         explainer = BranchExplainer(network, (modality,))
         return [
@@ -165,7 +174,7 @@ def make_maps(
         batch = np.stack([image.crop for image in images[start : start + _BATCH]])
         explained = function.explain({modality: batch}, np.full(len(batch), POSITIVE, np.int32))
         maps += list(explained.evidence[modality])
-    if method == ATTENTION:
+    if method == ATTENTION and weighed:
         _, rows, columns, _ = network.attention(modality).shape
         return [
             weigh_by_lungs(part, image.crop_lungs, (rows, columns))
@@ -221,7 +230,10 @@ def measure_faithfulness(
         network = load_branches(run, (branch,))
         random = build_network(run.network, seed=run.seed + 1)
         maps = make_maps(network, branch.modality, images, method, layer)
-        others = make_maps(random, branch.modality, images, method, layer)
+        # what both maps owe to the same lungs, and not to the weights, is left away
+        trained, others = (
+            make_maps(one, branch.modality, images, method, layer, weighed=False) for one in (network, random)
+        )
         model = keras.Model(network.image_input(branch.modality), network.logits(branch.modality))
 
         def score(batch: NDArray[np.float32], model: keras.Model = model) -> NDArray[np.float64]:
@@ -241,7 +253,7 @@ def measure_faithfulness(
                 "images": len(images),
                 "deletion": mean_area(deletions),
                 "insertion": mean_area(insertions),
-                "random_weights": compare_with_random(maps, others).to_dict(),
+                "random_weights": compare_with_random(trained, others).to_dict(),
             }
         )
     return rows

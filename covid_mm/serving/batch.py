@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -140,8 +140,13 @@ class Row:
 
     def to_cells(self) -> list[str]:
         """The CSV's cells, in the order of COLUMNS; nothing in them is a formula to a spreadsheet."""
-        values = self.to_dict() | {"warnings": " ".join(self.to_dict()["warnings"])}
-        return [_format_cell(values[name]) for name in COLUMNS]
+        return format_cells(self.to_dict())
+
+
+def format_cells(values: Mapping[str, Any]) -> list[str]:
+    """The CSV's cells of what `Row.to_dict` gives, in the order of COLUMNS."""
+    cells = {**values, "warnings": " ".join(values["warnings"])}
+    return [_format_cell(cells[name]) for name in COLUMNS]
 
 
 def _describe_meaning(prediction: Prediction) -> str | None:

@@ -155,7 +155,7 @@ class Predictor:
         with lung are read; the answer's `scan` holds what each alone says, its CT heatmap is that of the most
         suspicious one.
 
-        heatmap_class: the class whose evidence the heatmaps show; without it the answer's own, by attention the positive.
+        heatmap_class: whose evidence the heatmaps show; without it the answer's own, of attention the positive class.
         method, layer: of the heatmaps, by name as in `explain.method_table`; the checkpoint's own, on
         its fixed scale, without them. All but Faster Score-CAM come from the pass that answers.
         windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`; of a scan with a frame

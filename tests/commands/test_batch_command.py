@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from answerers import load_toy
 from scan_files import chest_hu, nifti_file, series_files, zip_files
 
 from covid_mm.config import CLASSES
@@ -163,3 +166,40 @@ def test_a_report_needs_labels_and_an_ending(trained, covid_mm, folder, tmp_path
         done = covid_mm(*line, tmp_path / name)
         assert done.code == 2
         assert sentence in done.err
+
+
+def test_what_needs_the_engine_says_so(covid_mm, folder, tmp_path):
+    for line in (("s3://archive/films",), (folder, "--address", "auto")):
+        done = covid_mm("batch", *line, "--output", tmp_path / "out.csv")
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        assert "--engine ray" in done.err
+
+
+@pytest.mark.slow
+def test_the_engine_gives_the_same_rows_and_report(trained, covid_mm, folder, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("covid_mm.commands.batch.load_answerer", load_toy)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where workers find what the tests import
+    (folder / "list.csv").write_text(
+        "study,ct,xray,label\np0,p0_ct.png,p0_xray.png,normal\np1,p1_ct.png,,covid19_pneumonia\np2,,p2_xray.png,\n"
+    )
+    line = (
+        "batch",
+        folder / "list.csv",
+        "--checkpoint",
+        trained.checkpoint,
+        "--report",
+        tmp_path / "report.json",
+    )
+    rows, reports = [], []
+    for options in ((), ("--engine", "ray")):
+        done = covid_mm(*line, "--output", tmp_path / f"out{len(rows)}.csv", *options)
+        assert done.code == 0, done.err
+        rows.append([row | {"seconds": ""} for row in read_rows(tmp_path / f"out{len(rows)}.csv")])
+        reports.append(json.loads((tmp_path / "report.json").read_text()))
+    assert rows[0] == rows[1]
+    assert [bool(row["error"]) for row in rows[1]] == [False, False, True]
+    assert reports[0].keys() == reports[1].keys()
+    again = covid_mm(*line, "--output", tmp_path / "out1.csv", "--engine", "ray")
+    assert "0 studies were answered now, 3 before" in again.err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answerers import FakeAnswerer
 from fake_predictor import FakePredictor
 from made_images import make_png
 from made_lungs import make_lungs_predictor
@@ -18,18 +19,6 @@ from covid_mm.errors import CheckpointError, ImageError
 from covid_mm.serving.batch import COLUMNS, answer_studies
 from covid_mm.serving.pairing import ImageFile, Study, on_disk
 from covid_mm.serving.study_batches import AHEAD, BATCH, ReadAhead, answer_in_batches
-
-
-class Answerer(FakePredictor):
-    """Remembers how many studies it got at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-
-    def predict_batch(self, studies):
-        self.batches.append(len(studies))
-        return [self.predict_images(images) for images in studies]
 
 
 def study(name: str, **images: bytes) -> Study:
@@ -51,7 +40,7 @@ def test_rows_are_in_order_and_a_bad_file_is_one_of_them():
     studies = [study(f"s{number:03d}", xray=images[number % 2]) for number in range(BATCH + 3)]
     studies[4] = study("bad", ct=images[0][:40])
     studies[9] = Study("twice", {}, error="There are 2 CT files for this study; keep one.")
-    answerer = Answerer()
+    answerer = FakeAnswerer()
     rows = list(answer_in_batches(answerer, iter(studies)))
     assert [row.study for row in rows] == [one.name for one in studies]
     assert list_cells(rows) == list_cells(answer_studies(FakePredictor(), studies))
@@ -61,7 +50,7 @@ def test_rows_are_in_order_and_a_bad_file_is_one_of_them():
 
 
 def test_what_the_batch_chokes_on_is_a_row_and_the_others_are_answered(caplog):
-    class Choking(Answerer):
+    class Choking(FakeAnswerer):
         def predict_images(self, files, **options):
             if files["xray"].grey.mean() < 100:
                 raise OSError("cannot open /planted/path")
@@ -75,7 +64,7 @@ def test_what_the_batch_chokes_on_is_a_row_and_the_others_are_answered(caplog):
 
 
 def test_a_network_that_cannot_answer_ends_the_run():
-    class Broken(Answerer):
+    class Broken(FakeAnswerer):
         def predict_batch(self, studies):
             raise CheckpointError("not a number")
 
