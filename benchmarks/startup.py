@@ -1,10 +1,12 @@
-"""Until the page can be opened: `python app.py` beside an empty Gradio page, on this machine.
+"""Until the page can be opened, and until a study is answered: `python app.py` beside an empty Gradio page, here.
 
     python benchmarks/startup.py [--rounds N]
 
 Each is started N times in turn as a process of its own; the time runs from its start until its
-address first answers with a page. The network loads behind our page, so the time until it is warmed up, and the
-next study waits for nothing, is printed too. ONNX Runtime takes part after `python -m covid_mm export`.
+address first answers with a page, until the network is ready and warmed up, and until the answer to a study
+of two phantoms that is posted as soon as the page answers. The runtime `keras` is TensorFlow through Keras's own
+layers, as all networks were served once. ONNX Runtime takes part after `python -m covid_mm export`. The same study is
+posted again: the first answer must be the second's, digit by digit.
 """
 
 from __future__ import annotations
@@ -20,7 +22,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+from gradio_client import Client, handle_file
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from covid_mm.datasets.phantoms import make_study
 
 ROOT = Path(__file__).resolve().parents[1]
 EMPTY = (
@@ -38,23 +49,48 @@ def find_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def time_start(command: list[str], port: int) -> tuple[float, float | None]:
-    """Seconds until the page answers, and until the network is ready where there is one."""
+@dataclass(frozen=True)
+class Start:
+    """Seconds from a process's start: until its page answers, its network is ready, a study is answered."""
+
+    page: float
+    ready: float = 0.0
+    answer: float = 0.0
+
+
+def time_start(command: list[str], port: int, study: dict[str, str]) -> Start:
+    """Start a server, post a study, end it. study: its files by the names that the endpoint gives them."""
     with tempfile.TemporaryDirectory() as temporary:
         environment = {**os.environ, "TMPDIR": temporary, "GRADIO_ANALYTICS_ENABLED": "False"}
         began = time.perf_counter()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        address = f"http://127.0.0.1:{port}/"
         try:
-            opened = wait_for(f"http://127.0.0.1:{port}/", began, process)
-            ready = None
-            if "app.py" in command:
-                ready = wait_for(f"http://127.0.0.1:{port}/health", began, process, b"ready")
+            opened = wait_for(address, began, process)
+            if "app.py" not in command:
+                return Start(opened)
+            with ThreadPoolExecutor(1) as pool:
+                posted = pool.submit(post_study, address, study, began)
+                ready = wait_for(f"{address}health", began, process, b"ready")
+                answered = posted.result()
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
-    return opened, ready
+    return Start(opened, ready, answered)
+
+
+def post_study(address: str, study: dict[str, str], began: float) -> float:
+    """Seconds from `began` to the study's answer; SystemExit where a second answer is another one."""
+    client = Client(address, verbose=False)
+    files = {name: handle_file(path) for name, path in study.items()}
+    first = client.predict(**files, api_name="/diagnose")
+    answered = time.perf_counter() - began
+    second = client.predict(**files, api_name="/diagnose")
+    if first | {"timing_ms": None} != second | {"timing_ms": None}:
+        raise SystemExit(f"the first answer is not the second:\n{first}\n{second}")
+    return answered
 
 
 def wait_for(url: str, began: float, process: subprocess.Popen[bytes], content: bytes = b"") -> float:
@@ -74,36 +110,29 @@ def wait_for(url: str, began: float, process: subprocess.Popen[bytes], content: 
 
 def measure(rounds: int, checkpoint: str | None) -> None:
     """Print the medians beside those of an empty page."""
-    chosen = ["--checkpoint", checkpoint] if checkpoint else []
-    ways = {"an empty Gradio page": [sys.executable, "-c", EMPTY]}
-    ways["python app.py"] = [sys.executable, "app.py", *chosen, "--port"]
+    ours = [sys.executable, "app.py", *(["--checkpoint", checkpoint] if checkpoint else [])]
     folder = Path(checkpoint) if checkpoint else ROOT / "checkpoints" / "densenet121-mobilenet"
-    if (folder / "onnx").is_dir():
-        ways["python app.py --runtime onnx"] = [
-            sys.executable,
-            "app.py",
-            "--runtime",
-            "onnx",
-            *chosen,
-            "--port",
-        ]
-    opened: dict[str, list[float]] = {name: [] for name in ways}
-    ready: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, command in ways.items():
-            port = find_port()
-            page, network = time_start([*command, str(port)], port)
-            if turn:  # the first one reads everything from the disk
-                opened[name].append(page)
-                ready[name].append(network or 0.0)
-    blank = statistics.median(next(iter(opened.values())))
-    print(f"median of {rounds} starts each, in turn:        page        to empty   network ready, warmed up")
-    for name in ways:
-        page = statistics.median(opened[name])
-        network = statistics.median(ready[name])
-        print(
-            f"  {name:32s} {page:8.2f} s {page - blank:+9.2f} s" + (f" {network:12.2f} s" if network else "")
+    ways = {"an empty Gradio page": [sys.executable, "-c", EMPTY], "python app.py": [*ours, "--port"]}
+    for runtime in ("keras", *(["onnx"] if (folder / "onnx").is_dir() else [])):
+        ways[f"python app.py --runtime {runtime}"] = [*ours, "--runtime", runtime, "--port"]
+    starts: dict[str, list[Start]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as place:
+        study = make_study(1, seed=0)
+        files = {m: str(Path(place, f"{m}.png")) for m in ("ct", "xray")}
+        for modality, path in files.items():
+            Image.fromarray(getattr(study, modality)).save(path)
+        for turn in range(rounds + 1):
+            for name, command in ways.items():
+                port = find_port()
+                start = time_start([*command, str(port)], port, files)
+                if turn:  # the first one reads everything from the disk
+                    starts[name].append(start)
+    print(f"median of {rounds} starts each, in turn, s:   page   network ready   first answer")
+    for name, times in starts.items():
+        page, ready, answer = (
+            statistics.median(getattr(start, part) for start in times) for part in ("page", "ready", "answer")
         )
+        print(f"  {name:38s} {page:8.2f}" + (f" {ready:15.2f} {answer:14.2f}" if answer else ""))
 
 
 if __name__ == "__main__":

@@ -51,9 +51,11 @@ def make_build(evidence: str, last_block_input: str) -> Any:
 @contextmanager
 def toy_backbones() -> Iterator[None]:
     """Inside, every backbone's name builds a small stand-in."""
-    from covid_mm.models import backbones
+    from covid_mm.models import backbones, convolutions
 
     with pytest.MonkeyPatch.context() as patch:
+        for name in list(convolutions.LISTED):
+            patch.delitem(convolutions.LISTED, name)  # Keras serves the stand-ins
         for name, real in list(backbones._BY_NAME.items()):
             toy = dataclasses.replace(
                 real,

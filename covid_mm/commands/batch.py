@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.commands import add_network_arguments, load_runtime
 from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITIES, POSITIVE
 from covid_mm.errors import UsageError
 from covid_mm.evaluation.local_test import FUSED, NO_LABEL, LabelledStudy, measure_local_test
@@ -133,8 +133,7 @@ def find_checkpoint(options: argparse.Namespace) -> Path:
 
 def load_answerer(checkpoint: Path, runtime: str) -> Predictor:
     """The network that answers, in whatever process."""
-    if runtime == "tensorflow":
-        load_tensorflow()
+    load_runtime(runtime)
     return load_predictor(checkpoint, runtime=runtime)
 
 

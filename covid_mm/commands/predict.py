@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from covid_mm.commands import add_network_arguments, load_tensorflow
+from covid_mm.commands import add_network_arguments, load_runtime
 from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE, Modality
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
@@ -75,8 +75,7 @@ def run(options: argparse.Namespace) -> int:
     for path in (path for m, path in files.items() if m != SCANNED):
         if not Path(path).is_file():
             raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
-    if options.runtime == "tensorflow":
-        load_tensorflow()
+    load_runtime(options.runtime)
     from covid_mm.serving.predictor import load_predictor
 
     predictor = load_predictor(options.checkpoint, runtime=options.runtime)

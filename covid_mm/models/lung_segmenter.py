@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_LUNGS_BYTES = 4 * 1024 * 1024
 SEGMENTER_SIDE = 128  # pixels per side in
 SEGMENTER_CELLS = 64  # cells per side out
-_WIDTHS = (12, 24, 48, 64)  # channels at 64, 32, 16 and 8 cells
+SEGMENTER_WIDTHS = (12, 24, 48, 64)  # channels at 64, 32, 16 and 8 cells
 _BATCH = 32
 
 
@@ -35,13 +35,13 @@ def build_segmenter(seed: int = 0) -> keras.Model:
 
     keras.utils.set_random_seed(seed)
     image = keras.Input((SEGMENTER_SIDE, SEGMENTER_SIDE, 1), name="image")
-    values = _convolve(image, _WIDTHS[0], stride=2)
+    values = _convolve(image, SEGMENTER_WIDTHS[0], stride=2)
     levels = []
-    for width in _WIDTHS[1:]:
+    for width in SEGMENTER_WIDTHS[1:]:
         values = _convolve(values, int(values.shape[-1]))
         levels.append(values)
         values = _convolve(values, width, stride=2)
-    values = _convolve(_convolve(values, _WIDTHS[-1]), _WIDTHS[-1])
+    values = _convolve(_convolve(values, SEGMENTER_WIDTHS[-1]), SEGMENTER_WIDTHS[-1])
     for level in reversed(levels):
         width = int(level.shape[-1])
         values = keras.layers.UpSampling2D(interpolation="bilinear")(values)
@@ -110,25 +110,49 @@ def read_lung_segmenter(path: Path) -> LungSegmenter:
     """
     networks: dict[Modality, keras.Model] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for modality in MODALITIES:
-                names = sorted(name for name in file.files if name.startswith(f"{modality}_"))
-                if not names:
-                    continue
-                network = build_segmenter()
-                weights = [np.asarray(file[name], np.float32) for name in names]
-                if not all(np.isfinite(weight).all() for weight in weights):
-                    raise ValueError("weights that are not finite")
-                network.set_weights(weights)
-                networks[modality] = network
-        if not networks:
-            raise ValueError("no lung segmenter in it")
+        for modality, weights in _read_weights(path).items():
+            networks[modality] = build_segmenter()
+            networks[modality].set_weights(weights)
     except Exception as error:  # a damaged archive fails in zipfile, zlib, NumPy or Keras, each its own way
-        raise CheckpointError(
-            f"The {path.name} of checkpoint {path.parent.name} cannot be read ({type(error).__name__}); put"
-            " back the published one, or train again."
-        ) from error
+        raise _refuse(path, error) from error
     return LungSegmenter(networks)
+
+
+def read_segmenter_arrays(
+    path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[Modality, dict[str, NDArray[np.float32]]]:
+    """The same file's arrays by modality and name. shapes: by name, in the file's order.
+
+    Raises CheckpointError as `read_lung_segmenter` does.
+    """
+    try:
+        read = _read_weights(path)
+        if any([array.shape for array in arrays] != list(shapes.values()) for arrays in read.values()):
+            raise ValueError("weights of another network")
+    except Exception as error:  # as above
+        raise _refuse(path, error) from error
+    return {modality: dict(zip(shapes, arrays, strict=True)) for modality, arrays in read.items()}
+
+
+def _read_weights(path: Path) -> dict[Modality, list[NDArray[np.float32]]]:
+    weights: dict[Modality, list[NDArray[np.float32]]] = {}
+    with np.load(path, allow_pickle=False) as file:
+        for modality in MODALITIES:
+            names = sorted(name for name in file.files if name.startswith(f"{modality}_"))
+            if names:
+                weights[modality] = [np.asarray(file[name], np.float32) for name in names]
+    if not all(np.isfinite(array).all() for arrays in weights.values() for array in arrays):
+        raise ValueError("weights that are not finite")
+    if not weights:
+        raise ValueError("no lung segmenter in it")
+    return weights
+
+
+def _refuse(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The {path.name} of checkpoint {path.parent.name} cannot be read ({type(error).__name__}); put"
+        " back the published one, or train again."
+    )
 
 
 def _convolve(values: Any, width: int, stride: int = 1) -> Any:

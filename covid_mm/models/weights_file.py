@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES
 from covid_mm.errors import WeightsError
 from covid_mm.files import replace_file
-from covid_mm.models.network import Network
+
+if TYPE_CHECKING:
+    import keras
+
+    from covid_mm.models.network import Network
 
 Shapes = dict[str, tuple[int, ...]]
 

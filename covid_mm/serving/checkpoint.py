@@ -11,9 +11,11 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError, WeightsError
 from covid_mm.files import hash_file, write_atomically
 from covid_mm.models.content_classifier import (
@@ -24,7 +26,6 @@ from covid_mm.models.content_classifier import (
 )
 from covid_mm.models.lung_segmenter import MAX_LUNGS_BYTES, LungSegmenter, read_lung_segmenter
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, find_part, write_meta
-from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 from covid_mm.serving.metadata import (
     CARD_NAME,
@@ -36,6 +37,9 @@ from covid_mm.serving.metadata import (
     read_metadata,
     recover_checkpoint,
 )
+
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
 
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024  # far above any of the nine networks; keeps a wrong file out of memory
 
@@ -120,23 +124,32 @@ def load_segmenter(folder: Path, meta: Metadata) -> LungSegmenter | None:
 
     Raises CheckpointError where it is missing, damaged or exchanged, or lacks a modality.
     """
+    file = find_lungs_file(folder, meta)
+    if file is None:
+        return None
+    segmenter = read_lung_segmenter(file)
+    check_lung_modalities(meta, segmenter.networks)
+    return segmenter
+
+
+def find_lungs_file(folder: Path, meta: Metadata) -> Path | None:
+    """The lung segmenter's file, its hash checked, where the checkpoint has one. Raises CheckpointError."""
     if meta.lungs_sha256 is None:
         return None
-    file = find_part(folder, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
-    segmenter = read_lung_segmenter(file)
-    if lacking := set(meta.network.modalities) - set(segmenter.networks):
+    return find_part(folder, LUNGS_NAME, meta.lungs_sha256, MAX_LUNGS_BYTES, meta.name)
+
+
+def check_lung_modalities(meta: Metadata, covered: Iterable[Modality]) -> None:
+    """Raise CheckpointError where a segmenter lacks a modality that the network reads."""
+    if lacking := set(meta.network.modalities) - set(covered):
         raise CheckpointError(
             f"The {LUNGS_NAME} of checkpoint {meta.name} finds no lungs on {', '.join(sorted(lacking))} images; put"
             " back the published one, or train again."
         )
-    return segmenter
 
 
-def load_checkpoint(folder: Path) -> tuple[Network, Metadata]:
-    """Check meta.json and the hash, build the network in code, load the weights strictly.
-
-    Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
-    """
+def find_weights(folder: Path) -> tuple[Path, Metadata]:
+    """The weights file, its hash checked, and what meta.json says. Raises CheckpointError."""
     folder = Path(os.path.abspath(folder))  # its name is shown, and "." has none
     meta = read_metadata(folder)
     weights = folder / WEIGHTS_NAME
@@ -152,15 +165,26 @@ def load_checkpoint(folder: Path) -> tuple[Network, Metadata]:
             f"The {WEIGHTS_NAME} of checkpoint {folder.name} is not the file that its {META_NAME} describes"
             " (SHA-256 differs): it is damaged or was exchanged; put back the published one."
         )
+    return weights, meta
+
+
+def load_checkpoint(folder: Path) -> tuple[Network, Metadata]:
+    """Check meta.json and the hash, build the network in code, load the weights strictly.
+
+    Raises CheckpointError for whatever is missing, damaged, foreign or not finite.
+    """
+    from covid_mm.models.network import build_network
+
+    weights, meta = find_weights(folder)
     network = build_network(meta.network)
     scaling = {modality: network.backbone(modality).scaling for modality in meta.network.modalities}
     if meta.raw["preprocessing"].get("scaling_inside_the_network", scaling) != scaling:
         raise CheckpointError(
-            f"Checkpoint {folder.name} was trained with another scaling of pixels than its backbones have here"
+            f"Checkpoint {meta.name} was trained with another scaling of pixels than its backbones have here"
             f" ({scaling}); use the program that wrote it, or train again."
         )
     try:
         load_weights(network, weights)
     except WeightsError as error:
-        raise CheckpointError(f"Checkpoint {folder.name} cannot be used. {error}") from error
+        raise CheckpointError(f"Checkpoint {meta.name} cannot be used. {error}") from error
     return network, meta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,9 @@ class StudyOutput:
     contents: Mapping[Modality, Content]
 
 
+@runtime_checkable
 class NetworkFunctions(Protocol):
-    """What serving asks of a network, whatever runs it: `serving.tensorflow_functions`, `serving.onnx_functions`."""
+    """What serving asks of a network, whatever runs it: `serving.graph_functions` and its like."""
 
     @property
     def config(self) -> NetworkConfig:
@@ -198,14 +199,10 @@ def compile_functions(
     *,
     reads_lungs: bool,
 ) -> NetworkFunctions:
-    """What runs a network: TensorFlow, unless it is given already."""
-    from covid_mm.serving.onnx_functions import OnnxFunctions
-
-    if isinstance(network, OnnxFunctions):
+    """What runs a network: TensorFlow through Keras, unless functions are given already."""
+    if isinstance(network, NetworkFunctions):
         return network
-    from covid_mm.models.network import Network
     from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
 
-    assert isinstance(network, Network)
     branch = None if classifier is None else classifier.branch
     return TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)

@@ -58,6 +58,7 @@ from covid_mm.serving.reading import (
     read_headers,
     read_study,
 )
+from covid_mm.serving.runtimes import load_parts
 from covid_mm.serving.scan_files import SCANNED, ScanSource, StudyFiles, StudyImages, take_scan
 from covid_mm.serving.scan_reader import ScanReader
 
@@ -68,24 +69,14 @@ BATCH = 16  # studies per forward pass in predict_batch
 BATCH_PIXELS = 50_000_000  # of whole images that predict_batch holds at once
 
 
-def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = "tensorflow") -> Predictor:
+def load_predictor(checkpoint: str | Path | None = None, *, runtime: str = RUNTIMES[0]) -> Predictor:
     """The predictor of a checkpoint folder; of the default pair's without an argument.
 
-    runtime: `tensorflow`, or `onnx` for ONNX Runtime on what `python -m covid_mm export` wrote of it.
+    runtime: what runs it, as `serving.runtimes.load_parts` says.
 
     Raises CheckpointError where it is missing, damaged or not understood, UsageError for another runtime.
     """
-    folder = DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint)
-    if runtime == "onnx":
-        from covid_mm.serving.onnx_functions import load_onnx
-
-        return Predictor(*load_onnx(folder))
-    if runtime != "tensorflow":
-        raise UsageError(f"Runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}.")
-    from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
-
-    network, meta = load_checkpoint(folder)
-    return Predictor(network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta))
+    return Predictor(*load_parts(DEFAULT_CHECKPOINT if checkpoint is None else Path(checkpoint), runtime))
 
 
 class Predictor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import covid_mm
+from covid_mm.serving.graph_functions import is_quick
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.ui.predictors import StudyPredictor
 from covid_mm.ui.server.launch import serve
@@ -16,7 +17,7 @@ from covid_mm.ui.server.settings import read_settings
 
 
 def load_checkpoint(path: Path, runtime: str) -> StudyPredictor:
-    """The predictor; only here is TensorFlow or ONNX Runtime imported, behind the page that already stands."""
+    """The predictor; only here is what runs the network loaded."""
     # the page names each keyword that it passes; the protocol takes any
     return cast(StudyPredictor, covid_mm.load_predictor(path, runtime=runtime))
 
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             meta.name: partial(load_checkpoint, path, settings.runtime)
             for meta, path in zip(metas, checkpoints, strict=True)
         }
-        return serve(settings, loads, {meta.name: meta.raw for meta in metas})
+        beside = settings.runtime == "tensorflow" and is_quick(metas[0])
+        return serve(settings, loads, {meta.name: meta.raw for meta in metas}, load_beside=beside)
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)
         return 2

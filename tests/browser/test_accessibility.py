@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from test_many_studies import open_tab, wait_for_end
+from test_many_studies import open_tab, wait_for_end, wait_for_script
 from test_page import analyse, put
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
@@ -111,4 +111,53 @@ def test_the_model_tab(open_page, real_server, width):
     page.get_by_role("tab").last.click()
     page.wait_for_selector("#mm-card .mm-roc")
     inspector.look("card")
+    assert inspector.violations == {}
+
+
+@pytest.mark.parametrize(("width", "locale"), [(1280, "en-US"), (390, "id-ID")])
+def test_the_list_an_opened_study_a_comparison_and_the_own_test(open_page, studies, tmp_path, width, locale):
+    """Two studies of the slots and a labelled batch, seen in the list, opened, side by side, and measured."""
+    page = open_page(width=width, locale=locale)
+    inspector = Inspector(page)
+    tabs = page.get_by_role("tab")
+    tabs.nth(2).click()
+    page.wait_for_selector(".mm-own")
+    inspector.look("no test yet")
+    tabs.first.click()
+    for ct, xray in (("ct0", "xray0"), ("bright", "black")):
+        put(page, "ct", studies[ct])
+        put(page, "xray", studies[xray])
+        analyse(page)
+    page.wait_for_function("document.querySelectorAll('.mm-worklist-row').length === 2")
+    inspector.look("list")
+    page.locator(".mm-worklist-study").first.click()
+    page.wait_for_selector(".mm-kept .mm-heat-method")
+    page.click(".mm-kept .mm-operating summary")
+    inspector.look("study of the list")
+    page.locator(".mm-kept-compare").select_option("1")
+    page.wait_for_selector(".mm-comparison")
+    inspector.look("comparison")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.click(".mm-kept-close")
+
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(
+        "study,xray,label\na,xray0.png,normal\nb,xray1.png,covid19_pneumonia\nc,damaged.png,normal\n"
+    )
+    tabs.nth(1).click()
+    wait_for_script(page)
+    images = [studies[name] for name in ("xray0", "xray1", "damaged")]
+    page.set_input_files(".mm-batch-input", [str(path) for path in (manifest, *images)])
+    page.wait_for_selector(".mm-batch-paired")
+    page.click("#mm-batch-run")
+    wait_for_end(page)
+    tabs.nth(2).click()
+    page.wait_for_selector(".mm-own-figures")
+    inspector.look("own test")
+    tabs.first.click()
+    page.wait_for_function("document.querySelectorAll('.mm-worklist-row').length === 5")
+    page.locator(".mm-worklist-row", has_text="c").last.locator(
+        ".mm-worklist-study"
+    ).scroll_into_view_if_needed()
+    inspector.look("list of a batch")
     assert inspector.violations == {}

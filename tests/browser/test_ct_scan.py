@@ -55,6 +55,13 @@ def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, d
     assert series.get_attribute("data-index") == str(COUNT - 1)
     assert page.locator(".mm-reading").count() == 0
     assert "skor keparahan" in series.inner_text() or "not a score of severity" in series.inner_text()
+    top, bottom, height = page.evaluate(
+        """() => [document.querySelector("#mm-result").getBoundingClientRect().top,
+          document.querySelector("#mm-result .mm-layer").getBoundingClientRect().bottom, window.innerHeight]"""
+    )
+    assert (
+        bottom - top < (1.2 if width < 400 else 2) * height
+    )  # the map is seen without paging through the rest
     image = ".mm-view[data-modality=ct] .mm-stack img:not(.mm-layer)"
     first = page.get_attribute(image, "src")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scan_files import chest_hu, series_files
 
@@ -86,6 +87,14 @@ def test_a_study_of_the_list_is_read_as_one_of_the_slots(open_page, studies, tmp
     page.locator(".mm-kept .mm-open-viewer").click()
     page.wait_for_selector(".mm-viewer[open] .mm-pane")
     page.wait_for_function("document.querySelector('.mm-viewer .mm-pane-note')?.textContent === ''")
+    widths = page.eval_on_selector_all(
+        ".mm-viewer .mm-pane-image",
+        "panes => panes.map(pane => Math.min(pane.clientWidth, pane.clientHeight) / 640)",
+    )
+    zooms = page.eval_on_selector_all(
+        ".mm-viewer .mm-pane-zoom", "all => all.map(one => parseInt(one.value) / 100)"
+    )
+    assert zooms == pytest.approx(widths, abs=0.02)  # fitted into the pane, at the first opening too
     assert page.locator(".mm-viewer .mm-pane-slices output").first.inner_text().startswith("3")
     page.keyboard.press("Escape")
     with page.expect_download() as saved:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from covid_mm.ui.worklist.store import WorklistStore
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-HEAD_START = 1.0  # s for the page alone: importing TensorFlow holds Python's lock; a visitor begins it too
+HEAD_START = 1.0  # s for the page alone: importing Keras holds Python's lock; a visitor begins it too
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
 STYLES = (
@@ -55,6 +55,8 @@ def serve(
     settings: ServerSettings,
     loads: Mapping[str, Callable[[], StudyPredictor]],
     metas: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    load_beside: bool = False,
 ) -> int:
     """Serve the page until the process is asked to end; the exit code.
 
@@ -64,6 +66,7 @@ def serve(
             page's default and is loaded at once, others when they are chosen.
         metas: by name, meta.json where it is known already: the page says from it what a network is worth
             while that is still loading.
+        load_beside: the default loads beside the page, not behind it: for what hardly holds Python's lock.
 
     Raises:
         CovidMMError: the checkpoint cannot be served, or the port is taken.
@@ -71,6 +74,9 @@ def serve(
     os.umask(0o077)
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
+        networks = PredictorPool(loads, metas)
+        if load_beside:
+            networks.choose()
         from covid_mm.ui.i18n.static_translations import StaticTranslations
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
@@ -78,7 +84,7 @@ def serve(
         from covid_mm.ui.worklist.files import FileKeeper
         from covid_mm.ui.worklist.store import WorklistStore
 
-        networks, examples, translations = PredictorPool(loads, metas), ExampleStudies(), StaticTranslations()
+        examples, translations = ExampleStudies(), StaticTranslations()
         worklists = WorklistStore(test=settings.own_test, keeper=FileKeeper(folder.path / "studies"))
         worklists.keep_expiring()
         page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)
@@ -94,7 +100,8 @@ def serve(
             ) from error
         print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
         try:
-            time.sleep(HEAD_START)
+            if not load_beside:
+                time.sleep(HEAD_START)
             loader = networks.choose()
             examples.start()
             loader.wait()
@@ -203,7 +210,7 @@ def launch_options(
             "routes": [
                 Route(HEALTH, report_health),
                 make_route(),
-                *(make_routes(worklists) if worklists else ()),
+                *(make_routes(worklists, settings.limits) if worklists else ()),
             ],
             "docs_url": None,
             "redoc_url": None,

@@ -15,6 +15,7 @@ import numpy as np
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import Cancelled, CovidMMError, ImageError
 from covid_mm.evaluation.local_test import HeadTest
+from covid_mm.imaging import CtScan
 from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
@@ -116,11 +117,13 @@ def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[st
     shown = prediction.slice if prediction.slice is not None else choice.frame or 0
     views = {"ct": make_view(scan.render(shown, choice.window)), **study.views}
     analysis = make_analysis(prediction, views, predictor.meta)
+    return dataclasses.replace(analysis, thumbnails=draw_thumbnails(scan, prediction, choice))
+
+
+def draw_thumbnails(scan: CtScan, prediction: Prediction, choice: SliceChoice) -> dict[int, View]:
+    """Small pictures of the most suspicious slices, by number, the highest probability first."""
     chosen = choose_thumbnails([one.probability for one in prediction.slices])
-    thumbnails = {
-        index: make_view(scan.render(index, choice.window), longest=THUMBNAIL_SIDE) for index in chosen
-    }
-    return dataclasses.replace(analysis, thumbnails=thumbnails)
+    return {index: make_view(scan.render(index, choice.window), longest=THUMBNAIL_SIDE) for index in chosen}
 
 
 def make_analysis(prediction: Prediction, views: dict[str, View], meta: Mapping[str, Any]) -> Analysis:

@@ -80,6 +80,11 @@ def _find_scan(upload: SlotUpload, modality: str, limits: ImageLimits, choice: S
     return find_scan(paths, choice.series, limits, SLOT_TITLES[modality], strict=not choice.folder)
 
 
+def decode_scan(upload: SlotUpload, limits: ImageLimits, choice: SliceChoice) -> None:
+    """Leave a CT slot's scan beside its files, where it is not yet, for `load_scan`. Raises ImageError."""
+    _find_scan(upload, "ct", limits, choice)
+
+
 def read_slot_image(
     upload: SlotUpload, modality: str, limits: ImageLimits, choice: SliceChoice
 ) -> DecodedImage:

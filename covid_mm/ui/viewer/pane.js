@@ -90,7 +90,6 @@ export class Pane {
   draw() {
     const { url, width, height } = this.film.picture;
     if (this.url === url) return;
-    const first = !this.url;
     this.url = url;
     this.aspect = height / width;
     const mine = (this.drawing = (this.drawing ?? 0) + 1);
@@ -103,7 +102,8 @@ export class Pane {
         const rest = () => before.forEach((old) => this.osd.world.getIndexOfItem(old) >= 0 && this.osd.world.removeItem(old));
         if (item.getFullyLoaded()) rest();
         else item.addOnceHandler("fully-loaded-change", rest);
-        if (first) this.fit(true);
+        if (!this.fitted) this.fit(true); // the picture before may have been replaced before it was drawn
+        this.fitted = true;
         this.writeZoom();
         this.section.dataset.drawn = `${this.film.index ?? ""}`;
       },
@@ -144,17 +144,17 @@ export class Pane {
     this.film.show((this.film.index ?? 0) + (event.scroll < 0 ? 1 : -1));
   }
 
-  // Scale against the whole image in the pane, and the middle as shares of the image.
+  // Scale against the whole image in the pane, the middle as shares of the image, and whether the pane stays fitted.
   get view() {
     const { viewport } = this.osd;
     const centre = viewport.getCenter(false);
-    return { scale: viewport.getZoom(false) / viewport.getHomeZoom(), x: centre.x, y: centre.y / (this.aspect ?? 1) };
+    return { scale: viewport.getZoom(false) / viewport.getHomeZoom(), x: centre.x, y: centre.y / (this.aspect ?? 1), home: this.home };
   }
 
-  follow({ scale, x, y }) {
+  follow({ scale, x, y, home }) {
     const { viewport } = this.osd;
     if (!this.aspect || !viewport.getHomeZoom()) return;
-    this.home = Math.abs(scale - 1) < 0.001;
+    this.home = home; // not by the scale, which is another's while a pane's size changes
     this.following = true;
     viewport.zoomTo(scale * viewport.getHomeZoom(), null, true);
     viewport.panTo(new OSD.Point(x, y * this.aspect), true);

@@ -382,6 +382,7 @@ export class Viewer {
   }
 
   closed() {
+    if (this.dialog.open) return; // opened again before the browser said that it was closed
     if (document.fullscreenElement) document.exitFullscreen();
     document.documentElement.classList.remove("mm-viewing");
     this.peek(false);

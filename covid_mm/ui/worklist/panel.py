@@ -96,7 +96,7 @@ def find_listed(store: WorklistStore, session: str | None, request: Any) -> Stud
     number = request.get("listed") if isinstance(request, Mapping) else None
     if type(number) is not int:
         return None
-    files, network = store.read_files(session, number)
+    files, network = store.read_files(number, session=session)
     return StudyUploads(files.paths.get("ct"), files.paths.get("xray"), network, files.choices)
 
 

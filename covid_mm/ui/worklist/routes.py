@@ -10,6 +10,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,12 +20,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from covid_mm.config import ImageLimits
 from covid_mm.errors import CovidMMError, UsageError
 from covid_mm.evaluation.local_test import LocalTest
 from covid_mm.reporting.local_test import describe_json, draw_local_test
 from covid_mm.ui.i18n.language import Texts, choose_language
 from covid_mm.ui.report.content import clean_note
-from covid_mm.ui.study.analysis import Analysis, explain_error
+from covid_mm.ui.study.analysis import Analysis, draw_thumbnails, explain_error
+from covid_mm.ui.study.images import READERS, decode_scan
+from covid_mm.ui.study.scans import load_scan
+from covid_mm.ui.study.slot_choice import SliceChoice
 from covid_mm.ui.worklist.export import FORMATS, write_archive, write_report
 from covid_mm.ui.worklist.own_test import add_own_test, render_own_test
 from covid_mm.ui.worklist.packing import unpack_analysis
@@ -47,12 +52,12 @@ BUSY = "The server is making reports for others; try again in a minute."
 Values = Mapping[str, Any]
 
 
-def make_routes(store: WorklistStore) -> list[Route]:
-    """The two routes around a store."""
+def make_routes(store: WorklistStore, limits: ImageLimits = ImageLimits()) -> list[Route]:  # noqa: B008 (frozen)
+    """The two routes around a store. limits: of the images that its studies were read from."""
     running = threading.BoundedSemaphore(ARCHIVES)
 
     async def answer(request: Request) -> Response:
-        return await _answer(request, lambda values, texts: _do(store, values, texts))
+        return await _answer(request, lambda values, texts: _do(store, limits, values, texts))
 
     async def archive(request: Request) -> Response:
         return await _answer(request, lambda values, texts: _stream(store, running, values, texts))
@@ -78,7 +83,7 @@ async def _answer(request: Request, act: Callable[[Values, Texts], Response]) ->
     return response
 
 
-def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
+def _do(store: WorklistStore, limits: ImageLimits, values: Values, texts: Texts) -> Response:
     """The list's small requests, by `action`."""
     token, action = values["token"], values.get("action")
     if action == "changes":
@@ -93,7 +98,7 @@ def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
         return _answer_test(store.find_test(token=token), values, texts)
     if action == "study":
         study = store.read(token, _read_number(values, "number"))
-        analysis = _unpack(store, token, study)
+        analysis = _add_thumbnails(store, token, study, limits)
         files = describe_files(study) if analysis else None
         return JSONResponse({"html": render_study(study, analysis, texts), "files": files})
     if action == "compare":
@@ -117,6 +122,25 @@ def _do(store: WorklistStore, values: Values, texts: Texts) -> Response:
     else:
         raise UsageError(NOT_ASKED)
     return JSONResponse({})
+
+
+def _add_thumbnails(
+    store: WorklistStore, token: str, study: ListedStudy, limits: ImageLimits
+) -> Analysis | None:
+    """A study's answer; the thumbnails of a batch's scan are drawn here, as long as its files are there."""
+    analysis = _unpack(store, token, study)
+    if analysis is None or analysis.prediction.scan is None or analysis.thumbnails:
+        return analysis
+    try:
+        files, _ = store.read_files(study.number, token=token)
+        paths, choice = files.paths["ct"], files.choices.get("ct", SliceChoice())
+        READERS.run(decode_scan, paths, limits, choice)
+    except CovidMMError:  # gone; the answer is shown without them
+        return analysis
+    scan = load_scan(paths, choice.series)
+    if scan is None:
+        return analysis
+    return replace(analysis, thumbnails=draw_thumbnails(scan, analysis.prediction, choice))
 
 
 def _stream(

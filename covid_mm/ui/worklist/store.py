@@ -157,14 +157,16 @@ class WorklistStore:
         with self._lock:
             return self._tokens.get(session or "", "") in self._visits
 
-    def read_files(self, session: str | None, number: int) -> tuple[KeptFiles, str]:
-        """The files of a study in a session's list, and the name of the network that answered it.
+    def read_files(
+        self, number: int, *, session: str | None = None, token: str = ""
+    ) -> tuple[KeptFiles, str]:
+        """The files of a study in a session's or a token's list, and the name of the network that answered it.
 
         Raises:
             UsageError: the study, its files or the whole list is gone.
         """
         with self._lock:
-            token = self._tokens.get(session or "", "")
+            token = token or self._tokens.get(session or "", "")
             study = self.read(token, number)
             if study.files is None:
                 raise UsageError(FILES_GONE)

@@ -104,7 +104,7 @@ def test_the_network_is_not_imported_before_the_page_is_served():
     """TensorFlow's import takes longer than the page's own start."""
     program = (
         "import sys\nfrom covid_mm.ui import app\n"
-        "app.serve = lambda settings, loads, metas: print('tensorflow' in sys.modules, list(loads)) or 0\n"
+        "app.serve = lambda settings, loads, metas, **options: print('tensorflow' in sys.modules, list(loads)) or 0\n"
         "sys.exit(app.main([]))\n"
     )
     done = subprocess.run(

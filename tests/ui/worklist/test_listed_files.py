@@ -10,12 +10,15 @@ import pytest
 from fake_predictor import FakePredictor
 from live_server import LiveServer
 from made_clock import Clock
-from scan_files import chest_hu, series_files
+from scan_files import chest_hu, nifti_file, series_files
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from test_worklist_routes import Owner
 
 from covid_mm.config import ImageLimits
 from covid_mm.errors import UsageError
-from covid_mm.serving.pairing import ImageFile, on_disk
+from covid_mm.serving.batch import answer_studies
+from covid_mm.serving.pairing import ImageFile, make_study, on_disk
 from covid_mm.ui.page import answer_page
 from covid_mm.ui.predictors import PredictorPool
 from covid_mm.ui.server.upload_folder import count_bytes
@@ -24,6 +27,7 @@ from covid_mm.ui.study.events import download_page, explain_page
 from covid_mm.ui.viewer.events import frames_page
 from covid_mm.ui.worklist.files import FileKeeper
 from covid_mm.ui.worklist.panel import BatchRows, SessionStudies, find_listed
+from covid_mm.ui.worklist.routes import make_routes
 from covid_mm.ui.worklist.store import WorklistLimits, WorklistStore
 from covid_mm.ui.worklist.studies import ListedStudy
 from covid_mm.ui.worklist.view import describe_files
@@ -81,7 +85,7 @@ def test_the_oldest_files_go_first_of_a_list_then_of_all(store):
         add(store, 1000)
     assert has_files(store) == [False, True, True]
     with pytest.raises(UsageError, match="make room for newer ones"):
-        store.read_files("session", 1)
+        store.read_files(1, session="session")
     store._clock.now += 1
     for _ in range(3):
         add(store, 1000, "other")
@@ -124,7 +128,7 @@ def test_files_go_with_the_study_the_list_and_the_pictures(store, tmp_path):
 def test_what_reading_writes_beside_files_is_counted(store):
     add(store, 1000)
     add(store, 1000)
-    files, _ = store.read_files("session", 2)
+    files, _ = store.read_files(2, session="session")
     (files.folder / "ct-0.scan-x.npy").write_bytes(bytes(600))
     store.measure_read_files()
     assert has_files(store) == [False, True]
@@ -179,9 +183,6 @@ def test_a_scan_of_the_list_gives_slices_maps_and_downloads_to_its_own_session(k
 
 
 def test_rows_of_a_batch_keep_uploads_and_what_a_zip_held(keeper, tmp_path, bright, dark):
-    from covid_mm.serving.batch import answer_studies
-    from covid_mm.serving.pairing import make_study
-
     store = WorklistStore(clock=Clock(), keeper=keeper)
     store.open(ONE, "tab", "session")
     rows = BatchRows(store)
@@ -194,6 +195,29 @@ def test_rows_of_a_batch_keep_uploads_and_what_a_zip_held(keeper, tmp_path, brig
     first, second = store.list_changes(ONE, 0)[2]
     assert second.files is None
     assert [Path(first.files.paths[m][0]).read_bytes() for m in ("ct", "xray")] == [bright, dark]
+
+
+def test_a_batchs_scan_has_thumbnails_when_it_is_opened(keeper, tmp_path):
+    store = WorklistStore(clock=Clock(), keeper=keeper)
+    store.open(ONE, "tab", "session")
+    (tmp_path / "upload").write_bytes(nifti_file(chest_hu(12, 48)))
+    predictor = FakePredictor()
+    predictor.scan_delay = 0.0
+    study = make_study("a", {"ct": [on_disk("a_ct.nii", tmp_path / "upload")]})
+    (row,) = answer_studies(predictor, [study])
+    rows = BatchRows(store)
+    number = rows.keep("session", rows.begin_run("session"), row, {}, study.files)
+    asked = {"token": ONE, "action": "study", "number": number}
+    with TestClient(Starlette(routes=make_routes(store))) as client:
+        opened = client.post("/worklist", json=asked).json()
+        assert "mm-series-thumbnails" in opened["html"]
+        assert opened["files"] == {"ct": {}}
+        store.measure_read_files()
+        (listed,) = store.list_changes(ONE, 0)[2]
+        assert len(listed.files.sizes) == 3  # the file, its slices as numbers, and what they are
+        listed.files.delete()
+        again = client.post("/worklist", json=asked)
+        assert (again.status_code, "mm-series-thumbnails" in again.json()["html"]) == (200, False)
 
 
 def test_no_address_serves_a_kept_file(server: LiveServer, dark):

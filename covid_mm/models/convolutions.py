@@ -1,0 +1,296 @@
+"""Networks for serving as lists of convolutions, without Keras: their weights' names and shapes, and a graph of them.
+
+`keras.applications` builds a network in seconds; these lists are there at once. A batch norm that follows a
+convolution is folded into its kernel, so the graph has a tenth of the operations and runs faster. The tests hold
+each list to what Keras builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from covid_mm.config import CHANNELS
+from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, SEGMENTER_WIDTHS
+from covid_mm.models.tensorflow_library import Graph, Tensor
+
+Activation = Literal["", "Relu", "Relu6"]
+Arrays = Mapping[str, NDArray[np.float32]]
+Shapes = dict[str, tuple[int, ...]]
+
+_DENSENET_BLOCKS = {"conv2": 6, "conv3": 12, "conv4": 24, "conv5": 16}
+_DENSENET_GROWTH = 32
+_MOBILENET_FILTERS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)  # behind each depthwise convolution
+_MOBILENET_HALVING = (2, 4, 6, 12)  # depthwise convolutions that halve the image
+_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+_FLOAT = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Convolutions:
+    """A network being described: `weights` are its arrays' shapes by name, `steps` what is done, in order.
+
+    Each method takes and returns names of feature maps; `channels` has how many channels each has. The first is
+    `image`.
+    """
+
+    epsilon: float
+    weights: Shapes = field(default_factory=dict)
+    steps: list[Callable[[dict[str, Tensor], Graph, Arrays], Tensor]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    channels: dict[str, int] = field(default_factory=lambda: {"image": CHANNELS})
+
+    def convolve(
+        self,
+        name: str,
+        source: str,
+        filters: int,
+        size: int,
+        *,
+        stride: int = 1,
+        padding: str = "SAME",
+        norm: str = "",
+        activation: Activation = "",
+        bias: bool = False,
+    ) -> str:
+        """A convolution with its bias, the batch norm of another name, and an activation behind it."""
+        self.weights[f"{name}/kernel"] = (size, size, self.channels[source], filters)
+        if bias:
+            self.weights[f"{name}/bias"] = (filters,)
+        if norm:
+            self._normed(norm, filters)
+
+        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
+            kernel = arrays[f"{name}/kernel"]
+            offset = arrays[f"{name}/bias"] if bias else np.zeros(filters, np.float32)
+            if norm:
+                scale, shift = self._fold(norm, arrays)
+                kernel, offset = kernel * scale, offset * scale + shift
+            return graph.add(
+                "_FusedConv2D",
+                *(maps[source], graph.constant(kernel), [graph.constant(offset)], []),
+                num_args=1,
+                strides=[1, stride, stride, 1],
+                padding=padding,
+                fused_ops=["BiasAdd", *([activation] if activation else [])],
+            )
+
+        return self._keep(norm or name, filters, step)
+
+    def convolve_depthwise(self, name: str, source: str, *, stride: int, padding: str) -> str:
+        """A 3 x 3 convolution of each channel for itself, its batch norm, and Relu6."""
+        channels = self.channels[source]
+        self.weights[f"{name}/kernel"] = (3, 3, channels, 1)
+        self._normed(f"{name}_bn", channels)
+
+        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
+            scale, shift = self._fold(f"{name}_bn", arrays)
+            kernel = graph.constant(arrays[f"{name}/kernel"] * scale[:, None])
+            strides = [1, stride, stride, 1]
+            values = graph.add(
+                "DepthwiseConv2dNative", maps[source], kernel, strides=strides, padding=padding
+            )
+            return graph.add("Relu6", graph.add("BiasAdd", values, graph.constant(shift)))
+
+        return self._keep(f"{name}_bn", channels, step)
+
+    def normalise(self, name: str, source: str) -> str:
+        """A batch norm of its own, and Relu."""
+        self._normed(name, self.channels[source])
+
+        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
+            scale, shift = map(graph.constant, self._fold(name, arrays))
+            return graph.add("Relu", graph.add("AddV2", graph.add("Mul", maps[source], scale), shift))
+
+        return self._keep(name, self.channels[source], step)
+
+    def scale(self, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> str:
+        """The image by fixed numbers of each channel."""
+
+        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
+            factors, shift = (graph.constant(part.astype(np.float32)) for part in (scale, offset))
+            return graph.add("AddV2", graph.add("Mul", maps["image"], factors), shift)
+
+        return self._keep("scaled", CHANNELS, step)
+
+    def pad(self, source: str, before: int, after: int) -> str:
+        """Rows and columns of zeros around."""
+        around = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
+        return self._keep(
+            f"{source} padded",
+            self.channels[source],
+            lambda maps, graph, _: graph.add("Pad", maps[source], graph.constant(around)),
+        )
+
+    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: str, size: int) -> str:
+        """The greatest or the mean value of squares, at half the resolution."""
+        return self._keep(
+            f"{source} pooled",
+            self.channels[source],
+            lambda maps, graph, _: graph.add(
+                kind, maps[source], ksize=[1, size, size, 1], strides=[1, 2, 2, 1], padding="VALID"
+            ),
+        )
+
+    def join(self, name: str, first: str, second: str) -> str:
+        """The channels of both."""
+
+        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
+            axis = graph.constant(np.array(-1, np.int32))
+            return graph.add("ConcatV2", [maps[first], maps[second]], axis)
+
+        return self._keep(name, self.channels[first] + self.channels[second], step)
+
+    def enlarge(self, source: str, side: int) -> str:
+        """To side x side, bilinear."""
+
+        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
+            size = graph.constant(np.array([side, side], np.int32))
+            return graph.add("ResizeBilinear", maps[source], size, half_pixel_centers=True)
+
+        return self._keep(f"{source} enlarged", self.channels[source], step)
+
+    def build(self, graph: Graph, arrays: Arrays, side: int) -> dict[str, Tensor]:
+        """All feature maps by name, (n, rows, columns, channels), on images of side x side pixels."""
+        maps = {"image": graph.placeholder((None, side, side, self.channels["image"]))}
+        for name, step in zip(self.names, self.steps, strict=True):
+            maps[name] = step(maps, graph, arrays)
+        return maps
+
+    def _keep(self, name: str, channels: int, step: Callable[..., Tensor]) -> str:
+        self.names.append(name)
+        self.steps.append(step)
+        self.channels[name] = channels
+        return name
+
+    def _normed(self, name: str, channels: int) -> None:
+        self.weights.update({f"{name}/{part}": (channels,) for part in _NORM})
+
+    def _fold(self, name: str, arrays: Arrays) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a batch norm multiplies with, and adds."""
+        gamma, beta, mean, variance = (arrays[f"{name}/{part}"].astype(np.float64) for part in _NORM)
+        scale = gamma / np.sqrt(variance + self.epsilon)
+        return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class BackboneList:
+    """A backbone's list.
+
+    last: the feature map that is pooled, where Grad-CAM looks. fed: what its last block reads. scaling: of pixels, as
+    `models.backbones` names it.
+    """
+
+    convolutions: Convolutions
+    last: str
+    fed: str
+    scaling: str
+
+
+def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
+    """DenseNet121 as `keras.applications` builds it, on pixels 0..255."""
+    net = Convolutions(epsilon=1.001e-5)
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    image = net.scale(1.0 / (255.0 * deviation), -mean / deviation)
+    values = net.convolve(
+        f"{prefix}conv1_conv",
+        net.pad(image, 3, 3),
+        *(64, 7),
+        stride=2,
+        padding="VALID",
+        norm=f"{prefix}conv1_bn",
+        activation="Relu",
+    )
+    values = net.pool("MaxPool", net.pad(values, 1, 1), 3)
+    fed = values
+    for number, (name, blocks) in enumerate(_DENSENET_BLOCKS.items(), start=2):
+        fed = values
+        for block in range(1, blocks + 1):
+            label = f"{prefix}{name}_block{block}"
+            inner = net.convolve(
+                f"{label}_1_conv",
+                net.normalise(f"{label}_0_bn", values),
+                *(4 * _DENSENET_GROWTH, 1),
+                norm=f"{label}_1_bn",
+                activation="Relu",
+            )
+            grown = net.convolve(f"{label}_2_conv", inner, _DENSENET_GROWTH, 3)
+            values = net.join(f"{label}_concat", values, grown)
+        if name != "conv5":
+            label = f"{prefix}pool{number}"
+            values = net.convolve(
+                f"{label}_conv", net.normalise(f"{label}_bn", values), net.channels[values] // 2, 1
+            )
+            if name != "conv4" or output_stride == 32:
+                values = net.pool("AvgPool", values, 2)
+    return BackboneList(net, net.normalise(f"{prefix}bn", values), fed, "torch")
+
+
+def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
+    """MobileNet as `keras.applications` builds it, on pixels 0..255."""
+    net = Convolutions(epsilon=1e-3)
+    values = net.convolve(
+        f"{prefix}conv1",
+        net.scale(np.full(CHANNELS, 1 / 127.5), np.full(CHANNELS, -1.0)),
+        *(32, 3),
+        stride=2,
+        norm=f"{prefix}conv1_bn",
+        activation="Relu6",
+    )
+    fed = values
+    for number, filters in enumerate(_MOBILENET_FILTERS, start=1):
+        if number == _MOBILENET_HALVING[-1]:
+            fed = values
+        halved = number in _MOBILENET_HALVING
+        fine = halved and number == _MOBILENET_HALVING[-1] and output_stride == 16
+        source = net.pad(values, 1 if fine else 0, 1) if halved else values
+        values = net.convolve_depthwise(
+            f"{prefix}conv_dw_{number}",
+            source,
+            stride=2 if halved and not fine else 1,
+            padding="VALID" if halved else "SAME",
+        )
+        values = net.convolve(
+            f"{prefix}conv_pw_{number}",
+            values,
+            *(filters, 1),
+            norm=f"{prefix}conv_pw_{number}_bn",
+            activation="Relu6",
+        )
+    return BackboneList(net, values, fed, "tf")
+
+
+LISTED: dict[str, Callable[[str, int], BackboneList]] = {
+    "densenet121": list_densenet121,
+    "mobilenet": list_mobilenet,
+}
+
+
+def list_segmenter() -> tuple[Convolutions, str]:
+    """The lung segmenter of `models.lung_segmenter`, and the name of its logits; arrays by their number's name."""
+    net = Convolutions(epsilon=1e-3, channels={"image": 1})
+    count = 0
+
+    def convolve(source: str, width: int, stride: int = 1) -> str:
+        nonlocal count
+        count += 1
+        return net.convolve(
+            f"conv{count}", source, width, 3, stride=stride, norm=f"norm{count}", activation="Relu"
+        )
+
+    side = SEGMENTER_SIDE // 2
+    values = convolve("image", SEGMENTER_WIDTHS[0], 2)
+    levels = []
+    for width in SEGMENTER_WIDTHS[1:]:
+        values = convolve(values, net.channels[values])
+        levels.append((values, side))
+        values, side = convolve(values, width, 2), side // 2
+    values = convolve(convolve(values, SEGMENTER_WIDTHS[-1]), SEGMENTER_WIDTHS[-1])
+    for level, size in reversed(levels):
+        width = net.channels[level]
+        values = convolve(convolve(net.join(f"joined{size}", net.enlarge(values, size), level), width), width)
+    return net, net.convolve("lung_logits", values, 1, 1, bias=True)

@@ -1,0 +1,49 @@
+"""What may run a network that is served, one of `config.RUNTIMES`; each is imported only where it is asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from covid_mm.config import RUNTIMES
+from covid_mm.errors import UsageError
+from covid_mm.models.content_classifier import ContentClassifier
+from covid_mm.models.tensorflow_library import LibraryUnavailable
+from covid_mm.serving.forward_pass import NetworkFunctions
+from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.reading import LungFinder
+
+if TYPE_CHECKING:
+    from covid_mm.models.network import Network
+
+Parts = tuple["Network | NetworkFunctions", Metadata, ContentClassifier | None, LungFinder | None]
+
+_log = logging.getLogger(__name__)
+
+
+def load_parts(folder: Path, runtime: str) -> Parts:
+    """All that a `Predictor` is made of.
+
+    runtime: `tensorflow` is TensorFlow's own library on graphs without Keras, and where that does not serve, `keras`:
+    the network in Keras's layers. `onnx` is ONNX Runtime on what `python -m covid_mm export` wrote.
+
+    Raises CheckpointError where the checkpoint is missing, damaged or not understood, UsageError for another runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise UsageError(f"Runtime {runtime!r} is not known; choose one of {', '.join(RUNTIMES)}.")
+    if runtime == "onnx":
+        from covid_mm.serving.onnx_functions import load_onnx
+
+        return load_onnx(folder)
+    if runtime == "tensorflow":
+        from covid_mm.serving.graph_functions import load_graphs
+
+        try:
+            return load_graphs(folder)
+        except LibraryUnavailable as error:
+            _log.info("Keras serves %s: %s.", folder.name, error)
+    from covid_mm.serving.checkpoint import load_checkpoint, load_classifier, load_segmenter
+
+    network, meta = load_checkpoint(folder)
+    return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)

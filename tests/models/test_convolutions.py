@@ -1,0 +1,72 @@
+"""The lists of convolutions are the networks that Keras builds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import colour_images, shake_weights
+
+from covid_mm.explain.grad_cam import find_layer
+from covid_mm.models.convolutions import LISTED, list_segmenter
+from covid_mm.models.lung_segmenter import (
+    SEGMENTER_SIDE,
+    LungSegmenter,
+    build_segmenter,
+    read_segmenter_arrays,
+)
+from covid_mm.models.tensorflow_library import Graph
+
+SIDE = 75  # odd, so that paddings show
+
+
+@pytest.mark.parametrize("output_stride", [16, 32])
+@pytest.mark.parametrize("backbone", sorted(LISTED))
+def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_stride: int) -> None:
+    network: Any = make_single(backbone, output_stride)
+    one = LISTED[backbone]("ct_", output_stride)
+    arrays = {
+        f"{layer.name}/{variable.name}": np.asarray(variable)
+        for layer in network.branch_layers("ct")
+        for variable in layer.weights
+    }
+    assert one.convolutions.weights == {name: array.shape for name, array in arrays.items()}
+    assert one.scaling == network.backbone("ct").scaling
+    graph = Graph()
+    maps = one.convolutions.build(graph, arrays, SIDE)
+    images = colour_images(2, SIDE)
+    got = graph.run({maps["image"]: images}, [maps[one.last], maps[one.fed]])
+    tensors = [network.tensor(find_layer(network, "ct", "coarse")), network.bottleneck("ct", "last-block")]
+    expected = keras.Model(network.image_input("ct"), tensors)(images, training=False)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.std() > 0
+        np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(np.abs(theirs).max()))
+
+
+def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
+    network = build_segmenter(seed=1)
+    shake_weights(network, 1)
+    file = tmp_path / "lungs.npz"
+    file.write_bytes(LungSegmenter({"ct": network}).to_bytes())
+    net, logits = list_segmenter()
+    arrays = read_segmenter_arrays(file, net.weights)["ct"]
+    network.set_weights(list(arrays.values()))  # in half precision, as the file has them
+    graph = Graph()
+    maps = net.build(graph, arrays, SEGMENTER_SIDE)
+    images = np.random.default_rng(0).uniform(0, 1, (2, SEGMENTER_SIDE, SEGMENTER_SIDE, 1))
+    (got,) = graph.run({maps["image"]: images.astype(np.float32)}, [maps[logits]])
+    expected = np.asarray(network(images.astype(np.float32), training=False))
+    np.testing.assert_allclose(got, expected, atol=2e-5 * float(np.abs(expected).max()))
+
+
+def make_single(backbone: str, output_stride: int) -> Any:
+    """A network of one branch, its weights all random."""
+    from covid_mm.config import NetworkConfig
+    from covid_mm.models.network import build_network
+
+    config = NetworkConfig.single(backbone, "ct", image_size=SIDE, head_width=4, output_stride=output_stride)
+    network = build_network(config)
+    shake_weights(network.model, 0)
+    return network

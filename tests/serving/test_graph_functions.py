@@ -1,0 +1,140 @@
+"""A checkpoint served by TensorFlow's library alone answers as the network in Keras does."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from covid_mm import load_predictor
+from covid_mm.config import DEFAULT_CHECKPOINT
+from covid_mm.datasets.phantoms import make_study
+from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.models.tensorflow_library import LibraryUnavailable
+from covid_mm.serving import graph_functions
+from covid_mm.serving.graph_functions import GraphFunctions
+
+QUICK = (
+    "import sys\n"
+    "from covid_mm import load_predictor\n"
+    "from covid_mm.datasets.phantoms import make_study\n"
+    "study = make_study(1, seed=0)\n"
+    "predictor = load_predictor()\n"
+    "predictor.warm_up()\n"
+    "answer = predictor.predict(study.ct, study.xray)\n"
+    "print(bool(answer.probabilities), [m for m in ('tensorflow', 'keras', 'gradio') if m in sys.modules])\n"
+)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Any:
+    return load_predictor()
+
+
+def test_no_tensorflow_is_imported_for_an_answer():
+    done = subprocess.run([sys.executable, "-c", QUICK], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True []", done.stderr
+
+
+@pytest.mark.slow  # Keras builds and traces the published network
+def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
+    ours, theirs = quick, load_predictor(runtime="keras")
+    assert isinstance(ours.network, GraphFunctions)
+    studies = [make_study(label, seed=seed) for label, seed in ((0, 1), (1, 2), (1, 3))]
+    for study in studies:
+        for images in ({"ct": study.ct, "xray": study.xray}, {"ct": study.ct}, {"xray": study.xray}):
+            for options in ({}, {"method": "grad_cam"}, {"heatmap_class": "normal"}):
+                one, other = (p.predict(**images, **options) for p in (ours, theirs))
+                first, second = one.to_dict(), other.to_dict()
+                assert_alike(first | {"timing_ms": 0}, second | {"timing_ms": 0})
+                for modality, heatmap in one.heatmaps.items():
+                    np.testing.assert_allclose(heatmap, other.heatmaps[modality], atol=1e-4)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 150, 150, 3)).astype(np.float32)
+    kept, whole = ours.network, theirs._pass._functions
+    np.testing.assert_allclose(kept.contents(images), whole.contents(images), atol=1e-4)
+    for got, expected in zip(kept.read_slices("ct", images), whole.read_slices("ct", images), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+    fine = [p.predict(studies[0].ct, studies[0].xray, layer="fine").heatmaps["ct"] for p in (ours, theirs)]
+    np.testing.assert_array_equal(*fine)
+    assert kept.grid("ct", "fine") == whole.grid("ct", "fine")
+
+
+def assert_alike(one: Any, other: Any) -> None:
+    """The same JSON, numbers to rounding far below what is shown."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_alike(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_alike(a, b)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, abs=1e-5)
+    else:
+        assert one == other
+
+
+def test_a_batch_gives_what_single_studies_give(quick):
+    studies = [make_study(number % 2, seed=number) for number in range(3)]
+    together = quick.predict_batch([(study.ct, study.xray) for study in studies])
+    for study, answer in zip(studies, together, strict=True):
+        alone = quick.predict(study.ct, study.xray)
+        assert_alike(alone.probabilities, answer.probabilities)
+        for modality, heatmap in alone.heatmaps.items():
+            np.testing.assert_allclose(heatmap, answer.heatmaps[modality], atol=1e-4)
+
+
+def test_content_images_are_asked_for(quick):
+    image = {"ct": np.zeros((1, 150, 150, 3), np.float32)}
+    with pytest.raises(UsageError, match="give content_images"):
+        quick.network.answer(("ct",), "coarse").explain(image, np.zeros(1, np.int32))
+
+
+def test_a_foreign_or_damaged_file_is_refused(tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(DEFAULT_CHECKPOINT, folder)
+    weights = (folder / "model.weights.h5").read_bytes()
+    (folder / "model.weights.h5").write_bytes(weights[:-1] + b"\0\1")
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        load_predictor(folder)
+    (folder / "model.weights.h5").write_bytes(weights)
+    (folder / "lungs.npz").write_bytes(b"no archive")
+    with pytest.raises(CheckpointError, match=r"lungs.npz of checkpoint copy is missing or not the file"):
+        load_predictor(folder)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(graph_functions.LISTED, "mobilenet", graph_functions.LISTED["densenet121"])
+    meta = graph_functions.find_weights(DEFAULT_CHECKPOINT)[1]
+    lists = {m: graph_functions.LISTED[name](f"{m}_", 16) for m, name in meta.network.branches}
+    with pytest.raises(CheckpointError, match=r"cannot be used. model.weights.h5 does not hold the weights"):
+        GraphFunctions(DEFAULT_CHECKPOINT, meta, lists, DEFAULT_CHECKPOINT / "model.weights.h5")
+
+
+@pytest.mark.parametrize("reason", ["library", "backbone"])
+def test_keras_serves_where_this_way_does_not(monkeypatch, caplog, reason):
+    def refuse() -> None:
+        raise LibraryUnavailable("there is a GPU")
+
+    if reason == "library":
+        monkeypatch.setattr(graph_functions, "load_library", refuse)
+    else:
+        monkeypatch.delitem(graph_functions.LISTED, "mobilenet")
+    asked: list[Path] = []
+
+    # building it would take ten seconds
+    def load(folder: Path) -> Any:
+        asked.append(folder)
+        raise CheckpointError("asked for")
+
+    monkeypatch.setattr("covid_mm.serving.checkpoint.load_checkpoint", load)
+    with caplog.at_level("INFO"), pytest.raises(CheckpointError, match="asked for"):
+        load_predictor()
+    assert asked == [DEFAULT_CHECKPOINT]
+    assert "Keras serves densenet121-mobilenet: " in caplog.text
