@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import covid_mm
 from covid_mm.config import CLASSES, DEFAULT_PAIR
+from covid_mm.datasets.phantoms import make_study
 
-PLACE = Path(__file__).resolve().parents[1] / "checkpoints" / DEFAULT_PAIR
-RESULTS = PLACE.parents[1] / "results"
+CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / DEFAULT_PAIR
+RESULTS = CHECKPOINT.parents[1] / "results"
 MAX_BYTES = 25_000_000
 NEEDED = {"ct": 0.88, "xray": 0.91}  # reached by this network; the aims, 0.93 and 0.95, are not
 HEADS = {"fused", "ct", "xray"}
 
 pytestmark = pytest.mark.skipif(
-    not (PLACE / "meta.json").exists(), reason=f"checkpoints/{DEFAULT_PAIR} is not there: not trained yet"
+    not (CHECKPOINT / "meta.json").exists(),
+    reason=f"checkpoints/{DEFAULT_PAIR} is not there: not trained yet",
 )
 
 
@@ -26,22 +31,22 @@ pytestmark = pytest.mark.skipif(
 def loaded() -> tuple[Any, Any]:
     from covid_mm.serving.checkpoint import load_checkpoint
 
-    return load_checkpoint(PLACE)
+    return load_checkpoint(CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
 def meta() -> dict[str, Any]:
-    return json.loads((PLACE / "meta.json").read_text())
+    return json.loads((CHECKPOINT / "meta.json").read_text())
 
 
 def test_it_is_small_and_its_hash_fits(meta):
     from covid_mm.files import hash_file
 
-    files = sorted(path.name for path in PLACE.iterdir())
+    files = sorted(path.name for path in CHECKPOINT.iterdir())
     assert files == ["README.md", "judge.npz", "lungs.npz", "meta.json", "model.weights.h5"]
-    assert sum(path.stat().st_size for path in PLACE.iterdir()) <= MAX_BYTES
+    assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) <= MAX_BYTES
     for part, file in (("weights", "model.weights.h5"), ("judge", "judge.npz"), ("lungs", "lungs.npz")):
-        assert hash_file(PLACE / file) == meta[part]["sha256"]
+        assert hash_file(CHECKPOINT / file) == meta[part]["sha256"]
 
 
 def test_meta_holds_what_the_design_lists(meta):
@@ -83,7 +88,7 @@ def test_evidence_is_that_of_the_left_out_table(meta):
 def test_the_results_folder_tells_of_the_same_left_out_networks(meta):
     written = json.loads((RESULTS / "left-out.json").read_text())
     assert written["heads"] == meta["left_out"]["heads"]
-    card = (PLACE / "README.md").read_text()
+    card = (CHECKPOINT / "README.md").read_text()
     for head in written["heads"]:
         assert f"{head['auc']['value']:.3f}" in card or f"{head['auc']['value']:.4f}" in card
 
@@ -91,14 +96,35 @@ def test_the_results_folder_tells_of_the_same_left_out_networks(meta):
 def test_card_is_drawn_from_meta(meta):
     from covid_mm.reporting.model_card import render_card
 
-    assert (PLACE / "README.md").read_text() == render_card(meta, PLACE.name)
+    assert (CHECKPOINT / "README.md").read_text() == render_card(meta, CHECKPOINT.name)
 
 
-def test_phantoms_get_finite_answers():
-    from covid_mm import load_predictor
-    from covid_mm.datasets.phantoms import make_study
+@pytest.fixture(scope="module")
+def predictor() -> Any:
+    return covid_mm.load_predictor()
 
-    predictor = load_predictor()
+
+def test_the_snippet_of_the_usage_page_answers_a_phantom(predictor, tmp_path, monkeypatch, capsys):
+    """As it stands, but for the network, which is loaded once for this module."""
+    monkeypatch.setattr(covid_mm, "load_predictor", lambda: predictor)
+    monkeypatch.chdir(tmp_path)
+    study = make_study(0, seed=11)
+    Image.fromarray(study.ct).save("slice.png")
+    Image.fromarray(study.xray).save("film.jpeg")
+    usage = (CHECKPOINT.parents[1] / "docs" / "usage.md").read_text(encoding="utf-8")
+    (snippet,) = (
+        text for text in re.findall(r"```python\n(.*?)```", usage, re.DOTALL) if "load_predictor" in text
+    )
+    exec(compile(snippet, "docs/usage.md", "exec"), {})
+    label, ct, xray = capsys.readouterr().out.splitlines()
+    assert label.startswith(("normal {", "covid19_pneumonia {", "undetermined {"))
+    assert ct.startswith("ct {")
+    assert xray.startswith("xray {")
+    assert ct.endswith(str(study.ct.shape))  # the whole image
+    assert xray.endswith(str(study.xray.shape))
+
+
+def test_phantoms_get_finite_answers(predictor):
     for label in (0, 1):
         study = make_study(label, 5)
         answer = predictor.predict(ct=study.ct, xray=study.xray)
@@ -123,7 +149,7 @@ def test_it_is_as_good_on_held_out_images_as_its_card_says(loaded, meta, real_da
 
     network, checked = loaded
     images = find_images({"data": real_data}, checked)
-    evaluation = evaluate_checkpoint(network, checked, images, load_segmenter(PLACE, checked))
+    evaluation = evaluate_checkpoint(network, checked, images, load_segmenter(CHECKPOINT, checked))
     assert set(evaluation.reports) == HEADS
     for head, report in evaluation.reports.items():
         written = meta["metrics"]["validation"][head]["counts"]
@@ -139,7 +165,7 @@ def test_scans_are_calibrated_as_the_results_say():
     from covid_mm.reporting.scan_tables import choose_phantoms
     from covid_mm.serving.metadata import read_metadata
 
-    meta = read_metadata(PLACE)
+    meta = read_metadata(CHECKPOINT)
     measured = json.loads((RESULTS / "scans.json").read_text())["tables"]
     assert set(meta.scan.heads) == set(measured) == {"ct", "fused"}
     for head, part in meta.scan.heads.items():

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from covid_mm.commands import add_network_arguments, load_runtime
-from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, RESEARCH_USE, Modality
+from covid_mm.config import (
+    CLASS_TITLES,
+    CLASSES,
+    DEFAULT_CHECKPOINT,
+    MODALITIES,
+    POSITIVE,
+    RESEARCH_USE,
+    Modality,
+)
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.explain.method_table import LAYERS, METHODS
 from covid_mm.files import write_atomically
 from covid_mm.formats import bound_probability, format_percent
+from covid_mm.imaging import is_dicom, is_nifti, read_grey
+from covid_mm.serving.archive import is_archive
+from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.prediction import Evidence, Prediction, ScanAnswer
 from covid_mm.serving.scan_files import SCANNED
 
@@ -75,6 +87,9 @@ def run(options: argparse.Namespace) -> int:
     for path in (path for m, path in files.items() if m != SCANNED):
         if not Path(path).is_file():
             raise ImageError(f"{path} is not a file; name a PNG, JPEG or DICOM image.")
+    # what is wrong with these is said in a second, a network takes longer to load
+    read_metadata(Path(options.checkpoint or DEFAULT_CHECKPOINT))
+    check_pictures([*files.get(SCANNED, ()), *(path for m, path in files.items() if m != SCANNED)])
     load_runtime(options.runtime)
     from covid_mm.serving.predictor import load_predictor
 
@@ -95,6 +110,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(describe(prediction, written))
     return 0
+
+
+def check_pictures(paths: Sequence[str]) -> None:
+    """Raise ImageError for a PNG or JPEG, or a file of no known kind, that cannot be read; others wait their turn."""
+    for path in paths:
+        if Path(path).is_file() and not is_archive(Path(path)):
+            data = Path(path).read_bytes()
+            if not is_dicom(data) and not is_nifti(data):
+                read_grey(path)
 
 
 def write_heatmaps(prediction: Prediction, folder: Path) -> dict[str, str]:

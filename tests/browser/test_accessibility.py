@@ -1,4 +1,7 @@
-"""axe-core in the page's main states, in light and dark and on a phone: no serious or critical violation."""
+"""axe-core in the page's main states, in light and dark and on a phone: no serious or critical violation.
+
+The Model tab is looked at in test_committed_checkpoint.py, whose server has a network with a card.
+"""
 
 from __future__ import annotations
 
@@ -100,17 +103,6 @@ def test_the_tab_of_many_studies(open_page, archive, width):
     page.click("#mm-batch-clear")
     page.wait_for_selector("#mm-batch-panel .mm-empty")
     inspector.look("empty")
-    assert inspector.violations == {}
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_model_tab(open_page, real_server, width):
-    page = open_page(width=width, at=real_server)
-    page.set_default_timeout(120_000)  # the network may still be loading
-    inspector = Inspector(page)
-    page.get_by_role("tab").last.click()
-    page.wait_for_selector("#mm-card .mm-roc")
-    inspector.look("card")
     assert inspector.violations == {}
 
 

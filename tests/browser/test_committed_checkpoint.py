@@ -7,6 +7,7 @@ import time
 
 import pytest
 from live_server import ROOT
+from test_accessibility import Inspector
 from test_page import analyse, heatmaps, put, visible_text
 
 pytestmark = pytest.mark.browser
@@ -41,3 +42,14 @@ def test_two_studies_on_the_committed_checkpoint(real_server, open_page, studies
     assert all(old != new for old, new in zip(first, second, strict=True))
     assert heatmaps(page), "neither image of a positive phantom shows evidence"
     assert "Traceback" not in real_server.log
+
+
+def test_the_model_tab_has_no_grave_violation(real_server, open_page):
+    page = open_page(at=real_server)
+    page.get_by_role("tab").last.click()
+    page.wait_for_selector("#mm-card .mm-roc")
+    inspector = Inspector(page)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        inspector.look(f"card at {width} pixels")
+    assert inspector.violations == {}

@@ -84,7 +84,7 @@ def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path
     before = (folder / "judge.npz").read_bytes()
     done = covid_mm("judge", "--data", trained.data, "--checkpoint", folder)
     assert done.code == 0, done.err
-    assert "in the slot for" in done.out
+    assert "In the slot for" in done.out
     again = json.loads((folder / "meta.json").read_text())["judge"]
     assert again["measured"] == rows
     assert (folder / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]

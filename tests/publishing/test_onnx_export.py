@@ -89,10 +89,9 @@ def test_answers_and_heatmaps_equal_tensorflow(predictors) -> None:
 
 
 def test_refusals_equal_tensorflow(checking: Path) -> None:
+    predictors = [load_predictor(checking, runtime=name) for name in ("tensorflow", "onnx")]
     for study in ({"ct": picture(1), "xray": picture(2)}, {"xray": picture(4)}):
-        ours, theirs = (
-            load_predictor(checking, runtime=name).predict(**study) for name in ("tensorflow", "onnx")
-        )
+        ours, theirs = (predictor.predict(**study) for predictor in predictors)
         assert not ours.probabilities
         assert [notice.message for notice in ours.warnings] == [notice.message for notice in theirs.warnings]
 

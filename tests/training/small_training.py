@@ -13,6 +13,7 @@ import numpy as np
 from toy_networks import grey_images, make_network, toy_backbones
 
 SIZE = 48
+_COMPUTED: dict[tuple[Any, ...], Any] = {}  # what `cut` gave before in this process
 
 
 class SmallTraining:
@@ -52,21 +53,26 @@ class SmallTraining:
         )
 
     def cut(self, side: str) -> dict[str, Any]:
-        """The samples of a side at the boundary."""
+        """The samples of a side at the boundary; what frozen layers of the same seed give is computed once."""
         from covid_mm.training.batches import prepare_bottleneck
 
         samples = self.training if side == "training" else self.validation
-        return {
-            m: prepare_bottleneck(
-                self.network,
-                m,
-                samples[m],
-                fine_tune=self.config.fine_tune,
-                copies=self.config.augmented_copies if side == "training" else 1,
-                seed=self.config.seed,
-            )
-            for m in self.modalities
-        }
+        copies = self.config.augmented_copies if side == "training" else 1
+        bottleneck = {}
+        for m in self.modalities:
+            images = samples[m].images.tobytes()
+            key = (m, images, self.config.fine_tune, self.config.augmentation, copies, self.config.seed)
+            if key not in _COMPUTED:
+                _COMPUTED[key] = prepare_bottleneck(
+                    self.network,
+                    m,
+                    samples[m],
+                    fine_tune=self.config.fine_tune,
+                    copies=copies,
+                    seed=self.config.seed,
+                )
+            bottleneck[m] = _COMPUTED[key]
+        return bottleneck
 
     def fit(self, *callbacks: Any) -> Any:
         """Train, or go on."""

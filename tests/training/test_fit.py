@@ -240,6 +240,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(small_training, fine_tune)
         assert np.abs(ours - theirs).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(small_training, tmp_path):
     whole = small_training("whole", epochs=4)
     expected = whole.fit()

@@ -1,4 +1,7 @@
-"""The Python snippets of docs/usage.md, each run as it stands, as a program of its own beside its images."""
+"""The Python snippets of docs/usage.md, each run as it stands, as a program of its own beside its images.
+
+The one that loads the committed network is run in tests/test_default_checkpoint.py, which has it loaded.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ import pytest
 from gradio_client import Client, handle_file
 from live_server import ROOT, LiveServer
 from made_images import make_png
-from PIL import Image
-
-from covid_mm.datasets.phantoms import make_study
 
 ADDRESS = "http://127.0.0.1:7860"
 USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
@@ -72,18 +72,6 @@ def test_batch(server: LiveServer, folder):
     assert first.split() == ["first", "covid19_pneumonia"]
     assert second.startswith("second X-ray:")  # its reason
     assert "notes.txt" in left_out
-
-
-def test_predictor_on_a_phantom(tmp_path):
-    study = make_study(0, seed=11)
-    Image.fromarray(study.ct).save(tmp_path / "slice.png")
-    Image.fromarray(study.xray).save(tmp_path / "film.jpeg")
-    label, ct, xray = run_snippet("load_predictor", tmp_path).splitlines()
-    assert label.startswith(("normal {", "covid19_pneumonia {", "undetermined {"))
-    assert ct.startswith("ct {")
-    assert xray.startswith("xray {")
-    assert ct.endswith(str(study.ct.shape))  # the whole image
-    assert xray.endswith(str(study.xray.shape))
 
 
 def test_the_fields_of_the_table_are_those_of_the_answer(server: LiveServer, folder):

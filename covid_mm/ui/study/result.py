@@ -238,7 +238,7 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
             "modality": modality,
             "title": title,
             "view": analysis.views[modality],
-            "series": render_series(analysis, texts) if modality == "ct" else "",
+            "series": render_series(analysis, texts) if modality == "ct" else ("", ""),
             "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),
             "outline": draw_outlines(prediction, modality),
