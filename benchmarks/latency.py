@@ -116,7 +116,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
 
     from covid_mm.errors import CovidMMError
     from covid_mm.explain.explained import PREDICTED
-    from covid_mm.explain.method_table import GRADIENT_METHODS
+    from covid_mm.explain.method_table import PASS_METHODS
     from covid_mm.models.heads import FUSED
     from covid_mm.models.meta_file import ONNX_FOLDER
     from covid_mm.serving.onnx_functions import OnnxFunctions, answer_file
@@ -132,7 +132,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
         f"content_{m}": values for m, values in images.items()
     }  # read only where contents are asked for
     feeds |= {"classes": np.full(batch, PREDICTED, np.int32)}
-    feeds |= {"methods": np.array([GRADIENT_METHODS.index(meta.heatmap_method), 1], np.int32)}
+    feeds |= {"methods": np.array([PASS_METHODS.index(meta.heatmap_method), 1], np.int32)}
     maps = [f"{kind}_{m}" for kind in ("evidence", "second") for m in images]
     ways: Ways = {
         ONNX: lambda: functions.run(name, feeds, [f"logits_{FUSED}"]),

@@ -90,10 +90,11 @@ def list_pairs(run: Any, folds: Any) -> Iterator[list[str]]:
     for number, pair in enumerate(itertools.product(by_modality["ct"], by_modality["xray"])):
         left = {b.modality: gather_left_out(run, b) for b in pair}
         labels = {m: part.predictions.labels for m, part in left.items()}
-        pairs = draw_pairs(labels["ct"], labels["xray"], per_kind=PAIRS, seed=run.seed + number)
+        pairs = draw_pairs(labels, per_kind=PAIRS, seed=run.seed + number)
         logits, calls = {}, {}
-        for branch, chosen in zip(pair, (pairs.ct, pairs.xray), strict=True):
+        for branch in pair:
             name, modality = branch.fold.name, branch.modality
+            chosen = pairs.rows[modality]
             row = next(r for r in tables[modality].rows if r.collection == name)
             logits[modality] = fits[modality][name].logits(left[modality].predictions.margins)[chosen]
             calls[modality] = call(1 / (1 + np.exp(-logits[modality])), row.threshold, row.zone)
@@ -134,17 +135,21 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.config import POSITIVE
     from covid_mm.evaluation.heat_location import find_hottest
     from covid_mm.evaluation.left_out_heat import FRAME
+    from covid_mm.explain.cells import weigh_by_lungs
     from covid_mm.explain.explained import PREDICTED
     from covid_mm.explain.grad_cam import GradCam
     from covid_mm.explain.heat_checks import MEASURED, contradict, find_share_outside
+    from covid_mm.explain.method_table import ATTENTION
     from covid_mm.imaging import read_grey
-    from covid_mm.imaging.lungs import place_in_image
+    from covid_mm.imaging.lungs import cut_map, place_in_image
     from covid_mm.training.crops import lesion_mask
     from covid_mm.training.features import to_network_input
     from covid_mm.training.served_run import load_branches
 
     modality = branch.modality
-    function = GradCam(load_branches(run, (branch,)), (modality,), method=MEASURED[0], layer=MEASURED[1])
+    network = load_branches(run, (branch,))
+    function = GradCam(network, (modality,), method=MEASURED[0], layer=MEASURED[1])
+    grid = network.evidence(modality).shape[1:3]
     measured = []
     for name, rows in branch.fold.rows.items():
         crops, collection = run.crops[name], run.collection(modality, name)
@@ -163,7 +168,11 @@ def measure_heat(run: Any, branch: Any) -> Any:
                     continue
                 heat = first.evidence[modality][row]
                 placed = place_in_image(heat, region.box, FRAME, FRAME)
-                point = find_hottest(placed)
+                shown = placed
+                if MEASURED[0] == ATTENTION:  # drawn in the lungs only
+                    lungs = cut_map(region.lungs.astype(np.float32), region.box, len(heat))
+                    shown = place_in_image(weigh_by_lungs(heat, lungs, grid), region.box, FRAME, FRAME)
+                point = find_hottest(shown)
                 if point is None:
                     continue
                 outside = find_share_outside(placed, region.outline)

@@ -20,7 +20,7 @@ from covid_mm.evaluation.report import BinaryReport, evaluate_binary
 from covid_mm.evaluation.results import POSSIBILITY_LABELS, Possibility
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam
-from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
+from covid_mm.explain.method_table import ATTENTION, FixedScaleMethod, LayerChoice
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
@@ -207,11 +207,15 @@ def measure_heatmap_scale(
     """The evidence drawn as 1, by head and modality: a high percentile over training images' pixels.
 
     Evidence is for the class that the network itself names, as on the page. method, layer: those
-    that meta.json names as heatmap_method and heatmap_layer.
+    that meta.json names as heatmap_method and heatmap_layer. Attention is a probability, drawn as it is: 1.
     """
     scales: dict[str, dict[Modality, float]] = {}
     modalities = network.config.modalities
     for chosen in dict.fromkeys([modalities, *((m,) for m in modalities)]):
+        head = FUSED if len(chosen) == len(modalities) > 1 else chosen[0]
+        if method == ATTENTION:
+            scales[head] = dict.fromkeys(chosen, 1.0)
+            continue
         studies = _draw_studies({m: samples[m] for m in chosen}, seed)
         function = GradCam(network, chosen, method=method, layer=layer)
         collected: dict[Modality, list[NDArray[np.float32]]] = {m: [] for m in chosen}
@@ -221,7 +225,6 @@ def measure_heatmap_scale(
             explained = function.explain(part, np.full(count, PREDICTED, np.int32))
             for modality in chosen:
                 collected[modality].append(explained.evidence[modality])
-        head = function.answering[0] if network.config.is_concatenated else chosen[0]
         scales[head] = {
             m: max(float(np.percentile(np.concatenate(maps), SCALE_PERCENTILE)), 1e-6)
             for m, maps in collected.items()

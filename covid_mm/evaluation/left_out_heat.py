@@ -22,18 +22,21 @@ from covid_mm.evaluation.heat_faithfulness import (
     mean_area,
 )
 from covid_mm.evaluation.heat_location import HeatMeasure, HeatRow, measure_heat, summarise_heat
+from covid_mm.explain.cells import weigh_by_lungs
 from covid_mm.explain.grad_cam import GradCam
 from covid_mm.explain.method_table import (
+    ATTENTION,
+    ATTENTION_LAYER,
     FIXED_SCALE_METHODS,
     LAYERS,
-    METHODS,
     FixedScaleMethod,
     LayerChoice,
     MethodName,
+    list_methods,
 )
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.imaging import read_grey
-from covid_mm.imaging.lungs import place_in_image, read_lungs
+from covid_mm.imaging.lungs import LungRegion, cut_map, place_in_image, read_lungs
 from covid_mm.models.heads import find_margins
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.crops import lesion_mask, round_pixels
@@ -51,9 +54,13 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class HeatImage:
-    """One positive image with a known lesion: its crop (size, size, 3), box, and masks in FRAME."""
+    """One positive image with a known lesion: its crop (size, size, 3), box, and masks in FRAME.
+
+    crop_lungs: (size, size), 0..1, the lungs as they were found, in the crop's frame.
+    """
 
     crop: NDArray[np.float32]
+    crop_lungs: NDArray[np.float32]
     box: tuple[float, float, float, float]
     target: NDArray[np.bool_]
     lungs: NDArray[np.bool_]
@@ -82,9 +89,8 @@ def find_heat_images(run: ServedRun, branch: TrainedBranch, count: int) -> list[
                     cv2.resize(read_grey(image.lung_mask), (FRAME, FRAME), interpolation=cv2.INTER_AREA)
                     >= 127.5
                 )
-            heat_images.append(
-                HeatImage(to_network_input(crops.exact[row : row + 1])[0], region.box, mask >= 0.5, lungs)
-            )
+            crop = to_network_input(crops.exact[row : row + 1])[0]
+            heat_images.append(HeatImage(crop, _cut_lungs(region, crop), region.box, mask >= 0.5, lungs))
     return heat_images
 
 
@@ -96,7 +102,7 @@ def measure_heatmaps(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[Hea
         images = find_heat_images(run, branch, HEAT_IMAGES)
         if not images:
             continue
-        rows += measure_methods(run, branch, images, [m.name for m in METHODS.values()], branch.fold.name)
+        rows += measure_methods(run, branch, images, list_methods(run.network.pooling), branch.fold.name)
     return rows
 
 
@@ -111,13 +117,15 @@ def measure_phantom_heat(run: ServedRun, served: Mapping[Modality, TrainedBranch
             target = getattr(study, f"{modality}_lesions")
             if region is None or not target.any():
                 continue
-            crop = round_pixels(read_lungs(grey, region, modality, run.network.image_size))
+            pixels = round_pixels(read_lungs(grey, region, modality, run.network.image_size))
+            crop = to_network_input(pixels[None])[0]
             lungs = getattr(study, f"{modality}_lungs")
-            images.append(HeatImage(to_network_input(crop[None])[0], region.box, target, lungs))
+            images.append(HeatImage(crop, _cut_lungs(region, crop), region.box, target, lungs))
         if not images:
             continue
         title = f"{modality} {PHANTOM_NAME}"
-        rows += measure_methods(run, branch, images, FIXED_SCALE_METHODS, title)
+        methods = [m for m in list_methods(run.network.pooling) if m in FIXED_SCALE_METHODS]
+        rows += measure_methods(run, branch, images, methods, title)
     return rows
 
 
@@ -131,6 +139,8 @@ def measure_methods(
     """A row for each method and layer, by one branch; the slow methods on SLOW_HEAT_IMAGES of the images."""
     network, rows = load_branches(run, (branch,)), []
     for method, layer in itertools.product(methods, LAYERS):
+        if method == ATTENTION and layer != ATTENTION_LAYER:
+            continue
         step = 1 if method in FIXED_SCALE_METHODS else max(1, len(images) // SLOW_HEAT_IMAGES)
         some = images[::step]
         maps = make_maps(network, branch.modality, some, method, layer)
@@ -140,9 +150,18 @@ def measure_methods(
 
 
 def make_maps(
-    network: Network, modality: Modality, images: Sequence[HeatImage], method: MethodName, layer: LayerChoice
+    network: Network,
+    modality: Modality,
+    images: Sequence[HeatImage],
+    method: MethodName,
+    layer: LayerChoice,
+    *,
+    weighed: bool = True,
 ) -> list[NDArray[np.float32]]:
-    """Evidence for the positive class, (size, size) per image."""
+    """Evidence for the positive class, (size, size) per image, as serving shows it.
+
+    weighed: an attention map by the lungs' share of its cells; without, as the network gave it.
+    """
     if method not in FIXED_SCALE_METHODS:
         explainer = BranchExplainer(network, (modality,))
         return [
@@ -155,6 +174,12 @@ def make_maps(
         batch = np.stack([image.crop for image in images[start : start + _BATCH]])
         explained = function.explain({modality: batch}, np.full(len(batch), POSITIVE, np.int32))
         maps += list(explained.evidence[modality])
+    if method == ATTENTION and weighed:
+        _, rows, columns, _ = network.attention(modality).shape
+        return [
+            weigh_by_lungs(part, image.crop_lungs, (rows, columns))
+            for part, image in zip(maps, images, strict=True)
+        ]
     return maps
 
 
@@ -205,7 +230,10 @@ def measure_faithfulness(
         network = load_branches(run, (branch,))
         random = build_network(run.network, seed=run.seed + 1)
         maps = make_maps(network, branch.modality, images, method, layer)
-        others = make_maps(random, branch.modality, images, method, layer)
+        # what both maps owe to the same lungs, and not to the weights, is left away
+        trained, others = (
+            make_maps(one, branch.modality, images, method, layer, weighed=False) for one in (network, random)
+        )
         model = keras.Model(network.image_input(branch.modality), network.logits(branch.modality))
 
         def score(batch: NDArray[np.float32], model: keras.Model = model) -> NDArray[np.float64]:
@@ -225,10 +253,14 @@ def measure_faithfulness(
                 "images": len(images),
                 "deletion": mean_area(deletions),
                 "insertion": mean_area(insertions),
-                "random_weights": compare_with_random(maps, others).to_dict(),
+                "random_weights": compare_with_random(trained, others).to_dict(),
             }
         )
     return rows
+
+
+def _cut_lungs(region: LungRegion, crop: NDArray[np.float32]) -> NDArray[np.float32]:
+    return cut_map(region.lungs.astype(np.float32), region.box, len(crop))
 
 
 def _measure(image: HeatImage, heat: NDArray[np.float32]) -> HeatMeasure:

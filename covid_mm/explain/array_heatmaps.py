@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, Modality, NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.explain.method_table import GRADIENT_METHODS, GradientMethod
+from covid_mm.explain.method_table import ATTENTION, GRADIENT_METHODS, PassMethod
 from covid_mm.models.heads import FUSED
 
 Array = NDArray[np.float32]
@@ -25,13 +25,14 @@ class Pooled:
     """A branch's last feature map, as features.
 
     cells (n, c, channels): the map, row by row. shares (n, c): what pooling gives each cell, sum 1.
-    attention (channels,): the kernel of the cells' logits, None where pooling is the mean.
+    attention (channels,): the kernel of the cells' logits, logits (n, c): these; None where pooling is the mean.
     features (n, channels).
     """
 
     cells: Array
     shares: Array
     attention: Array | None
+    logits: Array | None
     features: Array
 
 
@@ -69,12 +70,12 @@ class ArrayHeads:
         cells = feature_map.reshape(count, -1, channels)
         if self._config.pooling == "average":
             shares = np.full(cells.shape[:2], 1.0 / cells.shape[1], np.float32)
-            return Pooled(cells, shares, None, cells.mean(axis=1))
+            return Pooled(cells, shares, None, None, cells.mean(axis=1))
         attention = self._arrays[f"{modality}_attention/kernel"].reshape(channels)
         logits = cells @ attention + self._arrays[f"{modality}_attention/bias"]
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
-        return Pooled(cells, shares, attention, np.einsum("nc,ncd->nd", shares, cells))
+        return Pooled(cells, shares, attention, logits, np.einsum("nc,ncd->nd", shares, cells))
 
     def branch_logits(self, modality: Modality, features: Array) -> Array:
         """A branch's own logits (n, 2) of its features."""
@@ -107,12 +108,14 @@ class ArrayHeads:
         return values @ self._arrays[f"{name}/kernel"] + self._arrays[f"{name}/bias"]
 
 
-def weigh_cells(method: GradientMethod, pooled: Pooled, gradient: Array) -> Array:
+def weigh_cells(method: PassMethod, pooled: Pooled, gradient: Array) -> Array:
     """Evidence (n, c) >= 0 of each cell, as `grad_cam.weigh_channels`.
 
     gradient (n, channels): of the score at the features. The score's gradient at cell i is
-    shares_i (gradient + factor_i attention). Raises UsageError for a method that is not made from gradients.
+    shares_i (gradient + factor_i attention). Raises UsageError for a method that such a pass does not give.
     """
+    if method == ATTENTION and pooled.logits is not None:
+        return np.asarray(1.0 / (1.0 + np.exp(-pooled.logits)), np.float32)
     if method not in GRADIENT_METHODS:
         raise UsageError(
             f"Heatmap method {method!r} is not made from gradients; expected one of {', '.join(GRADIENT_METHODS)}."

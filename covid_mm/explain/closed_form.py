@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.explained import PREDICTED, interpolation_matrix
+from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import find_layer, weigh_channels
 from covid_mm.explain.method_table import GRADIENT_METHODS
 from covid_mm.models.content_classifier import content_features
@@ -36,7 +37,7 @@ class AnswerGraph:
     """The forward pass with heatmaps for one set of modalities, with flat named inputs and outputs.
 
     inputs: `image_<modality>` and `content_<modality>` float32 (n, side, side, 3), `classes` int32 (n,),
-    `methods` int32 (2,), indices into GRADIENT_METHODS. outputs: `logits_<head>` (n, 2), `classes` (n,),
+    `methods` int32 (2,), indices into PASS_METHODS. outputs: `logits_<head>` (n, 2), `classes` (n,),
     `evidence_<modality>` and `second_<modality>` (n, side, side),
     `features_<modality>` (n, channels), `contents_<modality>` (n, d).
     """
@@ -88,6 +89,7 @@ class AnswerGraph:
             tensors[f"map_{m}"] = network.tensor(find_layer(network, m, "coarse"))
             tensors[f"features_{m}"] = network.features(m)
             if network.config.pooling == "attention":
+                tensors[f"attention_{m}"] = network.attention(m)
                 tensors[f"shares_{m}"] = network.tensor(f"{m}_shares")
             if network.config.is_concatenated:
                 tensors[f"logits_{m}"] = network.logits(m)
@@ -111,13 +113,15 @@ class AnswerGraph:
             at_features = self._gradient_at_features(m, tensors, classes, start)
             start += int(features.shape[-1])
             gradient = self._gradient_at_map(m, tensors, at_features)
-            ways = tf.stack([weigh_channels(name, feature_map, gradient) for name in GRADIENT_METHODS])
+            ways = [weigh_channels(name, feature_map, gradient) for name in GRADIENT_METHODS]
+            if f"attention_{m}" in tensors:
+                ways.append(tf.sigmoid(tensors[f"attention_{m}"][..., 0]))
             side = self._network.config.image_size
             rows, columns = (
                 tf.constant(interpolation_matrix(side, int(feature_map.shape[axis]))) for axis in (1, 2)
             )
             for number, kind in enumerate(("evidence", "second")):
-                cells = tf.gather(ways, inputs["methods"][number])
+                cells = tf.gather(tf.stack(ways), inputs["methods"][number])
                 outputs[f"{kind}_{m}"] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
             if self._reader is not None:
                 outputs[f"contents_{m}"] = self._reader(inputs[f"content_{m}"], training=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.method_table import GradientMethod
+from covid_mm.explain.method_table import PassMethod
 
 Progress = Callable[[float], None]  # is told shares 0..1
 
@@ -51,7 +51,7 @@ class AnswerFunction(Protocol):
         classes: NDArray[np.int32],
         content_images: Mapping[Modality, NDArray[np.float32]] | None = None,
         *,
-        method: GradientMethod | None = None,
+        method: PassMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; see `GradCam.explain`."""
 
@@ -68,16 +68,3 @@ def stretch_map(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:
     positive = np.maximum(raw, 0.0)
     highest = float(positive.max())
     return np.asarray(positive / highest if highest > 0 else 0 * positive, np.float32)
-
-
-def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
-    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells)."""
-    matrix = np.zeros((length, cells), dtype=np.float32)
-    position = np.linspace(0.0, cells - 1.0, length)
-    below = np.minimum(np.floor(position).astype(int), max(cells - 2, 0))
-    share = (position - below).astype(np.float32)
-    rows = np.arange(length)
-    matrix[rows, below] += 1.0 - share
-    if cells > 1:
-        matrix[rows, below + 1] += share
-    return matrix

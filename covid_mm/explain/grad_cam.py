@@ -13,6 +13,8 @@ layer_cam  relu(sum over channels of relu(g) A): Jiang et al., "LayerCAM: Explor
 grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g^2 + s g^3) brought to the
            sum 1: Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep
            Convolutional Networks", WACV 2018, equations (5), (6) and (19)
+attention  sigmoid(a), a the attention logit of each cell of the last convolution: Ilse, Tomczak and Welling,
+           "Attention-based deep multiple instance learning", ICML 2018; whatever the class
 """
 
 from __future__ import annotations
@@ -28,14 +30,19 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality
 from covid_mm.errors import UsageError
-from covid_mm.explain.explained import PREDICTED, Explained, interpolation_matrix
+from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.explained import PREDICTED, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import (
+    ATTENTION,
+    ATTENTION_LAYER,
     FIXED_SCALE_METHODS,
     GRADIENT_METHODS,
+    PASS_METHODS,
     FixedScaleMethod,
     GradientMethod,
     LayerChoice,
+    PassMethod,
     check_layer,
 )
 from covid_mm.models.content_classifier import content_features
@@ -123,6 +130,10 @@ class GradCam:
         side = network.config.image_size
         evidence_maps = [network.tensor(find_layer(network, m, layer)) for m in self.modalities]
         outputs = list(evidence_maps)
+        # the attention is of the last convolution's cells
+        self._attends = layer == ATTENTION_LAYER and network.config.pooling == "attention"
+        if self._attends:
+            outputs += [network.attention(m) for m in self.modalities]
         reader = None
         self._judges_other_images = judging_branch is not None and judges_other_images
         if judging_branch is not None:
@@ -148,7 +159,8 @@ class GradCam:
             tf.TensorSpec((None,), tf.int32),
             tf.TensorSpec((2,), tf.int32),
         )
-        self._method: GradientMethod = method
+        self._method: PassMethod = method
+        self._check_method(method)
 
         @tf.function(input_signature=signature, autograph=False)
         def explain(
@@ -156,6 +168,7 @@ class GradCam:
         ) -> tuple[Any, Any, Any, Any, Any]:
             values = tf.nest.flatten(trunk([images[m] for m in self.modalities], training=False))
             maps = values[: len(self.modalities)]
+            attention = values[len(maps) : 2 * len(maps)] if self._attends else [None] * len(maps)
             contents = {}
             if reader is not None:
                 contents = {
@@ -176,10 +189,12 @@ class GradCam:
             gradients = tape.gradient(chosen_score, maps)
             evidence: dict[Modality, Any] = {}
             second: dict[Modality, Any] = {}
-            for modality, feature_map, gradient, (rows, columns) in zip(
-                self.modalities, maps, gradients, enlarge, strict=True
+            for modality, feature_map, gradient, attended, (rows, columns) in zip(
+                self.modalities, maps, gradients, attention, enlarge, strict=True
             ):
                 ways = [partial(weigh_channels, name, feature_map, gradient) for name in GRADIENT_METHODS]
+                if attended is not None:
+                    ways.append(partial(tf.sigmoid, attended[..., 0]))
                 for number, result in enumerate((evidence, second)):
                     cells = tf.switch_case(methods[number], ways)
                     result[modality] = tf.einsum("yh,nhw,xw->nyx", rows, cells, columns)
@@ -193,7 +208,7 @@ class GradCam:
         classes: NDArray[np.int32],
         content_images: Mapping[Modality, NDArray[np.float32]] | None = None,
         *,
-        method: GradientMethod | None = None,
+        method: PassMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; any n, without tracing anew. Safe to call from any thread.
 
@@ -205,11 +220,12 @@ class GradCam:
         if other is None:
             raise UsageError("This function judges other images than it explains; give content_images.")
         first = method or self._method
+        self._check_method(first)
         logits, chosen, evidence, second, contents = self._explain(
             {m: tf.constant(images[m], tf.float32) for m in self.modalities},
             {m: tf.constant(other[m], tf.float32) for m in self.modalities if m in other},
             tf.constant(classes, tf.int32),
-            tf.constant([GRADIENT_METHODS.index(name) for name in (first, second_method(first))], tf.int32),
+            tf.constant([PASS_METHODS.index(name) for name in (first, second_method(first))], tf.int32),
         )
         return Explained(
             logits={name: value.numpy() for name, value in logits.items()},
@@ -218,3 +234,10 @@ class GradCam:
             second={m: second[m].numpy() for m in self.modalities},
             contents={m: value.numpy() for m, value in contents.items()},
         )
+
+    def _check_method(self, method: PassMethod) -> None:
+        if method == ATTENTION and not self._attends:
+            raise UsageError(
+                "Only a network with attention pooling has a map of its attention, and only at the layer"
+                f" {ATTENTION_LAYER}; choose another heatmap method."
+            )

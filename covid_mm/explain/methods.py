@@ -19,10 +19,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
-from covid_mm.errors import Cancelled
-from covid_mm.explain.explained import Progress, interpolation_matrix, stretch_map
+from covid_mm.errors import Cancelled, UsageError
+from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.explained import Progress, stretch_map
 from covid_mm.explain.grad_cam import find_layer, weigh_channels
-from covid_mm.explain.method_table import LayerChoice, MethodName
+from covid_mm.explain.method_table import ATTENTION, LayerChoice, MethodName
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 
@@ -59,7 +60,12 @@ class BranchExplainer:
         Raises:
             Cancelled: `cancelled` said so; it is asked at least once per branch.
             CheckpointError: the network's values are no numbers.
+            UsageError: attention, which only the pass that answers gives.
         """
+        if method == ATTENTION:
+            raise UsageError(
+                "The attention map comes from the pass that answers only; choose another method here."
+            )
         watch = _Watch(len(self.modalities), progress, cancelled)
         maps: dict[Modality, NDArray[np.float32]] = {}
         with self._lock:

@@ -69,7 +69,7 @@ class HeatCells:
 
 
 def find_cells(heatmap: NDArray[np.floating[Any]], shape: Sequence[int], box: Box | None = None) -> HeatCells:
-    """The cells from which a map was interpolated, ends on ends (`explained.interpolation_matrix`).
+    """The cells from which a map was interpolated, ends on ends (`cells.interpolation_matrix`).
 
     Cells are drawn of one size; each holds the point at which the map had its value.
 

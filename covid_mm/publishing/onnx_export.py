@@ -25,7 +25,7 @@ from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.closed_form import AnswerGraph
 from covid_mm.explain.explained import PREDICTED, AnswerFunction
 from covid_mm.explain.grad_cam import find_layer
-from covid_mm.explain.method_table import GRADIENT_METHODS
+from covid_mm.explain.method_table import list_pass_methods
 from covid_mm.files import hash_file, write_atomically
 from covid_mm.models.content_classifier import content_width
 from covid_mm.models.heads import FUSED
@@ -187,7 +187,7 @@ def compare_answers(
             for m in modalities
         }
         first, second = ours(modalities, EXPORTED_LAYER), theirs(modalities, EXPORTED_LAYER)
-        for method in GRADIENT_METHODS:
+        for method in list_pass_methods(network.config.pooling):
             for class_index in (PREDICTED, *range(len(CLASSES))):
                 classes = np.full(_CHECKED, class_index, np.int32)
                 a = first.explain(images, classes, images, method=method)

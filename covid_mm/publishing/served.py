@@ -34,6 +34,7 @@ from covid_mm.evaluation.left_out_run import measure_run
 from covid_mm.evaluation.operating_points import count_operating_points
 from covid_mm.evaluation.patient_bootstrap import estimate_auc_by_patient
 from covid_mm.evaluation.platt import Calibration
+from covid_mm.explain.method_table import ATTENTION
 from covid_mm.models.network import Network
 from covid_mm.publishing.paper import PACKAGES, store_and_read_back
 from covid_mm.reporting.left_out_page import render_left_out, write_left_out
@@ -110,7 +111,9 @@ def publish_served(run: ServedRun, command: str, path: Path, results: Path | Non
         "heatmap_method": method,
         "heatmap_layer": layer,
         "heatmap_scale": measure_heatmap_scale(stored, own, seed=run.seed, method=method, layer=layer),
-        "heatmap_scale_is": f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
+        "heatmap_scale_is": "the probability of a lesion that the branch gives a cell"
+        if method == ATTENTION
+        else f"{SCALE_PERCENTILE:g}th percentile of positive evidence over all pixels of up to"
         f" {SCALE_STUDIES} training studies, in logits",
         "synthetic": False,
         "trained_at": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -158,7 +158,8 @@ def find_warnings(
     elif missing:
         yield warn("missing_images", missing=join_titles(missing))
     for modality, heatmap in heatmaps.items():
-        if not heatmap.any():
+        # an answer that names normal needs no evidence for the other class
+        if not heatmap.any() and (shown == answer.label or answer.label == UNDETERMINED):
             yield warn("no_positive_evidence", modality, target=CLASS_TITLES[shown])
     if not checked:
         yield warn("content_not_checked")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from covid_mm.config import Modality, NetworkConfig
 from covid_mm.errors import CheckpointError
 from covid_mm.explain.explained import AnswerFunction, Explained, Progress
-from covid_mm.explain.method_table import LayerChoice, MethodName
+from covid_mm.explain.method_table import ATTENTION, LayerChoice, MethodName
 from covid_mm.models.content_classifier import Content, ContentClassifier
 from covid_mm.models.heads import FUSED
 from covid_mm.serving.answers import find_rule
@@ -113,7 +113,7 @@ class ForwardPass:
         Raises CheckpointError where the network gives no number.
         """
         combination = tuple(studies[0])
-        layer = self._metadata.heatmap_layer if request.gradient_method is None else request.layer
+        layer = self._metadata.heatmap_layer if request.pass_method is None else request.layer
         function = self._functions.answer(combination, layer)
         explained = function.explain(
             {m: np.stack([study[m].pixels for study in studies]) for m in combination},
@@ -121,7 +121,7 @@ class ForwardPass:
             {m: np.stack([study[m].whole for study in studies]) for m in combination}
             if self._classifies_whole_images
             else None,
-            method=request.gradient_method,
+            method=request.pass_method,
         )
         for head, logits in explained.logits.items():
             if not np.isfinite(logits).all():
@@ -140,12 +140,14 @@ class ForwardPass:
 
         Raises Cancelled, and CheckpointError for a map that is no number.
         """
-        if request.gradient_method is None:
+        if request.pass_method is None:
             maps = self._explain_slowly(study, output.class_index, request)
         else:
-            maps = show_evidence(
-                output.evidence, request, find_rule(self._metadata, tuple(study)).heatmap_scale
-            )
+            evidence = output.evidence
+            if request.method == ATTENTION:
+                grids = self.find_grids(tuple(study), request)
+                evidence = {m: study[m].weigh_by_lungs(part, grids[m]) for m, part in evidence.items()}
+            maps = show_evidence(evidence, request, find_rule(self._metadata, tuple(study)).heatmap_scale)
         return {m: study[m].place(maps[m]) for m in output.evidence}
 
     def find_grids(

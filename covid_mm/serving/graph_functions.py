@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
 from covid_mm.explain.array_heatmaps import ArrayHeads, Pooled, weigh_cells
-from covid_mm.explain.explained import PREDICTED, AnswerFunction, Explained, interpolation_matrix
+from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.explained import PREDICTED, AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
-from covid_mm.explain.method_table import GradientMethod, LayerChoice
+from covid_mm.explain.method_table import LayerChoice, PassMethod
 from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
@@ -203,7 +204,7 @@ class GraphAnswer:
         classes: NDArray[np.int32],
         content_images: Mapping[Modality, Pixels] | None = None,
         *,
-        method: GradientMethod | None = None,
+        method: PassMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; see `GradCam.explain`."""
         functions, heads = self._functions, self._functions.heads

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
+from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.explained import PREDICTED, Progress, stretch_map
 from covid_mm.explain.heat_checks import (
@@ -20,12 +20,15 @@ from covid_mm.explain.heat_checks import (
     second_method,
 )
 from covid_mm.explain.method_table import (
-    GRADIENT_METHODS,
-    GradientMethod,
+    ATTENTION,
+    ATTENTION_LAYER,
+    PASS_METHODS,
     LayerChoice,
     MethodName,
+    PassMethod,
     check_layer,
     find_method,
+    list_methods,
 )
 from covid_mm.formats import format_percent, round_share
 from covid_mm.imaging import WindowSettings
@@ -34,6 +37,7 @@ from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import Study
 from covid_mm.serving.warnings import warn
 
+STAND_IN: MethodName = "layer_cam"
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 
 
@@ -66,9 +70,9 @@ class HeatmapRequest:
     cancelled: Callable[[], bool] | None = None
 
     @property
-    def gradient_method(self) -> GradientMethod | None:
+    def pass_method(self) -> PassMethod | None:
         """The method, where the pass that answers makes its maps too; None where it needs passes of its own."""
-        return self.method if self.method in GRADIENT_METHODS else None
+        return self.method if self.method in PASS_METHODS else None
 
 
 def request_heatmaps(
@@ -79,17 +83,38 @@ def request_heatmaps(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> HeatmapRequest:
-    """Check names; None stands for the answer's class and the checkpoint's method and layer. Raises UsageError."""
+    """Check names; None stands for the answer's class and the checkpoint's method and layer.
+
+    Attention shows the positive class, whatever the answer. Where it is the checkpoint's own and another class or
+    layer is asked for without a method, Layer-CAM stands in for it. Raises UsageError.
+    """
     if heatmap_class is not None and heatmap_class not in CLASSES:
         raise UsageError(f"Class {heatmap_class!r} is not known; choose {' or '.join(CLASSES)}.")
     own = (meta.heatmap_method, meta.heatmap_layer)
-    chosen = (
-        find_method(own[0] if method is None else method).name,
-        own[1] if layer is None else cast(LayerChoice, layer),
-    )
-    check_layer(chosen[1])
+    chosen_layer = own[1] if layer is None else cast(LayerChoice, layer)
+    check_layer(chosen_layer)
+    for_attention = heatmap_class in (None, CLASSES[POSITIVE]) and chosen_layer == ATTENTION_LAYER
+    if method is None:
+        method = STAND_IN if own[0] == ATTENTION and not for_attention else own[0]
+    chosen = (find_method(method).name, chosen_layer)
+    class_index = PREDICTED if heatmap_class is None else [*CLASSES].index(heatmap_class)
+    if chosen[0] == ATTENTION:
+        if chosen[0] not in list_methods(meta.network.pooling):
+            raise UsageError(
+                "Checkpoint {name} pools by the mean and has no map of its attention; choose another heatmap method.",
+                name=meta.name,
+            )
+        if not for_attention:
+            raise UsageError(
+                "{title} shows where the network sees lesions: of {target} and layer {layer} only. Choose another"
+                " heatmap method for another class or layer.",
+                title=find_method(ATTENTION).title,
+                target=CLASS_TITLES[CLASSES[POSITIVE]],
+                layer=ATTENTION_LAYER,
+            )
+        class_index = POSITIVE
     return HeatmapRequest(
-        PREDICTED if heatmap_class is None else [*CLASSES].index(heatmap_class),
+        class_index,
         *chosen,
         "fixed" if chosen == own else "relative",
         progress,
@@ -102,7 +127,7 @@ def show_evidence(
 ) -> dict[Modality, NDArray[np.float32]]:
     """Evidence (side, side) >= 0 of one study as 0..1 on the scale of the request.
 
-    scale: by modality, the evidence in logit units that is shown as 1 on the fixed scale; a map whose
+    scale: by modality, the evidence in the method's own unit that is shown as 1 on the fixed scale; a map whose
     highest value is too faint there is all zero. Raises CheckpointError for what is no number.
     """
     if request.scale == "relative":

@@ -15,7 +15,13 @@ from typing import Any
 
 from covid_mm.config import CLASSES, DEFAULT_PAIR, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, CovidMMError, Message
-from covid_mm.explain.method_table import FixedScaleMethod, LayerChoice
+from covid_mm.explain.method_table import (
+    ATTENTION,
+    ATTENTION_LAYER,
+    FixedScaleMethod,
+    LayerChoice,
+    list_methods,
+)
 from covid_mm.models.meta_file import CLASSIFIER_NAME, LUNGS_NAME, META_NAME, ONNX_FOLDER, read_meta
 from covid_mm.serving.meta_fields import MetaFields, Preprocessing, ScanPart, read_fields
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
@@ -82,6 +88,7 @@ class Metadata:
             trained_at=self.trained_at,
             decision_threshold=self.threshold[self.heads[0]],
             validation_studies=self.validation_studies,
+            heatmap_methods=list_methods(self.network.pooling),
         )
 
     @property
@@ -184,6 +191,8 @@ def _parse(raw: Any, name: str) -> Metadata:
         if not 1 - supported[head] <= threshold[head] <= supported[head]:
             raise ValueError(f"the decision_threshold of {head} is not within what is supported")
     method, layer = fields.heatmap_method, fields.heatmap_layer
+    if method not in list_methods(network.pooling) or (method == ATTENTION and layer != ATTENTION_LAYER):
+        raise ValueError(f"a network with {network.pooling} pooling has no heatmap {method} of layer {layer}")
     for measured in location.values():
         if measured is not None and (measured.method, measured.layer) != (method, layer):
             raise ValueError(

@@ -19,7 +19,7 @@ from covid_mm.config import CHANNELS, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.explained import AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
-from covid_mm.explain.method_table import GRADIENT_METHODS, GradientMethod, LayerChoice
+from covid_mm.explain.method_table import PASS_METHODS, LayerChoice, PassMethod, list_pass_methods
 from covid_mm.files import hash_file
 from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
@@ -91,7 +91,7 @@ class OnnxFunctions:
         return int(self._manifest["content_width"])
 
     @property
-    def heatmap_method(self) -> GradientMethod:
+    def heatmap_method(self) -> PassMethod:
         """The checkpoint's own."""
         return self._metadata.heatmap_method
 
@@ -111,7 +111,7 @@ class OnnxFunctions:
         raise UsageError(
             "ONNX Runtime makes the heatmaps that come with the answer only ({methods}); run with --runtime tensorflow"
             " for others.",
-            methods=", ".join(GRADIENT_METHODS),
+            methods=", ".join(list_pass_methods(self.config.pooling)),
         )
 
     def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
@@ -239,7 +239,7 @@ class OnnxAnswer:
         classes: NDArray[np.int32],
         content_images: Mapping[Modality, Pixels] | None = None,
         *,
-        method: GradientMethod | None = None,
+        method: PassMethod | None = None,
     ) -> Explained:
         """Logits and evidence of n studies; see `GradCam.explain`."""
         feeds: dict[str, NDArray[Any]] = {f"image_{m}": images[m] for m in self.modalities}
@@ -247,7 +247,7 @@ class OnnxAnswer:
         feeds["classes"] = classes.astype(np.int32)
         chosen = method or self._functions.heatmap_method
         both = (chosen, second_method(chosen))
-        feeds["methods"] = np.array([GRADIENT_METHODS.index(name) for name in both], np.int32)
+        feeds["methods"] = np.array([PASS_METHODS.index(name) for name in both], np.int32)
         names = [f"logits_{head}" for head in self._heads] + ["classes"]
         names += [f"{kind}_{m}" for kind in ("evidence", "second") for m in self.modalities]
         contents = [m for m in self.modalities if self._functions.content_width]

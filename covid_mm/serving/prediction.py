@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE
+from covid_mm.explain.method_table import list_methods
 from covid_mm.explain.overlay import HeatCells, find_cells, resize_heatmap
 from covid_mm.formats import round_probability, round_share
 from covid_mm.imaging.lungs import Box
@@ -205,6 +206,7 @@ class CheckpointInfo:
     decision_threshold: probability of covid19_pneumonia from which the label is positive, in an
     answer that of the head that gave it.
     validation_studies: head -> on how many studies its probabilities were calibrated.
+    heatmap_methods: names of those that this network has, in the order in which they are offered.
     """
 
     name: str
@@ -214,6 +216,7 @@ class CheckpointInfo:
     trained_at: str
     decision_threshold: float
     validation_studies: dict[str, int] = field(default_factory=dict)
+    heatmap_methods: tuple[str, ...] = list_methods("average")
 
 
 @dataclass(frozen=True)

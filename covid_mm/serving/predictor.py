@@ -146,7 +146,7 @@ class Predictor:
         with lung are read; the answer's `scan` holds what each alone says, its CT heatmap is that of the most
         suspicious one.
 
-        heatmap_class: the class whose evidence the heatmaps show; the answer's own without it.
+        heatmap_class: whose evidence the heatmaps show; without it the answer's own, of attention the positive class.
         method, layer: of the heatmaps, by name as in `explain.method_table`; the checkpoint's own, on
         its fixed scale, without them. All but Faster Score-CAM come from the pass that answers.
         windows, frames: how a DICOM file is read, by modality, see `imaging.read_grey`; of a scan with a frame
@@ -359,7 +359,7 @@ class Predictor:
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
-        if request.gradient_method is not None:
+        if request.pass_method is not None:
             drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
             doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None

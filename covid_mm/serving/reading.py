@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
+from covid_mm.explain.cells import weigh_by_lungs
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
-from covid_mm.imaging.lungs import Box, LungRegion, place_in_image, read_lungs
+from covid_mm.imaging.lungs import Box, LungRegion, cut_map, place_in_image, read_lungs
 from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
@@ -55,6 +56,16 @@ class StudyImage:
         """A map (side, side) of what the network read, in the preview's frame; zero outside the box."""
         height, width = self.preview.shape[:2]
         return place_in_image(values, self.box or WHOLE, height, width)
+
+    def weigh_by_lungs(self, values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+        """A map (side, side) of what the network read, times the lungs' share of each cell; as it is without lungs.
+
+        grid: the map's rows and columns of cells.
+        """
+        if self.region is None:
+            return values
+        lungs = cut_map(self.region.lungs.astype(np.float32), self.region.box, len(values))
+        return weigh_by_lungs(values, lungs, grid)
 
 
 Study = dict[Modality, StudyImage]

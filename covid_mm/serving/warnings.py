@@ -65,8 +65,9 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
     ),
     "heat_outside_lungs": WarningText(
         "heat_outside_lungs",
-        "{share} of the evidence on the {modality} lies outside the lungs as they were found: more than on 95 of 100"
-        " positive images with marked lesions that the network never saw. It may go by something else than the lungs.",
+        "{share} of the evidence on the {modality} lies outside the lungs as they were found, where an attention map"
+        " draws nothing: more than on 95 of 100 positive images with marked lesions that the network never saw. It may"
+        " go by something else than the lungs.",
         short="evidence outside the lungs on the {modality}",
     ),
     "methods_contradict": WarningText(

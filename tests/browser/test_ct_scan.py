@@ -54,7 +54,10 @@ def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, d
     series = page.locator(".mm-series")
     assert series.get_attribute("data-index") == str(COUNT - 1)
     assert page.locator(".mm-reading").count() == 0
-    assert "skor keparahan" in series.inner_text() or "not a score of severity" in series.inner_text()
+    extent = page.inner_text(".mm-series-extent")
+    assert "skor keparahan" in extent or "not a score of severity" in extent
+    position = "-85,0 mm" if locale == "id-ID" else "-85.0 mm"
+    assert position in series.inner_text()
     top, bottom, height = page.evaluate(
         """() => [document.querySelector("#mm-result").getBoundingClientRect().top,
           document.querySelector("#mm-result .mm-layer").getBoundingClientRect().bottom, window.innerHeight]"""

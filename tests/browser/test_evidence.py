@@ -75,6 +75,15 @@ def test_another_class_another_method_and_another_layer_change_both_maps(answere
     assert "Layer-CAM" in labels[-1][0]
     choose(page, "layer", "fine")
     assert page.locator(".mm-heat-cancel").is_hidden()
+    choose(
+        page, "method", "attention"
+    )  # of one class and one layer: the other choosers follow it, and it them
+    choosers = ("method", "target", "layer")
+    shown = [page.input_value(f".mm-heat-{name}") for name in choosers]
+    assert shown == ["attention", "covid19_pneumonia", "coarse"]
+    assert "where the network sees a lesion" in page.locator(".mm-scale small").first.inner_text()
+    choose(page, "target", "normal")
+    assert [page.input_value(f".mm-heat-{name}") for name in choosers] == ["layer_cam", "normal", "coarse"]
     answer = page.get_attribute(".mm-answer", "data-label")
     assert answer == "covid19_pneumonia"  # the class whose evidence is drawn is not the answer
 

@@ -13,6 +13,7 @@ from toy_networks import colour_images, grey_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
+from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam, find_layer, weigh_channels
 from covid_mm.models.network import Network, build_network
@@ -239,3 +240,26 @@ def test_a_method_without_a_fixed_scale_is_refused(small_backbones):
         weigh_channels("score_cam", np.zeros((1, 2, 2, 3), np.float32), np.zeros((1, 2, 2, 3), np.float32))
     with pytest.raises(UsageError, match="not known"):
         GradCam(network, layer="middle")
+
+
+def test_attention_is_the_sigmoid_of_the_cells_logits_whatever_the_class(small_backbones):
+    network = make_network(seed=4, pooling="attention")
+    images = pixels(3)
+    function = GradCam(network, method="attention")
+    normal, positive = (function.explain(images, np.full(3, index, np.int32)) for index in (0, 1))
+    for modality in MODALITIES:
+        logits = keras.Model(network.image_input(modality), network.attention(modality))(images[modality])
+        cells = 1.0 / (1.0 + np.exp(-np.asarray(logits)[..., 0]))
+        rows, columns = (interpolation_matrix(150, count) for count in cells.shape[1:])
+        expected = np.stack([rows @ one @ columns.T for one in cells])
+        np.testing.assert_allclose(positive.evidence[modality], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(normal.evidence[modality], positive.evidence[modality])
+
+
+@pytest.mark.parametrize(("pooling", "layer"), [("average", "coarse"), ("attention", "fine")])
+def test_attention_is_of_attention_pooling_and_the_last_convolution(small_backbones, pooling, layer):
+    network = make_network(seed=4, pooling=pooling)
+    with pytest.raises(UsageError, match="attention pooling"):
+        GradCam(network, method="attention", layer=layer)
+    with pytest.raises(UsageError, match="attention pooling"):
+        GradCam(network, layer=layer).explain(pixels(1), np.zeros(1, np.int32), method="attention")

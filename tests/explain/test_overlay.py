@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import ImageError, UsageError
-from covid_mm.explain.explained import interpolation_matrix
+from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.overlay import (
     blend_heatmap,
     colour_heatmap,

@@ -1,19 +1,21 @@
-"""What is said of a map that is doubtful: heat beside the lungs, a second method that contradicts it."""
+"""Which maps come with an answer, and what is said of a doubtful one: heat beside the lungs, methods that differ."""
 
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from covid_mm.explain.heat_checks import MOST_OUTSIDE
+from covid_mm.errors import UsageError
+from covid_mm.explain.heat_checks import MEASURED, MOST_OUTSIDE
 from covid_mm.imaging.lungs import find_region
-from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings
+from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
 from covid_mm.serving.reading import StudyImage
 
 SIDE = 150
-REQUEST = HeatmapRequest(-1, "layer_cam", "coarse", "fixed")
+REQUEST = HeatmapRequest(1, *MEASURED, "fixed")
 
 
 def blob(row: int, column: int) -> np.ndarray:
@@ -57,7 +59,7 @@ def test_heat_beside_the_lungs_is_said_with_its_share(study):
 def test_two_methods_that_point_elsewhere_are_named(study):
     (notice,) = find_heat_warnings(study, REQUEST, 1, {"ct": IN_LUNG}, {"ct": blob(75, 120)})
     assert notice.code == "methods_contradict_ct"
-    assert "on the CT: Layer-CAM and HiResCAM point to different places" in notice.message
+    assert "on the CT: Attention map and HiResCAM point to different places" in notice.message
 
 
 def test_what_was_not_measured_is_not_judged(study):
@@ -66,3 +68,36 @@ def test_what_was_not_measured_is_not_judged(study):
     assert codes(study, BETWEEN, IN_LUNG, class_index=0) == []  # evidence for normal has no place to lie
     without = {"ct": dataclasses.replace(study["ct"], region=None)}
     assert codes(without, BETWEEN, BETWEEN) == []
+
+
+def own(method: str, layer: str = "coarse", pooling: str = "attention") -> SimpleNamespace:
+    network = SimpleNamespace(pooling=pooling)
+    return SimpleNamespace(name="toy", heatmap_method=method, heatmap_layer=layer, network=network)
+
+
+def asked(meta: SimpleNamespace, **wishes: str) -> tuple[int, str, str, str]:
+    request = request_heatmaps(meta, **wishes)
+    return request.class_index, request.method, request.layer, request.scale
+
+
+def test_attention_is_of_the_positive_class_whatever_the_answer():
+    assert asked(own("attention")) == (1, "attention", "coarse", "fixed")
+    assert asked(own("attention"), heatmap_class="covid19_pneumonia") == (1, "attention", "coarse", "fixed")
+    assert asked(own("layer_cam"), method="attention") == (1, "attention", "coarse", "relative")
+    assert asked(own("layer_cam")) == (-1, "layer_cam", "coarse", "fixed")
+
+
+def test_layer_cam_stands_in_for_what_attention_cannot_show():
+    assert asked(own("attention"), heatmap_class="normal") == (0, "layer_cam", "coarse", "relative")
+    assert asked(own("attention"), layer="fine") == (-1, "layer_cam", "fine", "relative")
+
+
+@pytest.mark.parametrize("wish", [{"heatmap_class": "normal"}, {"layer": "fine"}])
+def test_attention_of_another_class_or_layer_is_refused(wish):
+    with pytest.raises(UsageError, match="of COVID-19 pneumonia and layer coarse only"):
+        request_heatmaps(own("attention"), method="attention", **wish)
+
+
+def test_a_network_that_pools_by_the_mean_has_no_attention():
+    with pytest.raises(UsageError, match="Checkpoint toy pools by the mean"):
+        request_heatmaps(own("grad_cam", pooling="average"), method="attention")

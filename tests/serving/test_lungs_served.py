@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from made_lungs import BOX, LUNGS, WEIGHTS, make_lungs_predictor
+from made_lungs import BOX, LUNGS, WEIGHTS, make_lungs_predictor, make_region
 from toy_checkpoint import make_meta
 from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backbones
 
@@ -224,3 +225,34 @@ def test_a_segmenter_of_one_modality_is_refused_for_a_pair(network, tmp_path):
     publish_checkpoint(tmp_path / "half", network, meta, "# half\n", segmenter=segmenter)
     with pytest.raises(CheckpointError, match="finds no lungs on xray images"):
         load_predictor(tmp_path / "half")
+
+
+def test_a_map_of_attention_is_drawn_in_the_lungs_only(small_backbones):
+    network = make_network(PAIR, head_width=16, seed=1, pooling="attention")
+    scale = {
+        head: dict.fromkeys(("ct", "xray") if head == "fused" else [head], 1.0)
+        for head in ("fused", "ct", "xray")
+    }
+    predictor = make_lungs_predictor(network, heatmap_method="attention", heatmap_scale=scale)
+    images = dict(zip(("ct", "xray"), grey_images(2, 200, seed=3).astype(np.uint8), strict=True))
+    answer = predictor.predict(**images)
+    assert (answer.heatmap_method, answer.heatmap_class) == ("attention", "covid19_pneumonia")
+    assert "attention" in answer.checkpoint.heatmap_methods
+    lungs = cv2.resize(make_region().lungs.astype(np.uint8), (200, 200), interpolation=cv2.INTER_NEAREST) > 0
+    for heatmap in answer.heatmaps.values():
+        point = np.unravel_index(heatmap.argmax(), heatmap.shape)
+        assert lungs[point]
+        assert 0.02 < heatmap.max() <= 1.0
+    other = predictor.predict(**images, heatmap_class="normal")
+    assert (other.heatmap_method, other.heatmap_class, other.heatmap_scale) == (
+        "layer_cam",
+        "normal",
+        "relative",
+    )
+    assert other.probabilities == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+def test_attention_needs_a_network_that_has_it(small_backbones):
+    network = make_network(PAIR, head_width=16, seed=1)
+    with pytest.raises(CheckpointError, match="average pooling has no heatmap attention"):
+        make_lungs_predictor(network, heatmap_method="attention")

@@ -14,6 +14,7 @@ import numpy as np
 
 from covid_mm.config import CLASS_TITLES, CLASSES
 from covid_mm.errors import Cancelled, UsageError
+from covid_mm.explain.method_table import METHODS
 from covid_mm.formats import format_percent
 from covid_mm.imaging import CtScan, DecodedImage, read_grey, read_header
 from covid_mm.serving.answers import describe_disagreement
@@ -38,6 +39,7 @@ INFO = CheckpointInfo(
     trained_at="2026-01-02",
     decision_threshold=0.5,
     validation_studies={"fused": 744, "ct": 744, "xray": 750},
+    heatmap_methods=tuple(METHODS),
 )
 GRID = [step / 100 for step in range(1, 100)]
 THRESHOLD = 0.5

@@ -71,6 +71,14 @@
       if (control && value) control.value = value;
     }
   }
+  // The attention map is of one class and one layer: choosers that do not fit together follow the one that was moved.
+  function fit(moved) {
+    const only = JSON.parse(find(".mm-heat").dataset.attention);
+    const [method, target, layer] = ["method", "target", "layer"].map((name) => find(`.mm-heat-${name}`));
+    if (method.value !== only.method) return;
+    if (moved === method) [target.value, layer.value] = [only.target, only.layer];
+    else if (target.value !== only.target || layer.value !== only.layer) method.value = only.otherwise;
+  }
   page.explained = (answer) => {
     if (!working || answer.number !== number || asker !== page.shown() || !find(".mm-heat")) return;
     cancelled = false;
@@ -216,7 +224,10 @@
     if (event.target.matches?.(".mm-heat-style")) {
       style = event.target.value;
       page.shown().querySelectorAll(".mm-layer").forEach(paint);
-    } else if (event.target.matches?.(".mm-heat select")) explain();
+    } else if (event.target.matches?.(".mm-heat select")) {
+      fit(event.target);
+      explain();
+    }
   });
   document.addEventListener(
     "toggle",

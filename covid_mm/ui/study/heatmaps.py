@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CLASS_TITLES, CLASSES
+from covid_mm.config import CLASS_TITLES, CLASSES, POSITIVE
 from covid_mm.errors import UsageError
-from covid_mm.explain.method_table import METHODS
+from covid_mm.explain.method_table import ATTENTION, ATTENTION_LAYER, METHODS
 from covid_mm.explain.overlay import HeatCells, blend_heatmap, resize_heatmap
+from covid_mm.serving.heatmap_request import STAND_IN
 from covid_mm.serving.prediction import HeatLocation
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import draw_cells, draw_lines, encode_png, make_heat_layer
@@ -28,6 +29,17 @@ FIXED, RELATIVE = "fixed", "relative"
 SCALES = {
     FIXED: "positive evidence for {target}, fixed scale",
     RELATIVE: "positive evidence for {target}, relative to this map's highest value",
+}
+ATTENTION_SCALES = {
+    FIXED: "where the network sees a lesion in the lungs, 0 to 1, cell by cell",
+    RELATIVE: "where the network sees a lesion in the lungs, relative to this map's highest value",
+}
+# what the attention map is of, and the method that stands in for it elsewhere; by the page's choosers
+ATTENTION_CHOICE = {
+    "method": ATTENTION,
+    "target": CLASSES[POSITIVE],
+    "layer": ATTENTION_LAYER,
+    "otherwise": STAND_IN,
 }
 NO_EVIDENCE = "No positive evidence for {target}"
 STEP = 0.2  # seconds between two signs of life while a method works
@@ -91,7 +103,7 @@ def describe_map(
     named = texts(CLASS_TITLES[target])
     words: dict[str, str | None] = {
         "caption": kind.title,
-        "legend": texts(SCALES[kind.scale], target=named),
+        "legend": texts((ATTENTION_SCALES if kind.method == ATTENTION else SCALES)[kind.scale], target=named),
         "location": describe_heat_location(location, kind.method, kind.layer, target, texts),
     }
     if heatmap is None or not heatmap.any():
@@ -114,21 +126,21 @@ def describe_map(
 
 
 def list_choosers(
-    shown: str, kind: HeatmapKind, texts: Texts = ENGLISH
+    shown: str, kind: HeatmapKind, methods: Sequence[str], texts: Texts = ENGLISH
 ) -> tuple[tuple[str, str, dict[str, str], str], ...]:
     """The choices above the images: (CSS class, title, option -> its title, the chosen one).
 
-    shown: the class whose evidence is drawn at first; kind: the maps' own.
+    shown: the class whose evidence is drawn at first; kind: the maps' own. methods: names of those offered.
     """
     classes: dict[str, str] = {name: texts(CLASS_TITLES[name]) for name in CLASSES}
-    methods = {
-        name: f"{method.title} ({texts('slower')})" if method.slow else method.title
-        for name, method in METHODS.items()
+    offered = {
+        name: f"{METHODS[name].title} ({texts('slower')})" if METHODS[name].slow else METHODS[name].title
+        for name in methods
     }
     layers = {name: texts(title) for name, title in LAYER_TITLES.items()}
     return (
         ("mm-heat-target", texts("Evidence for"), classes, shown),
-        ("mm-heat-method", texts("Method"), methods, kind.method),
+        ("mm-heat-method", texts("Method"), offered, kind.method),
         ("mm-heat-layer", texts("Layer"), layers, kind.layer),
     )
 

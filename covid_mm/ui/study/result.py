@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from covid_mm.ui.study.evidence import (
     format_probability,
     read_zone,
 )
-from covid_mm.ui.study.heatmaps import describe_map, list_choosers
+from covid_mm.ui.study.heatmaps import ATTENTION_CHOICE, describe_map, list_choosers
 from covid_mm.ui.study.images import SLOT_TITLES
 from covid_mm.ui.study.operating_point import find_left_out, render_operating
 from covid_mm.ui.study.series import render_series
@@ -62,7 +63,12 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
         warnings=[(one.code, word_warning(one, texts)) for one in warnings],
         swappable=any(one.code.startswith(SWAPPED_CODES) for one in warnings),
         outlined=outlined,
-        choosers=list_choosers(prediction.heatmap_class, analysis.kind, texts) if prediction.heatmaps else (),
+        choosers=list_choosers(
+            prediction.heatmap_class, analysis.kind, prediction.checkpoint.heatmap_methods, texts
+        )
+        if prediction.heatmaps
+        else (),
+        attention=json.dumps(ATTENTION_CHOICE),
         images=list(_list_images(analysis, texts)),
         evident=bool(prediction.heatmaps),
         checkpoint=_list_checkpoint(prediction, texts),
@@ -232,7 +238,7 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
             "modality": modality,
             "title": title,
             "view": analysis.views[modality],
-            "series": render_series(analysis, texts) if modality == "ct" else "",
+            "series": render_series(analysis, texts) if modality == "ct" else ("", ""),
             "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),
             "outline": draw_outlines(prediction, modality),

@@ -16,11 +16,11 @@
   const chosen = () => (root() ? Number(root().dataset.index) : undefined);
 
   function write(series, index) {
-    const { probabilities, positions, shown, window: grey, words } = read(series);
+    const { probabilities, positions, shown, window: grey, words, decimal } = read(series);
     series.dataset.index = index;
     view().dataset.slice = index;
     const count = Number(series.dataset.count);
-    const at = positions[index] === null ? "" : `, ${positions[index].toFixed(1)} mm`;
+    const at = positions[index] === null ? "" : `, ${positions[index].toFixed(1).replace(".", decimal)} mm`;
     const said = probabilities[index] === null ? words.none : fill(words.lung, { shown: shown[index] });
     const name = fill(words.slice, { number: index + 1, total: count });
     const through = grey ? `, ${fill(words.window, { level: grey[0], width: grey[1] })}` : "";
@@ -31,7 +31,7 @@
     slider.setAttribute("aria-valuetext", `${name}${at}, ${said}`);
     const marker = series.querySelector(".mm-series-marker");
     for (const end of ["x1", "x2"]) marker.setAttribute(end, index + 0.5);
-    for (const button of series.querySelectorAll("[data-slice]")) {
+    for (const button of view().querySelectorAll(".mm-series-thumbnails [data-slice]")) {
       button.toggleAttribute("aria-current", Number(button.dataset.slice) === index);
       if (Number(button.dataset.slice) === index) button.setAttribute("aria-current", "true");
     }

@@ -27,11 +27,14 @@ WORDS = {  # of series.js
 }
 
 
-def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> Markup:
-    """The curve, slider, thumbnails and extent of a scan; empty where the CT is one slice."""
+def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> tuple[Markup, Markup]:
+    """What stands above a scan's image and map, curve and slider, and what below: thumbnails, extent.
+
+    Both are empty where the CT is one slice.
+    """
     scan = analysis.prediction.scan
     if scan is None:
-        return Markup()
+        return Markup(), Markup()
     supported = (
         analysis.prediction.branches["ct"].supported_probability if analysis.prediction.branches else 1.0
     )
@@ -40,7 +43,7 @@ def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> Markup:
         for one in scan.slices
         if one.probability is not None
     }
-    return render_template(
+    curve = render_template(
         "study/series.html",
         texts,
         count=len(scan.slices),
@@ -54,17 +57,24 @@ def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> Markup:
                 "shown": shown,
                 "window": None if scan.window is None else [scan.window.level, scan.window.width],
                 "words": {name: texts(text) for name, text in WORDS.items()},
+                "decimal": texts.decimal,
             }
         ),
         lines=list(_draw_lines(scan)),
         gaps=list(_find_gaps(scan)),
         threshold=scan.threshold,
+    )
+    more = render_template(
+        "study/suspicious_slices.html",
+        texts,
+        index=scan.slice,
         extent=describe_extent(scan, texts),
         thumbnails=[
             (index, view, texts("Slice {number}", number=index + 1), shown.get(index, ""))
             for index, view in analysis.thumbnails.items()
         ],
     )
+    return curve, more
 
 
 def describe_slice(scan: ScanAnswer, texts: Texts = ENGLISH) -> str:
@@ -72,7 +82,7 @@ def describe_slice(scan: ScanAnswer, texts: Texts = ENGLISH) -> str:
     parts = [texts(WORDS["slice"], number=scan.slice + 1, total=len(scan.slices))]
     position = scan.slices[scan.slice].position_mm
     if position is not None:
-        parts.append(f"{position:.1f} mm")
+        parts.append(f"{texts.number(position, 1)} mm")
     if scan.window is not None:
         level, width = f"{scan.window.level:g}", f"{scan.window.width:g}"
         parts.append(texts(WORDS["window"], level=level, width=width))

@@ -63,6 +63,7 @@ TABLES = [  # whose entries are looked up by name
     evidence.LAYER_TITLES,
     evidence.LOCATIONS,
     heatmaps.SCALES,
+    heatmaps.ATTENTION_SCALES,
     REFUSAL_TITLES,
     SHORTCUT_TITLES,
     left_out.TARGET_TITLES,

@@ -130,7 +130,7 @@ def test_a_map_is_shown_as_the_cells_of_its_layer_or_as_lines_along_them():
 
 
 def test_the_choosers_offer_everything_and_start_at_what_is_shown():
-    choosers = list_choosers("normal", HeatmapKind("hires_cam", "fine"))
+    choosers = list_choosers("normal", HeatmapKind("hires_cam", "fine"), list(METHODS))
     assert [list(options) for _, _, options, _ in choosers] == [[*CLASSES], [*METHODS], [*LAYERS]]
     assert [chosen for *_, chosen in choosers] == ["normal", "hires_cam", "fine"]
 

@@ -220,6 +220,22 @@ def test_a_batchs_scan_has_thumbnails_when_it_is_opened(keeper, tmp_path):
         assert (again.status_code, "mm-series-thumbnails" in again.json()["html"]) == (200, False)
 
 
+def test_a_study_whose_files_are_gone_says_so(keeper, tmp_path, dark):
+    limits = WorklistLimits(visitor_file_bytes=len(dark) - 1)
+    store = WorklistStore(limits, Clock(), keeper=keeper)
+    store.open(ONE, "tab", "session")
+    (tmp_path / "upload").write_bytes(dark)
+    networks = PredictorPool({"fake": FakePredictor})
+    listed = SessionStudies(store, "session")
+    answer_page(networks, LIMITS, None, str(tmp_path / "upload"), listed=listed)
+    with TestClient(Starlette(routes=make_routes(store))) as client:
+        opened = client.post("/worklist", json={"token": ONE, "action": "study", "number": 1}).json()
+    assert opened["files"] is None
+    assert "had to make room for newer ones" in opened["html"]
+    assert "mm-layer" in opened["html"]
+    assert list_names(tmp_path / "studies") == []
+
+
 def test_no_address_serves_a_kept_file(server: LiveServer, dark):
     owner = Owner(server.url)
     owner.analyse(None, dark)
