@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import covid_mm
+from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library
 from covid_mm.serving.graph_functions import is_quick
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.ui.predictors import StudyPredictor
@@ -22,6 +24,12 @@ def load_checkpoint(path: Path, runtime: str) -> StudyPredictor:
     return cast(StudyPredictor, covid_mm.load_predictor(path, runtime=runtime))
 
 
+def preload_library() -> None:
+    """Load TensorFlow's library, for whoever needs it next; that says what goes wrong."""
+    with suppress(LibraryUnavailable):
+        load_library()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, launch; the exit code."""
     try:
@@ -31,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             meta.name: partial(load_checkpoint, path, settings.runtime)
             for meta, path in zip(metas, checkpoints, strict=True)
         }
-        beside = settings.runtime == "tensorflow" and is_quick(metas[0])
-        return serve(settings, loads, {meta.name: meta.raw for meta in metas}, load_beside=beside)
+        quick = settings.runtime == "tensorflow" and is_quick(metas[0])
+        raws = {meta.name: meta.raw for meta in metas}
+        return serve(settings, loads, raws, preload=preload_library if quick else None)
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)
         return 2

@@ -56,7 +56,7 @@ def serve(
     loads: Mapping[str, Callable[[], StudyPredictor]],
     metas: Mapping[str, Mapping[str, Any]] | None = None,
     *,
-    load_beside: bool = False,
+    preload: Callable[[], None] | None = None,
 ) -> int:
     """Serve the page until the process is asked to end; the exit code.
 
@@ -66,7 +66,8 @@ def serve(
             page's default and is loaded at once, others when they are chosen.
         metas: by name, meta.json where it is known already: the page says from it what a network is worth
             while that is still loading.
-        load_beside: the default loads beside the page, not behind it: for what hardly holds Python's lock.
+        preload: run in a thread beside the page's own start, so it must not hold Python's lock; the default then
+            loads as soon as the page can be opened.
 
     Raises:
         CovidMMError: the checkpoint cannot be served, or the port is taken.
@@ -75,8 +76,8 @@ def serve(
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
         networks = PredictorPool(loads, metas)
-        if load_beside:
-            networks.choose()
+        if preload is not None:
+            threading.Thread(target=preload, name="preload", daemon=True).start()
         from covid_mm.ui.i18n.static_translations import StaticTranslations
         from covid_mm.ui.page import build_page
         from covid_mm.ui.server.connections import watch_connections
@@ -100,11 +101,13 @@ def serve(
             ) from error
         print(f"Open http://{settings.host}:{settings.port}{settings.root_path} (Ctrl-C ends it)", flush=True)
         try:
-            if not load_beside:
+            if preload is None:
                 time.sleep(HEAD_START)
+                examples.start()
             loader = networks.choose()
-            examples.start()
             loader.wait()
+            if preload is not None:  # there in a second or two, which drawing them would make three
+                examples.start()
             loader.get()
             threading.Event().wait()
         finally:
