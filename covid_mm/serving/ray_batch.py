@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -83,7 +85,7 @@ def answer_on_ray(
         return 0
     ours = not ray.is_initialized()
     if ours:
-        _connect(settings.address)
+        connect(settings.address)
     try:
         _run(blocks, source, load, shards, settings)
     except KeyboardInterrupt:
@@ -107,23 +109,26 @@ def _run(
 ) -> None:
     threads, cpus, gpus, most = _plan(settings)
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context.enable_progress_bars = sys.stderr.isatty()
+    context.print_on_execution_start = False
     context.raise_original_map_exception = True  # a sentence of ours, if it is one
     # nothing is lost by another order: rows carry their keys
     context.execution_options.preserve_order = False
     read = ray.data.from_arrow(blocks).map_batches(
         read_block, fn_kwargs={"source": source}, batch_size=None, batch_format="pyarrow", num_cpus=1
     )
-    answered = read.map_batches(
-        AnswerBlocks,
-        fn_constructor_kwargs={"load": load, "threads": threads},
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-        num_cpus=cpus,
-        num_gpus=gpus,
-        ray_remote_args_fn=_limit_tries,
-    )
+    with warnings.catch_warnings():  # that Ray will have another name for a limit to tries
+        warnings.simplefilter("ignore")
+        answered = read.map_batches(
+            AnswerBlocks,
+            fn_constructor_kwargs={"load": load, "threads": threads},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_cpus=cpus,
+            num_gpus=gpus,
+            ray_remote_args_fn=_limit_tries,
+        )
     answered.write_datasink(ShardSink(shards, settings.shard))
 
 
@@ -235,8 +240,14 @@ def _start_reader() -> WorkerPool:
     return WorkerPool(size=1, deadline=READING_SECONDS)
 
 
-def _connect(address: str | None) -> None:
+def connect(address: str | None) -> None:
+    """Reach a cluster, or start one on this machine. Raises UsageError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    if address is not None and "://" in address:
+        raise UsageError(
+            f"--address {address} is of Ray's client, by which no data can be written here; run this on a machine of"
+            " the cluster, with --address auto."
+        )
     quiet = {"logging_level": logging.WARNING, "log_to_driver": False}
     try:
         if address is None:
@@ -248,6 +259,7 @@ def _connect(address: str | None) -> None:
             f"--address {address}: no Ray cluster answers there ({type(error).__name__}); start one with `ray start"
             " --head`, or leave it out for one on this machine."
         ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _plan(settings: RaySettings) -> tuple[int, float, float, int]:

@@ -60,6 +60,7 @@ def test_equals_tf_keras_vis_on_a_toy_pair(small_backbones, class_index):
     assert sum(shown) >= 3  # of 12; the others have no positive evidence in either program
 
 
+@pytest.mark.slow
 def test_equals_tf_keras_vis_on_the_real_pair():
     if (CHECKPOINT / "meta.json").exists():
         from covid_mm.serving.checkpoint import load_checkpoint

@@ -49,10 +49,12 @@ def trained(tmp_path_factory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_two_devices_are_really_used(trained):
     assert (trained["one"]["copies"], trained["two"]["copies"]) == (1, 2)
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_loss_of_one(trained):
     np.testing.assert_allclose(trained["two"]["loss"], trained["one"]["loss"], rtol=1e-5)
     np.testing.assert_allclose(trained["two"]["weights"], trained["one"]["weights"], atol=1e-5)

@@ -20,6 +20,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = range(20_000, 32_000)  # below those that Linux gives to clients
 WORKERS = 8  # of pytest-xdist, each with its own part of PORTS
+KEPT = "studies"  # the private folder's part that lists of studies keep
 FAKE = Path(__file__).with_name("fake_predictor.py")
 
 
@@ -55,11 +56,17 @@ class LiveServer:
 
     @property
     def uploads(self) -> list[Path]:
-        """All files in the server's private folder but its lock."""
+        """All files in the server's private folder but its lock and what the lists of studies keep."""
+        return [path for path in self._files() if path.name != "lock" and path.parent.parent.name != KEPT]
+
+    @property
+    def kept(self) -> list[Path]:
+        """The files of the studies in visitors' lists."""
+        return [path for path in self._files() if path.parent.parent.name == KEPT]
+
+    def _files(self) -> list[Path]:
         folders = self.temporary.glob("covid-mm-*")
-        return [
-            path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != "lock"
-        ]
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
     def wait_until_open(self, seconds: float = 180.0) -> LiveServer:
         """Itself, once it answers; ended where it does not (a busy machine starts it slowly)."""
