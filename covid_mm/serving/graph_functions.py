@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class GraphFunctions:
         self._folder, self._metadata, self._backbones = folder, meta, dict(backbones)
         self._whole: NetworkFunctions | None = None
         self._loading = threading.Lock()
+        self.pool = ThreadPoolExecutor(thread_name_prefix="graph")
         self.heads = ArrayHeads(
             meta.network,
             {m: one.convolutions.channels[one.last] for m, one in self._backbones.items()},
@@ -210,10 +212,16 @@ class GraphAnswer:
         functions, heads = self._functions, self._functions.heads
         if functions.reads_lungs and functions.content_branch is not None and content_images is None:
             raise UsageError("This function judges other images than it explains; give content_images.")
+        read = content_images if functions.reads_lungs and content_images is not None else images
+        # all at once: the small layers of one do not keep every core busy
+        maps_of = {m: functions.pool.submit(functions.last_map, m, images[m]) for m in self.modalities}
+        contents_of = {}
+        if functions.content_branch is not None:
+            contents_of = {m: functions.pool.submit(functions.contents, read[m]) for m in self.modalities}
         pooled: dict[Modality, Pooled] = {}
         grids: dict[Modality, tuple[int, ...]] = {}
         for modality in self.modalities:
-            feature_map = functions.last_map(modality, images[modality])
+            feature_map = maps_of[modality].result()
             grids[modality] = feature_map.shape[1:3]
             pooled[modality] = heads.pool(modality, feature_map)
         logits: dict[str, Pixels] = {}
@@ -234,10 +242,7 @@ class GraphAnswer:
                 side = functions.config.image_size
                 rows, columns = (interpolation_matrix(side, count) for count in grids[modality])
                 maps[number][modality] = np.asarray(rows @ cells @ columns.T, np.float32)
-        contents = {}
-        if functions.content_branch is not None:
-            read = content_images if functions.reads_lungs and content_images is not None else images
-            contents = {m: functions.contents(read[m]) for m in self.modalities}
+        contents = {m: job.result() for m, job in contents_of.items()}
         return Explained(logits, chosen, maps[0], maps[1], contents)
 
 

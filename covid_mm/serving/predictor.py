@@ -359,7 +359,8 @@ class Predictor:
         heatmaps = self._pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
-        if request.pass_method is not None:
+        # the levels are of images that are called positive
+        if request.pass_method is not None and answer.label != CLASSES[1 - POSITIVE]:
             drawn = {m: part for m, part in output.evidence.items() if heatmaps[m].any()}
             doubts = find_heat_warnings(study, request, output.class_index, drawn, output.second)
         checked = self.classifier is not None

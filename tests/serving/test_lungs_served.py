@@ -16,6 +16,7 @@ from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backb
 from covid_mm import load_predictor
 from covid_mm.config import CLASSES
 from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.explain.heat_checks import MOST_OUTSIDE
 from covid_mm.imaging.lungs import read_lungs
 from covid_mm.models.content_classifier import Content, compute_contents, content_kinds
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
@@ -256,3 +257,20 @@ def test_attention_needs_a_network_that_has_it(small_backbones):
     network = make_network(PAIR, head_width=16, seed=1)
     with pytest.raises(CheckpointError, match="average pooling has no heatmap attention"):
         make_lungs_predictor(network, heatmap_method="attention")
+
+
+def test_heat_of_an_answer_that_names_normal_is_not_doubted(small_backbones, monkeypatch):
+    monkeypatch.setitem(MOST_OUTSIDE, "ct", 0.0)
+    network = make_network(PAIR, head_width=16, seed=1, pooling="attention")
+    heads = ("fused", "ct", "xray")
+    scale = {head: dict.fromkeys(("ct", "xray") if head == "fused" else [head], 1.0) for head in heads}
+    codes = {}
+    for label, offset in (("normal", 50.0), ("covid19_pneumonia", -50.0)):
+        predictor = make_lungs_predictor(
+            network, heatmap_method="attention", heatmap_scale=scale, offset=dict.fromkeys(heads, offset)
+        )
+        answer = predictor.predict(*grey_images(2, 200, seed=3).astype(np.uint8))
+        assert answer.label == label
+        codes[label] = {notice.code for notice in answer.warnings}
+    assert "heat_outside_lungs_ct" in codes["covid19_pneumonia"]
+    assert codes["normal"] == {"content_not_judged"}
