@@ -172,8 +172,3 @@ def pool_features(feature_map: Any, pooling: Pooling, prefix: str) -> Any:
     values = keras.layers.Reshape((rows * columns, channels), dtype=_OUTPUT)(feature_map)
     pooled = keras.layers.Dot(axes=1, dtype=_OUTPUT)([shares, values])
     return keras.layers.Reshape((channels,), dtype=_OUTPUT, name=f"{prefix}features")(pooled)
-
-
-def copy_weights(source: Network, target: Network) -> None:
-    """Copy every weight between two builds of one description (the image size may differ)."""
-    target.model.set_weights(source.model.get_weights())

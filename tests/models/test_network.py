@@ -9,7 +9,7 @@ from toy_networks import PAIR, colour_images, make_network
 
 from covid_mm.config import NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.models.network import build_network, copy_weights, pool_features
+from covid_mm.models.network import build_network, pool_features
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
@@ -81,7 +81,7 @@ def test_single_network_has_one_head():
 def test_weights_move_between_image_sizes():
     small = make_network(size=64)
     large = build_network(small.config.resized(96), seed=9)
-    copy_weights(small, large)
+    large.model.set_weights(small.model.get_weights())
     assert all(
         np.array_equal(a, b)
         for a, b in zip(small.model.get_weights(), large.model.get_weights(), strict=True)
@@ -142,7 +142,7 @@ def test_attention_is_no_layer_of_the_backbone():
         assert names == [layer.name for layer in plain.branch_layers(modality)]
     assert not [layer for layer in attending.model.layers if isinstance(layer, keras.layers.Lambda)]
     large = build_network(attending.config.resized(96))
-    copy_weights(attending, large)  # the attention has no weight per cell
+    large.model.set_weights(attending.model.get_weights())  # the attention has no weight per cell
 
 
 def test_no_unknown_choice_is_taken_for_the_last_one():
