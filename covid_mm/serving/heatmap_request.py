@@ -23,6 +23,7 @@ from covid_mm.explain.method_table import (
     ATTENTION,
     ATTENTION_LAYER,
     PASS_METHODS,
+    FixedScaleMethod,
     LayerChoice,
     MethodName,
     PassMethod,
@@ -37,7 +38,7 @@ from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import Study
 from covid_mm.serving.warnings import warn
 
-STAND_IN: MethodName = "layer_cam"
+STAND_IN: FixedScaleMethod = "layer_cam"
 FAINTEST = 0.02  # of the heatmap's scale: below it nothing could be seen, so the map is empty and says so
 
 

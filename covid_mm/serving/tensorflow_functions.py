@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, Modality, NetworkConfig
 from covid_mm.explain.explained import AnswerFunction
 from covid_mm.explain.grad_cam import GradCam, find_layer
-from covid_mm.explain.method_table import LayerChoice
+from covid_mm.explain.method_table import ATTENTION, ATTENTION_LAYER, LayerChoice
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.models.content_classifier import content_features
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 from covid_mm.serving.answers import weigh_outputs
+from covid_mm.serving.heatmap_request import STAND_IN
 from covid_mm.serving.metadata import Metadata
 
 Pixels = NDArray[np.float32]
@@ -54,6 +55,7 @@ class TensorFlowFunctions:
         def build() -> GradCam:
             meta = self._metadata
             weights, margin = weigh_outputs(meta, modalities)
+            unattended = meta.heatmap_method == ATTENTION and layer != ATTENTION_LAYER
             return GradCam(
                 self._network,
                 modalities,
@@ -61,7 +63,7 @@ class TensorFlowFunctions:
                 weights=weights,
                 judging_branch=self._content_branch,
                 judges_other_images=self._content_branch is not None and self._reads_lungs,
-                method=meta.heatmap_method,
+                method=STAND_IN if unattended else meta.heatmap_method,
                 layer=layer,
             )
 
