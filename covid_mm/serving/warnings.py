@@ -73,7 +73,7 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
     "methods_contradict": WarningText(
         "methods_contradict",
         "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places."
-        " Where they do, a map shows less well where a lesion lies.",
+        " What the network went by is then in doubt.",
         short="heatmap methods contradict each other on the {modality}",
     ),
     "content_not_checked": WarningText(
