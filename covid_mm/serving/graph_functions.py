@@ -118,6 +118,7 @@ class GraphFunctions:
         except WeightsError as error:
             raise CheckpointError(f"Checkpoint {meta.name} cannot be used. {error}") from error
         self.heads.set_weights(arrays)
+        self._grids: dict[Modality, tuple[int, int]] = {}  # of the last feature maps, with the first pass
         self._graphs: dict[Modality, tuple[Graph, Any, Any, Any]] = {}
         for modality, one in self._backbones.items():
             graph = Graph()
@@ -148,9 +149,10 @@ class GraphFunctions:
         """Rows and columns of the feature map that a heatmap is made of."""
         if layer != GRAPH_LAYER:
             return self._load_whole().grid(modality, layer)
-        side = self.config.image_size
-        _, rows, columns, _ = self.last_map(modality, np.zeros((1, side, side, CHANNELS), np.float32)).shape
-        return rows, columns
+        if modality not in self._grids:  # asked for before the first answer
+            side = self.config.image_size
+            self.last_map(modality, np.zeros((1, side, side, CHANNELS), np.float32))
+        return self._grids[modality]
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
@@ -163,6 +165,8 @@ class GraphFunctions:
         """A branch's last feature map (n, rows, columns, channels) of images (n, side, side, 3)."""
         graph, image, _, last = self._graphs[modality]
         (values,) = graph.run({image: images}, [last])
+        _, rows, columns, _ = values.shape
+        self._grids[modality] = (rows, columns)
         return values
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
@@ -219,11 +223,8 @@ class GraphAnswer:
         if functions.content_branch is not None:
             contents_of = {m: functions.pool.submit(functions.contents, read[m]) for m in self.modalities}
         pooled: dict[Modality, Pooled] = {}
-        grids: dict[Modality, tuple[int, ...]] = {}
         for modality in self.modalities:
-            feature_map = maps_of[modality].result()
-            grids[modality] = feature_map.shape[1:3]
-            pooled[modality] = heads.pool(modality, feature_map)
+            pooled[modality] = heads.pool(modality, maps_of[modality].result())
         logits: dict[str, Pixels] = {}
         active = None
         if self._whole:
@@ -237,10 +238,10 @@ class GraphAnswer:
         maps: list[dict[Modality, Pixels]] = [{}, {}]
         for modality in self.modalities:
             gradient = heads.gradient(modality, FUSED if self._whole else modality, chosen, active)
+            grid = functions.grid(modality, GRAPH_LAYER)
+            rows, columns = (interpolation_matrix(functions.config.image_size, count) for count in grid)
             for number, name in enumerate((first, second_method(first))):
-                cells = weigh_cells(name, pooled[modality], gradient).reshape(-1, *grids[modality])
-                side = functions.config.image_size
-                rows, columns = (interpolation_matrix(side, count) for count in grids[modality])
+                cells = weigh_cells(name, pooled[modality], gradient).reshape(-1, *grid)
                 maps[number][modality] = np.asarray(rows @ cells @ columns.T, np.float32)
         contents = {m: job.result() for m, job in contents_of.items()}
         return Explained(logits, chosen, maps[0], maps[1], contents)

@@ -90,6 +90,20 @@ def test_a_batch_gives_what_single_studies_give(quick):
             np.testing.assert_allclose(heatmap, answer.heatmaps[modality], atol=1e-4)
 
 
+def test_an_answer_is_one_pass_through_each_branch(quick, monkeypatch):
+    study = make_study(1, seed=0)
+    quick.predict(study.ct, study.xray)
+    passes: list[tuple[str, int]] = []
+    run = quick.network.last_map
+    monkeypatch.setattr(
+        quick.network,
+        "last_map",
+        lambda modality, images: (passes.append((modality, len(images))), run(modality, images))[1],
+    )
+    quick.predict_batch([(study.ct, study.xray)] * 2)
+    assert sorted(passes) == [("ct", 2), ("xray", 2)]
+
+
 def test_content_images_are_asked_for(quick):
     image = {"ct": np.zeros((1, 150, 150, 3), np.float32)}
     with pytest.raises(UsageError, match="give content_images"):
