@@ -141,7 +141,7 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.explain.heat_checks import MEASURED, contradict, find_share_outside
     from covid_mm.explain.method_table import ATTENTION
     from covid_mm.imaging import read_grey
-    from covid_mm.imaging.lungs import cut_map, place_in_image
+    from covid_mm.imaging.lungs import cut_lungs, place_in_image
     from covid_mm.training.crops import lesion_mask
     from covid_mm.training.features import to_network_input
     from covid_mm.training.served_run import load_branches
@@ -170,8 +170,8 @@ def measure_heat(run: Any, branch: Any) -> Any:
                 placed = place_in_image(heat, region.box, FRAME, FRAME)
                 shown = placed
                 if MEASURED[0] == ATTENTION:  # drawn in the lungs only
-                    lungs = cut_map(region.lungs.astype(np.float32), region.box, len(heat))
-                    shown = place_in_image(weigh_by_lungs(heat, lungs, grid), region.box, FRAME, FRAME)
+                    weighed = weigh_by_lungs(heat, cut_lungs(region, len(heat)), grid)
+                    shown = place_in_image(weighed, region.box, FRAME, FRAME)
                 point = find_hottest(shown)
                 if point is None:
                     continue

@@ -36,7 +36,7 @@ from covid_mm.explain.method_table import (
 )
 from covid_mm.explain.methods import BranchExplainer
 from covid_mm.imaging import read_grey
-from covid_mm.imaging.lungs import LungRegion, cut_map, place_in_image, read_lungs
+from covid_mm.imaging.lungs import cut_lungs, place_in_image, read_lungs
 from covid_mm.models.heads import find_margins
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.crops import lesion_mask, round_pixels
@@ -90,7 +90,7 @@ def find_heat_images(run: ServedRun, branch: TrainedBranch, count: int) -> list[
                     >= 127.5
                 )
             crop = to_network_input(crops.exact[row : row + 1])[0]
-            heat_images.append(HeatImage(crop, _cut_lungs(region, crop), region.box, mask >= 0.5, lungs))
+            heat_images.append(HeatImage(crop, cut_lungs(region, len(crop)), region.box, mask >= 0.5, lungs))
     return heat_images
 
 
@@ -120,7 +120,7 @@ def measure_phantom_heat(run: ServedRun, served: Mapping[Modality, TrainedBranch
             pixels = round_pixels(read_lungs(grey, region, modality, run.network.image_size))
             crop = to_network_input(pixels[None])[0]
             lungs = getattr(study, f"{modality}_lungs")
-            images.append(HeatImage(crop, _cut_lungs(region, crop), region.box, target, lungs))
+            images.append(HeatImage(crop, cut_lungs(region, len(crop)), region.box, target, lungs))
         if not images:
             continue
         title = f"{modality} {PHANTOM_NAME}"
@@ -257,10 +257,6 @@ def measure_faithfulness(
             }
         )
     return rows
-
-
-def _cut_lungs(region: LungRegion, crop: NDArray[np.float32]) -> NDArray[np.float32]:
-    return cut_map(region.lungs.astype(np.float32), region.box, len(crop))
 
 
 def _measure(image: HeatImage, heat: NDArray[np.float32]) -> HeatMeasure:

@@ -127,6 +127,11 @@ def cut_map(mask: NDArray[np.float32], box: Box, size: int, room: float = 0.0) -
     return _cut(mask, frame, round(size * (1 + 2 * room)), border=cv2.BORDER_CONSTANT)
 
 
+def cut_lungs(region: LungRegion, size: int, room: float = 0.0) -> NDArray[np.float32]:
+    """The lungs as they were found, 0..1, in the frame that `read_lungs` gives."""
+    return cut_map(region.lungs.astype(np.float32), region.box, size, room)
+
+
 def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: int) -> NDArray[np.float32]:
     """A map of the crop (s, s) in its place in an image: float32 (height, width), zero outside the box."""
     image = np.zeros((height, width), np.float32)

@@ -92,7 +92,8 @@ def request_heatmaps(
     if heatmap_class is not None and heatmap_class not in CLASSES:
         raise UsageError(f"Class {heatmap_class!r} is not known; choose {' or '.join(CLASSES)}.")
     own = (meta.heatmap_method, meta.heatmap_layer)
-    chosen_layer = own[1] if layer is None else cast(LayerChoice, layer)
+    usual = ATTENTION_LAYER if method == ATTENTION else own[1]
+    chosen_layer = usual if layer is None else cast(LayerChoice, layer)
     check_layer(chosen_layer)
     for_attention = heatmap_class in (None, CLASSES[POSITIVE]) and chosen_layer == ATTENTION_LAYER
     if method is None:

@@ -14,7 +14,7 @@ from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.cells import weigh_by_lungs
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
-from covid_mm.imaging.lungs import Box, LungRegion, cut_map, place_in_image, read_lungs
+from covid_mm.imaging.lungs import Box, LungRegion, cut_lungs, place_in_image, read_lungs
 from covid_mm.serving.scan_files import StudyImages
 
 PREVIEW_SIDE = 512  # pixels of a preview's longer side, at most
@@ -64,8 +64,7 @@ class StudyImage:
         """
         if self.region is None:
             return values
-        lungs = cut_map(self.region.lungs.astype(np.float32), self.region.box, len(values))
-        return weigh_by_lungs(values, lungs, grid)
+        return weigh_by_lungs(values, cut_lungs(self.region, len(values)), grid)
 
 
 Study = dict[Modality, StudyImage]

@@ -19,7 +19,7 @@ from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError, ImageError
 from covid_mm.files import write_arrays
 from covid_mm.imaging import read_grey, resize_grey
-from covid_mm.imaging.lungs import LungRegion, cut_map, read_lungs
+from covid_mm.imaging.lungs import LungRegion, cut_lungs, cut_map, read_lungs
 from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.training.appearance import ROOM
 
@@ -162,7 +162,7 @@ def _fill(
     elif region is not None:
         crops.exact[row] = round_pixels(read_lungs(grey, region, collection.modality, size))
         crops.wide[row] = round_pixels(read_lungs(grey, region, collection.modality, size, ROOM))
-        crops.lungs[row] = round_pixels(255.0 * cut_map(region.lungs.astype(np.float32), box, size, ROOM))
+        crops.lungs[row] = round_pixels(255.0 * cut_lungs(region, size, ROOM))
     else:
         return
     if mask is not None and mask.any():

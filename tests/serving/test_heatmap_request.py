@@ -84,6 +84,7 @@ def test_attention_is_of_the_positive_class_whatever_the_answer():
     assert asked(own("attention")) == (1, "attention", "coarse", "fixed")
     assert asked(own("attention"), heatmap_class="covid19_pneumonia") == (1, "attention", "coarse", "fixed")
     assert asked(own("layer_cam"), method="attention") == (1, "attention", "coarse", "relative")
+    assert asked(own("layer_cam", "fine"), method="attention") == (1, "attention", "coarse", "relative")
     assert asked(own("layer_cam")) == (-1, "layer_cam", "coarse", "fixed")
 
 
