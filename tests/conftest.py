@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from live_server import LiveServer
 from PIL import Image
 
 # before any test imports TensorFlow or Gradio; commands started by tests inherit it
@@ -62,6 +63,14 @@ def once_per_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return folder
 
     return share
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The page with the fake predictor, started once on each worker."""
+    running = LiveServer(tmp_path_factory.mktemp("server"))
+    yield running.wait_until_open()
+    running.stop()
 
 
 @pytest.fixture(autouse=True)

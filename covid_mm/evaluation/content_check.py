@@ -14,7 +14,7 @@ from covid_mm.config import IMAGE_SIZE, MODALITIES, VALIDATION_IMAGES, Modality
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import CollectionImage
 from covid_mm.datasets.negatives import Part, make_negatives
-from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_study
+from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_image
 from covid_mm.datasets.store import load_images
 from covid_mm.errors import DataError
 from covid_mm.models.content_classifier import NEITHER, Content, ContentClassifier, compute_contents
@@ -123,8 +123,8 @@ def stack_negatives(count: int, part: Part, seed: int) -> GreyImages:
 
 def draw_phantoms(modality: Modality, numbers: range) -> GreyImages:
     """Phantom images of one modality, of both classes."""
-    studies = [make_study(number % 2, number, size=IMAGE_SIZE) for number in numbers]
-    return np.stack([getattr(study, modality).astype(np.float32) for study in studies])
+    images = [make_image(number % 2, number, modality, size=IMAGE_SIZE) for number in numbers]
+    return np.stack(images).astype(np.float32)
 
 
 def measure_content_check(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from live_server import ROOT, LiveServer
+from live_server import LiveServer
 from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -26,7 +25,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    """One chromium for a module's tests; each test opens its own context in it.
+    """One chromium for a module's tests.
 
     Not for the session: playwright keeps an event loop running in this thread while it lives. A worker of
     pytest-xdist runs one module after another (`--dist loadfile`), so it never has two.
@@ -41,29 +40,53 @@ def browser() -> Iterator[object]:
         started.close()
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """The page with the fake predictor."""
-    running = LiveServer(tmp_path_factory.mktemp("server"))
-    yield running.wait_until_open()
-    running.stop()
+class Visit:
+    """A fresh visitor's page, and what must not happen on it: script errors, requests to other servers."""
 
+    def __init__(self, browser, at: LiveServer, width: int, height: int, dark: bool, locale: str) -> None:
+        self.errors, self.foreign = [], []
+        scheme = "dark" if dark else "light"
+        size = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme, locale=locale)
+        self.page = page = self.context.new_page()
+        page.set_default_timeout(60_000)  # a busy machine draws slowly; a test that passes waits no longer
+        # From the start: where a test begins to listen only as it presses, the browser's own dialog may open first.
+        page.on("filechooser", lambda chooser: None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                self.foreign.append(request.url)
+                if not request.url.startswith((at.url, "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(at.url)
+        page.wait_for_selector(".mm-example")
+        page.wait_for_function("window.covidMM && Object.keys(window.covidMM.slots).length === 2")
 
-@pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """`python app.py` with the committed checkpoint, as a user starts it."""
-    if not list(ROOT.glob("checkpoints/densenet121-mobilenet/meta.json")):
-        pytest.skip("no checkpoint in checkpoints/densenet121-mobilenet yet: train.py publishes it")
-    command = [sys.executable, "app.py", "--port", "{port}"]
-    running = LiveServer(tmp_path_factory.mktemp("real"), command)
-    yield running.wait_until_open()
-    running.stop()
+    def clear(self) -> None:
+        """The study's tab with empty slots and no result, as wide as at first."""
+        self.page.set_viewport_size({"width": 1280, "height": 900})
+        self.page.get_by_role("tab").first.click()
+        before = self.page.evaluate("window.covidMM.finishes")
+        self.page.click("#mm-clear")
+        self.page.wait_for_function("before => window.covidMM.finishes > before", arg=before)
+        self.page.wait_for_selector("#mm-result .mm-empty")
+        self.page.evaluate("document.activeElement.blur()")
+
+    def check(self) -> None:
+        """Fails where something of it did happen since the last look."""
+        seen = self.errors.copy(), self.foreign.copy()
+        self.errors.clear()
+        self.foreign.clear()
+        assert seen == ([], [])  # no network beyond the server
 
 
 @pytest.fixture
 def open_page(browser, server) -> Iterator[Callable[..., object]]:
     """`open_page(width=390, dark=True)` gives a fresh visitor's page; it fails on script errors."""
-    contexts, errors, foreign = [], [], []
+    visits: list[Visit] = []
 
     def opener(
         *,
@@ -73,33 +96,54 @@ def open_page(browser, server) -> Iterator[Callable[..., object]]:
         at: LiveServer = server,
         locale: str = "en-US",
     ):
-        scheme = "dark" if dark else "light"
-        size = {"width": width, "height": height}
-        context = browser.new_context(viewport=size, color_scheme=scheme, locale=locale)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)  # a busy machine draws slowly; a test that passes waits no longer
-        # From the start: where a test begins to listen only as it presses, the browser's own dialog may open first.
-        page.on("filechooser", lambda chooser: None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                foreign.append(request.url)
-                if not request.url.startswith((at.url, "data:", "blob:"))
-                else None
-            ),
-        )
-        page.goto(at.url)
-        page.wait_for_selector(".mm-example")
-        page.wait_for_function("window.covidMM && Object.keys(window.covidMM.slots).length === 2")
-        return page
+        visits.append(Visit(browser, at, width, height, dark, locale))
+        return visits[-1].page
 
     yield opener
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert foreign == []  # no network beyond the server
+    for visit in visits:
+        visit.context.close()
+    for visit in visits:
+        visit.check()
+
+
+@pytest.fixture(scope="module")
+def visits() -> Iterator[dict[tuple[str, str], Visit]]:
+    """The module's visitor of each server in each language, once there was one."""
+    made: dict[tuple[str, str], Visit] = {}
+    yield made
+    for visit in made.values():
+        visit.context.close()
+
+
+@pytest.fixture
+def revisit(browser, server, visits) -> Iterator[Callable[..., object]]:
+    """`revisit(width=390)` gives the page of one visitor for all tests of a module that need no fresh one.
+
+    Opening it costs more than most of them. It is light, has empty slots and no result; the list of studies holds what
+    other tests left.
+    """
+    given: list[Visit] = []
+
+    def give(*, width: int = 1280, at: LiveServer = server, locale: str = "en-US"):
+        visit = visits.pop((at.url, locale), None)
+        if visit is None:
+            visit = Visit(browser, at, 1280, 900, False, locale)
+        else:
+            visit.clear()  # where that fails the next test gets a new one
+        visits[at.url, locale] = visit
+        given.append(visit)
+        visit.page.set_viewport_size({"width": width, "height": 900})
+        return visit.page
+
+    yield give
+    for visit in given:
+        visit.check()
+
+
+@pytest.fixture
+def page(revisit):
+    """The page of `revisit`, 1280 pixels wide."""
+    return revisit()
 
 
 @pytest.fixture(scope="session")

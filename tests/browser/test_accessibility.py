@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from test_many_studies import open_tab, wait_for_end, wait_for_script
-from test_page import analyse, put
+from test_page import analyse, at_both_widths, put
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
 from dicom_files import ct_slice, slice_hu
@@ -28,16 +28,24 @@ SETTLED = """Promise.allSettled(document.getAnimations()
 class Inspector:
     """Looks at the page in one state after the other, in light and dark."""
 
-    def __init__(self, page) -> None:
+    def __init__(self, page, *, both_widths: bool = False) -> None:
         self.page = page
+        self.both_widths = both_widths
         self.violations: dict[str, list[str]] = {}
 
     def look(self, state: str) -> None:
         """Every rule in light; in dark only the colours can differ."""
-        self._run(f"{state}, light", {})
+        self._look(f"{state}, light", {})
         self.page.click("#mm-theme")
-        self._run(f"{state}, dark", ONLY_COLOURS)
+        self._look(f"{state}, dark", ONLY_COLOURS)
         self.page.click("#mm-theme")
+
+    def _look(self, state: str, options: dict[str, object]) -> None:
+        if not self.both_widths:
+            self._run(state, options)
+            return
+        for width in at_both_widths(self.page):
+            self._run(f"{state}, {width} pixels", options)
 
     def _run(self, state: str, options: dict[str, object]) -> None:
         self.page.evaluate(SETTLED)  # a colour that is still fading is not judged
@@ -63,10 +71,9 @@ def archive(tmp_path_factory, studies) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_study_tab(open_page, studies, tmp_path, width):
-    page = open_page(width=width)
-    inspector = Inspector(page)
+def test_the_study_tab(open_page, studies, tmp_path):
+    page = open_page()
+    inspector = Inspector(page, both_widths=True)
     inspector.look("empty")
     analyse(page)
     inspector.look("error")
@@ -91,10 +98,9 @@ def test_the_study_tab(open_page, studies, tmp_path, width):
     assert inspector.violations == {}
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_tab_of_many_studies(open_page, archive, width):
-    page = open_page(width=width)
-    inspector = Inspector(page)
+def test_the_tab_of_many_studies(open_page, archive):
+    page = open_page(width=390)
+    inspector = Inspector(page, both_widths=True)
     open_tab(page, [archive])
     inspector.look("paired")
     page.click("#mm-batch-run")

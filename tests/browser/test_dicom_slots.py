@@ -44,8 +44,8 @@ def put_dicom(page, modality: str, path: Path) -> str:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_two_dicom_files_are_answered_through_the_chosen_window(open_page, files, width):
-    page = open_page(width=width)
+def test_two_dicom_files_are_answered_through_the_chosen_window(revisit, files, width):
+    page = revisit(width=width)
     lung = put_dicom(page, "ct", files["slice"])
     put_dicom(page, "xray", files["film"])
     analyse(page)
@@ -63,8 +63,7 @@ def test_two_dicom_files_are_answered_through_the_chosen_window(open_page, files
     assert page.get_attribute(".mm-view[data-modality=ct] img", "src") != before
 
 
-def test_free_levels_and_slices_render_at_once(open_page, files):
-    page = open_page()
+def test_free_levels_and_slices_render_at_once(page, files):
     first = put_dicom(page, "ct", files["stack"])
     assert page.input_value(f"{slot('ct')} .mm-slot-slice") == "1"  # the one with lung
     changed = "([where, old]) => document.querySelector(where).src !== old"
@@ -130,8 +129,7 @@ def test_a_replaced_file_never_shows_in_its_successors_slot(open_page, files):
     assert page.locator(f"{slot('ct')} .mm-slot-slices").is_hidden()  # it has one slice only
 
 
-def test_files_in_each_others_slot_are_swapped_by_one_click(open_page, files):
-    page = open_page()
+def test_files_in_each_others_slot_are_swapped_by_one_click(page, files):
     put_dicom(page, "xray", files["slice"])
     put_dicom(page, "ct", files["film"])
     analyse(page)
@@ -144,8 +142,7 @@ def test_files_in_each_others_slot_are_swapped_by_one_click(open_page, files):
     assert page.get_attribute(".mm-answer", "data-label") != "undetermined"
 
 
-def test_one_file_in_the_wrong_slot_is_moved_by_one_click(open_page, files):
-    page = open_page()
+def test_one_file_in_the_wrong_slot_is_moved_by_one_click(page, files):
     put_dicom(page, "xray", files["slice"])
     analyse(page)
     assert page.locator('[data-code="modality_mismatch_xray"]').is_visible()
@@ -156,8 +153,7 @@ def test_one_file_in_the_wrong_slot_is_moved_by_one_click(open_page, files):
     assert page.get_attribute(".mm-answer", "data-label") != "undetermined"
 
 
-def test_a_file_cut_short_is_one_sentence(open_page, files):
-    page = open_page()
+def test_a_file_cut_short_is_one_sentence(page, files):
     page.set_input_files(f"{slot('ct')} .mm-slot-input", str(files["short"]))
     page.wait_for_function(
         "where => document.querySelector(where).innerText.includes('truncated')",
@@ -170,9 +166,8 @@ def test_a_file_cut_short_is_one_sentence(open_page, files):
     assert page.locator(".mm-answer").count() == 1
 
 
-def test_several_files_that_are_no_series_are_one_sentence(open_page, files, tmp_path):
+def test_several_files_that_are_no_series_are_one_sentence(page, files, tmp_path):
     (tmp_path / "note.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    page = open_page()
     page.set_input_files(f"{slot('ct')} .mm-slot-input", [str(files["slice"]), str(tmp_path / "note.png")])
     page.wait_for_selector(f"{slot('ct')}[data-state=broken]")
     page.wait_for_function(

@@ -13,11 +13,11 @@ WIDTHS = pytest.mark.parametrize("width", [1280, 390])
 
 
 @pytest.fixture
-def answered(open_page, studies):
+def answered(revisit, studies):
     """`answered(width)`: a page with an answer to two images."""
 
     def opener(width: int = 1280):
-        page = open_page(width=width)
+        page = revisit(width=width)
         put(page, "ct", studies["bright"])
         put(page, "xray", studies["xray1"])
         analyse(page)
@@ -175,8 +175,7 @@ def test_the_slider_shows_what_another_threshold_was_worth(answered, width):
     assert page.inner_text(".mm-evidence") == worth  # the answer's own threshold stays
 
 
-def test_the_validation_figures_and_their_slider_are_on_the_model_tab(open_page):
-    page = open_page()
+def test_the_validation_figures_and_their_slider_are_on_the_model_tab(page):
     page.get_by_role("tab", name="Model").click()
     page.wait_for_selector(".mm-card")
     assert "388/389" in page.inner_text(".mm-card")

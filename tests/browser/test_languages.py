@@ -64,8 +64,8 @@ def test_the_page_opens_in_the_browsers_language_else_in_english(open_page, loca
         assert page.get_attribute("html", "lang") == language
 
 
-def test_an_answer_its_heatmaps_and_its_report_are_in_indonesian(open_page, studies, tmp_path):
-    page = open_page(locale="id-ID")
+def test_an_answer_its_heatmaps_and_its_report_are_in_indonesian(revisit, studies, tmp_path):
+    page = revisit(locale="id-ID")
     put(page, "ct", studies["bright"])
     put(page, "xray", studies["black"])
     text = analyse(page)
@@ -111,8 +111,8 @@ def test_an_answer_its_heatmaps_and_its_report_are_in_indonesian(open_page, stud
     assert result["research_use"] == "Research use only, not for diagnosis."  # for programs: English
 
 
-def test_refusals_are_in_indonesian_on_both_sides_of_the_wire(open_page, studies):
-    page = open_page(locale="id-ID")
+def test_refusals_are_in_indonesian_on_both_sides_of_the_wire(revisit, studies):
+    page = revisit(locale="id-ID")
     assert "Tambahkan irisan CT, foto rontgen toraks, atau keduanya; lalu analisis." in analyse(page)
     put(page, "ct", studies["damaged"])
     assert "Irisan CT: gambar terpotong" in analyse(page)
@@ -122,8 +122,8 @@ def test_refusals_are_in_indonesian_on_both_sides_of_the_wire(open_page, studies
     page.wait_for_selector("#mm-result .mm-empty:has-text('Belum ada pemeriksaan')")
 
 
-def test_many_studies_are_paired_and_answered_in_indonesian(open_page, studies, tmp_path):
-    page = open_page(locale="id-ID")
+def test_many_studies_are_paired_and_answered_in_indonesian(revisit, studies, tmp_path):
+    page = revisit(locale="id-ID")
     page.get_by_role("tab", name="Banyak studi").click()
     page.wait_for_function("window.covidMM.batch?.phase === 'empty'")
     for name, source in (("s1_ct.png", "ct0"), ("s1_xray.png", "xray0"), ("s2_ct.png", "ct1")):

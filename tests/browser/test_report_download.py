@@ -46,8 +46,8 @@ def squeeze(text: str) -> str:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_pdf_holds_the_note_the_answer_and_no_name(open_page, named, tmp_path, width):
-    page = open_page(width=width)
+def test_the_pdf_holds_the_note_the_answer_and_no_name(revisit, named, tmp_path, width):
+    page = revisit(width=width)
     assert not page.locator("#mm-report-form").is_visible()  # nothing to report yet
     for modality, path in named.items():
         put(page, modality, path)
@@ -71,8 +71,7 @@ def test_the_pdf_holds_the_note_the_answer_and_no_name(open_page, named, tmp_pat
     assert page.inner_text(".mm-report-status") == ""
 
 
-def test_the_json_is_the_same_study(open_page, named, tmp_path):
-    page = open_page()
+def test_the_json_is_the_same_study(page, named, tmp_path):
     for modality, path in named.items():
         put(page, modality, path)
     analyse(page)
@@ -89,8 +88,7 @@ def test_the_json_is_the_same_study(open_page, named, tmp_path):
     assert MARK not in path.read_text()
 
 
-def test_the_report_draws_the_maps_that_are_shown(open_page, named, tmp_path):
-    page = open_page()
+def test_the_report_draws_the_maps_that_are_shown(page, named, tmp_path):
     put(page, "ct", named["ct"])
     analyse(page)
     plain = json.loads(download(page, "json", tmp_path).read_text())
@@ -102,8 +100,7 @@ def test_the_report_draws_the_maps_that_are_shown(open_page, named, tmp_path):
     assert plain["heatmaps"]["ct"] != other["heatmaps"]["ct"]
 
 
-def test_a_note_that_is_too_long_is_one_sentence(open_page, named):
-    page = open_page()
+def test_a_note_that_is_too_long_is_one_sentence(page, named):
     put(page, "ct", named["ct"])
     analyse(page)
     page.fill(".mm-note", "line\n" * 30)

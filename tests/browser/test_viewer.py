@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from io import BytesIO
 from pathlib import Path
 
@@ -339,23 +337,3 @@ def test_two_fingers_zoom_and_one_moves_or_sets_the_window(open_page, files):
     drag()
     assert shown(page, "grey") != "Level 128, width 255"
     assert page.evaluate(f"{OSD}.viewport.getCenter().x") == pytest.approx(centre, abs=1e-3)
-
-
-def test_the_served_networks_maps_are_cells(open_page, real_server, studies):
-    page = open_page(at=real_server)
-    page.set_default_timeout(300_000)  # the network may still be loading
-    put(page, "ct", studies["ct1"])
-    put(page, "xray", studies["xray1"])
-    analyse(page)
-    page.click(".mm-open-viewer")
-    page.wait_for_function(DRAWN)
-    sources = page.eval_on_selector_all(".mm-viewer-map-image", "images => images.map(image => image.src)")
-    assert sources
-    for source in sources:
-        drawing = base64.b64decode(source.split(",")[1]).decode()
-        widths = {round(float(width)) for width in re.findall(r' width="([\d.]+)"', drawing)} - {1000}
-        lefts = {round(float(left)) for left in re.findall(r' x="([\d.]+)"', drawing)}
-        assert 1 <= len(lefts) <= 9
-        assert max(widths) - min(widths) <= 1  # all of one size
-    page.select_option("[data-tool=map]", "lines")
-    assert page.eval_on_selector_all(".mm-viewer-map-image", "images => images.every(i => i.complete)")

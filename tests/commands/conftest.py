@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from toy_networks import toy_backbones
 
@@ -34,6 +37,34 @@ class Done:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session")
+def drawings() -> dict[str, Callable[..., np.ndarray]]:
+    """What draws the content check's pictures and phantoms, by name; the same are drawn once on each worker."""
+    from covid_mm.evaluation import content_check
+
+    def keep(draw: Callable[..., Any]) -> Callable[..., np.ndarray]:
+        @cache
+        def drawn(*arguments: Any) -> np.ndarray:
+            images: np.ndarray = draw(*arguments)
+            images.flags.writeable = False  # the next test gets the same
+            return images
+
+        return drawn
+
+    return {name: keep(getattr(content_check, name)) for name in ("stack_negatives", "draw_phantoms")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once(drawings: dict[str, Callable[..., np.ndarray]]) -> Iterator[None]:
+    """Every training here would draw them anew, which takes longer than a toy network's training."""
+    from covid_mm.evaluation import content_check
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, drawn in drawings.items():
+            patch.setattr(content_check, name, drawn)
+        yield
 
 
 @pytest.fixture

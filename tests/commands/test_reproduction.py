@@ -5,6 +5,7 @@ All nine networks are trained by the slow test alone; the others make `all` mean
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_networks import toy_backbones
 
+from covid_mm.commands import exit_with
+from covid_mm.commands.train import run
 from covid_mm.config import NetworkConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,20 +93,17 @@ def without_times(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory, phantoms) -> Path:
-    """An uninterrupted run of the three with their figures, in a process of its own."""
-    return reproduce(tmp_path_factory.mktemp("reproduced"), phantoms)
-
-
-def reproduce(folder: Path, data: Path, *, nine: bool = False) -> Path:
-    """The folder, after an uninterrupted run with its figures."""
-    line = start_line(data, folder, figures=True, nine=nine)
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder / "out.txt").write_text(done.stdout)
+    """An uninterrupted run of the three with their figures."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    with toy_backbones(), pytest.MonkeyPatch.context() as patch, (folder / "out.txt").open("w") as out:
+        choose_networks(patch, ONE_PAIR)
+        with contextlib.redirect_stdout(out):
+            assert exit_with(lambda: run(command(phantoms, folder))) == 0
     return folder
 
 
 def start_line(data: Path, folder: Path, *, figures: bool = False, nine: bool = False) -> list[str]:
+    """What trains in a process of its own."""
     paths = {"root": str(ROOT), "tests": str(ROOT / "tests"), "here": str(Path(__file__).parent)}
     script = RUNNER.format(**paths, figures=figures, nine=nine)
     return [sys.executable, "-c", script, *command(data, folder)]
@@ -120,11 +121,13 @@ def test_the_networks_are_tabled(reproduced):
 
 @pytest.mark.slow
 def test_nine_networks_are_tabled(phantoms, tmp_path):
-    reproduce(tmp_path, phantoms, nine=True)
+    line = start_line(phantoms, tmp_path, figures=True, nine=True)
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     check_table(tmp_path, NAMES)
     text = (tmp_path / "results" / "README.md").read_text()
     assert "DenseNet121 and MobileNet" in text
-    assert "[9/9]" in (tmp_path / "out.txt").read_text()
+    assert "[9/9]" in done.stdout
     features = find_features(tmp_path)
     assert len(features) == 12  # two in each pair, one in each single network
     assert sum(not step["reused"] for step in features) == 6  # each backbone is run once for all that use it

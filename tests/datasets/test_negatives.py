@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ def test_no_picture_is_in_two_parts():
     assert all(len(part) >= 4 for part in names)
     assert not names[0] & names[1]
     assert not (names[0] | names[1]) & names[2]
+
+
+def test_gradios_pictures_are_read_without_importing_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "gradio", raising=False)
+    assert load_pictures("test")
+    assert "gradio" not in sys.modules
 
 
 @pytest.mark.parametrize("part", PARTS)

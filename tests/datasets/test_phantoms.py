@@ -8,7 +8,7 @@ from PIL import Image
 
 from covid_mm.config import CLASSES, MODALITIES, DataConfig
 from covid_mm.datasets import check_readable, find_datasets
-from covid_mm.datasets.phantoms import make_study, write_phantoms
+from covid_mm.datasets.phantoms import make_image, make_study, write_phantoms
 from covid_mm.errors import CovidMMError, DataError, UsageError
 
 SEEDS = (3, 11, 29)
@@ -30,6 +30,11 @@ def test_a_study_is_the_same_on_each_call(label):
     first, second = make_study(label, 5, size=96), make_study(label, 5, size=96)
     assert all(same(first, second))
     assert first.label == label
+
+
+@pytest.mark.parametrize("modality", ["ct", "xray"])
+def test_one_picture_alone_is_the_studys(modality):
+    assert np.array_equal(make_image(1, 5, modality, size=96), getattr(make_study(1, 5, size=96), modality))
 
 
 def test_a_study_leaves_the_global_generator_alone():

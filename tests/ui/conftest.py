@@ -1,8 +1,6 @@
-"""Images as bytes, the fake predictor, and one running server for all tests of the page."""
+"""Images as bytes, the fake predictor, and a visitor of the running page."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 from fake_predictor import FakePredictor
@@ -25,14 +23,6 @@ def bright() -> bytes:
 @pytest.fixture
 def predictor() -> FakePredictor:
     return FakePredictor()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """The page with the fake predictor, started once."""
-    running = LiveServer(tmp_path_factory.mktemp("server"))
-    yield running.wait_until_open()
-    running.stop()
 
 
 @pytest.fixture

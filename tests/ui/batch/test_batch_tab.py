@@ -369,7 +369,7 @@ def test_the_api_takes_one_zip_and_a_manifest_and_can_be_followed(client, tmp_pa
     job = client.submit(
         files=handle_file(archive.path), manifest=handle_file(str(tmp_path / "list.csv")), api_name="/batch"
     )
-    result = job.result(timeout=30)
+    result = job.result(timeout=120)
     assert [study["study"] for study in result["studies"]] == ["S1", "S2"]
     assert [len(part["studies"]) for part in job.outputs()] == [0, 1, 2]
 

@@ -81,7 +81,7 @@ def test_the_queue_cannot_be_bypassed(server: LiveServer, dark, tmp_path):
     def post(number: int) -> int:
         kind = "run" if number % 2 else "api"
         body = {"data": [None, None]}
-        return httpx.post(f"{server.url}/gradio_api/{kind}/diagnose", json=body, timeout=30).status_code
+        return httpx.post(f"{server.url}/gradio_api/{kind}/diagnose", json=body, timeout=120).status_code
 
     with ThreadPoolExecutor(9) as pool:
         honest = pool.submit(
@@ -174,7 +174,7 @@ def test_a_chunked_upload_is_counted_and_a_broken_off_one_leaves_nothing(
     assert visitor.request("POST", "/gradio_api/upload", content=chunks, headers=kind).status_code == 413
     assert len(server.uploads) == before
 
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as line:
         length = b"Content-Length: 9000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
         line.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\n" + length + head + bytes(2**20))
         wait_for(lambda: len(server.uploads) == before + 1)

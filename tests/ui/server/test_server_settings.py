@@ -118,7 +118,7 @@ def test_behind_a_proxy_with_accounts(tmp_path):
     script.write_text(SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parents[1])))
     server = LiveServer(tmp_path, [sys.executable, str(script), "{port}", "{temporary}"]).wait_until_open()
     try:
-        health = httpx.get(f"{server.url}/health", timeout=30)
+        health = httpx.get(f"{server.url}/health", timeout=120)
         assert health.status_code == 200
         assert health.json()["network"] in {"loading", "ready"}
         visitor = Visitor(server.url)
