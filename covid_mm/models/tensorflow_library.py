@@ -7,6 +7,7 @@ caller takes Keras.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
@@ -87,6 +88,40 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     ),
 }
 _loading = threading.Lock()
+_LAST_CALLS = (
+    20.0  # s that the end of the program waits for calls under way; a large batch's last takes a few
+)
+
+
+class _Calls:
+    """Counts the threads that are in the library. At the program's end no further one goes in, and those within are
+    waited for: a process that tears the library down under a running thread crashes or never ends."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._ended = False
+        atexit.register(self.end)
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._ended:
+                raise RuntimeError("The program is ending; TensorFlow's library is not called any more.")
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let nobody in any more, and wait for those within."""
+        with self._changed:
+            self._ended = True
+            self._changed.wait_for(lambda: not self._running, _LAST_CALLS)
+
+
+_calls = _Calls()
 
 
 def load_library() -> ctypes.CDLL:
@@ -94,7 +129,7 @@ def load_library() -> ctypes.CDLL:
 
     Raises LibraryUnavailable where it isn't there, lacks a function, or where there is a GPU.
     """
-    with _loading:  # a second thread waits for the first
+    with _calls, _loading:  # a second thread waits for the first
         return _load_library()
 
 
@@ -157,7 +192,8 @@ class Graph:
         self._count = 0
         self._opening = threading.Lock()
         self._handles: list[int] = []
-        weakref.finalize(self, _delete, library, self._graph, self._handles)
+        released = weakref.finalize(self, _delete, library, self._graph, self._handles)
+        released.atexit = False  # the process' end frees it; another thread may still be running it
 
     def placeholder(self, shape: Sequence[int | None]) -> Tensor:
         """A float32 input; None for a length that is known when it runs."""
@@ -193,6 +229,12 @@ class Graph:
         self, feeds: Mapping[Tensor, NDArray[np.float32]], fetches: Sequence[Tensor]
     ) -> list[NDArray[Any]]:
         """Values of the fetches; only what they depend on is computed. Raises ValueError for a wrong shape."""
+        with _calls:
+            return self._run(feeds, fetches)
+
+    def _run(
+        self, feeds: Mapping[Tensor, NDArray[np.float32]], fetches: Sequence[Tensor]
+    ) -> list[NDArray[Any]]:
         library, session = self._library, self._open()
         given = [_to_tensor(library, np.asarray(value, order="C")) for value in feeds.values()]
         results = (c_void_p * len(fetches))()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import covid_mm
 from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library
@@ -47,5 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def run() -> NoReturn:
+    """`main` as a program. It ends at once: taking down libraries whose threads are still at work, as they are where
+    it is stopped while the network loads, can abort it or hang."""
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

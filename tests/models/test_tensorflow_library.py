@@ -49,6 +49,42 @@ def test_what_tensorflow_refuses_is_an_error():
     assert graph.run({image: np.ones((1, 2), np.float32)}, [product])[0].tolist() == [[2.0] * 5]
 
 
+ENDS_WHILE_RUNNING = """
+import threading
+import numpy as np
+from covid_mm.models.tensorflow_library import Graph
+
+graph = Graph()
+image = graph.placeholder((None, 600))
+product = image
+for _ in range(60):
+    product = graph.add("MatMul", product, graph.constant(np.ones((600, 600), np.float32)))
+begun = threading.Event()
+
+def run():
+    while True:
+        graph.run({image: np.zeros((200, 600), np.float32)}, [product])
+        begun.set()
+
+for _ in range(3):
+    threading.Thread(target=run, daemon=True).start()
+assert begun.wait(60)
+"""
+
+
+def test_a_program_ends_while_a_thread_runs_a_graph():
+    """It crashed, or hung, when the session was deleted under the thread."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ENDS_WHILE_RUNNING],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("reason", ["gpu", "platform", "library", "function"])
 def test_where_it_cannot_be_used_the_reason_is_told(fresh_library, monkeypatch, tmp_path, reason):
     if reason == "gpu":
