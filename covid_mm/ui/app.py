@@ -51,10 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """`main` as a program. It ends at once: taking down libraries whose threads are still at work, as they are where
     it is stopped while the network loads, can abort it or hang."""
-    try:
-        code = main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+    code = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -242,12 +242,16 @@ def _import_server() -> None:
     uvicorn.Config(lambda: None, log_config=None).load()
 
 
+class _Ended(BaseException):
+    """The process was asked to end; no `except Exception` on the way may hold that up."""
+
+
 @contextlib.contextmanager
 def _ending_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP unwind the stack like Ctrl-C, so that the private folder is removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
+        raise _Ended
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
@@ -255,5 +259,7 @@ def _ending_cleanly() -> Iterator[None]:
                 signal.signal(number, leave)
     try:
         yield
+    except _Ended:
+        pass
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
