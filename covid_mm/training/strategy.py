@@ -83,7 +83,8 @@ def _find_jax_hardware() -> Hardware:
 def count_preparers(hardware: Hardware) -> int:
     """Processes that prepare batches for a GPU: one per processor but the one that feeds it, at most 16. None, so
     threads, where the processors train: they are busy with that."""
-    return 0 if hardware.devices == ("CPU:0",) else max(1, min(16, (os.cpu_count() or 2) - 1))
+    on_gpu = any(device.startswith("GPU") for device in hardware.devices)
+    return max(1, min(16, (os.cpu_count() or 2) - 1)) if on_gpu else 0
 
 
 def find_processor_precision() -> str:

@@ -20,7 +20,7 @@ tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceCo
 from pathlib import Path
 from small_training import SmallTraining
 from toy_networks import toy_backbones
-from covid_mm.training.strategy import Hardware, count_preparers, use_hardware
+from covid_mm.training.strategy import Hardware, use_hardware
 
 found = {{}}
 for name, devices in (("one", ("CPU:0",)), ("two", ("CPU:0", "CPU:1"))):
@@ -135,8 +135,10 @@ def test_several_machines_are_refused_in_one_sentence(monkeypatch):
 
 @pytest.mark.parametrize(
     ("devices", "processors", "expected"),
-    [(("CPU:0",), 16, 0), (("GPU:0",), 16, 15), (("GPU:0", "GPU:1"), 64, 16), (("GPU:0",), 1, 1)],
+    [(("CPU:0", "CPU:1"), 16, 0), (("GPU:0",), 16, 15), (("GPU:0", "GPU:1"), 64, 16), (("GPU:0",), 1, 1)],
 )
 def test_processes_prepare_batches_for_a_gpu_alone(monkeypatch, devices, processors, expected):
+    from covid_mm.training.strategy import Hardware, count_preparers
+
     monkeypatch.setattr("os.cpu_count", lambda: processors)
     assert count_preparers(Hardware(devices, "float32")) == expected
