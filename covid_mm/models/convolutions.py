@@ -104,8 +104,10 @@ class Convolutions:
         self._normed(name, self.channels[source])
 
         def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
-            scale, shift = map(graph.constant, self._fold(name, arrays))
-            return graph.add("Relu", graph.add("AddV2", graph.add("Mul", maps[source], scale), shift))
+            # one pass over the map, where multiplying and adding would be two
+            parts = (graph.constant(arrays[f"{name}/{part}"]) for part in _NORM)
+            options = {"epsilon": self.epsilon, "is_training": False}
+            return graph.add("Relu", graph.add("FusedBatchNormV3", maps[source], *parts, **options))
 
         return self._keep(name, self.channels[source], step)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
@@ -56,6 +57,8 @@ def load_graphs(
     weights, meta = find_weights(folder)
     backbones = list_backbones(meta)
     load_library()
+    # what is left to NumPy is small: more threads of its own would only take the processors from TensorFlow's
+    threadpool_limits(1, user_api="blas")
     functions = GraphFunctions(folder, meta, backbones, weights)
     classifier = None
     if meta.classifier_sha256 is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 from toy_networks import make_network
 
 from covid_mm import load_predictor
@@ -41,6 +42,12 @@ def quick() -> Any:
 def test_no_tensorflow_is_imported_for_an_answer():
     done = subprocess.run([sys.executable, "-c", QUICK], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True []", done.stderr
+
+
+def test_numpy_leaves_the_processors_to_tensorflow(quick):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert pools
+    assert {pool["num_threads"] for pool in pools} == {1}
 
 
 @pytest.mark.slow  # Keras builds and traces the published network
