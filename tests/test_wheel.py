@@ -131,3 +131,4 @@ def test_the_page_opens(programs, tmp_path):
     finally:
         code = server.stop()
     assert code == 0, server.log  # while the network was still loading
+    assert server.log == f"Open {server.url} (Ctrl-C ends it)\n"

@@ -14,7 +14,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_ubyte, c_void_p
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,33 @@ def start_library() -> None:
     graph.run({}, [graph.constant(np.zeros(1, np.float32))])
 
 
+@contextmanager
+def silence_library() -> Iterator[None]:
+    """What libraries print on standard error is dropped; what Python prints there is not.
+
+    TensorFlow's lines come from C++ straight to file descriptor 2, whatever its log level, so that is where they are
+    caught.
+    """
+    sys.stderr.flush()
+    original, nowhere, stream = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    try:
+        is_standard = stream.fileno() == 2
+    except (AttributeError, OSError):
+        is_standard = False
+    if is_standard:  # other threads may have something to say meanwhile
+        sys.stderr = open(original, "w", encoding=stream.encoding, buffering=1, closefd=False)  # noqa: SIM115
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(original, 2)
+        if is_standard:
+            sys.stderr.flush()
+            sys.stderr = stream
+        os.close(original)
+        os.close(nowhere)
+
+
 def find_library() -> list[Path]:
     """The library's files, in the order in which they are loaded. Raises LibraryUnavailable as `load_library` does."""
     if any(Path(device).exists() for device in _GPU_DEVICES):
@@ -154,7 +182,9 @@ def find_library() -> list[Path]:
 @cache
 def _load_library() -> ctypes.CDLL:
     paths = find_library()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it announces its instruction sets otherwise
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # it reports as an error that there is no GPU otherwise
     try:
         for path in paths:
             _open_without_lock(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 import covid_mm
-from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library
+from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library, silence_library
 from covid_mm.serving.graph_functions import is_quick
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.ui.predictors import StudyPredictor
@@ -27,7 +27,7 @@ def load_checkpoint(path: Path, runtime: str) -> StudyPredictor:
 
 def preload_library() -> None:
     """Load TensorFlow's library, for whoever needs it next; that says what goes wrong."""
-    with suppress(LibraryUnavailable):
+    with suppress(LibraryUnavailable), silence_library():
         load_library()
 
 

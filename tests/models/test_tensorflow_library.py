@@ -85,6 +85,20 @@ def test_a_program_ends_while_a_thread_runs_a_graph():
         assert done.returncode == 0, done.stderr
 
 
+def test_what_libraries_print_is_dropped_and_what_python_prints_is_not():
+    code = (
+        "import os, sys\n"
+        "from covid_mm.models.tensorflow_library import silence_library\n"
+        "with silence_library():\n"
+        "    os.write(2, b'native ')\n"
+        "    print('said meanwhile', file=sys.stderr)\n"
+        "os.write(2, b'native afterwards ')\n"
+        "print('said afterwards', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "said meanwhile\nnative afterwards said afterwards\n"
+
+
 @pytest.mark.parametrize("reason", ["gpu", "platform", "library", "function"])
 def test_where_it_cannot_be_used_the_reason_is_told(fresh_library, monkeypatch, tmp_path, reason):
     if reason == "gpu":
