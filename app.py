@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from covid_mm.ui.app import main
+from covid_mm.ui.app import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

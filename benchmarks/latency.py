@@ -123,7 +123,7 @@ def library_ways(folder: Path, images: Any, batch: int) -> Ways:
     except LibraryUnavailable as error:
         print(f"left out: TensorFlow's library alone ({error})")
         return {}
-    functions.content_branch = None  # as everywhere here: contents are not judged
+    functions.content_reader = None  # as everywhere here: contents are not judged
     answer = functions.answer(functions.config.modalities, GRAPH_LAYER)
     classes = np.full(batch, PREDICTED, np.int32)
     return {

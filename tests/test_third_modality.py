@@ -217,10 +217,10 @@ def test_a_content_check_tells_the_third_apart_and_its_file_says_so(network, tmp
     classifier = fit_content_classifier(network, ContentImages(images, images))
     path = tmp_path / "judge.npz"
     path.write_bytes(classifier.to_bytes())
-    read = read_content_classifier(path, THREE, lambda branch: content_width(network, branch))
+    read = read_content_classifier(path, THREE, lambda reader: content_width(network, reader))
     assert read.kinds == (*THREE, NEITHER)
     for kind, part in images.items():
-        contents = read.check("lateral", compute_contents(network, read.branch, part))
+        contents = read.check("lateral", compute_contents(network, read.reader, part))
         assert {content.kind for content in contents} == {kind}
 
 

@@ -129,4 +129,6 @@ def test_the_page_opens(programs, tmp_path):
     try:
         assert Visitor(server.url).request("GET", "/").status_code == 200
     finally:
-        server.stop()
+        code = server.stop()
+    assert code == 0, server.log  # while the network was still loading
+    assert server.log == f"Open {server.url} (Ctrl-C ends it)\n"

@@ -61,6 +61,7 @@ def toy_backbones() -> Iterator[None]:
                 real,
                 build=make_build(real.last_conv_layer, real.last_block_input),
                 fine_layer="entry_relu",
+                early_layers=("entry_relu",),
                 finer={"middle": {}} if real.finer else {},  # fine enough as it is
                 smallest=32,
             )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from covid_mm.config import RUNTIMES
 from covid_mm.errors import CovidMMError
+from covid_mm.models.tensorflow_library import LibraryUnavailable, silence_library, start_library
 
 USER_ERROR = 2
 
@@ -26,7 +26,7 @@ def exit_with(command: Callable[[], int]) -> int:
 
 def load_tensorflow() -> None:
     """Import TensorFlow and Keras without the lines that TensorFlow prints at start; a failing import still raises."""
-    with silent_stderr():
+    with silence_library():
         import keras  # noqa: F401
         import tensorflow
 
@@ -36,35 +36,14 @@ def load_tensorflow() -> None:
 
 def load_runtime(name: str) -> None:
     """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start."""
-    from covid_mm.models.tensorflow_library import LibraryUnavailable, start_library
-
     if name == "tensorflow":
         try:
-            with silent_stderr():
+            with silence_library():
                 start_library()
         except LibraryUnavailable:
             name = "keras"
     if name == "keras":
         load_tensorflow()
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Nothing is printed on standard error, not by libraries either.
-
-    TensorFlow's lines come from C++ straight to file descriptor 2, whatever its log level, so that is where they are
-    caught.
-    """
-    sys.stderr.flush()
-    original = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(original, 2)
-        os.close(original)
-        os.close(nowhere)
 
 
 def add_network_arguments(parser: ArgumentParser) -> None:

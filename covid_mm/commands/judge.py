@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from covid_mm.commands import load_tensorflow
 from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from covid_mm.evaluation.checkpoint import find_images, gather_sides
     from covid_mm.evaluation.content_check import (
         MeasuredImages,
+        count_refusals_again,
         find_published_images,
         fit_served_classifier,
         make_content_classifier,
@@ -49,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.checkpoint) if options.checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(path)
     seed = int(meta.raw["seed"])
+    changed: dict[str, Any] = {}
     if meta.raw.get("recipe") == "served":
         classifier, described = fit_served_classifier(network, find_published_images(meta, root), seed=seed)
+        changed["refusals"] = count_refusals_again(meta, root, network, classifier)
     else:
         sides = gather_sides(meta, find_images({"data": root}, meta))
         classifier, described = make_content_classifier(
@@ -66,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     described["measured"] += [
         row for part in others for row in measure_content_check(network, classifier, part)
     ]
-    write_card(path, meta.raw | {"judge": described | write_classifier(path, classifier)})
+    changed["judge"] = described | write_classifier(path, classifier)
+    write_card(path, meta.raw | changed)
     print()
     print(make_table(CONTENT_CHECK, described["measured"], CARD).markdown)
     return 0

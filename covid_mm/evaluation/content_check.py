@@ -96,10 +96,12 @@ def make_content_classifier(
         ),
         *(MeasuredImages(NEGATIVE_TITLES[p], NEITHER, negatives[p]) for p in ("validation", "test")),
     ]
+    reader = classifier.reader
     described = {
-        "branch": classifier.branch,
-        "backbone": dict(network.config.branches)[classifier.branch],
-        "layer": network.backbone(classifier.branch).last_block_input,
+        "branch": reader.branch,
+        "backbone": dict(network.config.branches)[reader.branch],
+        "layer": ", ".join(reader.layers),
+        "reduction": reader.reduction,
         "refusal": classifier.refusal,
         "distance_limit": {m: usual.limit for m, usual in classifier.usual.items()},
         "trained_on": {kind: len(part) for kind, part in images.training.items()},
@@ -131,7 +133,7 @@ def measure_content_check(
     network: Network, classifier: ContentClassifier, part: MeasuredImages
 ) -> list[dict[str, Any]]:
     """What becomes of images in each slot of the network: counts of each outcome, a row per slot."""
-    features = compute_contents(network, classifier.branch, part.images)
+    features = compute_contents(network, classifier.reader, part.images)
     rows = []
     for slot in network.config.modalities:
         outcomes = [name_outcome(slot, content) for content in classifier.check(slot, features)]
@@ -228,22 +230,47 @@ def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifi
     for modality in run.network.modalities:
         for collection in run.collections[modality]:
             part: LungCrops = run.crops[collection.name]
-            step = max(1, len(collection.images) // CHECKED_IMAGES)
-            some = collection.images[::step][:CHECKED_IMAGES]
-            has_lungs = part.found[::step][:CHECKED_IMAGES]
-            features = compute_contents(
-                network, classifier.branch, load_images(some, size=run.network.image_size)
-            )
-            outcomes = [name_outcome(modality, content) for content in classifier.check(modality, features)]
+            has_lungs = choose_checked(part.found)
             rows.append(
                 {
                     "collection": collection.name,
                     "modality": modality,
-                    "images": len(some),
+                    "images": len(has_lungs),
                     "lungs_not_found": int((~has_lungs).sum()),
-                    "unlike_training": outcomes.count("unlike_training"),
-                    "taken_for_something_else": outcomes.count("other_modality")
-                    + outcomes.count("not_a_chest_image"),
                 }
+                | count_refused(network, classifier, modality, choose_checked(collection.images))
             )
     return rows
+
+
+def count_refusals_again(
+    meta: Metadata, root: Path, network: Network, classifier: ContentClassifier
+) -> list[dict[str, Any]]:
+    """The published rows of `count_refusals` with what another classifier refuses of the collections under `root`."""
+    collections = {c.name: c for some in find_collections(root).values() for c in some}
+    return [
+        row
+        | count_refused(
+            network, classifier, row["modality"], choose_checked(collections[row["collection"]].images)
+        )
+        for row in meta.raw.get("refusals", [])
+        if row["collection"] in collections
+    ]
+
+
+def choose_checked(images: Any) -> Any:
+    """At most CHECKED_IMAGES of a sequence, evenly spread."""
+    return images[:: max(1, len(images) // CHECKED_IMAGES)][:CHECKED_IMAGES]
+
+
+def count_refused(
+    network: Network, classifier: ContentClassifier, modality: Modality, images: Sequence[CollectionImage]
+) -> dict[str, int]:
+    """How many images of a modality a classifier refuses, by reason."""
+    whole = load_images(images, size=network.config.image_size)
+    contents = classifier.check(modality, compute_contents(network, classifier.reader, whole))
+    outcomes = [name_outcome(modality, content) for content in contents]
+    return {
+        "unlike_training": outcomes.count(UNLIKE),
+        "taken_for_something_else": outcomes.count(WRONG) + outcomes.count(FOREIGN),
+    }

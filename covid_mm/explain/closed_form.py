@@ -26,7 +26,7 @@ from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import find_layer, weigh_channels
 from covid_mm.explain.method_table import GRADIENT_METHODS
-from covid_mm.models.content_classifier import content_features
+from covid_mm.models.content_classifier import ContentReader, content_features
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.models.network import Network
 
@@ -49,7 +49,7 @@ class AnswerGraph:
         *,
         positive_margin: float,
         weights: Mapping[str, float] | None = None,
-        content_branch: Modality | None,
+        content_reader: ContentReader | None,
     ) -> None:
         """Build it; positive_margin, weights: as for `GradCam`.
 
@@ -67,9 +67,9 @@ class AnswerGraph:
         image = (None, side, side, CHANNELS)
         self.inputs = {f"image_{m}": tf.TensorSpec(image, tf.float32, name=f"image_{m}") for m in modalities}
         self._reader = None
-        if content_branch is not None:
-            content = content_features(network, content_branch)
-            self._reader = keras.Model(network.image_input(content_branch), content)
+        if content_reader is not None:
+            content = content_features(network, content_reader)
+            self._reader = keras.Model(network.image_input(content_reader.branch), content)
             self.inputs |= {
                 f"content_{m}": tf.TensorSpec(image, tf.float32, name=f"content_{m}") for m in modalities
             }

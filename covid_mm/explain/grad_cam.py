@@ -45,7 +45,7 @@ from covid_mm.explain.method_table import (
     PassMethod,
     check_layer,
 )
-from covid_mm.models.content_classifier import content_features
+from covid_mm.models.content_classifier import ContentReader, content_features
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.models.network import Network
 
@@ -96,7 +96,7 @@ class GradCam:
         *,
         positive_margin: float = 0.0,
         weights: Mapping[str, float] | None = None,
-        judging_branch: Modality | None = None,
+        content_reader: ContentReader | None = None,
         judges_other_images: bool = False,
         method: FixedScaleMethod = "grad_cam",
         layer: LayerChoice = "coarse",
@@ -105,7 +105,7 @@ class GradCam:
 
         positive_margin: logit difference from which a study is called positive, so that
         `PREDICTED` explains the class that the decision threshold names; of several answering heads the
-        weighted sum of their differences, weights: by head, 1 without. judging_branch: the
+        weighted sum of their differences, weights: by head, 1 without. content_reader: the
         branch whose backbone reads every image for the content check; with
         judges_other_images it reads those that `explain` gets as `content_images`.
         method, layer: of the heatmaps; `explain` may name another method.
@@ -135,11 +135,11 @@ class GradCam:
         if self._attends:
             outputs += [network.attention(m) for m in self.modalities]
         reader = None
-        self._judges_other_images = judging_branch is not None and judges_other_images
-        if judging_branch is not None:
-            content = content_features(network, judging_branch)
-            reader = keras.Model(network.image_input(judging_branch), content)
-            if judging_branch in self.modalities and not judges_other_images:
+        self._judges_other_images = content_reader is not None and judges_other_images
+        if content_reader is not None:
+            content = content_features(network, content_reader)
+            reader = keras.Model(network.image_input(content_reader.branch), content)
+            if content_reader.branch in self.modalities and not judges_other_images:
                 outputs.append(content)  # its own image goes through that backbone anyway
         trunk = keras.Model([network.image_input(m) for m in self.modalities], outputs)
         heads = {head: network.logits(head) for head in self.answering}
@@ -173,7 +173,7 @@ class GradCam:
             if reader is not None:
                 contents = {
                     m: values[-1]
-                    if m == judging_branch and not other
+                    if content_reader is not None and m == content_reader.branch and not other
                     else reader((other or images)[m], training=False)
                     for m in self.modalities
                 }

@@ -55,12 +55,13 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     smooth = cv2.resize(
         np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
     )
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((smooth >= 0.5).astype(np.uint8))
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (smooth >= 0.5).astype(np.uint8), ltype=cv2.CV_16U
+    )
     if count < 2:
         return None
     areas = stats[1:, cv2.CC_STAT_AREA]
-    chosen = 1 + np.flatnonzero(areas >= _LEAST_COMPONENT * areas.max())
-    lungs = np.isin(parts, chosen)
+    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
     if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
         return None
     contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

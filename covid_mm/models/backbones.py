@@ -35,6 +35,7 @@ class Backbone:
     Grad-CAM looks. fine_layer: an earlier one, with a grid of 7 to 10 cells per side at 150 pixels
     (18 in VGG16, whose last convolution has 9 already). last_block_input: the layer whose output
     feeds the last block, so that everything up to it is frozen by `--fine-tune last-block`.
+    early_layers: what the content check reads, at an eighth of the image's resolution at most.
     smallest: least image side, pixels.
     relative_cost: of a forward pass at 150 pixels, MobileNet's being 1 (measured on two cores).
     finer: what changes in the settings of which layers so that the last reduction is left out and
@@ -48,6 +49,7 @@ class Backbone:
     last_conv_layer: str
     fine_layer: str
     last_block_input: str
+    early_layers: tuple[str, ...]
     relative_cost: float
     smallest: int = 32
     finer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -62,6 +64,7 @@ _TABLE = (
         "conv5_block3_out",
         "conv4_block6_out",
         "conv4_block6_out",
+        ("conv2_block3_out", "conv3_block4_out"),
         relative_cost=5.0,
         finer={"conv5_block1_0_conv": {"strides": (1, 1)}, "conv5_block1_1_conv": {"strides": (1, 1)}},
     ),
@@ -73,6 +76,7 @@ _TABLE = (
         "relu",
         "pool4_relu",
         "pool4_pool",
+        ("pool2_pool", "pool3_pool"),
         relative_cost=4.4,
         finer={"pool4_pool": {"pool_size": (1, 1), "strides": (1, 1)}},
     ),
@@ -84,6 +88,7 @@ _TABLE = (
         "block14_sepconv2_act",
         "block13_sepconv1_act",
         "add_11",
+        ("add", "add_1"),
         relative_cost=6.3,
         smallest=71,
     ),
@@ -95,6 +100,7 @@ _TABLE = (
         "block5_conv3",
         "block4_conv3",
         "block4_pool",
+        ("block2_pool", "block3_pool"),
         relative_cost=17.0,
     ),
     Backbone(
@@ -105,6 +111,7 @@ _TABLE = (
         "conv_pw_13_relu",
         "conv_pw_11_relu",
         "conv_pw_11_relu",
+        ("conv_pw_3_relu", "conv_pw_5_relu"),
         relative_cost=1.0,
         finer={"conv_pad_12": {"padding": ((1, 1), (1, 1))}, "conv_dw_12": {"strides": (1, 1)}},
     ),
@@ -116,6 +123,7 @@ _TABLE = (
         "mixed10",
         "mixed7",
         "mixed8",
+        ("mixed0", "mixed2"),
         relative_cost=2.5,
         smallest=75,
     ),

@@ -1,8 +1,8 @@
 """The classifier of image content: a chest CT slice, a frontal chest film, or neither; usual or not.
 
-One of the network's own backbones reads every image up to its last block, whichever slot the
-image lies in; what comes out there is classified into kinds, and its distance from the
-training images of that slot is measured.
+The first layers of one of the network's own backbones read every image, at half its resolution, whichever slot
+the image lies in; what comes out there is classified into kinds, and its distance from the training images of that
+slot is measured.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NEITHER = "neither"
 MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
+_MAX_REDUCTION = 4
 
 # name in the file -> field, in its order: published files keep the names that they were written with
 _STORED = {
@@ -42,6 +43,20 @@ Features = NDArray[np.float32]
 def content_kinds() -> tuple[str, ...]:
     """All kinds of content: each modality, and neither of them."""
     return (*MODALITIES, NEITHER)
+
+
+@dataclass(frozen=True)
+class ContentReader:
+    """How a network reads images for the classifier.
+
+    branch: the modality whose backbone reads all of them. layers: of that backbone, in `models.backbones`'s names; the
+    mean and the deviation over the image of what each gives are the features. None named: what the last block
+    is fed with. reduction: so many pixels a side are averaged to one before the backbone reads.
+    """
+
+    branch: Modality
+    layers: tuple[str, ...] = ()
+    reduction: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,13 +97,12 @@ class PcaOutlierModel:
 class ContentClassifier:
     """The classifier of a network.
 
-    branch: the modality whose backbone reads the images. mean, scale (d,): standardise its
-    features. weights (d, kinds), intercept (kinds,): logits of the kinds. refusal: probability of `neither`
-    from which an image is taken for that. usual: by modality, where its training images lie. kinds: that it
-    tells apart, `neither` last.
+    reader: how the network reads the images. mean, scale (d,): standardise its features. weights (d, kinds),
+    intercept (kinds,): logits of the kinds. refusal: probability of `neither` from which an image is taken for that.
+    usual: by modality, where its training images lie. kinds: that it tells apart, `neither` last.
     """
 
-    branch: Modality
+    reader: ContentReader
     mean: Features
     scale: Features
     weights: Features
@@ -132,7 +146,9 @@ class ContentClassifier:
     def to_bytes(self) -> bytes:
         """The arrays as .npz; the large matrices in half precision."""
         arrays: dict[str, NDArray[np.generic]] = {
-            "branch": np.array(self.kinds.index(self.branch)),
+            "branch": np.array(self.kinds.index(self.reader.branch)),
+            "layers": np.array(self.reader.layers, np.str_),
+            "reduction": np.array(self.reader.reduction),
             "kinds": np.array(self.kinds),
         }
         for stored, name in _STORED.items():
@@ -147,11 +163,11 @@ class ContentClassifier:
 
 
 def read_content_classifier(
-    path: Path, modalities: tuple[Modality, ...], width: Callable[[Modality], int]
+    path: Path, modalities: tuple[Modality, ...], width: Callable[[ContentReader], int]
 ) -> ContentClassifier:
     """A classifier from the file that `ContentClassifier.to_bytes` made, for a network of these modalities.
 
-    width: how many features it reads of a branch, see `content_width`.
+    width: how many features a reader gives, see `content_width`.
 
     Raises CheckpointError where it is damaged, not finite, or made for another network.
     """
@@ -163,7 +179,7 @@ def read_content_classifier(
             f"The {path.name} of checkpoint {path.parent.name} cannot be read ({type(error).__name__}); put"
             " back the published one, or train again."
         ) from error
-    if classifier.branch not in modalities or not _fits(classifier, width(classifier.branch)):
+    if not _is_readable(classifier.reader, modalities) or not _fits(classifier, width(classifier.reader)):
         raise CheckpointError(
             f"The {path.name} of checkpoint {path.parent.name} was made for another network; put back the"
             " published one, or train again."
@@ -171,32 +187,49 @@ def read_content_classifier(
     return classifier
 
 
-def content_features(network: Network, branch: Modality) -> Any:
-    """What the classifier reads, symbolic (batch, d): mean and deviation over the image of what a
-    branch's last block is fed with."""
+def content_features(network: Network, reader: ContentReader) -> Any:
+    """What the classifier reads, symbolic (batch, d): of each layer the means, then the deviations, over the image."""
     import keras
 
-    fed = keras.ops.cast(network.bottleneck(branch, "last-block"), "float32")
-    return keras.ops.concatenate([keras.ops.mean(fed, axis=(1, 2)), keras.ops.std(fed, axis=(1, 2))], axis=-1)
+    image, layers = network.image_input(reader.branch), _find_layers(network, reader)
+    maps = [network.tensor(f"{reader.branch}_{layer}") for layer in layers]
+    if reader.reduction > 1:
+        smaller = keras.layers.AveragePooling2D(reader.reduction)(image)
+        # `call`, because calling the model itself would insist on images of the usual size
+        maps = keras.tree.flatten(keras.Model(image, maps).call(smaller, training=False))
+    parts = []
+    for one in maps:
+        values = keras.ops.cast(one, "float32")
+        parts += [keras.ops.mean(values, axis=(1, 2)), keras.ops.std(values, axis=(1, 2))]
+    return keras.ops.concatenate(parts, axis=-1)
 
 
-def content_width(network: Network, branch: Modality) -> int:
-    """How many features the classifier reads."""
-    return 2 * int(network.bottleneck(branch, "last-block").shape[-1])
+def content_width(network: Network, reader: ContentReader) -> int:
+    """How many features the classifier reads; 0 where the backbone has no such layers for that."""
+    layers = _find_layers(network, reader)
+    return sum(2 * int(network.tensor(f"{reader.branch}_{layer}").shape[-1]) for layer in layers)
 
 
 def compute_contents(
-    network: Network, branch: Modality, images: NDArray[np.float32], batch_size: int = 64
+    network: Network, reader: ContentReader, images: NDArray[np.float32], batch_size: int = 64
 ) -> Features:
     """The classifier's features (n, d) of grey images (n, side, side), 0..255."""
     import keras
 
-    model = keras.Model(network.image_input(branch), content_features(network, branch))
+    model = keras.Model(network.image_input(reader.branch), content_features(network, reader))
     rows = [
         model.predict_on_batch(np.repeat(images[start : start + batch_size, ..., None], CHANNELS, axis=-1))
         for start in range(0, len(images), batch_size)
     ]
-    return np.concatenate([np.zeros((0, content_width(network, branch)), np.float32), *rows])
+    return np.concatenate([np.zeros((0, content_width(network, reader)), np.float32), *rows])
+
+
+def _find_layers(network: Network, reader: ContentReader) -> tuple[str, ...]:
+    """The reader's layers; none where the backbone does not offer them."""
+    backbone = network.backbone(reader.branch)
+    if not reader.layers:
+        return (backbone.last_block_input,)
+    return reader.layers if set(reader.layers) <= set(backbone.early_layers) else ()
 
 
 def _parse_classifier(file: Mapping[str, Any], modalities: tuple[Modality, ...]) -> ContentClassifier:
@@ -212,7 +245,12 @@ def _parse_classifier(file: Mapping[str, Any], modalities: tuple[Modality, ...])
     names = file["kinds"] if "kinds" in file else [*list(MODALITIES)[: intercept.size - 1], NEITHER]
     kinds = tuple(map(str, names))
     return ContentClassifier(
-        branch=kinds[int(file["branch"])],
+        reader=ContentReader(
+            kinds[int(file["branch"])],
+            # files of before there was a choice of layers name none, and no reduction
+            tuple(map(str, file["layers"])) if "layers" in file else (),
+            int(file["reduction"]) if "reduction" in file else 1,
+        ),
         mean=read("centre"),
         scale=read("spread"),
         weights=read("weights"),
@@ -221,6 +259,10 @@ def _parse_classifier(file: Mapping[str, Any], modalities: tuple[Modality, ...])
         usual={modality: read_outliers(modality) for modality in modalities},
         kinds=kinds,
     )
+
+
+def _is_readable(reader: ContentReader, modalities: tuple[Modality, ...]) -> bool:
+    return reader.branch in modalities and 1 <= reader.reduction <= _MAX_REDUCTION
 
 
 def _fits(classifier: ContentClassifier, width: int) -> bool:

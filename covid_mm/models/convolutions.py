@@ -7,7 +7,7 @@ each list to what Keras builds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,7 @@ _DENSENET_BLOCKS = {"conv2": 6, "conv3": 12, "conv4": 24, "conv5": 16}
 _DENSENET_GROWTH = 32
 _MOBILENET_FILTERS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)  # behind each depthwise convolution
 _MOBILENET_HALVING = (2, 4, 6, 12)  # depthwise convolutions that halve the image
+_MOBILENET_EARLY = (3, 5)
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _FLOAT = np.dtype(np.float32)
 
@@ -103,8 +104,10 @@ class Convolutions:
         self._normed(name, self.channels[source])
 
         def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
-            scale, shift = map(graph.constant, self._fold(name, arrays))
-            return graph.add("Relu", graph.add("AddV2", graph.add("Mul", maps[source], scale), shift))
+            # one pass over the map, where multiplying and adding would be two
+            parts = (graph.constant(arrays[f"{name}/{part}"]) for part in _NORM)
+            options = {"epsilon": self.epsilon, "is_training": False}
+            return graph.add("Relu", graph.add("FusedBatchNormV3", maps[source], *parts, **options))
 
         return self._keep(name, self.channels[source], step)
 
@@ -154,10 +157,17 @@ class Convolutions:
 
         return self._keep(f"{source} enlarged", self.channels[source], step)
 
-    def build(self, graph: Graph, arrays: Arrays, side: int) -> dict[str, Tensor]:
-        """All feature maps by name, (n, rows, columns, channels), on images of side x side pixels."""
-        maps = {"image": graph.placeholder((None, side, side, self.channels["image"]))}
+    def build(
+        self, graph: Graph, arrays: Arrays, image: Tensor, needed: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """Feature maps by name, (n, rows, columns, channels), of images (n, side, side, channels).
+
+        needed: up to the last of these; all without.
+        """
+        maps = {"image": image}
         for name, step in zip(self.names, self.steps, strict=True):
+            if needed and maps.keys() >= set(needed):
+                break
             maps[name] = step(maps, graph, arrays)
         return maps
 
@@ -181,13 +191,14 @@ class Convolutions:
 class BackboneList:
     """A backbone's list.
 
-    last: the feature map that is pooled, where Grad-CAM looks. fed: what its last block reads. scaling: of pixels, as
-    `models.backbones` names it.
+    last: the feature map that is pooled, where Grad-CAM looks. fed: what its last block reads. early: what the early
+    layers give, by their names in Keras. scaling: of pixels. All as `models.backbones` names them.
     """
 
     convolutions: Convolutions
     last: str
     fed: str
+    early: Mapping[str, str]
     scaling: str
 
 
@@ -206,7 +217,7 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
         activation="Relu",
     )
     values = net.pool("MaxPool", net.pad(values, 1, 1), 3)
-    fed = values
+    fed, early = values, dict[str, str]()
     for number, (name, blocks) in enumerate(_DENSENET_BLOCKS.items(), start=2):
         fed = values
         for block in range(1, blocks + 1):
@@ -227,7 +238,9 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
             )
             if name != "conv4" or output_stride == 32:
                 values = net.pool("AvgPool", values, 2)
-    return BackboneList(net, net.normalise(f"{prefix}bn", values), fed, "torch")
+            if number < 4:
+                early[f"pool{number}_pool"] = values
+    return BackboneList(net, net.normalise(f"{prefix}bn", values), fed, early, "torch")
 
 
 def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
@@ -241,7 +254,7 @@ def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
         norm=f"{prefix}conv1_bn",
         activation="Relu6",
     )
-    fed = values
+    fed, early = values, dict[str, str]()
     for number, filters in enumerate(_MOBILENET_FILTERS, start=1):
         if number == _MOBILENET_HALVING[-1]:
             fed = values
@@ -261,7 +274,9 @@ def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
             norm=f"{prefix}conv_pw_{number}_bn",
             activation="Relu6",
         )
-    return BackboneList(net, values, fed, "tf")
+        if number in _MOBILENET_EARLY:
+            early[f"conv_pw_{number}_relu"] = values
+    return BackboneList(net, values, fed, early, "tf")
 
 
 LISTED: dict[str, Callable[[str, int], BackboneList]] = {

@@ -7,13 +7,15 @@ caller takes Keras.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib.util
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_size_t, c_ubyte, c_void_p
 from functools import cache
 from pathlib import Path
@@ -87,6 +89,40 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     ),
 }
 _loading = threading.Lock()
+_LAST_CALLS = (
+    20.0  # s that the end of the program waits for calls under way; a large batch's last takes a few
+)
+
+
+class _Calls:
+    """Counts the threads that are in the library. At the program's end no further one goes in, and those within are
+    waited for: a process that tears the library down under a running thread crashes or never ends."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._ended = False
+        atexit.register(self.end)
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._ended:
+                raise RuntimeError("The program is ending; TensorFlow's library is not called any more.")
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let nobody in any more, and wait for those within."""
+        with self._changed:
+            self._ended = True
+            self._changed.wait_for(lambda: not self._running, _LAST_CALLS)
+
+
+_calls = _Calls()
 
 
 def load_library() -> ctypes.CDLL:
@@ -94,7 +130,7 @@ def load_library() -> ctypes.CDLL:
 
     Raises LibraryUnavailable where it isn't there, lacks a function, or where there is a GPU.
     """
-    with _loading:  # a second thread waits for the first
+    with _calls, _loading:  # a second thread waits for the first
         return _load_library()
 
 
@@ -102,6 +138,33 @@ def start_library() -> None:
     """Load it and let it look for devices, of which it prints something. Raises LibraryUnavailable."""
     graph = Graph()
     graph.run({}, [graph.constant(np.zeros(1, np.float32))])
+
+
+@contextmanager
+def silence_library() -> Iterator[None]:
+    """What libraries print on standard error is dropped; what Python prints there is not.
+
+    TensorFlow's lines come from C++ straight to file descriptor 2, whatever its log level, so that is where they are
+    caught.
+    """
+    sys.stderr.flush()
+    original, nowhere, stream = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
+    try:
+        is_standard = stream.fileno() == 2
+    except (AttributeError, OSError):
+        is_standard = False
+    if is_standard:  # other threads may have something to say meanwhile
+        sys.stderr = open(original, "w", encoding=stream.encoding, buffering=1, closefd=False)  # noqa: SIM115
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(original, 2)
+        if is_standard:
+            sys.stderr.flush()
+            sys.stderr = stream
+        os.close(original)
+        os.close(nowhere)
 
 
 def find_library() -> list[Path]:
@@ -119,7 +182,9 @@ def find_library() -> list[Path]:
 @cache
 def _load_library() -> ctypes.CDLL:
     paths = find_library()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it announces its instruction sets otherwise
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # it reports as an error that there is no GPU otherwise
     try:
         for path in paths:
             _open_without_lock(path)
@@ -157,7 +222,8 @@ class Graph:
         self._count = 0
         self._opening = threading.Lock()
         self._handles: list[int] = []
-        weakref.finalize(self, _delete, library, self._graph, self._handles)
+        released = weakref.finalize(self, _delete, library, self._graph, self._handles)
+        released.atexit = False  # the process' end frees it; another thread may still be running it
 
     def placeholder(self, shape: Sequence[int | None]) -> Tensor:
         """A float32 input; None for a length that is known when it runs."""
@@ -193,6 +259,12 @@ class Graph:
         self, feeds: Mapping[Tensor, NDArray[np.float32]], fetches: Sequence[Tensor]
     ) -> list[NDArray[Any]]:
         """Values of the fetches; only what they depend on is computed. Raises ValueError for a wrong shape."""
+        with _calls:
+            return self._run(feeds, fetches)
+
+    def _run(
+        self, feeds: Mapping[Tensor, NDArray[np.float32]], fetches: Sequence[Tensor]
+    ) -> list[NDArray[Any]]:
         library, session = self._library, self._open()
         given = [_to_tensor(library, np.asarray(value, order="C")) for value in feeds.values()]
         results = (c_void_p * len(fetches))()

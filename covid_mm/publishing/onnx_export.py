@@ -6,6 +6,7 @@ concatenated head, one per modality that finds lungs, and `onnx.json` last.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -65,7 +66,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
     folder = Path(os.path.abspath(folder))
     network, meta = load_checkpoint(folder)
     classifier, segmenter = load_classifier(folder, network, meta), load_segmenter(folder, meta)
-    branch = None if classifier is None else classifier.branch
+    reader = None if classifier is None else classifier.reader
     config = network.config
     tmp_path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{ONNX_FOLDER}-", dir=folder.parent))
     files: dict[str, dict[str, Any]] = {}
@@ -80,7 +81,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
         for modalities in list_combinations(network):
             weights, margin = weigh_outputs(meta, modalities)
             graph = AnswerGraph(
-                network, modalities, positive_margin=margin, weights=weights, content_branch=branch
+                network, modalities, positive_margin=margin, weights=weights, content_reader=reader
             )
             write(answer_file(modalities), graph, graph.inputs)
         if config.is_concatenated:
@@ -91,7 +92,8 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
         manifest = {
             "weights_sha256": meta.sha256,
             "lungs_sha256": meta.lungs_sha256,
-            "content_width": 0 if branch is None else content_width(network, branch),
+            "content_width": 0 if reader is None else content_width(network, reader),
+            "content_reader": None if reader is None else dataclasses.asdict(reader),
             "layer": EXPORTED_LAYER,
             "grids": {
                 m: network.tensor(find_layer(network, m, EXPORTED_LAYER)).shape[1:3]
@@ -101,7 +103,7 @@ def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dic
             "files": files,
         }
         write_atomically(tmp_path / MANIFEST_NAME, json.dumps(manifest, indent=1).encode())
-        ours = TensorFlowFunctions(network, meta, branch, reads_lungs=segmenter is not None)
+        ours = TensorFlowFunctions(network, meta, reader, reads_lungs=segmenter is not None)
         differences = compare_answers(ours.answer, OnnxFunctions(tmp_path, meta).answer, network)
         if (worst := max(differences.values())) > TOLERANCE:
             raise CheckpointError(

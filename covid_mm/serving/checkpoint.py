@@ -115,7 +115,7 @@ def load_classifier(folder: Path, network: Network, meta: Metadata) -> ContentCl
         return None
     file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
     return read_content_classifier(
-        file, network.config.modalities, lambda branch: content_width(network, branch)
+        file, network.config.modalities, lambda reader: content_width(network, reader)
     )
 
 

@@ -204,5 +204,5 @@ def compile_functions(
         return network
     from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
 
-    branch = None if classifier is None else classifier.branch
-    return TensorFlowFunctions(network, meta, branch, reads_lungs=reads_lungs)
+    reader = None if classifier is None else classifier.reader
+    return TensorFlowFunctions(network, meta, reader, reads_lungs=reads_lungs)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
@@ -26,13 +27,14 @@ from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
+    ContentReader,
     read_content_classifier,
 )
 from covid_mm.models.convolutions import LISTED, BackboneList, list_segmenter
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, read_segmenter_arrays, segment_images
 from covid_mm.models.meta_file import CLASSIFIER_NAME, find_part
-from covid_mm.models.tensorflow_library import Graph, LibraryUnavailable, find_library, load_library
+from covid_mm.models.tensorflow_library import Graph, LibraryUnavailable, Tensor, find_library, load_library
 from covid_mm.models.weights_file import read_arrays
 from covid_mm.serving.answers import weigh_outputs
 from covid_mm.serving.checkpoint import check_lung_modalities, find_lungs_file, find_weights
@@ -55,12 +57,14 @@ def load_graphs(
     weights, meta = find_weights(folder)
     backbones = list_backbones(meta)
     load_library()
+    # what is left to NumPy is small: more threads of its own would only take the processors from TensorFlow's
+    threadpool_limits(1, user_api="blas")
     functions = GraphFunctions(folder, meta, backbones, weights)
     classifier = None
     if meta.classifier_sha256 is not None:
         file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
         classifier = read_content_classifier(file, meta.network.modalities, functions.content_width)
-        functions.content_branch = classifier.branch
+        functions.read_contents(classifier.reader)
     segmenter = None
     if (lungs := find_lungs_file(folder, meta)) is not None:
         segmenter = GraphSegmenter(lungs)
@@ -95,7 +99,7 @@ def list_backbones(meta: Metadata) -> dict[Modality, BackboneList]:
 class GraphFunctions:
     """A network as a graph for each backbone, and heads in NumPy. Safe to call from any thread."""
 
-    content_branch: Modality | None = None  # whose backbone the content classifier reads
+    content_reader: ContentReader | None = None  # of the content classifier, where contents are checked
     reads_lungs = False  # the network reads crops, the content classifier whole images
 
     def __init__(
@@ -117,23 +121,38 @@ class GraphFunctions:
             arrays = read_arrays(weights, shapes, meta.network.name)
         except WeightsError as error:
             raise CheckpointError(f"Checkpoint {meta.name} cannot be used. {error}") from error
+        self._arrays = arrays
         self.heads.set_weights(arrays)
         self._grids: dict[Modality, tuple[int, int]] = {}  # of the last feature maps, with the first pass
-        self._graphs: dict[Modality, tuple[Graph, Any, Any, Any]] = {}
+        self._graphs: dict[Modality, tuple[Graph, Tensor, Tensor]] = {}
         for modality, one in self._backbones.items():
             graph = Graph()
-            maps = one.convolutions.build(graph, arrays, meta.network.image_size)
-            self._graphs[modality] = (graph, maps["image"], maps[one.fed], maps[one.last])
+            image = self._place_images(graph)
+            maps = one.convolutions.build(graph, arrays, image)
+            self._graphs[modality] = (graph, image, maps[one.last])
 
     @property
     def config(self) -> NetworkConfig:
         """The network's description."""
         return self._metadata.network
 
-    def content_width(self, branch: Modality) -> int:
-        """How many features the content classifier reads of a branch."""
-        one = self._backbones[branch]
-        return 2 * one.convolutions.channels[one.fed]
+    def content_width(self, reader: ContentReader) -> int:
+        """How many features the content classifier reads; 0 where the backbone has no such layers for that."""
+        channels = self._backbones[reader.branch].convolutions.channels
+        return sum(2 * channels[name] for name in self._find_maps(reader))
+
+    def read_contents(self, reader: ContentReader) -> None:
+        """From now on contents are checked, by features that this reader gives."""
+        graph = Graph()
+        image = self._place_images(graph)
+        smaller = image
+        if reader.reduction > 1:
+            square = [1, reader.reduction, reader.reduction, 1]
+            smaller = graph.add("AvgPool", image, ksize=square, strides=square, padding="VALID")
+        names = self._find_maps(reader)
+        maps = self._backbones[reader.branch].convolutions.build(graph, self._arrays, smaller, names)
+        self._contents = (graph, image, [maps[name] for name in names])
+        self.content_reader = reader
 
     def answer(self, modalities: tuple[Modality, ...], layer: LayerChoice) -> AnswerFunction:
         """Answer and heatmaps in one pass; of another layer than the last the network in Keras."""
@@ -156,14 +175,18 @@ class GraphFunctions:
 
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
-        assert self.content_branch is not None, "asked for only where contents are checked"
-        graph, image, fed, _ = self._graphs[self.content_branch]
-        (values,) = graph.run({image: images}, [fed])
-        return np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
+        assert self.content_reader is not None, "asked for only where contents are checked"
+        graph, image, maps = self._contents
+        cells = [
+            values.reshape(len(values), -1, values.shape[-1]) for values in graph.run({image: images}, maps)
+        ]
+        return np.concatenate(
+            [part for values in cells for part in (values.mean(axis=1), values.std(axis=1))], axis=1
+        )
 
     def last_map(self, modality: Modality, images: Pixels) -> Pixels:
         """A branch's last feature map (n, rows, columns, channels) of images (n, side, side, 3)."""
-        graph, image, _, last = self._graphs[modality]
+        graph, image, last = self._graphs[modality]
         (values,) = graph.run({image: images}, [last])
         _, rows, columns, _ = values.shape
         self._grids[modality] = (rows, columns)
@@ -178,6 +201,17 @@ class GraphFunctions:
         """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
         return self.heads.fuse(features)[0]
 
+    def _place_images(self, graph: Graph) -> Tensor:
+        side = self.config.image_size
+        return graph.placeholder((None, side, side, CHANNELS))
+
+    def _find_maps(self, reader: ContentReader) -> list[str]:
+        """The feature maps that are read; none where the backbone does not offer them."""
+        one = self._backbones[reader.branch]
+        if not reader.layers:
+            return [one.fed]
+        return [one.early[name] for name in reader.layers] if set(reader.layers) <= set(one.early) else []
+
     def _load_whole(self) -> NetworkFunctions:
         with self._loading:
             if self._whole is None:
@@ -186,7 +220,7 @@ class GraphFunctions:
 
                 network, meta = load_checkpoint(self._folder)
                 self._whole = TensorFlowFunctions(
-                    network, meta, self.content_branch, reads_lungs=self.reads_lungs
+                    network, meta, self.content_reader, reads_lungs=self.reads_lungs
                 )
             return self._whole
 
@@ -214,13 +248,13 @@ class GraphAnswer:
     ) -> Explained:
         """Logits and evidence of n studies; see `GradCam.explain`."""
         functions, heads = self._functions, self._functions.heads
-        if functions.reads_lungs and functions.content_branch is not None and content_images is None:
+        if functions.reads_lungs and functions.content_reader is not None and content_images is None:
             raise UsageError("This function judges other images than it explains; give content_images.")
         read = content_images if functions.reads_lungs and content_images is not None else images
         # all at once: the small layers of one do not keep every core busy
         maps_of = {m: functions.pool.submit(functions.last_map, m, images[m]) for m in self.modalities}
         contents_of = {}
-        if functions.content_branch is not None:
+        if functions.content_reader is not None:
             contents_of = {m: functions.pool.submit(functions.contents, read[m]) for m in self.modalities}
         pooled: dict[Modality, Pooled] = {}
         for modality in self.modalities:
@@ -256,8 +290,9 @@ class GraphSegmenter:
         self._graphs: dict[Modality, tuple[Graph, Any, Any]] = {}
         for modality, arrays in read_segmenter_arrays(file, net.weights).items():
             graph = Graph()
-            maps = net.build(graph, arrays, SEGMENTER_SIDE)
-            self._graphs[modality] = (graph, maps["image"], graph.add("Sigmoid", maps[logits]))
+            image = graph.placeholder((None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1))
+            maps = net.build(graph, arrays, image)
+            self._graphs[modality] = (graph, image, graph.add("Sigmoid", maps[logits]))
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

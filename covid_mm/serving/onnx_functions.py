@@ -6,6 +6,7 @@ the weights that they were made from and the hash of each, and nothing else is l
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
+    ContentReader,
     read_content_classifier,
 )
 from covid_mm.models.heads import FUSED
@@ -63,7 +65,7 @@ def load_onnx(
     classifier = None
     if meta.classifier_sha256 is not None:
         file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
-        classifier = read_content_classifier(file, meta.network.modalities, lambda _: functions.content_width)
+        classifier = read_content_classifier(file, meta.network.modalities, functions.find_content_width)
     segmenter = OnnxSegmenter(functions) if meta.preprocessing == "lungs" else None
     return functions, meta, classifier, segmenter
 
@@ -87,8 +89,19 @@ class OnnxFunctions:
 
     @property
     def content_width(self) -> int:
-        """How many features the content classifier reads."""
+        """How many features the content classifier reads; 0 where contents are not checked."""
         return int(self._manifest["content_width"])
+
+    def find_content_width(self, reader: ContentReader) -> int:
+        """The same, for a reader. Raises CheckpointError where another one was exported."""
+        exported = self._manifest.get("content_reader")  # exports of before there was a choice name none
+        if exported != json.loads(json.dumps(dataclasses.asdict(reader))) and (exported or reader.layers):
+            raise CheckpointError(
+                "The content check of checkpoint {name} was fitted anew after it was exported for ONNX Runtime; run"
+                " `python -m covid_mm export` again.",
+                name=self._metadata.name,
+            )
+        return self.content_width
 
     @property
     def heatmap_method(self) -> PassMethod:

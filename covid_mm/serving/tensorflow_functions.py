@@ -16,7 +16,7 @@ from covid_mm.explain.explained import AnswerFunction
 from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.explain.method_table import ATTENTION, ATTENTION_LAYER, LayerChoice
 from covid_mm.explain.methods import BranchExplainer
-from covid_mm.models.content_classifier import content_features
+from covid_mm.models.content_classifier import ContentReader, content_features
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 from covid_mm.serving.answers import weigh_outputs
@@ -30,16 +30,16 @@ class TensorFlowFunctions:
     """A loaded network's compiled functions; safe to call from any thread."""
 
     def __init__(
-        self, network: Network, meta: Metadata, content_branch: Modality | None, *, reads_lungs: bool
+        self, network: Network, meta: Metadata, content_reader: ContentReader | None, *, reads_lungs: bool
     ) -> None:
         """Trace nothing yet.
 
-        content_branch: whose backbone the content classifier reads, None where contents are not checked.
+        content_reader: of the content classifier, None where contents are not checked.
         reads_lungs: the network reads crops, the content classifier the whole images.
         """
         self._network = network
         self._metadata = meta
-        self._content_branch = content_branch
+        self._content_reader = content_reader
         self._reads_lungs = reads_lungs
         self._compiled: dict[Any, Any] = {}
         self._tracing = threading.Lock()  # two threads must not trace the same function at once
@@ -61,8 +61,8 @@ class TensorFlowFunctions:
                 modalities,
                 positive_margin=margin,
                 weights=weights,
-                judging_branch=self._content_branch,
-                judges_other_images=self._content_branch is not None and self._reads_lungs,
+                content_reader=self._content_reader,
+                judges_other_images=self._content_reader is not None and self._reads_lungs,
                 method=STAND_IN if unattended else meta.heatmap_method,
                 layer=layer,
             )
@@ -115,10 +115,10 @@ class TensorFlowFunctions:
         return np.asarray(self._keep("fuse", build)(features))
 
     def _compile_contents(self) -> Any:
-        assert self._content_branch is not None, "asked for only where contents are checked"
-        branch = self._content_branch
+        assert self._content_reader is not None, "asked for only where contents are checked"
+        reader = self._content_reader
         return self._compile(
-            keras.Model(self._network.image_input(branch), content_features(self._network, branch))
+            keras.Model(self._network.image_input(reader.branch), content_features(self._network, reader))
         )
 
     def _compile(self, model: keras.Model, signature: Any = None) -> Any:

@@ -17,13 +17,18 @@ from covid_mm.config import CLASSES, MODALITIES, ImageKind, Length, Modality, Po
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
-from covid_mm.training.branch import FROZEN_UNTIL, BranchConfig, BranchSamples
+from covid_mm.training.branch_batches import BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 from covid_mm.training.lungs import SegmenterConfig
 
 SCANNER_GROUPS = 3
 SCANNERS = "scanners"  # a fold's name: siim-covid19-scanners-1
 _SMALL_SOURCE = 40  # images: smaller sites of a collection are one source together
+
+FROZEN_UNTIL = {
+    "mobilenet": "conv_pw_3_relu",
+    "densenet121": "pool3_pool",
+}  # the first blocks: edges, textures
 
 
 @dataclass(frozen=True)

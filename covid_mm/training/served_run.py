@@ -49,6 +49,7 @@ from covid_mm.training.recipe import (
 from covid_mm.training.run import RunFolder
 from covid_mm.training.strategy import (
     FULL_PRECISION,
+    count_preparers,
     find_hardware,
     find_processor_precision,
     use_hardware,
@@ -88,6 +89,7 @@ def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) ->
             fallback_segmenter=default_checkpoint / LUNGS_NAME,
             paper_splits=find_paper_splits(root),
             precision=precision,
+            processes=count_preparers(hardware),
         )
 
 
@@ -106,6 +108,7 @@ class ServedRun:
 
     paper_splits: whose validation images the served branches never learn from.
     precision: Keras dtype policy of training; measuring is in full precision.
+    processes: that prepare batches, 0 for threads.
     """
 
     folder: RunFolder
@@ -120,6 +123,7 @@ class ServedRun:
     folds: Mapping[Modality, tuple[Fold, ...]]
     paper_splits: Mapping[Modality, Split] = field(default_factory=dict)
     precision: str = FULL_PRECISION
+    processes: int = 0
 
     @cached_property
     def held_out(self) -> frozenset[Path]:
@@ -179,6 +183,7 @@ def prepare_run(
     fallback_segmenter: Path | None = None,
     paper_splits: Mapping[Modality, Split] | None = None,
     precision: str = FULL_PRECISION,
+    processes: int = 0,
 ) -> ServedRun:
     """Find or train the lung segmenter, and cut the lungs out of every image.
 
@@ -213,6 +218,7 @@ def prepare_run(
         {m: make_folds(collections[m]) for m in network.modalities},
         paper_splits or {},
         precision,
+        processes,
     )
 
 
@@ -256,7 +262,15 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
         )
         with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
             network, _ = start_network(run)
-            fit_branch(network, modality, samples, config, folder, lambda step, _: show(step, config.steps))
+            fit_branch(
+                network,
+                modality,
+                samples,
+                config,
+                folder,
+                lambda step, _: show(step, config.steps),
+                processes=run.processes,
+            )
     branch = TrainedBranch(modality, fold, folder, {})
     answers = predict_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"

@@ -80,6 +80,13 @@ def _find_jax_hardware() -> Hardware:
     return Hardware(("GPU:0",), MIXED_PRECISION if pays else FULL_PRECISION)
 
 
+def count_preparers(hardware: Hardware) -> int:
+    """Processes that prepare batches for a GPU: one per processor but the one that feeds it, at most 16. None, so
+    threads, where the processors train: they are busy with that."""
+    on_gpu = any(device.startswith("GPU") for device in hardware.devices)
+    return max(1, min(16, (os.cpu_count() or 2) - 1)) if on_gpu else 0
+
+
 def find_processor_precision() -> str:
     """Mixed bfloat16 on processors that multiply it in hardware (measured: 1.5 times float32), else float32."""
     try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import covid_mm
-from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library
+from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library, silence_library
 from covid_mm.serving.graph_functions import is_quick
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.ui.predictors import StudyPredictor
@@ -26,7 +27,7 @@ def load_checkpoint(path: Path, runtime: str) -> StudyPredictor:
 
 def preload_library() -> None:
     """Load TensorFlow's library, for whoever needs it next; that says what goes wrong."""
-    with suppress(LibraryUnavailable):
+    with suppress(LibraryUnavailable), silence_library():
         load_library()
 
 
@@ -47,5 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def run() -> NoReturn:
+    """`main` as a program. It ends at once: taking down libraries whose threads are still at work, as they are where
+    it is stopped while the network loads, can abort it or hang."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

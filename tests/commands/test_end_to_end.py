@@ -80,6 +80,7 @@ def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path
     card = (trained.checkpoint / "README.md").read_text()
     assert "## The content check" in card
     assert "pictures and drawings kept for this" in card
+    assert "early layers (entry_relu) give for the whole image, shrunk 2 times a side" in card
 
     before = (folder / "judge.npz").read_bytes()
     done = covid_mm("judge", "--data", trained.data, "--checkpoint", folder)

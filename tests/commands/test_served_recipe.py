@@ -164,6 +164,10 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
     assert after["judge"]["trained_on"] == before["judge"]["trained_on"]
     assert "phantoms" in after["judge"]["measured"][0]["images"]
     assert after["left_out"] == before["left_out"]
+    assert [row["collection"] for row in after["refusals"]] == [
+        row["collection"] for row in before["refusals"]
+    ]
+    assert after["refusals"] == before["refusals"]  # the same classifier again
 
     shutil.copytree(served.data, tmp_path / "less")
     shutil.rmtree(tmp_path / "less" / "second-ct")

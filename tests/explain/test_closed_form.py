@@ -16,6 +16,7 @@ from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import PASS_METHODS, list_pass_methods
+from covid_mm.models.content_classifier import ContentReader
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import build_network
 
@@ -36,9 +37,13 @@ def test_closed_form_equals_automatic_gradients(pooling: str, modalities: tuple[
     network = make_network(head_width=16, seed=2, pooling=pooling)
     images = {m: colour_images(3, 150, seed=number) for number, m in enumerate(modalities)}
     margin = 0.05
-    ours = AnswerGraph(network, modalities, positive_margin=margin, content_branch="xray")
+    ours = AnswerGraph(network, modalities, positive_margin=margin, content_reader=ContentReader("xray"))
     theirs = GradCam(
-        network, modalities, positive_margin=margin, judging_branch="xray", judges_other_images=True
+        network,
+        modalities,
+        positive_margin=margin,
+        content_reader=ContentReader("xray"),
+        judges_other_images=True,
     )
     seen = 0
     for method in list_pass_methods(network.config.pooling):
@@ -66,7 +71,7 @@ def test_closed_form_equals_automatic_gradients(pooling: str, modalities: tuple[
 def test_features_are_the_pooled_ones() -> None:
     network = make_network(head_width=16, seed=2, pooling="attention")
     images = {"ct": colour_images(2, 150)}
-    graph = AnswerGraph(network, ("ct",), positive_margin=0.0, content_branch=None)
+    graph = AnswerGraph(network, ("ct",), positive_margin=0.0, content_reader=None)
     assert set(graph.inputs) == {"image_ct", "classes", "methods"}
     outputs = run_graph(graph, images, np.zeros(2, np.int32), "grad_cam")
     import keras
@@ -77,7 +82,7 @@ def test_features_are_the_pooled_ones() -> None:
 
 def test_a_single_network_has_one_head() -> None:
     network = build_network(NetworkConfig.single("mobilenet", "xray", head_width=16))
-    graph = AnswerGraph(network, ("xray",), positive_margin=0.0, content_branch=None)
+    graph = AnswerGraph(network, ("xray",), positive_margin=0.0, content_reader=None)
     expected = GradCam(network).explain({"xray": colour_images(2, 150)}, np.ones(2, np.int32))
     outputs = run_graph(graph, {"xray": colour_images(2, 150)}, np.ones(2, np.int32), "grad_cam")
     np.testing.assert_allclose(outputs[f"logits_{FUSED}"], expected.logits[FUSED], atol=1e-5)
@@ -90,4 +95,4 @@ def test_more_than_pooling_behind_the_last_convolution_is_refused(monkeypatch: p
 
     monkeypatch.setattr(closed_form, "find_layer", lambda network, modality, layer: f"{modality}_last_bn")
     with pytest.raises(UsageError, match=r"Only pooling may follow .* but ct_relu follows ct_last_bn"):
-        AnswerGraph(network, ("ct",), positive_margin=0.0, content_branch=None)
+        AnswerGraph(network, ("ct",), positive_margin=0.0, content_reader=None)

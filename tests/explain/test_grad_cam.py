@@ -16,6 +16,7 @@ from covid_mm.errors import UsageError
 from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam, find_layer, weigh_channels
+from covid_mm.models.content_classifier import ContentReader
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.features import to_network_input
 
@@ -219,15 +220,15 @@ def test_hires_cam_shows_what_grad_cam_averages_away():
 def test_content_is_judged_from_other_images_where_asked(small_backbones):
     network, images, whole = make_network(size=64), pixels(2, 64), pixels(2, 64, seed=7)
     classes = np.full(2, 1, np.int32)
-    same = GradCam(network, judging_branch="ct").explain(whole, classes)
-    function = GradCam(network, judging_branch="ct", judges_other_images=True)
+    same = GradCam(network, content_reader=ContentReader("ct")).explain(whole, classes)
+    function = GradCam(network, content_reader=ContentReader("ct"), judges_other_images=True)
     result = function.explain(images, classes, whole)
     for modality in MODALITIES:
         np.testing.assert_allclose(result.contents[modality], same.contents[modality], atol=1e-5)
         assert not np.allclose(result.evidence[modality], same.evidence[modality])
     with pytest.raises(UsageError, match="content_images"):
         function.explain(images, classes)
-    alone = GradCam(network, ("xray",), judging_branch="ct", judges_other_images=True)
+    alone = GradCam(network, ("xray",), content_reader=ContentReader("ct"), judges_other_images=True)
     only = alone.explain({"xray": images["xray"]}, classes, {"xray": whole["xray"]})
     np.testing.assert_allclose(only.contents["xray"], same.contents["xray"], atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from toy_networks import PAIR, grey_images, make_network
 from covid_mm.errors import CheckpointError
 from covid_mm.models.content_classifier import (
     ContentClassifier,
+    ContentReader,
     PcaOutlierModel,
     compute_contents,
     content_kinds,
@@ -19,13 +21,16 @@ from covid_mm.models.content_classifier import (
     read_content_classifier,
 )
 
+LAST_BLOCK = ContentReader("xray")
+EARLY = ContentReader("xray", ("entry_relu",), 2)
+
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
 
 def read_for(path: Path, network) -> ContentClassifier:
     """The classifier in a file, read for a network."""
     return read_content_classifier(
-        path, network.config.modalities, lambda branch: content_width(network, branch)
+        path, network.config.modalities, lambda reader: content_width(network, reader)
     )
 
 
@@ -67,11 +72,11 @@ def test_distance_counts_deviations():
 
 def test_its_file_gives_it_back(tmp_path):
     network = make_network(PAIR, head_width=16)
-    width = content_width(network, "xray")
-    classifier = make_content_classifier(width)
+    width = content_width(network, EARLY)
+    classifier = make_content_classifier(width, reader=EARLY)
     (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
     again = read_for(tmp_path / "judge.npz", network)
-    assert again.branch == "xray"
+    assert again.reader == EARLY
     assert again.refusal == pytest.approx(0.6)
     features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
     for slot in ("ct", "xray"):
@@ -86,14 +91,37 @@ def test_its_file_gives_it_back(tmp_path):
 def test_features_are_those_of_the_last_block_s_input():
     network = make_network(PAIR, head_width=16)
     images = grey_images(5, 150, seed=2)
-    result = compute_contents(network, "ct", images, batch_size=2)
+    reader = ContentReader("ct")
+    result = compute_contents(network, reader, images, batch_size=2)
     import keras
 
     fed = keras.Model(network.image_input("ct"), network.bottleneck("ct", "last-block"))
     values = fed.predict(np.repeat(images[..., None], 3, -1), verbose=0)
     expected = np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
-    assert result.shape == (5, content_width(network, "ct"))
+    assert result.shape == (5, content_width(network, reader))
+
+
+def test_features_of_early_layers_are_of_a_smaller_image():
+    network = make_network(PAIR, head_width=16)
+    images = grey_images(3, 150, seed=2)
+    import keras
+
+    smaller = images.reshape(3, 75, 2, 75, 2).mean(axis=(2, 4))
+    half = make_network(PAIR, size=75, head_width=16)  # the same weights
+    early = keras.Model(half.image_input("xray"), half.tensor("xray_entry_relu"))
+    values = early.predict(np.repeat(smaller[..., None], 3, -1), verbose=0)
+    expected = np.concatenate([values.mean(axis=(1, 2)), values.std(axis=(1, 2))], axis=1)
+    np.testing.assert_allclose(compute_contents(network, EARLY, images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_that_names_no_layers_reads_what_the_last_block_is_fed_with(tmp_path):
+    network = make_network(PAIR, head_width=16)
+    classifier = make_content_classifier(content_width(network, LAST_BLOCK), reader=LAST_BLOCK)
+    with np.load(io.BytesIO(classifier.to_bytes())) as file:
+        old = {name: file[name] for name in file if name not in ("layers", "reduction")}
+    np.savez(tmp_path / "judge.npz", **old)
+    assert read_for(tmp_path / "judge.npz", network).reader == LAST_BLOCK
 
 
 def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifier:
@@ -106,6 +134,8 @@ def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifi
     "spoil",
     [
         lambda j: replace(j, mean=j.mean[:-1]),
+        lambda j: replace(j, reader=ContentReader("xray", ("no_such_layer",))),
+        lambda j: replace(j, reader=ContentReader("xray", reduction=0)),
         lambda j: replace(j, weights=j.weights[:, :2]),
         lambda j: replace(j, intercept=np.array([0, np.nan, 0], np.float32)),
         lambda j: replace(j, scale=np.zeros_like(j.scale)),
@@ -117,11 +147,11 @@ def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifi
             },
         ),
     ],
-    ids=["width", "kinds", "nan", "scale", "refusal", "deviation"],
+    ids=["width", "layer", "reduction", "kinds", "nan", "scale", "refusal", "deviation"],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path, spoil):
     network = make_network(PAIR, head_width=16)
-    classifier = spoil(make_content_classifier(content_width(network, "xray")))
+    classifier = spoil(make_content_classifier(content_width(network, LAST_BLOCK)))
     (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
     with pytest.raises(CheckpointError, match="made for another network"):
         read_for(tmp_path / "judge.npz", network)

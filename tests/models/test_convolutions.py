@@ -35,10 +35,14 @@ def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_strid
     assert one.convolutions.weights == {name: array.shape for name, array in arrays.items()}
     assert one.scaling == network.backbone("ct").scaling
     graph = Graph()
-    maps = one.convolutions.build(graph, arrays, SIDE)
+    maps = one.convolutions.build(graph, arrays, graph.placeholder((None, SIDE, SIDE, 3)))
     images = colour_images(2, SIDE)
-    got = graph.run({maps["image"]: images}, [maps[one.last], maps[one.fed]])
+    got = graph.run(
+        {maps["image"]: images}, [maps[one.last], maps[one.fed], *(maps[name] for name in one.early.values())]
+    )
+    assert tuple(one.early) == network.backbone("ct").early_layers
     tensors = [network.tensor(find_layer(network, "ct", "coarse")), network.bottleneck("ct", "last-block")]
+    tensors += [network.tensor(f"ct_{layer}") for layer in one.early]
     expected = keras.Model(network.image_input("ct"), tensors)(images, training=False)
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.std() > 0
@@ -54,7 +58,7 @@ def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
     arrays = read_segmenter_arrays(file, net.weights)["ct"]
     network.set_weights(list(arrays.values()))  # in half precision, as the file has them
     graph = Graph()
-    maps = net.build(graph, arrays, SEGMENTER_SIDE)
+    maps = net.build(graph, arrays, graph.placeholder((None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1)))
     images = np.random.default_rng(0).uniform(0, 1, (2, SEGMENTER_SIDE, SEGMENTER_SIDE, 1))
     (got,) = graph.run({maps["image"]: images.astype(np.float32)}, [maps[logits]])
     expected = np.asarray(network(images.astype(np.float32), training=False))

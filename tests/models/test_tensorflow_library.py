@@ -49,6 +49,56 @@ def test_what_tensorflow_refuses_is_an_error():
     assert graph.run({image: np.ones((1, 2), np.float32)}, [product])[0].tolist() == [[2.0] * 5]
 
 
+ENDS_WHILE_RUNNING = """
+import threading
+import numpy as np
+from covid_mm.models.tensorflow_library import Graph
+
+graph = Graph()
+image = graph.placeholder((None, 600))
+product = image
+for _ in range(60):
+    product = graph.add("MatMul", product, graph.constant(np.ones((600, 600), np.float32)))
+begun = threading.Event()
+
+def run():
+    while True:
+        graph.run({image: np.zeros((200, 600), np.float32)}, [product])
+        begun.set()
+
+for _ in range(3):
+    threading.Thread(target=run, daemon=True).start()
+assert begun.wait(60)
+"""
+
+
+def test_a_program_ends_while_a_thread_runs_a_graph():
+    """It crashed, or hung, when the session was deleted under the thread."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ENDS_WHILE_RUNNING],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_libraries_print_is_dropped_and_what_python_prints_is_not():
+    code = (
+        "import os, sys\n"
+        "from covid_mm.models.tensorflow_library import silence_library\n"
+        "with silence_library():\n"
+        "    os.write(2, b'native ')\n"
+        "    print('said meanwhile', file=sys.stderr)\n"
+        "os.write(2, b'native afterwards ')\n"
+        "print('said afterwards', file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "said meanwhile\nnative afterwards said afterwards\n"
+
+
 @pytest.mark.parametrize("reason", ["gpu", "platform", "library", "function"])
 def test_where_it_cannot_be_used_the_reason_is_told(fresh_library, monkeypatch, tmp_path, reason):
     if reason == "gpu":

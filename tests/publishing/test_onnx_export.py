@@ -19,7 +19,7 @@ from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backb
 from covid_mm import load_predictor
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.method_table import list_pass_methods
-from covid_mm.models.content_classifier import content_width
+from covid_mm.models.content_classifier import ContentReader, content_width
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
 from covid_mm.models.meta_file import ONNX_FOLDER
 from covid_mm.publishing import onnx_export
@@ -30,6 +30,9 @@ from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
+
+
+READER = ContentReader("xray", ("entry_relu",), 2)
 
 
 def picture(seed: int) -> np.ndarray:
@@ -52,7 +55,11 @@ def export_toy(folder: Path, *, checks_contents: bool) -> Path:
     """A toy pair with attention pooling, exported; its content classifier refuses most pictures."""
     with toy_backbones():
         network = make_network(PAIR, head_width=16, seed=1, pooling="attention")
-        classifier = make_content_classifier(content_width(network, "xray")) if checks_contents else None
+        classifier = (
+            make_content_classifier(content_width(network, READER), reader=READER)
+            if checks_contents
+            else None
+        )
         meta = make_meta(network, heatmap_method="layer_cam", heatmap_layer="coarse")
         publish_checkpoint(folder, network, meta, CARD, classifier=classifier)
         differences = export_onnx(folder, progress=lambda name: None)
@@ -102,7 +109,7 @@ def test_a_scan_is_read_alike(checking: Path) -> None:
     from covid_mm.serving.checkpoint import load_checkpoint
 
     network, _ = load_checkpoint(checking)
-    ours = TensorFlowFunctions(network, meta, classifier.branch, reads_lungs=False)
+    ours = TensorFlowFunctions(network, meta, classifier.reader, reads_lungs=False)
     images = np.random.default_rng(0).uniform(0, 255, (5, 150, 150, 3)).astype(np.float32)
     np.testing.assert_allclose(theirs.contents(images), ours.contents(images), rtol=1e-4, atol=1e-5)
     for modality in ("ct", "xray"):
@@ -186,6 +193,14 @@ def test_lungs_are_found_alike(tmp_path: Path) -> None:
             loaded.probabilities(images, modality), stored.probabilities(images, modality), atol=1e-4
         )
     assert functions.content_width == 0
+
+
+def test_a_content_check_of_other_layers_asks_for_a_new_export(checking: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    shutil.copytree(checking, folder)
+    edit_manifest(folder, content_reader={"branch": "xray", "layers": [], "reduction": 1})
+    with pytest.raises(CheckpointError, match="was fitted anew after it was exported"):
+        load_onnx(folder)
 
 
 def test_tensorflow_is_not_imported(exported: Path) -> None:

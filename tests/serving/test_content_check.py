@@ -16,6 +16,7 @@ from covid_mm.errors import CheckpointError
 from covid_mm.models.content_classifier import (
     Content,
     ContentClassifier,
+    ContentReader,
     PcaOutlierModel,
     compute_contents,
     content_kinds,
@@ -59,6 +60,9 @@ def test_what_is_too_unlike_is_said_with_its_distance():
     assert "2.5" in notice.message
 
 
+READER = ContentReader("xray")
+
+
 def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
     """Bright noise stands for a CT slice, dark noise for a film, an even shade for neither."""
     rng = np.random.default_rng(content_kinds().index(kind))
@@ -68,9 +72,9 @@ def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
 
 def fitted_judge(network) -> ContentClassifier:
     """A judge that tells those three apart by least squares; everything is usual to it."""
-    width = content_width(network, "xray")
+    width = content_width(network, READER)
     images = np.stack([picture for kind in content_kinds() for picture in pictures(kind)]).astype(np.float32)
-    features = compute_contents(network, "xray", images)
+    features = compute_contents(network, READER, images)
     wanted = 20 * np.repeat(np.eye(3), 4, axis=0)
     weights, *_ = np.linalg.lstsq(features, wanted, rcond=None)
     usual = PcaOutlierModel(
@@ -78,7 +82,7 @@ def fitted_judge(network) -> ContentClassifier:
     )
     nothing = np.zeros(width, np.float32)
     return ContentClassifier(
-        "xray",
+        READER,
         nothing,
         nothing + 1,
         weights.astype(np.float32),

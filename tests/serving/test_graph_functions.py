@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
+from toy_networks import make_network
 
 from covid_mm import load_predictor
 from covid_mm.config import DEFAULT_CHECKPOINT
@@ -41,6 +44,12 @@ def test_no_tensorflow_is_imported_for_an_answer():
     assert done.stdout.strip() == "True []", done.stderr
 
 
+def test_numpy_leaves_the_processors_to_tensorflow(quick):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert pools
+    assert {pool["num_threads"] for pool in pools} == {1}
+
+
 @pytest.mark.slow  # Keras builds and traces the published network
 def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
     ours, theirs = quick, load_predictor(runtime="keras")
@@ -62,6 +71,39 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
     fine = [p.predict(studies[0].ct, studies[0].xray, layer="fine").heatmaps["ct"] for p in (ours, theirs)]
     np.testing.assert_array_equal(*fine)
     assert kept.grid("ct", "fine") == whole.grid("ct", "fine")
+
+
+def test_the_fine_layer_s_heatmaps_come_from_the_network_in_keras(quick, monkeypatch, small_backbones):
+    """Whatever it loads from the checkpoint's folder: here a small stand-in, as the real one takes long."""
+    meta = quick.metadata
+    config = {field.name: getattr(meta.network, field.name) for field in dataclasses.fields(meta.network)}
+    stand_in = make_network(
+        seed=3, **{k: v for k, v in config.items() if k not in ("branches", "image_size")}
+    )
+    loaded: list[Path] = []
+
+    def load(folder: Path) -> Any:
+        loaded.append(folder)
+        return stand_in, meta
+
+    monkeypatch.setattr("covid_mm.serving.checkpoint.load_checkpoint", load)
+    monkeypatch.setattr(
+        quick.network, "content_reader", None
+    )  # the stand-in's features are not what was fitted
+    monkeypatch.setattr(quick._pass, "_classifier", None)
+    monkeypatch.setattr(quick.network, "_whole", None)
+    study = make_study(1, seed=0)
+    for options in ({}, {"method": "grad_cam"}):
+        answer = quick.predict(study.ct, study.xray, layer="fine", **options)
+        assert answer.probabilities
+        assert answer.heatmap_layer == "fine"
+        assert {m: heatmap.shape for m, heatmap in answer.heatmaps.items()} == {
+            m: image.shape[:2] for m, image in answer.images.items()
+        }
+        assert all(heatmap.max() == pytest.approx(1.0, abs=0.05) for heatmap in answer.heatmaps.values())
+        rows = stand_in.tensor("ct_entry_relu").shape[1]
+        assert answer.heatmap_grids["ct"] == (rows, rows)
+    assert loaded == [DEFAULT_CHECKPOINT]
 
 
 def assert_alike(one: Any, other: Any) -> None:

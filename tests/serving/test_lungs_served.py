@@ -18,7 +18,7 @@ from covid_mm.config import CLASSES
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.heat_checks import MOST_OUTSIDE
 from covid_mm.imaging.lungs import read_lungs
-from covid_mm.models.content_classifier import Content, compute_contents, content_kinds
+from covid_mm.models.content_classifier import Content, ContentReader, compute_contents, content_kinds
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
 from covid_mm.serving.checkpoint import publish_checkpoint
 from covid_mm.serving.metadata import parse_metadata
@@ -138,7 +138,7 @@ def test_large_images_are_held_a_few_at_a_time(predictor, monkeypatch):
 class FakeClassifier:
     """Says that every image shows `kind`, and remembers what it read."""
 
-    branch = "xray"
+    reader = ContentReader("xray")
 
     def __init__(self, kinds: dict[str, str], *, unusual: bool = False) -> None:
         self.kinds, self.unusual = kinds, unusual
@@ -158,7 +158,7 @@ def test_the_content_check_reads_whole_images(network):
     from covid_mm.imaging import resize_grey
 
     for modality, grey in (("ct", ct), ("xray", xray)):
-        expected = compute_contents(network, "xray", resize_grey(grey)[None])
+        expected = compute_contents(network, ContentReader("xray"), resize_grey(grey)[None])
         np.testing.assert_allclose(classifier.read[modality], expected, atol=2e-3)
 
 

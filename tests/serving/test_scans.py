@@ -15,7 +15,7 @@ from toy_networks import PAIR, count_passes, grey_images, make_network, toy_back
 from covid_mm.config import CLASSES, POSITIVE, ImageLimits
 from covid_mm.errors import Cancelled, ImageError, UsageError
 from covid_mm.imaging import CtScan, read_scan
-from covid_mm.models.content_classifier import Content
+from covid_mm.models.content_classifier import Content, ContentReader
 from covid_mm.serving.predictor import Predictor
 from covid_mm.serving.scan_files import open_scan
 from covid_mm.serving.scan_rule import ScanRule
@@ -192,7 +192,7 @@ def test_slices_without_lung_are_not_run_and_scans_without_any_are_refused(files
 class Classifier:
     """Takes the given slices, in the order asked, for something else."""
 
-    branch = "ct"
+    reader = ContentReader("ct")
 
     def __init__(self, wrong: set[int]) -> None:
         self.wrong, self.asked = wrong, 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from covid_mm.config import Modality
 from covid_mm.datasets.index import Collection, CollectionImage
-from covid_mm.training.branch import BranchSamples
+from covid_mm.training.branch_batches import BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 
 SIZE = 64  # pixels per side that the toy network reads

@@ -131,3 +131,14 @@ def test_several_machines_are_refused_in_one_sentence(monkeypatch):
             find_hardware("frozen")
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}}')
     assert len(find_hardware("frozen").devices) >= 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "processors", "expected"),
+    [(("CPU:0", "CPU:1"), 16, 0), (("GPU:0",), 16, 15), (("GPU:0", "GPU:1"), 64, 16), (("GPU:0",), 1, 1)],
+)
+def test_processes_prepare_batches_for_a_gpu_alone(monkeypatch, devices, processors, expected):
+    from covid_mm.training.strategy import Hardware, count_preparers
+
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    assert count_preparers(Hardware(devices, "float32")) == expected

@@ -84,7 +84,7 @@ class LiveServer:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=180)  # of a busy machine
+        return self.process.wait(timeout=180)  # a busy machine ends it slowly too
 
 
 class Visitor:

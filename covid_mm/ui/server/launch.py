@@ -129,7 +129,9 @@ def prepare_environment(temporary: Path, uploads: Path) -> None:
     os.environ.setdefault(
         "TF_FORCE_GPU_ALLOW_GROWTH", "true"
     )  # a GPU is shared with whatever else runs there
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; the server's log is for people
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # what fails is raised too; the server's log is for people
     tempfile.tempdir = str(temporary)
     for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_BLOCKED_PATHS"):  # an empty list would fall back to them
         os.environ.pop(name, None)
@@ -239,7 +241,14 @@ def _import_server() -> None:
     """Gradio gives its server thread 5 s to start; a busy machine needs them for uvicorn's imports."""
     import uvicorn
 
-    uvicorn.Config(lambda: None, log_config=None).load()
+    async def application(scope: object, receive: object, send: object) -> None:
+        """Never called."""
+
+    uvicorn.Config(application, log_config=None).load()  # type: ignore[arg-type]
+
+
+class _Ended(BaseException):
+    """The process was asked to end; no `except Exception` on the way may hold that up."""
 
 
 @contextlib.contextmanager
@@ -247,7 +256,7 @@ def _ending_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP unwind the stack like Ctrl-C, so that the private folder is removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
+        raise _Ended
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
@@ -255,5 +264,7 @@ def _ending_cleanly() -> Iterator[None]:
                 signal.signal(number, leave)
     try:
         yield
+    except _Ended:
+        pass
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
