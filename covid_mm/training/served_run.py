@@ -304,8 +304,8 @@ def branch_folder(run: ServedRun, modality: Modality, fold: Fold | None) -> RunF
 
 
 def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeights]]:
-    """The network with its initial weights."""
-    network = build_network(run.network, seed=run.seed)
+    """The network with its initial weights, for images of the size that is learned from."""
+    network = build_network(run.network.resized(run.recipe.training_size), seed=run.seed)
     initial = initialise_network(network, run.weights, NO_CHECKPOINT)
     if any(weights.seen for weights in initial.values()):
         raise TrainingError(
