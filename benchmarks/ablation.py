@@ -3,7 +3,8 @@
     python benchmarks/ablation.py --data DIR --weights mobilenet=FILE,densenet121=FILE --steps 400 --output results
 
 Each row is one short training of the X-ray branch (or --modality ct) without the first fold; same seed,
-same steps. Finished rows are kept in the run folder, so that a broken run goes on. Prints a Markdown table.
+same steps, images read at the size that is learned from. Finished rows are kept in the run folder, so that a
+broken run goes on. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def main() -> None:
     folder = RunFolder(Path(options.run))
     rows: list[dict[str, Any]] = []
     with open_run(plan, folder, Path("none")) as run:
+        run = read_as_learned(run, options.modality)
         for name in options.only:
             path = folder.path / f"ablation-{options.modality}-{options.steps}-{name}.json"
             if not path.exists():
@@ -89,6 +91,15 @@ def main() -> None:
     if options.output:
         RunFolder(Path(options.output)).write_json("ablation.json", rows)
         RunFolder(Path(options.output)).write_text("ablation.md", text)
+
+
+def read_as_learned(run: Any, modality: Any) -> Any:
+    """The run with images of the size that is learned from."""
+    from covid_mm.training.crops import make_crops
+
+    size, cache = run.recipe.training_size, run.folder.path / "crops"
+    crops = {c.name: make_crops(c, run.segmenter, size, cache) for c in run.collections[modality]}
+    return replace(run, network=run.network.resized(size), crops={**run.crops, **crops})
 
 
 def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def measure(run: Any, name: str, modality: Any, steps: int) -> dict[str, Any]:
     elif name == "average-pooling":
         network = replace(network, pooling="average")
     elif name == "larger":
-        network = replace(network, image_size=192)
+        network, recipe = network.resized(192), replace(recipe, training_size=192)
     elif name == "one-collection":
         only = own if fold.rows[own.name].sum() < len(own.images) else None
         chosen: list[Collection] = (

@@ -126,7 +126,8 @@ def publish_served(run: ServedRun, command: str, path: Path, results: Path | Non
         "seed": run.seed,
         "initial_weights": {m: initial_weights_to_dict(weights) for m, weights in initial.items()},
         "training": {
-            m: dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
+            m: {"image_size": run.recipe.training_size}
+            | dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},

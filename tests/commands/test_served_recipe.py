@@ -101,6 +101,8 @@ def meta(served: Served) -> dict[str, Any]:
 def test_the_checkpoint_says_what_it_was_made_of(served, meta):
     assert meta["recipe"] == "served"
     assert meta["preprocessing"]["name"] == "lungs"
+    assert meta["network"]["image_size"] == 168  # what is read; learned from, a little smaller:
+    assert {part["image_size"] for part in meta["training"].values()} == {150}
     used = {part["name"]: (part["use"], part["trained"] > 0) for part in meta["data"]}
     assert used == {name: ("training", True) for name, _, _ in COLLECTIONS}
     assert {path.name for path in served.checkpoint.iterdir()} == {
