@@ -3,7 +3,7 @@
 The colours are OpenCV's inferno: lightness rises with the value from end to end, so the map keeps
 its order for colour-blind readers and in a greyscale print; jet and turbo do not.
 
-A network knows a few cells, 9 x 9 of a whole lung, and a map between them is interpolated. What people look at
+A network knows a few cells, 10 x 10 of a whole lung, and a map between them is interpolated. What people look at
 is drawn as those cells, or as lines along their borders, so that nobody takes a smooth colour for a pixel's truth.
 """
 
