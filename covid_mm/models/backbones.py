@@ -111,7 +111,7 @@ _TABLE = (
         "conv_pw_13_relu",
         "conv_pw_11_relu",
         "conv_pw_11_relu",
-        ("conv_pw_3_relu", "conv_pw_5_relu"),
+        tuple(f"conv_pw_{number}_relu" for number in range(1, 6)),
         relative_cost=1.0,
         finer={"conv_pad_12": {"padding": ((1, 1), (1, 1))}, "conv_dw_12": {"strides": (1, 1)}},
     ),

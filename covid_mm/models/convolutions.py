@@ -26,7 +26,7 @@ _DENSENET_BLOCKS = {"conv2": 6, "conv3": 12, "conv4": 24, "conv5": 16}
 _DENSENET_GROWTH = 32
 _MOBILENET_FILTERS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)  # behind each depthwise convolution
 _MOBILENET_HALVING = (2, 4, 6, 12)  # depthwise convolutions that halve the image
-_MOBILENET_EARLY = (3, 5)
+_MOBILENET_EARLY = range(1, 6)
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _FLOAT = np.dtype(np.float32)
 

@@ -180,9 +180,7 @@ class GraphFunctions:
         cells = [
             values.reshape(len(values), -1, values.shape[-1]) for values in graph.run({image: images}, maps)
         ]
-        return np.concatenate(
-            [part for values in cells for part in (values.mean(axis=1), values.std(axis=1))], axis=1
-        )
+        return np.concatenate([part for values in cells for part in _find_moments(values)], axis=1)
 
     def last_map(self, modality: Modality, images: Pixels) -> Pixels:
         """A branch's last feature map (n, rows, columns, channels) of images (n, side, side, 3)."""
@@ -223,6 +221,13 @@ class GraphFunctions:
                     network, meta, self.content_reader, reads_lungs=self.reads_lungs
                 )
             return self._whole
+
+
+def _find_moments(cells: Pixels) -> tuple[Pixels, Pixels]:
+    """Means and deviations (n, channels) over the cells (n, c, channels)."""
+    mean = cells.mean(axis=1)
+    apart = cells - mean[:, None]
+    return mean, np.sqrt(np.einsum("ncd,ncd->nd", apart, apart) / np.float32(cells.shape[1]))
 
 
 class GraphAnswer:

@@ -33,9 +33,8 @@ TRIAL = 200  # images of each kind and side that a backbone is tried on
 COMPONENTS = 64  # principal components at most of a modality's training images
 REGULARISATION = 0.01  # scikit-learn's C of the logistic regression
 WIDEST_VARIATION = 2.0  # of training's augmentation, so that other sources' images are not refused
-REFUSALS = tuple(
-    round(0.5 + 0.05 * step, 2) for step in range(10)
-)  # probabilities of `neither` to choose from
+# probabilities of `neither` to choose from; below 0.6 more slices of a collection never seen are refused than it gains
+REFUSALS = tuple(round(0.6 + 0.05 * step, 2) for step in range(8))
 WANTED_REFUSED = 0.98  # share of the validation negatives that the chosen probability must refuse
 USUAL = 99.9  # percentile of the validation images' distances
 MARGIN = 1.25  # times that percentile: other scanners are not strangers yet
