@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 
 @contextlib.contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary path in the folder of `path`; what is written there takes the place of `path` at the end.
 
     The folder is made where it is missing. Nothing is left of the temporary file where writing fails.
+    flush: wait until the disk has it; needless for what a new start removes anyway.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; `path` is as it was.
@@ -26,16 +27,17 @@ def replace_file(path: Path) -> Iterator[Path]:
     tmp_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield tmp_path
-        with tmp_path.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with tmp_path.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(tmp_path, path)
     finally:
         tmp_path.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(path: Path, content: bytes | memoryview, *, flush: bool = True) -> None:
     """Write bytes. Raises OSError, see `replace_file`."""
-    with replace_file(path) as tmp_path:
+    with replace_file(path, flush=flush) as tmp_path:
         tmp_path.write_bytes(content)
 
 

@@ -112,7 +112,9 @@ def test_the_tab_of_many_studies(open_page, archive):
     assert inspector.violations == {}
 
 
-@pytest.mark.parametrize(("width", "locale"), [(1280, "en-US"), (390, "id-ID")])
+@pytest.mark.parametrize(
+    ("width", "locale"), [pytest.param(1280, "en-US", marks=pytest.mark.slow), (390, "id-ID")]
+)
 def test_the_list_an_opened_study_a_comparison_and_the_own_test(open_page, studies, tmp_path, width, locale):
     """Two studies of the slots and a labelled batch, seen in the list, opened, side by side, and measured."""
     page = open_page(width=width, locale=locale)

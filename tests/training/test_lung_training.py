@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from covid_mm.training.lungs import (
 BOXES = ((0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8))
 
 
+@cache
 def phantom(seed: int = 1, modality: str = "ct") -> LungSample:
     study = make_study(seed % 2, seed, size=96)
     return LungSample(getattr(study, modality), getattr(study, f"{modality}_lungs"))

@@ -100,7 +100,7 @@ def _keep_scan(scan: CtScan, paths: Sequence[str], series: int | None) -> None:
     numbers, facts = _find_files(paths, series)
     if len({(part.shape, part.dtype.str) for part in scan.slices}) > 1:
         return  # of several sizes: read anew each time
-    with replace_file(numbers) as tmp_path, open(tmp_path, "wb") as file:
+    with replace_file(numbers, flush=False) as tmp_path, open(tmp_path, "wb") as file:
         np.lib.format.write_array_header_1_0(
             file,
             {
@@ -120,7 +120,7 @@ def _keep_scan(scan: CtScan, paths: Sequence[str], series: int | None) -> None:
         "chosen": scan.chosen,
         "left_out": dict(scan.left_out),
     }
-    write_atomically(facts, json.dumps(described).encode())
+    write_atomically(facts, json.dumps(described).encode(), flush=False)
 
 
 def _find_files(paths: Sequence[str], series: int | None) -> tuple[Path, Path]:

@@ -72,6 +72,17 @@ def test_a_scan_is_decoded_once_and_goes_with_its_uploads(uploads, volume):
         find_scan(uploads, None, LIMITS, "CT slice")
 
 
+def test_a_visitor_does_not_wait_for_the_disk(uploads, monkeypatch):
+    """Hundreds of megabytes that the next start removes: a busy disk takes seconds to have them."""
+
+    def refuse(descriptor: int) -> None:
+        raise AssertionError("flushed to the disk")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    find_scan(uploads, None, LIMITS, "CT slice")
+    assert load_scan(uploads, None) is not None
+
+
 def test_zip_and_nifti_and_another_series(uploads, volume, tmp_path):
     head = series_files(chest_hu(3, 48, lungs=False), HEAD)
     files = {f"a/{n}": Path(path).read_bytes() for n, path in enumerate(uploads)}
