@@ -35,6 +35,7 @@ from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITIES
 from covid_mm.datasets.phantoms import write_phantoms
 from covid_mm.models.meta_file import ONNX_FOLDER
 from covid_mm.serving.batch import ResultFile
+from covid_mm.serving.checkpoint import load_checkpoint
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.study_batches import READERS, answer_in_batches
@@ -136,14 +137,14 @@ def answer_locally(answerer: Any, source: StudySource, output: Path) -> None:
             assert not row.error, row.error
 
 
-def bare_ways(predictor: Any, size: int) -> dict[str, Callable[[], Any]]:
+def bare_ways(network: Any, predictor: Any, size: int) -> dict[str, Callable[[], Any]]:
     """The network's logits alone, and with what else an answer needs: the content check's features, the lungs."""
     import numpy as np
     import tensorflow as tf
 
     from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
 
-    network, segmenter = predictor.network, predictor.segmenter
+    segmenter = predictor.segmenter
     side = network.config.image_size
     signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in network.config.modalities}
     bare = tf.function(lambda inputs: network.model(inputs, training=False)).get_concrete_function(signature)
@@ -192,11 +193,12 @@ def measure_cost(options: argparse.Namespace) -> int:
     checkpoint = Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute()
     predictor = load_answerer(checkpoint, "tensorflow")
     predictor.warm_up()
+    network, _ = load_checkpoint(checkpoint)  # in Keras, whatever serves
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         short, long = (write_manifest(folder, count) for count in (32, options.studies))
         answer_locally(predictor, short, folder / "warm.csv")  # starts the processes that decode
-        best = find_best(partial(bare_ways, predictor), options.rounds)
+        best = find_best(partial(bare_ways, network, predictor), options.rounds)
         local = timed_with_processes(
             partial(answer_locally, predictor, long, folder / "local.csv"), options.studies
         )
