@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import IMAGE_SIZE, MODALITIES, VALIDATION_IMAGES, Modality
+from covid_mm.config import MODALITIES, VALIDATION_IMAGES, Modality
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import CollectionImage
 from covid_mm.datasets.negatives import Part, make_negatives
@@ -71,9 +71,10 @@ def make_content_classifier(
     """
     known = sum(len(part.labels) for part in training.values())
     # a small training gets a small classifier, so that trying it out stays quick
-    share = min(1.0, known / MOST_IMAGES)
+    share, size = min(1.0, known / MOST_IMAGES), network.config.image_size
     negatives = {
-        part: stack_negatives(max(int(count * share), 40), part, seed) for part, count in NEGATIVES.items()
+        part: stack_negatives(max(int(count * share), 40), part, seed, size)
+        for part, count in NEGATIVES.items()
     }
     chest: dict[str, dict[str, GreyImages]] = {
         side: {m: choose_images(part.images, seed) for m, part in samples.items()}
@@ -82,8 +83,8 @@ def make_content_classifier(
     for modality in MODALITIES:
         if modality not in training and modality in PHANTOM_MODALITIES:
             count = max(int(PHANTOMS * share), 20)
-            chest["train"][modality] = draw_phantoms(modality, range(count))
-            chest["validation"][modality] = draw_phantoms(modality, range(count, count + count // 2))
+            chest["train"][modality] = draw_phantoms(modality, range(count), size)
+            chest["validation"][modality] = draw_phantoms(modality, range(count, count + count // 2), size)
     images = ContentImages(
         training={**chest["train"], NEITHER: negatives["train"]},
         validation={**chest["validation"], NEITHER: negatives["validation"]},
@@ -118,14 +119,14 @@ def choose_images(images: GreyImages, seed: int) -> GreyImages:
     return images[rows]
 
 
-def stack_negatives(count: int, part: Part, seed: int) -> GreyImages:
+def stack_negatives(count: int, part: Part, seed: int, size: int) -> GreyImages:
     """Negatives of a part as one array (count, side, side)."""
-    return np.stack([negative.image for negative in make_negatives(count, seed=seed, part=part)])
+    return np.stack([negative.image for negative in make_negatives(count, seed=seed, part=part, size=size)])
 
 
-def draw_phantoms(modality: Modality, numbers: range) -> GreyImages:
+def draw_phantoms(modality: Modality, numbers: range, size: int) -> GreyImages:
     """Phantom images of one modality, of both classes."""
-    images = [make_image(number % 2, number, modality, size=IMAGE_SIZE) for number in numbers]
+    images = [make_image(number % 2, number, modality, size=size) for number in numbers]
     return np.stack(images).astype(np.float32)
 
 
@@ -207,15 +208,14 @@ def fit_served_classifier(
     learned: as `find_learned_images` gives them; each collection counts the same.
     """
     sides: dict[str, dict[Modality, ModalitySamples]] = {"training": {}, "validation": {}}
+    size = network.config.image_size
     for modality, collections in learned.items():
         chosen: list[CollectionImage] = []
         for images in collections:
             positions = np.random.default_rng([seed, 3]).permutation(len(images))
             chosen += [images[row] for row in positions[: CLASSIFIER_IMAGES // len(collections)]]
         numbers = range(_PHANTOM_NUMBERS, _PHANTOM_NUMBERS + CLASSIFIER_PHANTOMS)
-        whole = np.concatenate(
-            [load_images(chosen, size=network.config.image_size), draw_phantoms(modality, numbers)]
-        )
+        whole = np.concatenate([load_images(chosen, size=size), draw_phantoms(modality, numbers, size)])
         labels = np.array([image.label for image in chosen] + [number % 2 for number in numbers], np.int64)
         third = np.arange(len(whole)) % 3 == 0
         sides["validation"][modality] = ModalitySamples(whole[third], labels[third])
