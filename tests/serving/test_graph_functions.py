@@ -77,9 +77,8 @@ def test_the_fine_layer_s_heatmaps_come_from_the_network_in_keras(quick, monkeyp
     """Whatever it loads from the checkpoint's folder: here a small stand-in, as the real one takes long."""
     meta = quick.metadata
     config = {field.name: getattr(meta.network, field.name) for field in dataclasses.fields(meta.network)}
-    stand_in = make_network(
-        seed=3, **{k: v for k, v in config.items() if k not in ("branches", "image_size")}
-    )
+    size = config.pop("image_size")
+    stand_in = make_network(seed=3, size=size, **{k: v for k, v in config.items() if k != "branches"})
     loaded: list[Path] = []
 
     def load(folder: Path) -> Any:
@@ -100,7 +99,9 @@ def test_the_fine_layer_s_heatmaps_come_from_the_network_in_keras(quick, monkeyp
         assert {m: heatmap.shape for m, heatmap in answer.heatmaps.items()} == {
             m: image.shape[:2] for m, image in answer.images.items()
         }
-        assert all(heatmap.max() == pytest.approx(1.0, abs=0.05) for heatmap in answer.heatmaps.values())
+        assert all(0.8 < heatmap.max() <= 1.05 for heatmap in answer.heatmaps.values()), [
+            float(heatmap.max()) for heatmap in answer.heatmaps.values()
+        ]
         rows = stand_in.tensor("ct_entry_relu").shape[1]
         assert answer.heatmap_grids["ct"] == (rows, rows)
     assert loaded == [DEFAULT_CHECKPOINT]
