@@ -63,7 +63,8 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
                 assert_alike(first | {"timing_ms": 0}, second | {"timing_ms": 0})
                 for modality, heatmap in one.heatmaps.items():
                     np.testing.assert_allclose(heatmap, other.heatmaps[modality], atol=1e-4)
-    images = np.random.default_rng(0).uniform(0, 255, (2, 150, 150, 3)).astype(np.float32)
+    side = ours.network.config.image_size
+    images = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3)).astype(np.float32)
     kept, whole = ours.network, theirs._pass._functions
     np.testing.assert_allclose(kept.contents(images), whole.contents(images), atol=1e-4)
     for got, expected in zip(kept.read_slices("ct", images), whole.read_slices("ct", images), strict=True):
@@ -148,7 +149,8 @@ def test_an_answer_is_one_pass_through_each_branch(quick, monkeypatch):
 
 
 def test_content_images_are_asked_for(quick):
-    image = {"ct": np.zeros((1, 150, 150, 3), np.float32)}
+    side = quick.network.config.image_size
+    image = {"ct": np.zeros((1, side, side, 3), np.float32)}
     with pytest.raises(UsageError, match="give content_images"):
         quick.network.answer(("ct",), "coarse").explain(image, np.zeros(1, np.int32))
 
