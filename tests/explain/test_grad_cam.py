@@ -76,9 +76,8 @@ def test_equals_tf_keras_vis_on_the_real_pair():
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.momentum = 0.0
             network.model(images, training=True)
-    assert (
-        sum(compare_with_tf_keras_vis(network, pixels(2, seed=9), class_index) for class_index in (0, 1)) >= 2
-    )
+    images = pixels(2, network.config.image_size, seed=9)
+    assert sum(compare_with_tf_keras_vis(network, images, class_index) for class_index in (0, 1)) >= 2
 
 
 def test_logits_are_those_of_the_network(small_backbones):
