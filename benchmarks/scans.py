@@ -228,10 +228,10 @@ def run_timing(options: argparse.Namespace) -> int:
     scan = CtScan(
         tuple(phantom.slices[row] for row in rows), tuple(float(number) for number in range(len(rows)))
     )
-    side = predictor.network.config.image_size
+    network = load_predictor(Path(options.checkpoint), runtime="keras").network
+    side = network.config.image_size
     signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in ("ct",)}
-    model = predictor.network.model
-    branch = type(model)(model.inputs[0], predictor.network.logits("ct"))
+    branch = type(network.model)(network.image_input("ct"), network.logits("ct"))
     bare = tf.function(lambda images: branch(images["ct"], training=False)).get_concrete_function(signature)
     batch = {"ct": tf.constant(np.zeros((16, side, side, 3), np.float32))}
     predictor.predict(ct=scan)
