@@ -3,8 +3,9 @@
     python benchmarks/latency.py [--checkpoint DIR] [--rounds N]
 
 All run in this one process on the same studies, in turn, at batches of 1 and 16, so that only their ratios matter.
-ONNX Runtime needs `python -m covid_mm export` first, OpenVINO `pip install openvino`; what is not there is left out.
-Bare is the network's logits alone, in 32 bits but for one row; ours adds both heatmaps by two methods, from that pass.
+ONNX Runtime needs `python -m covid_mm export` first, and so does OpenVINO's bare pass, which reads the same file;
+what is not there is left out. Bare is the network's logits alone; ours adds both heatmaps by two methods, from that
+pass. In 32 bits, but for the rows in bfloat16.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ BATCHES = (1, 16)
 TENSORFLOW, OURS_KERAS = "TensorFlow by Keras, bare", "TensorFlow by Keras, ours: with both heatmaps"
 LIBRARY_BARE, OURS = "TensorFlow's library, bare", "TensorFlow's library, ours: with both heatmaps"
 ONNX, OURS_ONNX = "ONNX Runtime, bare", "ONNX Runtime, ours"
-OPENVINO, OPENVINO_SHORT = "OpenVINO, bare", "OpenVINO in bfloat16, bare"
+OPENVINO, OURS_OPENVINO = "OpenVINO, bare", "OpenVINO, ours: with both heatmaps"
+OPENVINO_SHORT, OURS_OPENVINO_SHORT = "OpenVINO in bfloat16, bare", "OpenVINO in bfloat16, ours"
 LIBRARY = "model.predict, then tf-keras-vis per branch"
 
 Ways = dict[str, Callable[[], Any]]
@@ -54,6 +56,7 @@ def measure(checkpoint: str | None, rounds: int) -> int:
         }
         ways = keras_ways(network, meta, images, batch)
         ways |= library_ways(folder, images, batch) | onnx_ways(folder, meta, images, batch)
+        ways |= openvino_ways(folder, images, batch)
         times: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():
             way()  # tracing and first allocations are not what is measured
@@ -112,26 +115,46 @@ def keras_ways(network: Any, meta: Any, images: Any, batch: int) -> Ways:
 
 def library_ways(folder: Path, images: Any, batch: int) -> Ways:
     """Those of `--runtime tensorflow`; none where Keras serves instead."""
-    import numpy as np
-
-    from covid_mm.explain.explained import PREDICTED
     from covid_mm.models.tensorflow_library import LibraryUnavailable
-    from covid_mm.serving.graph_functions import GRAPH_LAYER, load_graphs
+    from covid_mm.serving.graph_functions import load_graphs
 
     try:
         functions, *_ = load_graphs(folder)
     except LibraryUnavailable as error:
         print(f"left out: TensorFlow's library alone ({error})")
         return {}
-    functions.content_reader = None  # as everywhere here: contents are not judged
-    answer = functions.answer(functions.config.modalities, GRAPH_LAYER)
-    classes = np.full(batch, PREDICTED, np.int32)
+    bare = functions.read_slices
     return {
-        LIBRARY_BARE: lambda: functions.fuse(
-            [functions.read_slices(m, values)[1] for m, values in images.items()]
-        ),
-        OURS: lambda: answer.explain(images, classes),
+        LIBRARY_BARE: lambda: functions.fuse([bare(m, values)[1] for m, values in images.items()]),
+        OURS: answer(functions, images, batch),
     }
+
+
+def openvino_ways(folder: Path, images: Any, batch: int) -> Ways:
+    """Ours of the runtimes that are OpenVINO's; none where it is not installed or does not serve this network."""
+    from covid_mm.errors import CovidMMError
+    from covid_mm.serving.runtimes import load_parts
+
+    ways: Ways = {}
+    for name, runtime in ((OURS_OPENVINO, "openvino"), (OURS_OPENVINO_SHORT, "openvino-bfloat16")):
+        try:
+            ways[name] = answer(load_parts(folder, runtime)[0], images, batch)
+        except CovidMMError as error:
+            print(f"left out: {error}")
+    return ways
+
+
+def answer(functions: Any, images: Any, batch: int) -> Callable[[], Any]:
+    """An answer with two heatmaps per image; contents are not checked, as nowhere here."""
+    import numpy as np
+
+    from covid_mm.explain.explained import PREDICTED
+    from covid_mm.serving.graph_functions import GRAPH_LAYER
+
+    functions.content_reader = None
+    explainer = functions.answer(functions.config.modalities, GRAPH_LAYER)
+    classes = np.full(batch, PREDICTED, np.int32)
+    return lambda: explainer.explain(images, classes)
 
 
 def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
@@ -165,7 +188,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
         ),
     }
     try:
-        openvino: Any = importlib.import_module("openvino")  # no dependency of the project
+        openvino: Any = importlib.import_module("openvino")
         onnx: Any = importlib.import_module("onnx.utils") and importlib.import_module("onnx")
     except ImportError:
         print("left out: OpenVINO is not installed")

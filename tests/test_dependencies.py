@@ -21,7 +21,8 @@ DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = {
     name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()
 }
-OPTIONAL = [*EXTRAS["jax"], *EXTRAS["onnx"], *EXTRAS["ray"]]  # what the program imports where it is installed
+# what the program imports where it is installed
+OPTIONAL = [requirement for extra in ("jax", "onnx", "openvino", "ray") for requirement in EXTRAS[extra]]
 DEVELOPMENT = [
     requirement
     for listed in EXTRAS["dev"]

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CHANNELS
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, SEGMENTER_WIDTHS
-from covid_mm.models.tensorflow_library import Graph, Tensor
 
 Activation = Literal["", "Relu", "Relu6"]
-Arrays = Mapping[str, NDArray[np.float32]]
+Padding = Literal["SAME", "VALID"]  # as TensorFlow pads
 Shapes = dict[str, tuple[int, ...]]
 
 _DENSENET_BLOCKS = {"conv2": 6, "conv3": 12, "conv4": 24, "conv5": 16}
@@ -28,7 +27,63 @@ _MOBILENET_FILTERS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)  # behind 
 _MOBILENET_HALVING = (2, 4, 6, 12)  # depthwise convolutions that halve the image
 _MOBILENET_EARLY = range(1, 6)
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-_FLOAT = np.dtype(np.float32)
+Array = NDArray[np.float32]
+Arrays = Mapping[str, Array]
+
+
+class ConvolutionGraph(Protocol):
+    """What a library offers to build and run these networks: its own kind of tensor stands for each feature map.
+
+    Maps are (n, rows, columns, channels) where they go in and come out, whatever the library's order is.
+    """
+
+    def image(self, side: int, channels: int) -> Any:
+        """An input (n, side, side, channels), float32."""
+
+    def convolve(
+        self,
+        source: Any,
+        kernel: Array,
+        offset: Array,
+        *,
+        stride: int,
+        padding: Padding,
+        activation: Activation,
+    ) -> Any:
+        """By a kernel (rows, columns, in, out); an offset (out,) is added."""
+
+    def convolve_depthwise(
+        self,
+        source: Any,
+        kernel: Array,
+        offset: Array,
+        *,
+        stride: int,
+        padding: Padding,
+        activation: Activation,
+    ) -> Any:
+        """Each channel by its own kernel, (rows, columns, channels); an offset (channels,) is added."""
+
+    def scale(self, source: Any, factors: Array, offsets: Array, activation: Activation) -> Any:
+        """Each channel multiplied and added to, by (channels,)."""
+
+    def pad(self, source: Any, before: int, after: int) -> Any:
+        """Rows and columns of zeros around."""
+
+    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: Any, size: int, stride: int) -> Any:
+        """The greatest or the mean value of squares that lie within the map."""
+
+    def join(self, first: Any, second: Any) -> Any:
+        """The channels of both."""
+
+    def enlarge(self, source: Any, side: int) -> Any:
+        """To side x side, bilinear by the centres of pixels."""
+
+    def sigmoid(self, source: Any) -> Any:
+        """Of logits."""
+
+    def run(self, feeds: Mapping[Any, Array], fetches: Sequence[Any]) -> list[Array]:
+        """Values of the fetches; only what they depend on is computed. Raises ValueError for a wrong shape."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +96,7 @@ class Convolutions:
 
     epsilon: float
     weights: Shapes = field(default_factory=dict)
-    steps: list[Callable[[dict[str, Tensor], Graph, Arrays], Tensor]] = field(default_factory=list)
+    steps: list[Callable[[dict[str, Any], ConvolutionGraph, Arrays], Any]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     channels: dict[str, int] = field(default_factory=lambda: {"image": CHANNELS})
 
@@ -53,7 +108,7 @@ class Convolutions:
         size: int,
         *,
         stride: int = 1,
-        padding: str = "SAME",
+        padding: Padding = "SAME",
         norm: str = "",
         activation: Activation = "",
         bias: bool = False,
@@ -65,37 +120,30 @@ class Convolutions:
         if norm:
             self._normed(norm, filters)
 
-        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
+        def step(maps: dict[str, Any], graph: ConvolutionGraph, arrays: Arrays) -> Any:
             kernel = arrays[f"{name}/kernel"]
             offset = arrays[f"{name}/bias"] if bias else np.zeros(filters, np.float32)
             if norm:
                 scale, shift = self._fold(norm, arrays)
                 kernel, offset = kernel * scale, offset * scale + shift
-            return graph.add(
-                "_FusedConv2D",
-                *(maps[source], graph.constant(kernel), [graph.constant(offset)], []),
-                num_args=1,
-                strides=[1, stride, stride, 1],
-                padding=padding,
-                fused_ops=["BiasAdd", *([activation] if activation else [])],
+            return graph.convolve(
+                maps[source], kernel, offset, stride=stride, padding=padding, activation=activation
             )
 
         return self._keep(norm or name, filters, step)
 
-    def convolve_depthwise(self, name: str, source: str, *, stride: int, padding: str) -> str:
+    def convolve_depthwise(self, name: str, source: str, *, stride: int, padding: Padding) -> str:
         """A 3 x 3 convolution of each channel for itself, its batch norm, and Relu6."""
         channels = self.channels[source]
         self.weights[f"{name}/kernel"] = (3, 3, channels, 1)
         self._normed(f"{name}_bn", channels)
 
-        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
+        def step(maps: dict[str, Any], graph: ConvolutionGraph, arrays: Arrays) -> Any:
             scale, shift = self._fold(f"{name}_bn", arrays)
-            kernel = graph.constant(arrays[f"{name}/kernel"] * scale[:, None])
-            strides = [1, stride, stride, 1]
-            values = graph.add(
-                "DepthwiseConv2dNative", maps[source], kernel, strides=strides, padding=padding
+            kernel = arrays[f"{name}/kernel"][..., 0] * scale
+            return graph.convolve_depthwise(
+                maps[source], kernel, shift, stride=stride, padding=padding, activation="Relu6"
             )
-            return graph.add("Relu6", graph.add("BiasAdd", values, graph.constant(shift)))
 
         return self._keep(f"{name}_bn", channels, step)
 
@@ -103,30 +151,25 @@ class Convolutions:
         """A batch norm of its own, and Relu."""
         self._normed(name, self.channels[source])
 
-        def step(maps: dict[str, Tensor], graph: Graph, arrays: Arrays) -> Tensor:
-            # one pass over the map, where multiplying and adding would be two
-            parts = (graph.constant(arrays[f"{name}/{part}"]) for part in _NORM)
-            options = {"epsilon": self.epsilon, "is_training": False}
-            return graph.add("Relu", graph.add("FusedBatchNormV3", maps[source], *parts, **options))
+        def step(maps: dict[str, Any], graph: ConvolutionGraph, arrays: Arrays) -> Any:
+            return graph.scale(maps[source], *self._fold(name, arrays), "Relu")
 
         return self._keep(name, self.channels[source], step)
 
     def scale(self, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> str:
         """The image by fixed numbers of each channel."""
 
-        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
-            factors, shift = (graph.constant(part.astype(np.float32)) for part in (scale, offset))
-            return graph.add("AddV2", graph.add("Mul", maps["image"], factors), shift)
+        def step(maps: dict[str, Any], graph: ConvolutionGraph, _: Arrays) -> Any:
+            return graph.scale(maps["image"], scale.astype(np.float32), offset.astype(np.float32), "")
 
         return self._keep("scaled", CHANNELS, step)
 
     def pad(self, source: str, before: int, after: int) -> str:
         """Rows and columns of zeros around."""
-        around = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
         return self._keep(
             f"{source} padded",
             self.channels[source],
-            lambda maps, graph, _: graph.add("Pad", maps[source], graph.constant(around)),
+            lambda maps, graph, _: graph.pad(maps[source], before, after),
         )
 
     def pool(self, kind: Literal["MaxPool", "AvgPool"], source: str, size: int) -> str:
@@ -134,32 +177,30 @@ class Convolutions:
         return self._keep(
             f"{source} pooled",
             self.channels[source],
-            lambda maps, graph, _: graph.add(
-                kind, maps[source], ksize=[1, size, size, 1], strides=[1, 2, 2, 1], padding="VALID"
-            ),
+            lambda maps, graph, _: graph.pool(kind, maps[source], size, 2),
         )
 
     def join(self, name: str, first: str, second: str) -> str:
         """The channels of both."""
 
-        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
-            axis = graph.constant(np.array(-1, np.int32))
-            return graph.add("ConcatV2", [maps[first], maps[second]], axis)
-
-        return self._keep(name, self.channels[first] + self.channels[second], step)
+        return self._keep(
+            name,
+            self.channels[first] + self.channels[second],
+            lambda maps, graph, _: graph.join(maps[first], maps[second]),
+        )
 
     def enlarge(self, source: str, side: int) -> str:
         """To side x side, bilinear."""
 
-        def step(maps: dict[str, Tensor], graph: Graph, _: Arrays) -> Tensor:
-            size = graph.constant(np.array([side, side], np.int32))
-            return graph.add("ResizeBilinear", maps[source], size, half_pixel_centers=True)
-
-        return self._keep(f"{source} enlarged", self.channels[source], step)
+        return self._keep(
+            f"{source} enlarged",
+            self.channels[source],
+            lambda maps, graph, _: graph.enlarge(maps[source], side),
+        )
 
     def build(
-        self, graph: Graph, arrays: Arrays, image: Tensor, needed: Sequence[str] = ()
-    ) -> dict[str, Tensor]:
+        self, graph: ConvolutionGraph, arrays: Arrays, image: Any, needed: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Feature maps by name, (n, rows, columns, channels), of images (n, side, side, channels).
 
         needed: up to the last of these; all without.
@@ -171,7 +212,7 @@ class Convolutions:
             maps[name] = step(maps, graph, arrays)
         return maps
 
-    def _keep(self, name: str, channels: int, step: Callable[..., Tensor]) -> str:
+    def _keep(self, name: str, channels: int, step: Callable[..., Any]) -> str:
         self.names.append(name)
         self.steps.append(step)
         self.channels[name] = channels

@@ -1,4 +1,4 @@
-"""What serving asks of a network, run by TensorFlow's library on a graph of bare convolutions.
+"""What serving asks of a network, run on a graph of bare convolutions by TensorFlow's library or by OpenVINO.
 
 Neither TensorFlow's Python nor Keras is imported: the network is there in a second instead of twenty. What these
 graphs can't do (an earlier layer's heatmaps, Faster Score-CAM) the network in Keras does, loaded when first asked for.
@@ -7,7 +7,7 @@ graphs can't do (an earlier layer's heatmaps, Faster Score-CAM) the network in K
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from covid_mm.models.content_classifier import (
     ContentReader,
     read_content_classifier,
 )
-from covid_mm.models.convolutions import LISTED, BackboneList, list_segmenter
+from covid_mm.models.convolutions import LISTED, BackboneList, ConvolutionGraph, list_segmenter
 from covid_mm.models.heads import FUSED, find_margins
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, read_segmenter_arrays, segment_images
 from covid_mm.models.meta_file import CLASSIFIER_NAME, find_part
-from covid_mm.models.tensorflow_library import Graph, LibraryUnavailable, Tensor, find_library, load_library
+from covid_mm.models.tensorflow_graph import TensorFlowGraph
+from covid_mm.models.tensorflow_library import LibraryUnavailable, find_library
 from covid_mm.models.weights_file import read_arrays
 from covid_mm.serving.answers import weigh_outputs
 from covid_mm.serving.checkpoint import check_lung_modalities, find_lungs_file, find_weights
@@ -47,19 +48,21 @@ Pixels = NDArray[np.float32]
 
 
 def load_graphs(
-    folder: Path,
+    folder: Path, new_graph: Callable[[], ConvolutionGraph] = TensorFlowGraph
 ) -> tuple[GraphFunctions, Metadata, ContentClassifier | None, GraphSegmenter | None]:
     """All that a predictor needs of a checkpoint folder.
+
+    new_graph: of the library that runs it.
 
     Raises LibraryUnavailable where this way does not serve: a backbone that is not listed, heatmaps of an earlier
     layer, no library; CheckpointError where the checkpoint is missing, damaged or exchanged.
     """
     weights, meta = find_weights(folder)
     backbones = list_backbones(meta)
-    load_library()
+    new_graph()  # loads the library
     # what is left to NumPy is small: more threads of its own would only take the processors from TensorFlow's
     threadpool_limits(1, user_api="blas")
-    functions = GraphFunctions(folder, meta, backbones, weights)
+    functions = GraphFunctions(folder, meta, backbones, weights, new_graph)
     classifier = None
     if meta.classifier_sha256 is not None:
         file = find_part(folder, CLASSIFIER_NAME, meta.classifier_sha256, MAX_CLASSIFIER_BYTES, meta.name)
@@ -67,7 +70,7 @@ def load_graphs(
         functions.read_contents(classifier.reader)
     segmenter = None
     if (lungs := find_lungs_file(folder, meta)) is not None:
-        segmenter = GraphSegmenter(lungs)
+        segmenter = GraphSegmenter(lungs, new_graph)
         check_lung_modalities(meta, segmenter.modalities)
         functions.reads_lungs = True
     return functions, meta, classifier, segmenter
@@ -103,9 +106,15 @@ class GraphFunctions:
     reads_lungs = False  # the network reads crops, the content classifier whole images
 
     def __init__(
-        self, folder: Path, meta: Metadata, backbones: Mapping[Modality, BackboneList], weights: Path
+        self,
+        folder: Path,
+        meta: Metadata,
+        backbones: Mapping[Modality, BackboneList],
+        weights: Path,
+        new_graph: Callable[[], ConvolutionGraph],
     ) -> None:
         """Read the weights and build the graphs. Raises CheckpointError where the file does not fit the network."""
+        self._new_graph = new_graph
         self._folder, self._metadata, self._backbones = folder, meta, dict(backbones)
         self._whole: NetworkFunctions | None = None
         self._loading = threading.Lock()
@@ -124,10 +133,10 @@ class GraphFunctions:
         self._arrays = arrays
         self.heads.set_weights(arrays)
         self._grids: dict[Modality, tuple[int, int]] = {}  # of the last feature maps, with the first pass
-        self._graphs: dict[Modality, tuple[Graph, Tensor, Tensor]] = {}
+        self._graphs: dict[Modality, tuple[ConvolutionGraph, Any, Any]] = {}
         for modality, one in self._backbones.items():
-            graph = Graph()
-            image = self._place_images(graph)
+            graph = new_graph()
+            image = graph.image(meta.network.image_size, CHANNELS)
             maps = one.convolutions.build(graph, arrays, image)
             self._graphs[modality] = (graph, image, maps[one.last])
 
@@ -143,12 +152,10 @@ class GraphFunctions:
 
     def read_contents(self, reader: ContentReader) -> None:
         """From now on contents are checked, by features that this reader gives."""
-        graph = Graph()
-        image = self._place_images(graph)
-        smaller = image
+        graph = self._new_graph()
+        image = smaller = graph.image(self.config.image_size, CHANNELS)
         if reader.reduction > 1:
-            square = [1, reader.reduction, reader.reduction, 1]
-            smaller = graph.add("AvgPool", image, ksize=square, strides=square, padding="VALID")
+            smaller = graph.pool("AvgPool", image, reader.reduction, reader.reduction)
         names = self._find_maps(reader)
         maps = self._backbones[reader.branch].convolutions.build(graph, self._arrays, smaller, names)
         self._contents = (graph, image, [maps[name] for name in names])
@@ -198,10 +205,6 @@ class GraphFunctions:
     def fuse(self, features: list[Pixels]) -> Pixels:
         """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
         return self.heads.fuse(features)[0]
-
-    def _place_images(self, graph: Graph) -> Tensor:
-        side = self.config.image_size
-        return graph.placeholder((None, side, side, CHANNELS))
 
     def _find_maps(self, reader: ContentReader) -> list[str]:
         """The feature maps that are read; none where the backbone does not offer them."""
@@ -289,15 +292,15 @@ class GraphAnswer:
 class GraphSegmenter:
     """Finds the lungs, as `models.lung_segmenter.LungSegmenter`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, new_graph: Callable[[], ConvolutionGraph]) -> None:
         """Build a graph for each modality in the file. Raises CheckpointError where it is damaged."""
         net, logits = list_segmenter()
-        self._graphs: dict[Modality, tuple[Graph, Any, Any]] = {}
+        self._graphs: dict[Modality, tuple[ConvolutionGraph, Any, Any]] = {}
         for modality, arrays in read_segmenter_arrays(file, net.weights).items():
-            graph = Graph()
-            image = graph.placeholder((None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1))
+            graph = new_graph()
+            image = graph.image(SEGMENTER_SIDE, 1)
             maps = net.build(graph, arrays, image)
-            self._graphs[modality] = (graph, image, graph.add("Sigmoid", maps[logits]))
+            self._graphs[modality] = (graph, image, graph.sigmoid(maps[logits]))
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

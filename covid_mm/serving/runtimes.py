@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covid_mm.config import RUNTIMES
 from covid_mm.errors import UsageError
 from covid_mm.models.content_classifier import ContentClassifier
+from covid_mm.models.openvino_graph import OpenVinoGraph, Precision
 from covid_mm.models.tensorflow_library import LibraryUnavailable
 from covid_mm.serving.forward_pass import NetworkFunctions
 from covid_mm.serving.metadata import Metadata
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 Parts = tuple["Network | NetworkFunctions", Metadata, ContentClassifier | None, LungFinder | None]
 
+OPENVINO_PRECISIONS: dict[str, Precision] = {"openvino": "f32", "openvino-bfloat16": "bf16"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -26,7 +30,8 @@ def load_parts(folder: Path, runtime: str) -> Parts:
     """All that a `Predictor` is made of.
 
     runtime: `tensorflow` is TensorFlow's own library on graphs without Keras, and where that does not serve, `keras`:
-    the network in Keras's layers. `onnx` is ONNX Runtime on what `python -m covid_mm export` wrote.
+    the network in Keras's layers. `openvino` is OpenVINO on the same graphs, `openvino-bfloat16` the same
+    with numbers of 16 bits. `onnx` is ONNX Runtime on what `python -m covid_mm export` wrote.
 
     Raises CheckpointError where the checkpoint is missing, damaged or not understood, UsageError for another runtime.
     """
@@ -36,6 +41,8 @@ def load_parts(folder: Path, runtime: str) -> Parts:
         from covid_mm.serving.onnx_functions import load_onnx
 
         return load_onnx(folder)
+    if runtime in OPENVINO_PRECISIONS:
+        return load_openvino(folder, OPENVINO_PRECISIONS[runtime])
     if runtime == "tensorflow":
         from covid_mm.serving.graph_functions import load_graphs
 
@@ -47,3 +54,17 @@ def load_parts(folder: Path, runtime: str) -> Parts:
 
     network, meta = load_checkpoint(folder)
     return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)
+
+
+def load_openvino(folder: Path, precision: Precision) -> Parts:
+    """All that a `Predictor` is made of. Raises UsageError where OpenVINO cannot serve this checkpoint."""
+    from covid_mm.serving.graph_functions import load_graphs
+
+    try:
+        return load_graphs(folder, partial(OpenVinoGraph, precision))
+    except LibraryUnavailable as error:
+        raise UsageError(
+            "OpenVINO can't serve checkpoint {name}: {reason}. Use the runtime tensorflow.",
+            name=folder.name,
+            reason=str(error),
+        ) from error

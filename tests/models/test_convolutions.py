@@ -1,4 +1,4 @@
-"""The lists of convolutions are the networks that Keras builds."""
+"""The lists of convolutions are the networks that Keras builds, on each library that runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from covid_mm.models.lung_segmenter import (
     build_segmenter,
     read_segmenter_arrays,
 )
-from covid_mm.models.tensorflow_library import Graph
+from covid_mm.models.openvino_graph import OpenVinoGraph
+from covid_mm.models.tensorflow_graph import TensorFlowGraph
 
 SIDE = 75  # odd, so that paddings show
 
@@ -34,19 +35,18 @@ def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_strid
     }
     assert one.convolutions.weights == {name: array.shape for name, array in arrays.items()}
     assert one.scaling == network.backbone("ct").scaling
-    graph = Graph()
-    maps = one.convolutions.build(graph, arrays, graph.placeholder((None, SIDE, SIDE, 3)))
     images = colour_images(2, SIDE)
-    got = graph.run(
-        {maps["image"]: images}, [maps[one.last], maps[one.fed], *(maps[name] for name in one.early.values())]
-    )
     assert tuple(one.early) == network.backbone("ct").early_layers
     tensors = [network.tensor(find_layer(network, "ct", "coarse")), network.bottleneck("ct", "last-block")]
     tensors += [network.tensor(f"ct_{layer}") for layer in one.early]
     expected = keras.Model(network.image_input("ct"), tensors)(images, training=False)
-    for ours, theirs in zip(got, expected, strict=True):
-        assert ours.std() > 0
-        np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(np.abs(theirs).max()))
+    for graph in (TensorFlowGraph(), OpenVinoGraph()):
+        maps = one.convolutions.build(graph, arrays, graph.image(SIDE, 3))
+        names = [one.last, one.fed, *one.early.values()]
+        got = graph.run({maps["image"]: images}, [maps[name] for name in names])
+        for ours, theirs in zip(got, expected, strict=True):
+            assert ours.std() > 0
+            np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(np.abs(theirs).max()))
 
 
 def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
@@ -57,12 +57,12 @@ def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
     net, logits = list_segmenter()
     arrays = read_segmenter_arrays(file, net.weights)["ct"]
     network.set_weights(list(arrays.values()))  # in half precision, as the file has them
-    graph = Graph()
-    maps = net.build(graph, arrays, graph.placeholder((None, SEGMENTER_SIDE, SEGMENTER_SIDE, 1)))
     images = np.random.default_rng(0).uniform(0, 1, (2, SEGMENTER_SIDE, SEGMENTER_SIDE, 1))
-    (got,) = graph.run({maps["image"]: images.astype(np.float32)}, [maps[logits]])
     expected = np.asarray(network(images.astype(np.float32), training=False))
-    np.testing.assert_allclose(got, expected, atol=2e-5 * float(np.abs(expected).max()))
+    for graph in (TensorFlowGraph(), OpenVinoGraph()):
+        maps = net.build(graph, arrays, graph.image(SEGMENTER_SIDE, 1))
+        (got,) = graph.run({maps["image"]: images.astype(np.float32)}, [maps[logits]])
+        np.testing.assert_allclose(got, expected, atol=2e-5 * float(np.abs(expected).max()))
 
 
 def make_single(backbone: str, output_stride: int) -> Any:

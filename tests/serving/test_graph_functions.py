@@ -18,6 +18,8 @@ from covid_mm import load_predictor
 from covid_mm.config import DEFAULT_CHECKPOINT
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import CheckpointError, UsageError
+from covid_mm.models import tensorflow_library
+from covid_mm.models.tensorflow_graph import TensorFlowGraph
 from covid_mm.models.tensorflow_library import LibraryUnavailable
 from covid_mm.serving import graph_functions
 from covid_mm.serving.graph_functions import GraphFunctions
@@ -72,6 +74,34 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
     fine = [p.predict(studies[0].ct, studies[0].xray, layer="fine").heatmaps["ct"] for p in (ours, theirs)]
     np.testing.assert_array_equal(*fine)
     assert kept.grid("ct", "fine") == whole.grid("ct", "fine")
+
+
+def test_openvino_answers_as_tensorflow_does(quick):
+    other = load_predictor(runtime="openvino")
+    assert isinstance(other.network, GraphFunctions)
+    for label, seed in ((0, 1), (1, 2)):
+        study = make_study(label, seed=seed)
+        for images in ({"ct": study.ct, "xray": study.xray}, {"ct": study.ct}, {"xray": study.xray}):
+            one, theirs = (p.predict(**images) for p in (quick, other))
+            assert_alike(one.to_dict() | {"timing_ms": 0}, theirs.to_dict() | {"timing_ms": 0})
+            for modality, heatmap in one.heatmaps.items():
+                np.testing.assert_allclose(heatmap, theirs.heatmaps[modality], atol=1e-4)
+
+
+def test_openvino_in_bfloat16_answers_nearly_so(quick):
+    other = load_predictor(runtime="openvino-bfloat16")
+    study = make_study(1, seed=2)
+    one, theirs = (p.predict(study.ct, study.xray) for p in (quick, other))
+    assert one.label == theirs.label
+    np.testing.assert_allclose(
+        list(one.probabilities.values()), list(theirs.probabilities.values()), atol=0.02
+    )
+
+
+def test_openvino_says_which_checkpoint_it_cannot_serve(monkeypatch):
+    monkeypatch.delitem(graph_functions.LISTED, "mobilenet")
+    with pytest.raises(UsageError, match=r"densenet121-mobilenet.*mobilenet.*tensorflow"):
+        load_predictor(runtime="openvino")
 
 
 def test_the_fine_layer_s_heatmaps_come_from_the_network_in_keras(quick, monkeypatch, small_backbones):
@@ -173,7 +203,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch):
     meta = graph_functions.find_weights(DEFAULT_CHECKPOINT)[1]
     lists = {m: graph_functions.LISTED[name](f"{m}_", 16) for m, name in meta.network.branches}
     with pytest.raises(CheckpointError, match=r"cannot be used. model.weights.h5 does not hold the weights"):
-        GraphFunctions(DEFAULT_CHECKPOINT, meta, lists, DEFAULT_CHECKPOINT / "model.weights.h5")
+        GraphFunctions(
+            DEFAULT_CHECKPOINT, meta, lists, DEFAULT_CHECKPOINT / "model.weights.h5", TensorFlowGraph
+        )
 
 
 @pytest.mark.parametrize("reason", ["library", "backbone"])
@@ -182,7 +214,7 @@ def test_keras_serves_where_this_way_does_not(monkeypatch, caplog, reason):
         raise LibraryUnavailable("there is a GPU")
 
     if reason == "library":
-        monkeypatch.setattr(graph_functions, "load_library", refuse)
+        monkeypatch.setattr(tensorflow_library, "load_library", refuse)
     else:
         monkeypatch.delitem(graph_functions.LISTED, "mobilenet")
     asked: list[Path] = []

@@ -1,0 +1,45 @@
+"""Graphs built and run by OpenVINO; that they give Keras's feature maps stands in test_convolutions.py."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from covid_mm.errors import UsageError
+from covid_mm.models import openvino_graph
+from covid_mm.models.openvino_graph import OpenVinoGraph
+
+
+def test_threads_get_the_answers_to_their_own_images():
+    graph = OpenVinoGraph()
+    image = graph.image(6, 2)
+    doubled = graph.scale(image, np.full(2, 2, np.float32), np.array([0, 1], np.float32), "")
+    pooled = graph.pool("AvgPool", doubled, 3, 3)
+
+    def ask(value: int) -> None:
+        for count in (1, 3):
+            images = np.full((count, 6, 6, 2), value, np.float32)
+            got, means = graph.run({image: images}, [doubled, pooled])
+            np.testing.assert_array_equal(got, 2 * images + np.array([0, 1]))
+            np.testing.assert_allclose(means, np.full((count, 2, 2, 2), 2 * value) + np.array([0, 1]))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(40)))
+
+
+def test_an_image_of_another_shape_is_refused():
+    graph = OpenVinoGraph()
+    image = graph.image(6, 2)
+    with pytest.raises(ValueError, match="OpenVINO refused"):
+        graph.run({image: np.zeros((1, 5, 6, 2), np.float32)}, [graph.sigmoid(image)])
+
+
+def test_without_openvino_the_message_says_how_to_get_it(monkeypatch):
+    openvino_graph.import_openvino.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"pip install covid-mm\[openvino\]"):
+        OpenVinoGraph()
+    openvino_graph.import_openvino.cache_clear()
