@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from test_many_studies import open_tab, wait_for_end, wait_for_script
-from test_page import analyse, at_both_widths, put
+from test_page import analyse, put
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
 from dicom_files import ct_slice, slice_hu
 
 pytestmark = pytest.mark.browser
 
+BOTH_WIDTHS = (1280, 390)
 GRAVE = ("serious", "critical")
 ONLY_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 SETTLED = """Promise.allSettled(document.getAnimations()
@@ -26,26 +27,23 @@ SETTLED = """Promise.allSettled(document.getAnimations()
 
 
 class Inspector:
-    """Looks at the page in one state after the other, in light and dark."""
+    """Looks at the page in one state after the other.
 
-    def __init__(self, page, *, both_widths: bool = False) -> None:
+    widths: of every state in light and in dark, exchanged from one state to the next; else it stays as wide as it is.
+    """
+
+    def __init__(self, page, widths: tuple[int, ...] = ()) -> None:
         self.page = page
-        self.both_widths = both_widths
+        self.widths = list(widths) or [page.viewport_size["width"]] * 2
         self.violations: dict[str, list[str]] = {}
 
     def look(self, state: str) -> None:
         """Every rule in light; in dark only the colours can differ."""
-        self._look(f"{state}, light", {})
-        self.page.click("#mm-theme")
-        self._look(f"{state}, dark", ONLY_COLOURS)
-        self.page.click("#mm-theme")
-
-    def _look(self, state: str, options: dict[str, object]) -> None:
-        if not self.both_widths:
-            self._run(state, options)
-            return
-        for width in at_both_widths(self.page):
-            self._run(f"{state}, {width} pixels", options)
+        for theme, width, rules in zip(("light", "dark"), self.widths, ({}, ONLY_COLOURS), strict=True):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            self._run(f"{state}, {theme}, {width} pixels", rules)
+            self.page.click("#mm-theme")
+        self.widths.reverse()
 
     def _run(self, state: str, options: dict[str, object]) -> None:
         self.page.evaluate(SETTLED)  # a colour that is still fading is not judged
@@ -73,7 +71,7 @@ def archive(tmp_path_factory, studies) -> Path:
 
 def test_the_study_tab(open_page, studies, tmp_path):
     page = open_page()
-    inspector = Inspector(page, both_widths=True)
+    inspector = Inspector(page, BOTH_WIDTHS)
     inspector.look("empty")
     analyse(page)
     inspector.look("error")
@@ -100,7 +98,7 @@ def test_the_study_tab(open_page, studies, tmp_path):
 
 def test_the_tab_of_many_studies(open_page, archive):
     page = open_page(width=390)
-    inspector = Inspector(page, both_widths=True)
+    inspector = Inspector(page, BOTH_WIDTHS)
     open_tab(page, [archive])
     inspector.look("paired")
     page.click("#mm-batch-run")

@@ -63,11 +63,10 @@ def says_no_probability(page) -> bool:
     return page.locator(drawn).count() == 0 and "%" not in text
 
 
-def test_two_studies_on_the_committed_checkpoint(real_server, open_page, studies):
-    page = open_page(at=real_server)
+def test_two_studies_on_the_committed_checkpoint(real_server, open_real, studies):
+    page = open_real()
     put(page, "ct", studies["ct0"])
     put(page, "xray", studies["xray0"])
-    page.set_default_timeout(120_000)  # the network may still be loading
     analyse(page)
     assert page.get_attribute(".mm-answer", "data-label") in ("normal", "covid19_pneumonia")
     first = page.eval_on_selector_all(".mm-stack:has(.mm-layer, .mm-none)", "s => s.map(e => e.innerHTML)")
@@ -98,10 +97,8 @@ def test_the_model_tab_has_no_grave_violation(real_server, open_page):
     page = open_page(at=real_server)
     page.get_by_role("tab").last.click()
     page.wait_for_selector("#mm-card .mm-roc")
-    inspector = Inspector(page)
-    for width in (1280, 390):
-        page.set_viewport_size({"width": width, "height": 900})
-        inspector.look(f"card at {width} pixels")
+    inspector = Inspector(page, (390, 1280))
+    inspector.look("card")
     assert inspector.violations == {}
 
 
@@ -185,9 +182,8 @@ def test_a_damaged_file_is_one_sentence_and_the_next_study_is_answered(open_real
     assert page.locator(".mm-figure").count() == 2
 
 
-def test_the_served_networks_maps_are_cells(open_page, real_server, studies):
-    page = open_page(at=real_server)
-    page.set_default_timeout(300_000)  # the network may still be loading
+def test_the_served_networks_maps_are_cells(open_real, studies):
+    page = open_real()
     put(page, "ct", studies["ct1"])
     put(page, "xray", studies["xray1"])
     analyse(page)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_server import ROOT, LiveServer
+from live_server import LiveServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ui"))
 from made_images import make_png
@@ -19,33 +19,14 @@ from covid_mm.serving.batch import COLUMNS
 
 pytestmark = pytest.mark.browser
 
-SLOW = """
-import sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
-from fake_predictor import FakePredictor
-from pathlib import Path
-from covid_mm.ui.server.launch import serve
-from covid_mm.ui.server.settings import ServerSettings
-class Slow(FakePredictor):
-    def predict(self, *images, **options):
-        time.sleep(0.15)
-        return super().predict(*images, **options)
-settings = ServerSettings(port=int(sys.argv[1]), temporary=Path(sys.argv[2]))
-if __name__ == "__main__":  # processes that read files import this script
-    sys.exit(serve(settings, {{"fake": Slow}}))
-"""
 ROWS = ".mm-batch-table tbody tr"
 
 
-@pytest.fixture(scope="module")
-def slow_server(tmp_path_factory) -> Iterator[LiveServer]:
-    """A server that takes 0.15 s for each study."""
-    folder = tmp_path_factory.mktemp("slow")
-    script = folder / "slow.py"
-    script.write_text(SLOW.format(root=str(ROOT), tests=str(ROOT / "tests" / "ui")))
-    running = LiveServer(folder, [sys.executable, str(script), "{port}", "{temporary}"])
-    yield running.wait_until_open()
-    running.stop()
+@pytest.fixture
+def slow_server(server) -> Iterator[LiveServer]:
+    """It takes 0.15 s for each study."""
+    with server.slow(0.15):
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +125,7 @@ def test_a_zip_is_paired_shown_run_sorted_and_downloaded(open_page, archive, wid
 
 
 def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_path):
-    page = open_page(at=slow_server)
+    page, before = open_page(), set(slow_server.uploads)
     open_tab(page, crowd)
     page.click("#mm-batch-run")
     page.wait_for_function(f"document.querySelectorAll('{ROWS}').length >= 2")
@@ -168,7 +149,7 @@ def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_
         page.get_by_role("button", name="Download CSV").click()
     download.value.save_as(tmp_path / "out.csv")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == done + 1
-    wait_until_gone(slow_server)
+    wait_until_gone(slow_server, before)
 
     # What the cancel made of failures is over: one of the next set is told.
     page.evaluate("window.covidMM.batch.setPhase('pairing'); window.covidMM.batch.failed('pairing')")
@@ -184,7 +165,8 @@ def test_cancel_stops_and_keeps_what_is_done(open_page, slow_server, crowd, tmp_
 def test_two_visitors_run_at_once_and_a_single_study_is_not_held_up(
     open_page, slow_server, crowd, archive, studies
 ):
-    first, second, third = (open_page(at=slow_server) for _ in range(3))
+    before = set(slow_server.uploads)
+    first, second, third = (open_page() for _ in range(3))
     open_tab(first, crowd)
     open_tab(second, [archive])
     third.set_input_files(".mm-slot[data-modality=ct] .mm-slot-input", str(studies["ct0"]))
@@ -201,15 +183,15 @@ def test_two_visitors_run_at_once_and_a_single_study_is_not_held_up(
     assert not {"s1", "s2"} & set(column(first, 0))
 
     first.context.close()  # leaving ends the run
-    wait_until_gone(slow_server, but=1)  # the single study's image
+    wait_until_gone(slow_server, before, but=1)  # the single study's image
 
 
-def wait_until_gone(server: LiveServer, but: int = 0) -> None:
-    """Until the server keeps no more uploads than these."""
+def wait_until_gone(server: LiveServer, before: set[Path], but: int = 0) -> None:
+    """Until the server keeps no more uploads than so many beside those of before."""
     end = time.monotonic() + 120
-    while len(server.uploads) > but and time.monotonic() < end:
+    while len(set(server.uploads) - before) > but and time.monotonic() < end:
         time.sleep(0.1)
-    assert len(server.uploads) <= but
+    assert len(set(server.uploads) - before) <= but
 
 
 def test_by_keyboard_alone_with_errors_in_the_panel(open_page, archive, studies, tmp_path):

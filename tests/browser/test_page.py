@@ -194,19 +194,6 @@ def test_dropping_and_pasting_fill_a_slot(page):
     page.wait_for_selector(".mm-slot[data-modality=ct][data-state=ready]")
 
 
-def test_two_visitors_never_see_each_others_results(open_page, studies):
-    first, second = open_page(), open_page()
-    put(first, "ct", studies["bright"])
-    put(second, "ct", studies["ct0"])
-    first.click("#mm-analyse")
-    second.click("#mm-analyse")
-    for page in (first, second):
-        page.wait_for_selector(".mm-answer")
-    assert heatmaps(first) != heatmaps(second)
-    previews = [page.get_attribute(".mm-view img", "src") for page in (first, second)]
-    assert previews[0] != previews[1]
-
-
 @pytest.mark.parametrize(("dark", "first"), [(False, 1280), (True, 390)], ids=["light", "dark"])
 def test_no_width_scrolls_sideways_and_the_theme_follows_the_system(open_page, studies, dark, first):
     page = open_page(width=first, dark=dark)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from live_server import LiveServer
 from test_page import heatmaps, put
 
 pytestmark = pytest.mark.browser
@@ -32,6 +31,8 @@ def test_two_users_at_once_never_see_each_others_results(open_page, studies, tmp
     assert second.get_attribute(".mm-answer", "data-label") == "normal"
     answers = [page.inner_html(".mm-answer") for page in pages]
     assert not set(heatmaps(first)) & set(heatmaps(second))
+    previews = [page.get_attribute(".mm-view img", "src") for page in pages]
+    assert previews[0] != previews[1]
 
     # one asks for another map while the other sets out on a slow one
     wait_for_one_more(
@@ -65,14 +66,9 @@ def test_two_users_at_once_never_see_each_others_results(open_page, studies, tmp
     assert second.locator(".mm-heat-status").inner_text() == ""
 
 
-def test_who_waits_is_told_how_many_come_first(open_page, studies, tmp_path):
-    server = LiveServer(tmp_path, delay=600).wait_until_open()
-    try:
-        pages = [
-            open_page(at=server),
-            open_page(at=server, locale="id-ID"),
-            open_page(at=server, width=390, dark=True),
-        ]
+def test_who_waits_is_told_how_many_come_first(open_page, server, studies):
+    pages = [open_page(), open_page(locale="id-ID"), open_page(width=390, dark=True)]
+    with server.slow(600) as go_on:
         line = [page.locator(".mm-line") for page in pages]
         for number, page in enumerate(pages):
             put(page, "ct", studies["bright"])
@@ -86,11 +82,9 @@ def test_who_waits_is_told_how_many_come_first(open_page, studies, tmp_path):
         assert line[2].inner_text() == "2 studies before yours"
         assert line[2].get_attribute("role") == "status"
         pages[1].close()  # gone: the event ends, and the place after a while; nobody is held up
-        (tmp_path / "ready").touch()
+        go_on()
         for number in (0, 2):
             pages[number].wait_for_selector(".mm-answer")
             pages[number].wait_for_function("window.covidMM.finishes > 0")
             assert line[number].count() == 0
             assert pages[number].locator("#mm-help").is_visible()
-    finally:
-        server.stop()

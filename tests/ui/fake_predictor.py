@@ -178,16 +178,25 @@ class FakePredictor:
     meta = META
     scan_delay = 0.1  # seconds for each slice of a scan
 
-    def __init__(self, delay: float = 0.0, ready: Path | None = None) -> None:
-        """ready: a file; it is loaded after `delay` seconds, or as soon as that file is there."""
-        self.delay = delay
-        self.ready = ready
+    def __init__(self, hold: Path | None = None) -> None:
+        """hold: a file that may hold seconds; while it is there, loading and each answer take that long."""
+        self.hold = hold
         self.calls = 0
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        end = time.monotonic() + self.delay
-        while time.monotonic() < end and not (self.ready and self.ready.exists()):
+        self._wait()
+
+    def _wait(self) -> None:
+        """As long as the file says, or until it is gone."""
+        start = time.monotonic()
+        while self.hold:
+            try:
+                seconds = float(self.hold.read_text() or 0)
+            except FileNotFoundError:
+                return
+            if time.monotonic() - start >= seconds:
+                return
             time.sleep(0.02)
 
     def predict_images(self, files: Mapping[str, Any], **options: Any) -> Prediction:
@@ -213,6 +222,7 @@ class FakePredictor:
             )
         with self._lock:
             self.calls += 1
+        self._wait()
         sources = {name: data for name, data in (("ct", ct), ("xray", xray)) if data is not None}
         given = {
             name: _shrink(read_grey(data, window=(windows or {}).get(name), frame=(frames or {}).get(name)))
@@ -384,17 +394,18 @@ def _both(value: float) -> dict[str, float]:
 
 
 def main() -> int:
-    """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY [DELAY]`."""
+    """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY`."""
     import sys
+
+    from live_server import HOLD
 
     from covid_mm.ui.server.launch import serve
     from covid_mm.ui.server.settings import ServerSettings
 
-    port, temporary, *rest = sys.argv[1:]
-    delay = float(rest[0]) if rest else 0.0
+    port, temporary = sys.argv[1:]
     return serve(
         ServerSettings(port=int(port), temporary=Path(temporary)),
-        {"fake-for-tests": lambda: FakePredictor(delay, Path(temporary) / "ready")},
+        {"fake-for-tests": lambda: FakePredictor(Path(temporary) / HOLD)},
         {"fake-for-tests": META},
     )
 

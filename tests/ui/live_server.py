@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTS = range(20_000, 32_000)  # below those that Linux gives to clients
 WORKERS = 8  # of pytest-xdist, each with its own part of PORTS
 KEPT = "studies"  # the private folder's part that lists of studies keep
+HOLD = "hold"  # the fake predictor's file, see `LiveServer.slow`
 FAKE = Path(__file__).with_name("fake_predictor.py")
 
 
@@ -35,20 +37,29 @@ class LiveServer:
         temporary: Path,
         command: list[str] | None = None,
         *,
-        delay: float = 0.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.temporary = temporary
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = temporary / f"server-{self.port}.log"
-        default = [sys.executable, str(FAKE), "{port}", "{temporary}", str(delay)]
+        default = [sys.executable, str(FAKE), "{port}", "{temporary}"]
         filled = [part.format(port=self.port, temporary=temporary) for part in command or default]
         own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
         variables = {**os.environ, **own, **(environment or {})}
         variables.pop("GRADIO_TEMP_DIR", None)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(filled, cwd=ROOT, env=variables, stdout=log, stderr=log)
+
+    @contextmanager
+    def slow(self, seconds: float) -> Iterator[Callable[[], None]]:
+        """Inside, the fake predictor takes so long for each study; what is given ends that at once."""
+        hold = self.temporary / HOLD
+        hold.write_text(str(seconds))
+        try:
+            yield hold.unlink
+        finally:
+            hold.unlink(missing_ok=True)
 
     @property
     def log(self) -> str:

@@ -72,6 +72,7 @@ def serve(
     Raises:
         CovidMMError: the checkpoint cannot be served, or the port is taken.
     """
+    _check_port(settings)  # said before all the rest is imported
     os.umask(0o077)
     with _ending_cleanly(), PrivateFolder(settings.temporary, keep=settings.keep_uploads) as folder:
         prepare_environment(folder.path, folder.uploads)
@@ -89,7 +90,6 @@ def serve(
         worklists = WorklistStore(test=settings.own_test, keeper=FileKeeper(folder.path / "studies"))
         worklists.keep_expiring()
         page = build_page(networks, examples, settings.limits, settings.batch, translations, worklists)
-        _check_port(settings)
         _import_server()
         try:
             page.launch(**launch_options(settings, networks.default, folder.path, translations, worklists))

@@ -34,7 +34,7 @@ settings = ServerSettings(
     port=int(sys.argv[1]), temporary=Path(sys.argv[2]), root_path="/lungs", behind_proxy=True,
     accounts={{"ana": "long word", "bo": "other word"}},
 )
-sys.exit(serve(settings, {{"fake": lambda: FakePredictor(0.0)}}))
+sys.exit(serve(settings, {{"fake": lambda: FakePredictor()}}))
 """
 
 
