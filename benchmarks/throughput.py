@@ -43,11 +43,7 @@ from covid_mm.serving.study_source import StudySource
 
 PHANTOMS = 100  # different studies; longer runs name them again
 SIZES = (16, 32, 64)
-OTHER_RUNTIMES = {
-    "openvino": "OpenVINO",
-    "openvino-bfloat16": "OpenVINO in bfloat16",
-    "onnx": "ONNX Runtime",
-}
+OTHER_RUNTIMES = ("openvino", "openvino-bfloat16", "onnx")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -209,7 +205,7 @@ def measure_cost(options: argparse.Namespace) -> int:
         )
         rows = [(f"{way}, {size} at once", cost) for way, (size, cost) in best.items()]
         rows.append(("batch, local", local))
-        for runtime, title in OTHER_RUNTIMES.items():
+        for runtime in OTHER_RUNTIMES:
             try:
                 other = load_answerer(checkpoint, runtime)
             except CovidMMError as error:
@@ -217,7 +213,7 @@ def measure_cost(options: argparse.Namespace) -> int:
                 continue
             answer_locally(other, short, folder / f"warm-{runtime}.csv")
             run = partial(answer_locally, other, long, folder / f"{runtime}.csv")
-            rows.append((f"batch, local, {title}", timed_with_processes(run, options.studies)))
+            rows.append((f"batch, local, {runtime}", timed_with_processes(run, options.studies)))
         if options.ray:
             rows.append(("batch, Ray, a further study", measure_ray(checkpoint, folder, options.studies)))
         READERS.close()
@@ -382,9 +378,7 @@ def read_options() -> argparse.Namespace:
     length = parts.add_parser("length")
     length.add_argument("--lengths", default="100,1000", metavar="N,...", help="default: %(default)s")
     length.add_argument("--runtime", default=RUNTIMES[0], choices=RUNTIMES, help="default: %(default)s")
-    length.add_argument(
-        "--cached", action="store_true", help="without the networks, as far as studies come again"
-    )
+    length.add_argument("--cached", action="store_true", help="known studies again without the networks")
     length.set_defaults(measure=measure_length)
     simulate = parts.add_parser("simulate")
     simulate.add_argument(
