@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from covid_mm.config import CHANNELS, MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.cells import weigh_by_lungs
-from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_image
+from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_grey
 from covid_mm.imaging.lungs import Box, LungRegion, cut_lungs, place_in_image, read_lungs
 from covid_mm.serving.scan_files import StudyImages
 
@@ -155,10 +155,14 @@ def prepare_studies(studies: Sequence[GreyStudy], size: int, finder: LungFinder 
 def _read_image(
     grey: NDArray[np.float32], modality: Modality, size: int, region: LungRegion | None, wants_lungs: bool
 ) -> StudyImage:
-    whole = resize_image(grey, size)
+    whole = _as_channels(resize_grey(grey, size))
     preview = make_preview(grey)
     if region is None:
         return StudyImage(whole, whole, preview, lacks_lungs=wants_lungs)
     crop = read_lungs(grey, region, modality, size)
-    pixels = np.broadcast_to(crop[..., np.newaxis], (*crop.shape, CHANNELS))  # copied once, into the batch
-    return StudyImage(pixels, whole, preview, region)
+    return StudyImage(_as_channels(crop), whole, preview, region)
+
+
+def _as_channels(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Equal channels, read-only: they are copied once, into the batch."""
+    return np.broadcast_to(grey[..., np.newaxis], (*grey.shape, CHANNELS))
