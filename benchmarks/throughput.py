@@ -1,7 +1,7 @@
 """What a batch costs beside the bare networks, how that grows with its length, and where Ray stops being linear.
 
     python benchmarks/throughput.py cost [--studies N] [--ray]
-    python benchmarks/throughput.py length [--cached] [--lengths 100,1000]
+    python benchmarks/throughput.py length [--cached] [--runtime NAME] [--lengths 100,1000]
     python benchmarks/throughput.py simulate [--seconds S] [--workers 10,30,100]
 
 cost: in one process, on the same phantoms and in turn: the compiled network alone at its best batch size, all networks
@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from covid_mm.commands import exit_with
 from covid_mm.commands.batch import load_answerer
-from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITIES
+from covid_mm.config import CLASSES, DEFAULT_CHECKPOINT, MODALITIES, RUNTIMES
 from covid_mm.datasets.phantoms import write_phantoms
-from covid_mm.models.meta_file import ONNX_FOLDER
+from covid_mm.errors import CovidMMError
 from covid_mm.serving.batch import ResultFile
 from covid_mm.serving.checkpoint import load_checkpoint
 from covid_mm.serving.metadata import read_metadata
@@ -43,6 +43,7 @@ from covid_mm.serving.study_source import StudySource
 
 PHANTOMS = 100  # different studies; longer runs name them again
 SIZES = (16, 32, 64)
+OTHER_RUNTIMES = ("openvino", "openvino-bfloat16", "onnx")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -204,11 +205,15 @@ def measure_cost(options: argparse.Namespace) -> int:
         )
         rows = [(f"{way}, {size} at once", cost) for way, (size, cost) in best.items()]
         rows.append(("batch, local", local))
-        if (checkpoint / ONNX_FOLDER).is_dir():
-            fast = load_answerer(checkpoint, "onnx")
-            answer_locally(fast, short, folder / "warm-onnx.csv")
-            run = partial(answer_locally, fast, long, folder / "onnx.csv")
-            rows.append(("batch, local, ONNX Runtime", timed_with_processes(run, options.studies)))
+        for runtime in OTHER_RUNTIMES:
+            try:
+                other = load_answerer(checkpoint, runtime)
+            except CovidMMError as error:
+                print(f"left out: {error}")
+                continue
+            answer_locally(other, short, folder / f"warm-{runtime}.csv")
+            run = partial(answer_locally, other, long, folder / f"{runtime}.csv")
+            rows.append((f"batch, local, {runtime}", timed_with_processes(run, options.studies)))
         if options.ray:
             rows.append(("batch, Ray, a further study", measure_ray(checkpoint, folder, options.studies)))
         READERS.close()
@@ -279,7 +284,7 @@ def read_memory() -> float:
 
 def measure_length(options: argparse.Namespace) -> int:
     """The cost and the memory of runs of several lengths."""
-    predictor = load_answerer(Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute(), "tensorflow")
+    predictor = load_answerer(Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute(), options.runtime)
     answerer = CachedAnswerer(predictor) if options.cached else predictor
     lengths = [int(part) for part in options.lengths.split(",")]
     with tempfile.TemporaryDirectory() as name:
@@ -372,9 +377,8 @@ def read_options() -> argparse.Namespace:
     cost.set_defaults(measure=measure_cost)
     length = parts.add_parser("length")
     length.add_argument("--lengths", default="100,1000", metavar="N,...", help="default: %(default)s")
-    length.add_argument(
-        "--cached", action="store_true", help="without the networks, as far as studies come again"
-    )
+    length.add_argument("--runtime", default=RUNTIMES[0], choices=RUNTIMES, help="default: %(default)s")
+    length.add_argument("--cached", action="store_true", help="known studies again without the networks")
     length.set_defaults(measure=measure_length)
     simulate = parts.add_parser("simulate")
     simulate.add_argument(

@@ -28,7 +28,16 @@ ALLOWED = {
     "training": {"imaging", "datasets", "models"},
     "evaluation": {"imaging", "datasets", "models", "explain", "serving", "training"},
     "reporting": {"imaging", "datasets", "models", "training", "evaluation"},
-    "publishing": {"datasets", "models", "explain", "serving", "training", "evaluation", "reporting"},
+    "publishing": {
+        "imaging",
+        "datasets",
+        "models",
+        "explain",
+        "serving",
+        "training",
+        "evaluation",
+        "reporting",
+    },
     "ui": {"imaging", "models", "explain", "serving", "evaluation", "reporting"},
 }
 # the page's examples are phantoms, drawn when asked for: no room on the way needs them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,14 @@ def test_scans_are_calibrated_as_the_results_say():
     assert meta.scan.heads["ct"].evidence.unit == "scans"
     phantoms = json.loads((RESULTS / "scans.json").read_text())["phantoms"]
     assert meta.raw["scan"]["measured"]["phantoms"] == choose_phantoms(phantoms, meta.scan.share)
+
+
+@pytest.mark.slow  # Keras builds the network, and it is converted three times
+def test_it_can_be_exported(tmp_path):
+    from covid_mm.publishing.onnx_export import TOLERANCE, export_onnx
+
+    folder = tmp_path / CHECKPOINT.name
+    shutil.copytree(CHECKPOINT, folder, ignore=shutil.ignore_patterns("onnx"))
+    differences = export_onnx(folder, progress=lambda name: None)
+    assert {"logits fused", "evidence ct", "contents xray"} <= set(differences)
+    assert max(differences.values()) <= TOLERANCE

@@ -21,13 +21,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from covid_mm.config import CHANNELS, CLASSES, Modality
+from covid_mm.config import CLASSES, MODALITIES, Modality
+from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.closed_form import AnswerGraph
 from covid_mm.explain.explained import PREDICTED, AnswerFunction
 from covid_mm.explain.grad_cam import find_layer
 from covid_mm.explain.method_table import list_pass_methods
 from covid_mm.files import hash_file, write_atomically
+from covid_mm.imaging import read_image
 from covid_mm.models.content_classifier import content_width
 from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
@@ -47,8 +49,8 @@ from covid_mm.serving.onnx_functions import (
 from covid_mm.serving.tensorflow_functions import TensorFlowFunctions
 
 OPSET = 18
-TOLERANCE = 1e-4  # of logits, and of maps and features as a share of their highest value
-_CHECKED = 3  # noise images that both runtimes read
+TOLERANCE = 1e-4  # of logits and maps, and of features as a share of their highest value
+_CHECKED = 3  # phantoms that both runtimes read
 
 
 def export_onnx(folder: Path, *, progress: Callable[[str], None] = print) -> dict[str, float]:
@@ -179,13 +181,18 @@ def lungs_graph(network: keras.Model) -> tuple[Callable[..., dict[str, Any]], di
 def compare_answers(
     ours: Callable[..., AnswerFunction], theirs: Callable[..., AnswerFunction], network: Network
 ) -> dict[str, float]:
-    """The greatest difference of each output over noise images, both classes, every method."""
+    """The greatest difference of each output over phantoms, both classes, every method.
+
+    In its own unit, logits or probabilities; of the content check's features relative to the greatest.
+    """
     side = network.config.image_size
-    rng = np.random.default_rng(0)
+    studies = [make_study(number % len(CLASSES), number, size=side) for number in range(_CHECKED)]
     worst: dict[str, float] = {}
     for modalities in list_combinations(network):
         images = {
-            m: rng.uniform(0.0, 255.0, (_CHECKED, side, side, CHANNELS)).astype(np.float32)
+            m: np.stack(
+                [read_image(s.ct if MODALITIES[m].kind == "slice" else s.xray, size=side) for s in studies]
+            )
             for m in modalities
         }
         first, second = ours(modalities, EXPORTED_LAYER), theirs(modalities, EXPORTED_LAYER)
@@ -197,7 +204,7 @@ def compare_answers(
                 for kind in ("logits", "evidence", "second", "contents"):
                     expected, got = getattr(a, kind), getattr(b, kind)
                     for name, values in expected.items():
-                        scale = 1.0 if kind == "logits" else max(float(np.abs(values).max()), 1e-6)
+                        scale = max(float(np.abs(values).max()), 1e-6) if kind == "contents" else 1.0
                         difference = float(np.abs(values - got[name]).max()) / scale
                         key = f"{kind} {name}"
                         worst[key] = max(worst.get(key, 0.0), difference)

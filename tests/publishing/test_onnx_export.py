@@ -130,7 +130,8 @@ def test_what_was_not_exported_is_refused(predictors) -> None:
     with pytest.raises(UsageError, match="heatmaps that come with the answer only"):
         theirs.predict(picture(1), method="score_cam")
     with pytest.raises(
-        UsageError, match="Runtime 'torch' is not known; choose one of tensorflow, keras, onnx"
+        UsageError,
+        match="Runtime 'torch' is not known; choose one of tensorflow, keras, openvino, openvino-bfloat16, onnx",
     ):
         load_predictor(runtime="torch")
 
