@@ -7,9 +7,9 @@ graphs can't do (an earlier layer's heatmaps, Faster Score-CAM) the network in K
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,18 @@ GRAPH_LAYER: LayerChoice = "coarse"
 Pixels = NDArray[np.float32]
 
 
-# NumPy's matrix products here are small: more threads of their own would only take the processors from TensorFlow's.
-# Inside only, since the number holds for the whole process, which may be another's program.
-_one_thread = partial(threadpool_limits, 1, user_api="blas")
+_numpy = threading.Lock()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, NumPy's matrix products take one thread; they are small, and more would only hinder TensorFlow's.
+
+    Inside only: the number holds for the whole process, which may be another's program. One caller at a time: of
+    two, the second would take the first's number for what was set before, and leave it.
+    """
+    with _numpy, threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def load_graphs(

@@ -66,7 +66,7 @@ def test_numpy_leaves_the_processors_to_tensorflow_for_its_own_products_only(qui
         assert count_threads() == {3}
     with ThreadPoolExecutor(3) as workers:
         before = count_threads()
-        jobs = [workers.submit(quick.predict, study.ct, study.xray) for _ in range(6)]
+        jobs = [workers.submit(quick.predict, study.ct, study.xray) for _ in range(12)]
         assert all(job.result().probabilities for job in jobs)
     assert count_threads() == before
 
