@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 
+@lru_cache(maxsize=64)
 def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
-    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells)."""
+    """Linear interpolation from `cells` grid points to `length` pixels, ends on ends: (length, cells), read-only."""
     matrix = np.zeros((length, cells), dtype=np.float32)
     position = np.linspace(0.0, cells - 1.0, length)
     below = np.minimum(np.floor(position).astype(int), max(cells - 2, 0))
@@ -17,6 +20,7 @@ def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
     matrix[rows, below] += 1.0 - share
     if cells > 1:
         matrix[rows, below + 1] += share
+    matrix.flags.writeable = False  # one for all who ask
     return matrix
 
 

@@ -36,7 +36,8 @@ class LungRegion:
 
     box: x0, y0, x1, y1 of what the network reads, margin included. outline: closed polygons
     (n, 2) of x, y, float32, one per lung (or one where both touch). lungs: bool (256, 256) over
-    the whole image. shown: bool (256, 256), the lungs with a rim that no lesion can reach beyond.
+    the whole image. shown: bool (256, 256), of a slice the lungs with a rim that no lesion can reach beyond, of a
+    film all.
     """
 
     box: Box
@@ -65,11 +66,14 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
         return None
     contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shown = np.zeros((_GRID, _GRID), np.uint8)
-    for contour in contours:
-        cv2.fillConvexPoly(shown, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
-    reach = 2 * round(_SLICE_HULL * _GRID) + 1
-    shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    shown = np.ones((_GRID, _GRID), np.bool_)
+    if MODALITIES[modality].kind == "slice":
+        hull = np.zeros((_GRID, _GRID), np.uint8)
+        for contour in contours:
+            cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
+        reach = 2 * round(_SLICE_HULL * _GRID) + 1
+        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+        shown = cv2.dilate(hull, rim).astype(np.bool_)
     rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
     wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
@@ -82,7 +86,7 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
         ),
         outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
         lungs=lungs,
-        shown=shown.astype(bool),
+        shown=shown,
     )
 
 

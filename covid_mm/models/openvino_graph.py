@@ -162,13 +162,19 @@ class OpenVinoGraph:
         return node
 
 
+def other_allocator() -> str:
+    """What LD_PRELOAD puts in place of the system's memory allocator; empty where that is nothing.
+
+    Under one OpenVINO ends the process: its plugins give the system's `free` what the other one allocated.
+    """
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    return preloaded if "malloc" in preloaded else ""
+
+
 @cache
 def import_openvino() -> Any:
     """The module openvino. Raises UsageError where it is not installed, or would crash."""
-    allocator = os.environ.get("LD_PRELOAD", "")
-    if (
-        "malloc" in allocator
-    ):  # it would end the process: its plugins free what the allocator gave with the system's
+    if allocator := other_allocator():
         raise UsageError(
             "OpenVINO crashes with another memory allocator than the system's (LD_PRELOAD={allocator}); start without"
             " it, or use the runtime tensorflow.",

@@ -214,7 +214,9 @@ def neutralise_cell(text: str) -> str:
 
     An apostrophe goes before each `= + - @` that stands at the start or behind `; , | " '`, spaces left out.
     """
-    flat = "".join(letter if letter.isprintable() else " " for letter in text)
+    flat = text
+    if not text.isprintable():
+        flat = "".join(letter if letter.isprintable() else " " for letter in text)
     return _FORMULA.sub(r"\1'", flat)
 
 

@@ -160,4 +160,5 @@ def _read_image(
     if region is None:
         return StudyImage(whole, whole, preview, lacks_lungs=wants_lungs)
     crop = read_lungs(grey, region, modality, size)
-    return StudyImage(np.repeat(crop[..., np.newaxis], CHANNELS, axis=-1), whole, preview, region)
+    pixels = np.broadcast_to(crop[..., np.newaxis], (*crop.shape, CHANNELS))  # copied once, into the batch
+    return StudyImage(pixels, whole, preview, region)

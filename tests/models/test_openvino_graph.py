@@ -10,9 +10,14 @@ import pytest
 
 from covid_mm.errors import UsageError
 from covid_mm.models import openvino_graph
-from covid_mm.models.openvino_graph import OpenVinoGraph
+from covid_mm.models.openvino_graph import OpenVinoGraph, other_allocator
+
+ALLOCATOR = pytest.mark.skipif(
+    bool(other_allocator()), reason="OpenVINO crashes under LD_PRELOAD's allocator"
+)
 
 
+@ALLOCATOR
 def test_threads_get_the_answers_to_their_own_images():
     graph = OpenVinoGraph()
     image = graph.image(6, 2)
@@ -30,6 +35,7 @@ def test_threads_get_the_answers_to_their_own_images():
         list(pool.map(ask, range(40)))
 
 
+@ALLOCATOR
 def test_an_image_of_another_shape_is_refused():
     graph = OpenVinoGraph()
     image = graph.image(6, 2)
@@ -37,8 +43,17 @@ def test_an_image_of_another_shape_is_refused():
         graph.run({image: np.zeros((1, 5, 6, 2), np.float32)}, [graph.sigmoid(image)])
 
 
+def test_under_another_allocator_it_is_refused_and_not_loaded(monkeypatch):
+    openvino_graph.import_openvino.cache_clear()
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2")
+    with pytest.raises(UsageError, match=r"memory allocator .*libjemalloc.so.2"):
+        OpenVinoGraph()
+    openvino_graph.import_openvino.cache_clear()
+
+
 def test_without_openvino_the_message_says_how_to_get_it(monkeypatch):
     openvino_graph.import_openvino.cache_clear()
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install covid-mm\[openvino\]"):
         OpenVinoGraph()

@@ -21,11 +21,15 @@ from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import CheckpointError, UsageError
 from covid_mm.explain.array_heatmaps import ArrayHeads
 from covid_mm.models import tensorflow_library
+from covid_mm.models.openvino_graph import other_allocator
 from covid_mm.models.tensorflow_graph import TensorFlowGraph
 from covid_mm.models.tensorflow_library import LibraryUnavailable
 from covid_mm.serving import graph_functions
 from covid_mm.serving.graph_functions import GraphFunctions
 
+ALLOCATOR = pytest.mark.skipif(
+    bool(other_allocator()), reason="OpenVINO crashes under LD_PRELOAD's allocator"
+)
 QUICK = (
     "import sys\n"
     "from covid_mm import load_predictor\n"
@@ -95,6 +99,7 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
     assert kept.grid("ct", "fine") == whole.grid("ct", "fine")
 
 
+@ALLOCATOR
 def test_openvino_answers_as_tensorflow_does(quick):
     other = load_predictor(runtime="openvino")
     assert isinstance(other.network, GraphFunctions)
@@ -107,6 +112,7 @@ def test_openvino_answers_as_tensorflow_does(quick):
                 np.testing.assert_allclose(heatmap, theirs.heatmaps[modality], atol=1e-4)
 
 
+@ALLOCATOR
 def test_openvino_in_bfloat16_answers_nearly_so(quick):
     other = load_predictor(runtime="openvino-bfloat16")
     study = make_study(1, seed=2)
@@ -117,6 +123,7 @@ def test_openvino_in_bfloat16_answers_nearly_so(quick):
     )
 
 
+@ALLOCATOR
 def test_openvino_says_which_checkpoint_it_cannot_serve(monkeypatch):
     monkeypatch.delitem(graph_functions.LISTED, "mobilenet")
     with pytest.raises(UsageError, match=r"densenet121-mobilenet.*mobilenet.*tensorflow"):
