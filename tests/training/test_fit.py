@@ -216,7 +216,7 @@ def test_nan_in_the_images_is_refused_before_training(small_training, side, fine
     assert not training.run.path.exists()
 
 
-@pytest.mark.parametrize("fine_tune", ["frozen", "full"])
+@pytest.mark.parametrize("fine_tune", ["frozen", pytest.param("full", marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_equals_uninterrupted(small_training, fine_tune):
     whole = small_training("whole", fine_tune=fine_tune)
     expected = whole.fit()
