@@ -27,7 +27,7 @@ from covid_mm.training.plan import TrainingPlan, build_parser, make_plan
 
 PARTS = 4  # the training side is cut into so many folds, of which --folds are held out in turn
 
-# what differs from TrainingConfig(kept_epoch="last"); one row of the table each
+# what differs from TrainingConfig(restored_epoch="last"); one row of the table each
 SETTINGS: dict[str, dict[str, Any]] = {
     "head": {"fine_tune": "frozen", "epochs": 20},
     "block 1e-4": {"learning_rate": 1e-4, "final_learning_rate": 1e-5, "epochs": 4},
@@ -53,7 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def configure(setting: str, copies: int) -> TrainingConfig:
     """The training that a row of SETTINGS stands for."""
     chosen = {"fine_tune": "last-block", **SETTINGS[setting]}
-    return TrainingConfig(kept_epoch="last", augmented_copies=copies, **chosen)
+    return TrainingConfig(restored_epoch="last", augmented_copies=copies, **chosen)
 
 
 def search(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ COVID-19 Pneumonia from Chest CT-Scan and X-Ray Images" (Table I, Table II, sect
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -32,7 +32,7 @@ SplitProtocol = Literal["paper", "grouped"]
 Pooling = Literal["average", "attention"]
 Length = Literal["short", "long"]  # of the served recipe
 OutputStride = Literal[32, 16]
-KeptEpoch = Literal["best", "last"]
+RestoredEpoch = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,7 @@ class DataConfig:
 
 
 _COPIES = pydantic.AliasChoices("augmented_copies", "views")  # the second in older files
+_RESTORED = pydantic.AliasChoices("restored_epoch", "kept_epoch")  # likewise
 
 
 @dataclass(frozen=True)
@@ -261,8 +262,8 @@ class TrainingConfig:
     how many of each image are cached where a part is frozen (the first is the image itself; 1 turns
     augmentation off there). augmentation: its strength, 0 turns it off.
     batch_norm_momentum replaces Keras's 0.99 in the layers that train, which would lag behind in
-    short runs. kept_epoch: the best one on the validation images, or the last, which nothing is
-    chosen for.
+    short runs. restored_epoch: whose weights the network ends with, the best one's on the validation
+    images, or the last one's, which nothing is chosen for.
     """
 
     learning_rate: float = 2e-3
@@ -277,4 +278,9 @@ class TrainingConfig:
     weight_decay: float = 0.0
     batch_norm_momentum: float = 0.9
     seed: int = 0
-    kept_epoch: KeptEpoch = "best"
+    restored_epoch: Annotated[RestoredEpoch, pydantic.Field(validation_alias=_RESTORED)] = "best"
+
+
+def read_restored_epoch(training: Mapping[str, Any]) -> RestoredEpoch:
+    """Whose weights a network has, by a file's object of a `TrainingConfig`, which may have the older name."""
+    return "last" if "last" in (training.get("restored_epoch"), training.get("kept_epoch")) else "best"

@@ -167,7 +167,7 @@ def train(plan: TrainingPlan, folder: RunFolder, path: Path | None) -> None:
         if path is None:
             why = f"of {IMAGE_SIZE}-pixel images only" if plan.publish else "without --no-publish only"
             print(
-                f"done; the {plan.training.kept_epoch} weights are in {folder.path} (published are networks {why})"
+                f"done; the {plan.training.restored_epoch} weights are in {folder.path} (published are networks {why})"
             )
         else:
             publish(plan, folder, network, training_data, initial, fits, path, cache)

@@ -230,7 +230,7 @@ def count_refusals(run: ServedRun, network: Network, classifier: ContentClassifi
     for modality in run.network.modalities:
         for collection in run.collections[modality]:
             part: LungCrops = run.crops[collection.name]
-            has_lungs = choose_checked(part.found)
+            has_lungs = choose_checked(part.has_lungs)
             rows.append(
                 {
                     "collection": collection.name,

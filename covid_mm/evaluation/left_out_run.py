@@ -183,7 +183,7 @@ def measure_sources(run: ServedRun, served: Mapping[Modality, TrainedBranch]) ->
         features, names = [], []
         for collection in run.collections[modality]:
             crops: LungCrops = run.crops[collection.name]
-            positions = np.flatnonzero(crops.found & (crops.labels == 0))[:SHORTCUT_IMAGES]
+            positions = np.flatnonzero(crops.has_lungs & (crops.labels == 0))[:SHORTCUT_IMAGES]
             features.append(branch.answers[collection.name].features[positions].astype(np.float32))
             names += [collection.name] * len(positions)
         if len(set(names)) > 1:

@@ -87,7 +87,7 @@ def measure_network(
         trained=describe_training(plan.training),
         training=dataclasses.asdict(plan.training),
         history=tuple(fits[FUSED].history),
-        best_epoch=fits[FUSED].best_epoch,
+        best_epoch=fits[FUSED].restored_epoch,
         report=reports[main],
         roc=draw_roc(outputs[main], temperature[main]),
         branch_reports={m: reports[m] for m in config.modalities} if config.is_concatenated else {},

@@ -95,7 +95,7 @@ def publish(
         "validation_seen_before": find_overlap(training_data, initial),
         "training": dataclasses.asdict(plan.training),
         "epochs_run": {
-            head: {"best": fit.best_epoch, "of": len(fit.history), "seconds": round(fit.seconds)}
+            head: {"best": fit.restored_epoch, "of": len(fit.history), "seconds": round(fit.seconds)}
             for head, fit in fits.items()
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},

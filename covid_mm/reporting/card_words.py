@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from covid_mm.config import MODALITIES, join_titles
+from covid_mm.config import MODALITIES, join_titles, read_restored_epoch
 
 HEAD_TITLES: dict[str, str] = {"fused": f"{join_titles(MODALITIES)} combined"} | {
     m: f"{one.title} alone" for m, one in MODALITIES.items()
@@ -37,4 +37,4 @@ def find_tuning(meta: Mapping[str, Any]) -> str:
     if meta.get("recipe") == "served":
         return "outside"
     training = meta.get("training")
-    return "last" if isinstance(training, Mapping) and training.get("kept_epoch") == "last" else "best"
+    return read_restored_epoch(training) if isinstance(training, Mapping) else "best"

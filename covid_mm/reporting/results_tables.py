@@ -13,6 +13,7 @@ from covid_mm.config import (
     RESEARCH_USE,
     SplitProtocol,
     TableI,
+    read_restored_epoch,
 )
 from covid_mm.evaluation.metrics import ConfusionMatrix
 from covid_mm.evaluation.results import (
@@ -69,7 +70,7 @@ def render_results(results: Results, earlier: Results | None = None) -> str:
 
 def _name_chosen(results: Results) -> list[str]:
     """Which networks' epoch was chosen on the images that they are measured on; none keeping the last."""
-    chosen = [n for n in results.networks if n.training.get("kept_epoch", "best") == "best"]
+    chosen = [n for n in results.networks if read_restored_epoch(n.training) == "best"]
     if len(chosen) == len(results.networks):
         return [CHOSEN_EPOCH.format(networks="all networks")]
     names = dict.fromkeys(f"{title_network(n.name)} ({PROTOCOL_TITLES[n.protocol]})" for n in chosen)
@@ -222,7 +223,7 @@ def _weights_table(networks: Iterable[NetworkResult]) -> str:
             f"{MODALITIES[modality].title}: {weights['origin']}"
             for modality, weights in network.initial_weights.items()
         ]
-        word = "epoch" if network.training.get("kept_epoch") == "last" else "best epoch"
+        word = "epoch" if read_restored_epoch(network.training) == "last" else "best epoch"
         best = f"{word} {network.best_epoch} of {len(network.history)}"
         rows.append(
             [

@@ -52,9 +52,7 @@ COLUMNS = (
     "sha256",
     "seconds",
 )
-_OLDER_COLUMNS = tuple(
-    name for name in COLUMNS if name not in SCAN_COLUMNS
-)  # before scans had columns of their own
+_OLDER_COLUMNS = tuple(name for name in COLUMNS if name not in SCAN_COLUMNS)  # before scans had their own
 _SHA256 = COLUMNS.index("sha256")
 _ERROR = COLUMNS.index("error")
 # What a formula begins with, full width too, at the start of a cell or of what another separator makes a cell: a

@@ -7,8 +7,9 @@ graphs can't do (an earlier layer's heatmaps, Faster Score-CAM) the network in K
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ GRAPH_LAYER: LayerChoice = "coarse"
 Pixels = NDArray[np.float32]
 
 
+_numpy = threading.Lock()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, NumPy's matrix products take one thread; they are small, and more would only hinder TensorFlow's.
+
+    Inside only: the number holds for the whole process, which may be another's program. One caller at a time: of
+    two, the second would take the first's number for what was set before, and leave it.
+    """
+    with _numpy, threadpool_limits(1, user_api="blas"):
+        yield
+
+
 def load_graphs(
     folder: Path, new_graph: Callable[[], ConvolutionGraph] = TensorFlowGraph
 ) -> tuple[GraphFunctions, Metadata, ContentClassifier | None, GraphSegmenter | None]:
@@ -60,8 +75,6 @@ def load_graphs(
     weights, meta = find_weights(folder)
     backbones = list_backbones(meta)
     new_graph()  # loads the library
-    # what is left to NumPy is small: more threads of its own would only take the processors from TensorFlow's
-    threadpool_limits(1, user_api="blas")
     functions = GraphFunctions(folder, meta, backbones, weights, new_graph)
     classifier = None
     if meta.classifier_sha256 is not None:
@@ -199,12 +212,15 @@ class GraphFunctions:
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
         """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
-        features = self.heads.pool(modality, self.last_map(modality, images)).features
-        return self.heads.branch_logits(modality, features), features
+        maps = self.last_map(modality, images)
+        with _one_thread():
+            features = self.heads.pool(modality, maps).features
+            return self.heads.branch_logits(modality, features), features
 
     def fuse(self, features: list[Pixels]) -> Pixels:
         """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
-        return self.heads.fuse(features)[0]
+        with _one_thread():
+            return self.heads.fuse(features)[0]
 
     def _find_maps(self, reader: ContentReader) -> list[str]:
         """The feature maps that are read; none where the backbone does not offer them."""
@@ -266,7 +282,19 @@ class GraphAnswer:
             contents_of = {m: functions.pool.submit(functions.contents, read[m]) for m in self.modalities}
         pooled: dict[Modality, Pooled] = {}
         for modality in self.modalities:
-            pooled[modality] = heads.pool(modality, maps_of[modality].result())
+            values = maps_of[modality].result()
+            with _one_thread():
+                pooled[modality] = heads.pool(modality, values)
+        with _one_thread():
+            logits, chosen, first, second = self._explain(pooled, classes, method or self._method)
+        contents = {m: job.result() for m, job in contents_of.items()}
+        return Explained(logits, chosen, first, second, contents)
+
+    def _explain(
+        self, pooled: Mapping[Modality, Pooled], classes: NDArray[np.int32], method: PassMethod
+    ) -> tuple[dict[str, Pixels], NDArray[np.int32], dict[Modality, Pixels], dict[Modality, Pixels]]:
+        """Logits by head, the classes explained, and the evidence of the method and of the one that checks it."""
+        functions, heads = self._functions, self._functions.heads
         logits: dict[str, Pixels] = {}
         active = None
         if self._whole:
@@ -276,17 +304,15 @@ class GraphAnswer:
         margins = [self._weights[head] * find_margins(logits[head]) for head in self._answering]
         predicted = np.where(np.sum(margins, axis=0) >= self._margin, POSITIVE, 1 - POSITIVE)
         chosen = np.where(classes == PREDICTED, predicted, classes).astype(np.int32)
-        first = method or self._method
         maps: list[dict[Modality, Pixels]] = [{}, {}]
         for modality in self.modalities:
             gradient = heads.gradient(modality, FUSED if self._whole else modality, chosen, active)
             grid = functions.grid(modality, GRAPH_LAYER)
             rows, columns = (interpolation_matrix(functions.config.image_size, count) for count in grid)
-            for number, name in enumerate((first, second_method(first))):
+            for number, name in enumerate((method, second_method(method))):
                 cells = weigh_cells(name, pooled[modality], gradient).reshape(-1, *grid)
                 maps[number][modality] = np.asarray(rows @ cells @ columns.T, np.float32)
-        contents = {m: job.result() for m, job in contents_of.items()}
-        return Explained(logits, chosen, maps[0], maps[1], contents)
+        return logits, chosen, maps[0], maps[1]
 
 
 class GraphSegmenter:

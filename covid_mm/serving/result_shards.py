@@ -146,14 +146,14 @@ class ShardFolder:
         """
         tables = [self._read(path) for path in self._shards()]
         whole = pa.concat_tables(tables) if tables else SHARD_SCHEMA.empty_table()
-        found: dict[Key, int] = {}
+        rows: dict[Key, int] = {}
         errors = whole["error"].to_pylist()
         for number, key in enumerate(
             zip(whole["study"].to_pylist(), whole[OCCURRENCE].to_pylist(), strict=True)
         ):
-            if key not in found or errors[found[key]]:
-                found[key] = number
-        order = [found.get(key, -1) for key, _ in count_studies(studies)]
+            if key not in rows or errors[rows[key]]:
+                rows[key] = number
+        order = [rows.get(key, -1) for key, _ in count_studies(studies)]
         if lacking := order.count(-1):
             raise DataError(
                 f"{lacking} of {len(order)} studies have no row in {self.folder}; start the same command again: what"

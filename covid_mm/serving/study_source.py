@@ -95,10 +95,10 @@ class StudySource:
         return on_disk(name, self.path.parent / name, FILE_LIMITS)
 
     def _pair(self, files: list[ImageFile], left_out: tuple[LeftOut, ...] = ()) -> Work:
-        found = pair_files(files)
-        if not found.studies:
+        paired = pair_files(files)
+        if not paired.studies:
             raise DataError(f"There is no study in {self.address}. Expected: {RULE}")
-        return Work(lambda: iter(found.studies), len(found.studies), (*left_out, *found.left_out))
+        return Work(lambda: iter(paired.studies), len(paired.studies), (*left_out, *paired.left_out))
 
     def _read_manifest(self, open_bytes: Callable[[], BinaryIO], name: str, folder: str) -> Work:
         if name.lower().endswith(PARQUET):

@@ -24,13 +24,13 @@ from covid_mm.models.lung_segmenter import LungSegmenter
 from covid_mm.training.appearance import ROOM
 
 _CHUNK = 64
-_VERSION = 5  # raise it with any change of what a crop shows
+_VERSION = 6  # raise it with any change of what a crop shows
 OTHER = -1  # label of images of neither class
 
 
 @dataclass(frozen=True)
 class LungCrops:
-    """The images of one collection, row by row; rows without lungs hold zeros and `found` False.
+    """The images of one collection, row by row; rows without lungs hold zeros and `has_lungs` False.
 
     wide: uint8 (n, s, s) with `appearance.ROOM` round the box, to be varied. exact: uint8
     (n, size, size), what serving reads. lungs and targets: uint8 (n, s, s), 255 on the lungs and on
@@ -44,7 +44,7 @@ class LungCrops:
     lungs: NDArray[np.uint8]
     targets: NDArray[np.uint8]
     located: NDArray[np.bool_]
-    found: NDArray[np.bool_]
+    has_lungs: NDArray[np.bool_]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
 
@@ -73,7 +73,7 @@ def make_crops(
         lungs=np.zeros((count, side, side), np.uint8),
         targets=np.zeros((count, side, side), np.uint8),
         located=np.zeros(count, np.bool_),
-        found=np.zeros(count, np.bool_),
+        has_lungs=np.zeros(count, np.bool_),
         boxes=np.zeros((count, 4), np.float32),
         labels=np.array([OTHER if i.label is None else i.label for i in collection.images], np.int64),
     )
@@ -115,7 +115,7 @@ def read_records(
         return load_images(records, size=size), np.ones(len(records), np.bool_)
     images = tuple(CollectionImage(r.path, r.name, modality, r.label) for r in records)
     crops = make_crops(Collection("these images", modality, images, "", "", ""), segmenter, size)
-    return crops.exact.astype(np.float32), crops.found
+    return crops.exact.astype(np.float32), crops.has_lungs
 
 
 def lesion_mask(image: CollectionImage, height: int, width: int) -> NDArray[np.float32] | None:
@@ -167,7 +167,7 @@ def _fill(
         return
     if mask is not None and mask.any():
         crops.targets[row] = round_pixels(255.0 * cut_map(mask, box, size, ROOM))
-    crops.found[row] = True
+    crops.has_lungs[row] = True
     crops.boxes[row] = box
 
 

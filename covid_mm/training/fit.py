@@ -30,10 +30,10 @@ _STEPS_AT_ONCE = 20
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to. history: one row per epoch. best_epoch: whose weights are kept, from 1."""
+    """What a training came to. history: one row per epoch. restored_epoch: whose weights the network has, from 1."""
 
     history: list[dict[str, float]]
-    best_epoch: int
+    restored_epoch: int
     seconds: float
 
 
@@ -109,8 +109,8 @@ def fit_network(
         )
     load_weights(network, run.best_weights)
     best = max(range(len(history)), key=lambda epoch: _merit(history[epoch]))
-    kept_epoch = len(history) if config.kept_epoch == "last" else best + 1
-    return FitResult(history, kept_epoch, time.monotonic() - started)
+    restored_epoch = len(history) if config.restored_epoch == "last" else best + 1
+    return FitResult(history, restored_epoch, time.monotonic() - started)
 
 
 def capture_state(
@@ -190,7 +190,7 @@ class _EpochKeeper(keras.callbacks.Callback):
                 f"The weights or the validation loss became NaN or infinite in epoch {epoch + 1};"
                 f" {self._describe_kept()}. Lower the learning rate or check the images, and start again."
             )
-        if best is None or self.config.kept_epoch == "last" or _merit(row) > best:
+        if best is None or self.config.restored_epoch == "last" or _merit(row) > best:
             save_weights(self.network, self.run.best_weights)
         self.history.append(row)
         self.run.save_state(capture_state(self.model, self.model.optimizer, len(self.history), self.history))

@@ -16,9 +16,9 @@ from covid_mm.config import (
     MODALITIES,
     PAIRS,
     DataConfig,
-    KeptEpoch,
     Length,
     NetworkConfig,
+    RestoredEpoch,
     TrainingConfig,
 )
 from covid_mm.errors import TrainingError, UsageError
@@ -164,8 +164,8 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
     how.add_argument(
         "--keep",
-        choices=get_args(KeptEpoch),
-        default=defaults.kept_epoch,
+        choices=get_args(RestoredEpoch),
+        default=defaults.restored_epoch,
         help="whose weights: the best epoch's on the validation images, or the last one's, chosen on nothing"
         " (default: %(default)s)",
     )
@@ -311,7 +311,7 @@ def make_plan(options: argparse.Namespace, command: str) -> TrainingPlan:
             augmentation=options.augmentation,
             augmented_copies=options.augmented_copies,
             seed=options.seed,
-            kept_epoch=options.keep,
+            restored_epoch=options.keep,
         ),
         weights=options.weights,
         data_root=options.data,

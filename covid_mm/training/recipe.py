@@ -168,7 +168,7 @@ def choose_training_rows(
     chosen = {}
     for collection in trainable(collections):
         part = crops[collection.name]
-        keep = part.found & (part.labels != OTHER)
+        keep = part.has_lungs & (part.labels != OTHER)
         keep &= np.array([image.patient not in hidden or not image.patient for image in collection.images])
         keep &= np.array([image.path not in held_out for image in collection.images])
         if fold is not None and collection.name in fold.rows:

@@ -146,7 +146,7 @@ class ServedRun:
     def labelled_rows(self, collection: Collection, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Positions of the chosen images that have lungs and one of the two labels."""
         part = self.crops[collection.name]
-        return np.flatnonzero(rows & part.found & (part.labels != OTHER))
+        return np.flatnonzero(rows & part.has_lungs & (part.labels != OTHER))
 
     def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
         """The crops of one modality's collections, by name."""

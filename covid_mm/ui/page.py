@@ -168,9 +168,9 @@ def build_page(
             None, None, line, cancels=[answered], js="() => (window.covidMM.series.stopped(), '')", **private
         )
         reported = partial(report_page, complete=partial(add_own_test, worklists))
-        kept = partial(find_listed, worklists)
-        StudyEvents(networks, limits, kept).attach(study, reported, NETWORK)
-        attach_viewer(slots, limits, kept)
+        listed = partial(find_listed, worklists)
+        StudyEvents(networks, limits, listed).attach(study, reported, NETWORK)
+        attach_viewer(slots, limits, listed)
         # A hidden button, for the reason in `StudyEvents.attach`: only an event checks that a path is an upload.
         for modality, slot in zip(MODALITIES, slots, strict=True):
             ask = gr.Button("Preview", elem_id=f"mm-preview-{modality}", elem_classes="mm-hidden")

@@ -25,13 +25,13 @@ from covid_mm.explain.overlay import (
 from covid_mm.imaging.lungs import Box
 from covid_mm.serving.prediction import Prediction
 
-VIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
+PREVIEW_SIZE = 384  # pixels of the longer side, enough for the page's frames on a fine screen
 THUMBNAIL = 56  # pixels of the longer side; a study's two pictures take about 8 kB
 OPACITY = 0.6  # largest share of the heatmap's colour
 
 
 @dataclass(frozen=True)
-class View:
+class Preview:
     """One image as the page shows it.
 
     url: data URL of the image, PNG. width, height: pixels, in the image's own proportions.
@@ -42,7 +42,7 @@ class View:
     height: int
 
 
-def make_view(grey: NDArray[np.float32], longest: int = VIEW_SIZE) -> View:
+def make_preview(grey: NDArray[np.float32], longest: int = PREVIEW_SIZE) -> Preview:
     """The original image for the screen: float (height, width), 0..255, made smaller where it is larger."""
     height, width = grey.shape
     scale = min(1.0, longest / max(height, width))
@@ -50,15 +50,15 @@ def make_view(grey: NDArray[np.float32], longest: int = VIEW_SIZE) -> View:
     if scale < 1.0:
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     pixels = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-    return View(encode_png(pixels), *size)
+    return Preview(encode_png(pixels), *size)
 
 
-def make_thumbnail(grey: NDArray[np.uint8]) -> View:
+def make_thumbnail(grey: NDArray[np.uint8]) -> Preview:
     """A picture of THUMBNAIL pixels on its longer side, in its own proportions; uint8 (height, width)."""
     scale = THUMBNAIL / max(grey.shape)
     height, width = (max(1, round(side * scale)) for side in grey.shape)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return View(encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height)
+    return Preview(encode_png(cv2.resize(grey, (width, height), interpolation=method)), width, height)
 
 
 def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY) -> str:
@@ -69,7 +69,7 @@ def make_heat_layer(heatmap: NDArray[np.floating[Any]], opacity: float = OPACITY
     browser brings it to the image's size.
     """
     height, width = heatmap.shape
-    if (scale := VIEW_SIZE / max(height, width)) < 1.0:
+    if (scale := PREVIEW_SIZE / max(height, width)) < 1.0:
         heatmap = resize_heatmap(heatmap, max(1, round(height * scale)), max(1, round(width * scale)))
     share = opacity * np.minimum(heatmap / FULL_OPACITY_AT, 1.0)
     alpha = np.rint(share * 255.0).astype(np.uint8)

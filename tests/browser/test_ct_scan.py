@@ -43,7 +43,10 @@ def wait_for_map(page, before: int) -> None:
     page.wait_for_selector(".mm-view[data-modality=ct]:not(.mm-undrawn)")
 
 
-@pytest.mark.parametrize(("width", "dark", "locale"), [(1280, False, "en-US"), (390, True, "id-ID")])
+@pytest.mark.parametrize(
+    ("width", "dark", "locale"),
+    [pytest.param(1280, False, "en-US", marks=pytest.mark.slow), (390, True, "id-ID")],
+)
 def test_files_of_a_scan_are_read_and_stepped_through(open_page, files, width, dark, locale):
     page = open_page(width=width, dark=dark, locale=locale)
     put_scan(page, files["files"])

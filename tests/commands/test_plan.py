@@ -58,10 +58,12 @@ def test_a_plan_comes_back_from_json(arguments):
     assert TrainingPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 
-def test_copies_are_read_under_their_former_name_too():
-    values = plan("--views", "3").to_dict()
+def test_copies_and_the_epoch_are_read_under_their_former_names_too():
+    values = plan("--views", "3", "--keep", "last").to_dict()
     values["training"]["views"] = values["training"].pop("augmented_copies")
-    assert TrainingPlan.from_dict(values).training.augmented_copies == 3
+    values["training"]["kept_epoch"] = values["training"].pop("restored_epoch")
+    training = TrainingPlan.from_dict(values).training
+    assert (training.augmented_copies, training.restored_epoch) == (3, "last")
 
 
 def test_a_plan_of_another_version_is_refused():
@@ -173,7 +175,7 @@ def test_where_checkpoints_go_by_default(tmp_path):
 
 def test_a_stage_of_a_training_publishes_nothing(tmp_path):
     made = plan("--data", "d", "--recipe", "paper", "--keep", "last", "--no-publish")
-    assert made.training.kept_epoch == "last"
+    assert made.training.restored_epoch == "last"
     assert choose_output(made, RunFolder(tmp_path)) is None
     assert choose_output(plan("--data", "d"), RunFolder(tmp_path)) is not None
     with pytest.raises(UsageError, match="no-publish belongs to the paper's recipe"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,15 @@ class Specimen:
     size: int
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+SERVED = ("densenet121", "mobilenet")
+
+
+def slow_but_served(names: Iterable[str]) -> list[Any]:
+    """As parameters; building and running a real backbone takes seconds, so the paper's others are slow."""
+    return [pytest.param(name, marks=() if name in SERVED else pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(scope="module", params=slow_but_served(BACKBONES))
 def specimen(request: pytest.FixtureRequest) -> Specimen:
     size = find_backbone(request.param).smallest
     modality: Modality = "ct" if request.param in MODALITIES["ct"].paper_backbones else "xray"
@@ -152,7 +161,7 @@ def test_unknown_backbones_are_refused():
         find_backbone("lenet")
 
 
-@pytest.mark.parametrize("specimen", ["mobilenet", "densenet121", "resnet50"], indirect=True)
+@pytest.mark.parametrize("specimen", slow_but_served(["mobilenet", "densenet121", "resnet50"]), indirect=True)
 def test_an_output_stride_of_16_doubles_the_cells_and_keeps_every_weight(specimen, tmp_path):
     """The same names and shapes in the same order, so that files of keras.applications and ours fit."""
     coarse, modality = specimen.network, specimen.modality

@@ -290,7 +290,7 @@ def test_what_could_not_be_measured_is_said_so():
 def test_what_imagenet_buys_is_a_difference_with_its_interval(tmp_path):
     now = make_results(
         networks=tuple(
-            dataclasses.replace(n, training={"kept_epoch": "last"}) for n in make_results().networks
+            dataclasses.replace(n, training={"restored_epoch": "last"}) for n in make_results().networks
         )
     )
     then = make_results(

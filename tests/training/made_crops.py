@@ -50,7 +50,7 @@ def make_crops_of(collection: Collection, seed: int = 0) -> LungCrops:
         lungs=np.zeros_like(wide),
         targets=np.zeros_like(wide),
         located=np.array([image.label == 0 for image in collection.images]),
-        found=np.ones(count, bool),
+        has_lungs=np.ones(count, bool),
         boxes=np.tile(np.float32([0.1, 0.1, 0.9, 0.9]), (count, 1)),
         labels=np.array([OTHER if i.label is None else i.label for i in collection.images], np.int64),
     )

@@ -71,7 +71,7 @@ def test_crops_are_what_serving_reads(collection):
     assert crops.wide.shape == crops.targets.shape == (5, SIDE, SIDE)
     assert crops.exact.shape == (5, SIZE, SIZE)
     assert crops.labels.tolist() == [0, 1, 1, 1, OTHER]
-    assert crops.found.tolist() == [True, True, True, False, True]
+    assert crops.has_lungs.tolist() == [True, True, True, False, True]
     assert crops.located.tolist() == [True, True, True, False, False]
     assert crops.boxes[0] == pytest.approx(BOX)
     grey = read_grey(collection.images[1].path)
@@ -158,7 +158,7 @@ def test_three_equal_channels_reach_the_network():
 
 def test_without_a_segmenter_whole_images_are_kept(collection):
     crops = make_crops(collection, None, SIZE)
-    assert crops.found.all()
+    assert crops.has_lungs.all()
     assert np.array_equal(crops.boxes, np.tile(np.float32([0, 0, 1, 1]), (5, 1)))
     edge = (SIDE - SIZE) // 2
     assert np.array_equal(crops.wide[:, edge : edge + SIZE, edge : edge + SIZE], crops.exact)

@@ -74,7 +74,7 @@ def test_only_what_is_behind_the_boundary_is_trained(small_training, fine_tune, 
     assert changed(before, weights_of(training.network)) == expected
     if fine_tune == "last-block":  # batch norm follows quickly where it trains
         assert training.network.model.get_layer("ct_last_bn").momentum == TrainingConfig().batch_norm_momentum
-    assert result.best_epoch == 1
+    assert result.restored_epoch == 1
     assert len(result.history) == 1
     assert all(np.isfinite(value) for value in result.history[0].values())
 
@@ -98,7 +98,7 @@ def test_learning_lowers_the_loss_and_the_rate(small_training):
 
 
 def test_the_last_epochs_weights_are_kept_where_nothing_is_to_be_chosen(small_training):
-    training = small_training(epochs=2, learning_rate=0.3, final_learning_rate=0.3, kept_epoch="last")
+    training = small_training(epochs=2, learning_rate=0.3, final_learning_rate=0.3, restored_epoch="last")
     seen = []
 
     class Recorder(keras.callbacks.Callback):
@@ -108,7 +108,7 @@ def test_the_last_epochs_weights_are_kept_where_nothing_is_to_be_chosen(small_tr
     result = training.fit(Recorder())
     merits = [(row["val_accuracy"], -row["val_loss"]) for row in result.history]
     assert max(merits) > merits[-1]  # another epoch was better on the validation images
-    assert result.best_epoch == 2
+    assert result.restored_epoch == 2
     assert changed(seen[-1], weights_of(training.network)) == set()
 
 
@@ -122,11 +122,11 @@ def test_best_epochs_weights_are_restored(small_training):
 
     result = training.fit(Recorder())
     merits = [(row["val_accuracy"], -row["val_loss"]) for row in result.history]
-    assert result.best_epoch == merits.index(max(merits)) + 1
-    assert changed(seen[result.best_epoch - 1], weights_of(training.network)) == set()
+    assert result.restored_epoch == merits.index(max(merits)) + 1
+    assert changed(seen[result.restored_epoch - 1], weights_of(training.network)) == set()
     stored = build_network(training.network.config, seed=5)
     load_weights(stored, training.run.best_weights)
-    assert changed(seen[result.best_epoch - 1], weights_of(stored)) == set()
+    assert changed(seen[result.restored_epoch - 1], weights_of(stored)) == set()
 
 
 def test_history_is_kept_as_csv_and_no_temporary_file_stays(small_training):
@@ -216,7 +216,7 @@ def test_nan_in_the_images_is_refused_before_training(small_training, side, fine
     assert not training.run.path.exists()
 
 
-@pytest.mark.parametrize("fine_tune", ["frozen", "full"])
+@pytest.mark.parametrize("fine_tune", ["frozen", pytest.param("full", marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_equals_uninterrupted(small_training, fine_tune):
     whole = small_training("whole", fine_tune=fine_tune)
     expected = whole.fit()
@@ -230,7 +230,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(small_training, fine_tune)
     result = resumed.fit()
     for ours, theirs in zip(result.history, expected.history, strict=True):
         assert without_seconds(ours) == pytest.approx(without_seconds(theirs), abs=1e-6)
-    assert result.best_epoch == expected.best_epoch
+    assert result.restored_epoch == expected.restored_epoch
     last = resumed.run.load_state().weights
     for ours, theirs in zip(last, whole.run.load_state().weights, strict=True):
         assert np.abs(ours - theirs).max() < 1e-6
@@ -270,7 +270,7 @@ def test_killed_at_any_moment_it_goes_on(small_training, tmp_path):
         assert RunFolder(run).load_state().epochs >= wanted
     result = small_training("killed", epochs=4).fit()
     assert len(result.history) == 4
-    assert result.best_epoch == expected.best_epoch
+    assert result.restored_epoch == expected.restored_epoch
     for ours, theirs in zip(RunFolder(run).load_state().weights, whole.run.load_state().weights, strict=True):
         assert np.abs(ours - theirs).max() < 1e-6
 

@@ -110,7 +110,7 @@ def test_one_class_films_never_train_but_normal_slices_do():
 def test_what_shows_no_lungs_or_neither_class_does_not_train():
     collection = make_collection("one", [0, 1, None, 0, 1])
     crops = make_crops_of(collection)
-    crops.found[0] = False
+    crops.has_lungs[0] = False
     assert crops.labels[2] == OTHER
     rows = choose_training_rows([collection], {"one": crops}, None)
     assert rows["one"].tolist() == [False, True, False, True, True]

@@ -154,7 +154,7 @@ def describe_report(report: Report) -> dict[str, Any]:
         "heatmap_layer": report.analysis.kind.layer,
         "heat_location": {m: dataclasses.asdict(part) for m, part in prediction.heat_location.items()},
         "outlines": {m: [np.round(o, 4).tolist() for o in part] for m, part in prediction.outlines.items()},
-        "images": {m: view.url for m, view in report.analysis.views.items()},
+        "images": {m: preview.url for m, preview in report.analysis.previews.items()},
         "note": report.note,
         "date": report.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "versions": report.versions,

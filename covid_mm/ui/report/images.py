@@ -14,7 +14,7 @@ from covid_mm.config import CLASS_TITLES, MODALITIES
 from covid_mm.explain.overlay import blend_heatmap
 from covid_mm.reporting.pdf_text import INNER, Block, arrange, write, write_heading
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import LUNGS_OUTLINE, OPACITY, View, find_outlines
+from covid_mm.ui.pictures import LUNGS_OUTLINE, OPACITY, Preview, find_outlines
 from covid_mm.ui.report.content import Report
 from covid_mm.ui.report.drawing import ColourBar, ImageFrame
 from covid_mm.ui.study.evidence import describe_heat_location
@@ -31,7 +31,7 @@ LEGENDS = {
 def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Block:
     """Each image beside its overlay, in frames of this height; the images alone where there is no map."""
     prediction = report.prediction
-    pictures = {m: _decode(report.analysis.views[m]) for m in MODALITIES if m in report.analysis.views}
+    pictures = {m: _decode(report.analysis.previews[m]) for m in MODALITIES if m in report.analysis.previews}
     width = (INNER - 8) / 2
     titles = {m: texts("{title}: image", title=texts(SLOT_TITLES[m])) for m in pictures}
     if not prediction.heatmaps:
@@ -64,7 +64,7 @@ def compose_images(report: Report, height: float, texts: Texts = ENGLISH) -> Blo
 
 def _explain_outlines(report: Report, texts: Texts) -> list[Flowable]:
     """What the lines over the images are; nothing where there are none."""
-    if not any(any(find_outlines(report.prediction, m)) for m in report.analysis.views):
+    if not any(any(find_outlines(report.prediction, m)) for m in report.analysis.previews):
         return []
     key = texts("solid: the lungs as found; dashed: the part that was read")
     return [write(f"{texts(LUNGS_OUTLINE)}: {key}.", size=7.8, colour="soft")]
@@ -106,9 +106,9 @@ def _set_frames(frames: list[tuple[ImageFrame, str]], width: float) -> Table:
     return table
 
 
-def _decode(view: View) -> Image.Image:
-    """The view's pixels, grey; nothing but pixels leaves the file."""
-    data = base64.b64decode(view.url.partition(",")[2])
+def _decode(preview: Preview) -> Image.Image:
+    """The preview's pixels, grey; nothing but pixels leaves the file."""
+    data = base64.b64decode(preview.url.partition(",")[2])
     with Image.open(BytesIO(data)) as picture:
         return picture.convert("L")
 

@@ -110,7 +110,7 @@ def _compose(report: Report, texts: Texts, frame_height: float) -> list[Block]:
 
 def _paginate(canvas: Canvas, report: Report, texts: Texts) -> list[list[Block]]:
     """One page where it can be, else two: lists of blocks."""
-    rows = len(report.analysis.views) if report.prediction.heatmaps else 1
+    rows = len(report.analysis.previews) if report.prediction.heatmaps else 1
     most, least = FRAME_HEIGHTS[rows]
     blocks = _compose(report, texts, most)
     excess = _total(canvas, blocks) - ROOM

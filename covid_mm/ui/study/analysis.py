@@ -19,7 +19,7 @@ from covid_mm.imaging import CtScan
 from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import View, encode_png, make_view
+from covid_mm.ui.pictures import Preview, encode_png, make_preview
 from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.study.images import (
@@ -43,18 +43,18 @@ _log = logging.getLogger("covid_mm.ui")
 class Analysis:
     """An answer, and what the page needs to show it.
 
-    views: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
+    previews: modality -> the image for the screen. thresholds: head (`fused`, `ct`, `xray`) -> the
     probability from which it is called positive. kind: what the heatmaps are. meta: the
     checkpoint's meta.json. thumbnails: of a CT scan, number -> picture of its most suspicious slices, the highest
     probability first. own_test: what the head that answers was worth on this hospital's own studies, where tested.
     """
 
     prediction: Prediction
-    views: dict[str, View]
+    previews: dict[str, Preview]
     thresholds: dict[str, float]
     kind: HeatmapKind = field(default_factory=HeatmapKind)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    thumbnails: Mapping[int, View] = field(default_factory=dict)
+    thumbnails: Mapping[int, Preview] = field(default_factory=dict)
     own_test: HeadTest | None = None
 
     @property
@@ -100,7 +100,7 @@ def answer_study(
     if study.scan:
         return _answer_scan(predictor, study, options)
     prediction = predictor.predict(ct=study.images.get("ct"), xray=study.images.get("xray"), **options)
-    return make_analysis(prediction, study.views, predictor.meta)
+    return make_analysis(prediction, study.previews, predictor.meta)
 
 
 def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[str, Any]) -> Analysis:
@@ -115,25 +115,27 @@ def _answer_scan(predictor: StudyPredictor, study: StudyImages, options: dict[st
         options["frames"] = {"ct": choice.frame}
     prediction = predictor.predict(ct=scan, xray=study.images.get("xray"), **options)
     shown = prediction.slice if prediction.slice is not None else choice.frame or 0
-    views = {"ct": make_view(scan.render(shown, choice.window)), **study.views}
-    analysis = make_analysis(prediction, views, predictor.meta)
+    previews = {"ct": make_preview(scan.render(shown, choice.window)), **study.previews}
+    analysis = make_analysis(prediction, previews, predictor.meta)
     return dataclasses.replace(analysis, thumbnails=draw_thumbnails(scan, prediction, choice))
 
 
-def draw_thumbnails(scan: CtScan, prediction: Prediction, choice: SliceChoice) -> dict[int, View]:
+def draw_thumbnails(scan: CtScan, prediction: Prediction, choice: SliceChoice) -> dict[int, Preview]:
     """Small pictures of the most suspicious slices, by number, the highest probability first."""
     chosen = choose_thumbnails([one.probability for one in prediction.slices])
-    return {index: make_view(scan.render(index, choice.window), longest=THUMBNAIL_SIDE) for index in chosen}
+    return {
+        index: make_preview(scan.render(index, choice.window), longest=THUMBNAIL_SIDE) for index in chosen
+    }
 
 
-def make_analysis(prediction: Prediction, views: dict[str, View], meta: Mapping[str, Any]) -> Analysis:
-    """An answer with what the page needs beside it. views: modality -> image. meta: the checkpoint's meta.json."""
+def make_analysis(prediction: Prediction, previews: dict[str, Preview], meta: Mapping[str, Any]) -> Analysis:
+    """An answer with what the page needs beside it. previews: modality -> image. meta: the checkpoint's meta.json."""
     if prediction.scan is not None:
         meta = apply_scan_fields(meta)
     kind = HeatmapKind(prediction.heatmap_method, prediction.heatmap_layer, prediction.heatmap_scale)
     known = meta.get("decision_threshold", {})
     thresholds = {head: known.get(head, prediction.checkpoint.decision_threshold) for head in HEADS}
-    return Analysis(prediction, views, thresholds, kind, meta)
+    return Analysis(prediction, previews, thresholds, kind, meta)
 
 
 def analyse_uploads(

@@ -121,14 +121,14 @@ def describe_slice(
 ) -> dict[str, Any]:
     """Of one slice of a scan, whose maps were asked for: `slice`, its number, picture and outlines; else `{}`."""
     choice = chosen.get("ct", SliceChoice())
-    if not choice.alone or "ct" not in analysis.views:
+    if not choice.alone or "ct" not in analysis.previews:
         return {}
     title = texts(SLOT_TITLES["ct"])
     words = texts("{title}: outline of the lungs, and the part that was read", title=title)
     return {
         "slice": {
             "index": choice.frame,
-            "url": analysis.views["ct"].url,
+            "url": analysis.previews["ct"].url,
             "outline": draw_outlines(analysis.prediction, "ct"),
             "read_outline": draw_outlines(analysis.prediction, "ct", words),
         }

@@ -25,7 +25,7 @@ from covid_mm.imaging import (
 )
 from covid_mm.imaging.window import FILE
 from covid_mm.serving.worker_pool import WorkerPool
-from covid_mm.ui.pictures import View, make_view
+from covid_mm.ui.pictures import Preview, make_preview
 from covid_mm.ui.study.scans import GONE, find_scan, preview_scan
 from covid_mm.ui.study.slot_choice import FREE, SliceChoice
 
@@ -36,14 +36,14 @@ READERS = WorkerPool(size=2, deadline=30.0)  # the largest accepted file takes a
 
 @dataclass(frozen=True)
 class StudyImages:
-    """A study, read. images: modality -> whole image. views: modality -> the same for the screen.
+    """A study, read. images: modality -> whole image. previews: modality -> the same for the screen.
 
     scan: paths of the CT's uploads where they are a whole scan, which lies beside them then; none for one image.
     choice: which slice and window of it.
     """
 
     images: dict[str, DecodedImage]
-    views: dict[str, View]
+    previews: dict[str, Preview]
     scan: tuple[str, ...] = ()
     choice: SliceChoice = SliceChoice()  # noqa: RUF009 (frozen)
 
@@ -68,8 +68,8 @@ def read_study(
     images: dict[str, DecodedImage] = {
         m: read_slot_image(upload, m, limits, chosen[m]) for m, upload in uploads.items()
     }
-    views = {m: make_view(image.grey) for m, image in images.items()}
-    return StudyImages(images, views, scan, chosen.get("ct", SliceChoice()))
+    previews = {m: make_preview(image.grey) for m, image in images.items()}
+    return StudyImages(images, previews, scan, chosen.get("ct", SliceChoice()))
 
 
 def _find_scan(upload: SlotUpload, modality: str, limits: ImageLimits, choice: SliceChoice) -> CtScan | None:
@@ -245,10 +245,10 @@ def preview_stack(stack: SliceStack, choice: SliceChoice) -> dict[str, Any]:
     """
     image = stack.image
     frame = stack.find_first_choice() if choice.frame is None else choice.frame
-    view = make_view(stack.render(frame, choice.window))
+    preview = make_preview(stack.render(frame, choice.window))
     shown = _resolve(image, choice.window)
     return {
-        "url": view.url,
+        "url": preview.url,
         "frames": len(stack),
         "frame": frame,
         "windows": _offer_windows(image, stack),

@@ -52,7 +52,7 @@ def render_analysis(analysis: Analysis, texts: Texts = ENGLISH) -> str:
     """The whole answer: class, probabilities, left-out evidence, warnings, images with maps, checkpoint."""
     prediction = analysis.prediction
     warnings = list_warnings(prediction)
-    outlined = any(draw_outlines(prediction, m) for m in analysis.views)
+    outlined = any(draw_outlines(prediction, m) for m in analysis.previews)
     return _render(
         texts("Answer: {answer}.", answer=_describe_answer(prediction, texts)),
         texts,
@@ -230,14 +230,14 @@ def _list_images(analysis: Analysis, texts: Texts) -> Iterator[dict[str, Any]]:
     """One panel per modality: the image as given, beside it below its heatmap, the lungs' outline over both."""
     prediction = analysis.prediction
     for modality in MODALITIES:
-        if modality not in analysis.views:
+        if modality not in analysis.previews:
             continue
         title = texts(SLOT_TITLES[modality])
         outline = texts("{title}: outline of the lungs, and the part that was read", title=title)
         yield {
             "modality": modality,
             "title": title,
-            "view": analysis.views[modality],
+            "preview": analysis.previews[modality],
             "series": render_series(analysis, texts) if modality == "ct" else ("", ""),
             "slice": prediction.slice if modality == "ct" else None,
             "read_outline": draw_outlines(prediction, modality, outline),

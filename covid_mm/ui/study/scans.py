@@ -22,7 +22,7 @@ from covid_mm.imaging import WINDOW_PRESETS, CtScan, ImageHeader, SeriesSummary,
 from covid_mm.imaging.window import FILE
 from covid_mm.serving.archive import ArchiveLimits
 from covid_mm.serving.scan_files import open_scan
-from covid_mm.ui.pictures import make_view
+from covid_mm.ui.pictures import make_preview
 from covid_mm.ui.study.slot_choice import FREE, SliceChoice
 
 GONE = "The uploaded image is no longer kept on the server; add it again."
@@ -136,7 +136,7 @@ def preview_scan(scan: CtScan, choice: SliceChoice) -> dict[str, Any]:
     window = scan.find_window(choice.window)
     own = [FILE] if scan.header is not None and scan.header.windows else []
     return {
-        "url": make_view(scan.render(frame, choice.window)).url,
+        "url": make_preview(scan.render(frame, choice.window)).url,
         "frames": len(scan),
         "frame": frame,
         "windows": [*WINDOW_PRESETS, *own, FREE],

@@ -70,8 +70,8 @@ def render_series(analysis: Analysis, texts: Texts = ENGLISH) -> tuple[Markup, M
         index=scan.slice,
         extent=describe_extent(scan, texts),
         thumbnails=[
-            (index, view, texts("Slice {number}", number=index + 1), shown.get(index, ""))
-            for index, view in analysis.thumbnails.items()
+            (index, preview, texts("Slice {number}", number=index + 1), shown.get(index, ""))
+            for index, preview in analysis.thumbnails.items()
         ],
     )
     return curve, more

@@ -9,7 +9,7 @@ from typing import Any
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import ImageError, UsageError
 from covid_mm.imaging import CtScan, SliceStack, decode_image, is_dicom
-from covid_mm.ui.pictures import make_view
+from covid_mm.ui.pictures import make_preview
 from covid_mm.ui.study.images import (
     SLOT_TITLES,
     SlotUpload,
@@ -103,5 +103,5 @@ def _draw_frames(
 
 def describe_picture(grey: Any, limits: ImageLimits) -> dict[str, Any]:
     """An image (height, width), 0..255, at its own size: `url`, a data URL, `width` and `height` in pixels."""
-    view = make_view(grey, longest=limits.max_side)
-    return {"url": view.url, "width": view.width, "height": view.height}
+    preview = make_preview(grey, longest=limits.max_side)
+    return {"url": preview.url, "width": preview.width, "height": preview.height}

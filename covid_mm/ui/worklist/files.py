@@ -72,11 +72,11 @@ class FileKeeper:
         except OSError:  # an upload that is gone, a disk that is full: the answer is kept without its files
             shutil.rmtree(folder, ignore_errors=True)
             return None
-        kept = KeptFiles(folder, paths, dict(choices or {}), measure_files(folder))
-        if most is not None and sum(kept.sizes.values()) > most:
-            kept.delete()
+        study = KeptFiles(folder, paths, dict(choices or {}), measure_files(folder))
+        if most is not None and sum(study.sizes.values()) > most:
+            study.delete()
             return None
-        return kept
+        return study
 
     @property
     def free(self) -> int:

@@ -23,7 +23,7 @@ FINEST = 65535  # steps of a map from 0 to 1
 
 
 def pack_analysis(analysis: Analysis) -> bytes:
-    """The answer with its views and maps, without the checkpoint's meta.json."""
+    """The answer with its previews and maps, without the checkpoint's meta.json."""
     prediction = analysis.prediction
     maps = {modality: _pack_map(heatmap) for modality, heatmap in prediction.heatmaps.items()}
     plain = dataclasses.replace(prediction, heatmaps=maps, images={})

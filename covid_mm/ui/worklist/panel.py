@@ -35,7 +35,7 @@ class SessionStudies:
     def keep(self, analysis: Analysis, study: StudyUploads) -> Analysis:
         """The analysis with what the visitor tested, kept in the list with the uploads that it was made of."""
         if self._store.has_list(self._session):
-            sources = {m: list_paths(getattr(study, m)) for m in analysis.views}
+            sources = {m: list_paths(getattr(study, m)) for m in analysis.previews}
             files = keep_files(self._store, sources, study.choices)
             self._store.add(self._session, replace(list_analysis(analysis), files=files))
         return add_own_test(self._store, self._session, analysis)

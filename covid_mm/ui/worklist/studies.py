@@ -30,7 +30,7 @@ class ListedStudy:
     run: number of the batch run that answered it, 0 for the slots. added: seconds since 1970. label: a class,
     `undetermined`, or empty where it has no answer; then error says why. probability: of covid19_pneumonia as shown,
     0..1; supported: the highest that is shown. disagree: whether the images contradict each other. truth: the class
-    that its owner gave it, empty where none. packed: the answer with views and maps, None where it has none or where
+    that its owner gave it, empty where none. packed: the answer with previews and maps, None where it has none or where
     room was short. meta: of the checkpoint that answered. network: that checkpoint's name. files: its image files, None
     where there are none (any more). changed: counts the list's changes.
     """

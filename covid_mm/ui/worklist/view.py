@@ -12,7 +12,7 @@ from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.serving.batch import Row
 from covid_mm.serving.prediction import UNDETERMINED, Prediction
 from covid_mm.ui.i18n.language import ENGLISH, Texts
-from covid_mm.ui.pictures import draw_outlines, make_thumbnail, make_view
+from covid_mm.ui.pictures import draw_outlines, make_preview, make_thumbnail
 from covid_mm.ui.report.content import NOTE_LENGTH
 from covid_mm.ui.study.analysis import Analysis, make_analysis
 from covid_mm.ui.study.evidence import format_probability
@@ -73,8 +73,8 @@ def list_row(row: Row, meta: Mapping[str, Any], run: int) -> ListedStudy:
     common = {"name": row.study, "run": run, "truth": row.truth, "meta": meta}
     if prediction is None:
         return ListedStudy(error=row.error, **common)  # type: ignore[arg-type]
-    views = {m: make_view(pixels[..., 0].astype("float32")) for m, pixels in prediction.images.items()}
-    listed = list_analysis(make_analysis(prediction, views, meta))
+    previews = {m: make_preview(pixels[..., 0].astype("float32")) for m, pixels in prediction.images.items()}
+    listed = list_analysis(make_analysis(prediction, previews, meta))
     return ListedStudy(**{**vars(listed), **common})
 
 
@@ -172,7 +172,7 @@ def describe_files(study: ListedStudy) -> dict[str, Any] | None:
 def render_comparison(pairs: list[tuple[ListedStudy, Analysis]], texts: Texts = ENGLISH) -> str:
     """Two studies side by side: each head's probability and its change, then image by image, warnings last."""
     first, second = (analysis.prediction for _, analysis in pairs)
-    modalities = [m for m in MODALITIES if any(m in analysis.views for _, analysis in pairs)]
+    modalities = [m for m in MODALITIES if any(m in analysis.previews for _, analysis in pairs)]
     return render_template(
         "worklist/comparison.html",
         texts,
@@ -232,7 +232,7 @@ def _is_cut(value: float, supported: float) -> bool:
 
 def _describe_image(analysis: Analysis, modality: str, texts: Texts) -> dict[str, Any] | None:
     """One study's image and its map; None where the study has no such image."""
-    if modality not in analysis.views:
+    if modality not in analysis.previews:
         return None
     prediction = analysis.prediction
     heat = describe_map(
@@ -242,7 +242,11 @@ def _describe_image(analysis: Analysis, modality: str, texts: Texts) -> dict[str
         analysis.kind,
         texts,
     )
-    return {"view": analysis.views[modality], "map": heat, "outline": draw_outlines(prediction, modality)}
+    return {
+        "preview": analysis.previews[modality],
+        "map": heat,
+        "outline": draw_outlines(prediction, modality),
+    }
 
 
 def _list_thumbnails(images: Mapping[str, Any]) -> Iterator[Thumbnail]:

@@ -433,7 +433,7 @@ def analyses(tmp_path_factory) -> list[Analysis]:
     )
     abstaining = analyse_study(FakePredictor(), between, between)
     assert abstaining.prediction.label == "undetermined"
-    return [both, alone, Analysis(refused, both.views, both.thresholds), abstaining]
+    return [both, alone, Analysis(refused, both.previews, both.thresholds), abstaining]
 
 
 def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str, str]]:

@@ -202,7 +202,7 @@ def test_a_results_file_that_is_none_leaves_the_card_without_them(meta, tmp_path
     ("changes", "tuning"),
     [
         ({"recipe": "served"}, "outside"),
-        ({"recipe": "paper", "training": {"kept_epoch": "best"}}, "best"),
+        ({"recipe": "paper", "training": {"restored_epoch": "best"}}, "best"),
         ({"recipe": "paper", "training": {"kept_epoch": "last"}}, "last"),
         ({"recipe": "paper", "training": {}}, "best"),  # before there was a choice
     ],

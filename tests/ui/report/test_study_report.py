@@ -135,8 +135,8 @@ def test_two_images_that_agree(agreeing):
 
 def test_images_and_overlays_are_embedded_as_the_page_shows_them(agreeing):
     pictures = [np.asarray(image.image) for page in open_pdf(agreeing).pages for image in page.images]
-    for modality, view in agreeing.views.items():
-        grey = decode(view.url)
+    for modality, preview in agreeing.previews.items():
+        grey = decode(preview.url)
         rgb = np.repeat(grey[..., np.newaxis], 3, axis=2)
         heatmap = agreeing.prediction.draw_heatmap(modality, *grey.shape)
         overlay = blend_heatmap(rgb, heatmap, OPACITY)
@@ -426,7 +426,7 @@ def test_the_json_is_the_answer_and_what_the_pdf_adds(agreeing):
             m: [np.round(outline, 4).tolist() for outline in outlines]
             for m, outlines in agreeing.prediction.outlines.items()
         },
-        "images": {m: view.url for m, view in agreeing.views.items()},
+        "images": {m: preview.url for m, preview in agreeing.previews.items()},
         "note": "Fever",
         "date": "2026-03-04T05:06:07Z",
         "versions": find_versions(),

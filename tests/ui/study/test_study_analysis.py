@@ -17,7 +17,7 @@ from covid_mm.config import ImageLimits
 from covid_mm.errors import CovidMMError, ImageError, UsageError
 from covid_mm.explain.overlay import blend_heatmap
 from covid_mm.imaging import read_grey
-from covid_mm.ui.pictures import encode_png, make_heat_layer, make_view
+from covid_mm.ui.pictures import encode_png, make_heat_layer, make_preview
 from covid_mm.ui.study.analysis import analyse_study, delete_uploads, describe_prediction, explain_error
 from covid_mm.ui.study.heatmaps import HeatmapChoice
 from covid_mm.ui.study.images import BOTH_EMPTY
@@ -45,7 +45,7 @@ def test_the_whole_image_reaches_the_predictor_once_read(tmp_path, dark):
     ((ct, xray),) = seen
     np.testing.assert_array_equal(ct.grey, read_grey(dark))
     assert xray is None
-    assert set(analysis.views) == {"ct"}
+    assert set(analysis.previews) == {"ct"}
 
 
 def test_both_empty_is_one_sentence(predictor):
@@ -148,9 +148,9 @@ def test_deleting_uploads_twice_is_harmless(tmp_path):
 
 
 def test_views_keep_proportions_and_are_never_enlarged():
-    wide = make_view(np.zeros((500, 1000), np.float32))
+    wide = make_preview(np.zeros((500, 1000), np.float32))
     assert (wide.width, wide.height) == (384, 192)
-    small = make_view(np.full((30, 20), 200.4, np.float32))
+    small = make_preview(np.full((30, 20), 200.4, np.float32))
     assert (small.width, small.height) == (20, 30)
     assert (decode(small.url) == 200).all()
 

@@ -108,8 +108,10 @@ def test_another_process_reads_what_this_one_would(tmp_path, bright):
     assert study.images["ct"].header.modality == "ct"
     assert study.images["xray"].header is None
     assert (
-        study.views
-        == read_study(str(tmp_path / "ct"), str(tmp_path / "xray"), LIMITS, {"ct": SliceChoice("file")}).views
+        study.previews
+        == read_study(
+            str(tmp_path / "ct"), str(tmp_path / "xray"), LIMITS, {"ct": SliceChoice("file")}
+        ).previews
     )
 
 

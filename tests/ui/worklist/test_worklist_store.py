@@ -53,8 +53,8 @@ def test_a_packed_answer_is_the_same_but_for_the_maps_rounding(analysis):
         before.warnings,
         before.evidence,
     )
-    assert (again.views, again.thresholds, again.kind, again.meta) == (
-        analysis.views,
+    assert (again.previews, again.thresholds, again.kind, again.meta) == (
+        analysis.previews,
         analysis.thresholds,
         analysis.kind,
         META,
