@@ -155,15 +155,27 @@ def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modali
     lungs = _cut(region.lungs.astype(np.float32), region.box, _MEASURED) >= 0.5
     inside, outside = crop[lungs], crop[~lungs]
     if MODALITIES[modality].kind == "film":
-        dark = float(np.percentile(inside, 2)) if inside.size else float(crop.min())
-        return dark, max(float(np.percentile(crop, 98)), dark + 8.0)
+        dark = find_percentiles(inside, 2)[0] if inside.size else float(crop.min())
+        return dark, max(find_percentiles(crop, 98)[0], dark + 8.0)
     # noise and sharp kernels widen the lungs' greys, and would make their 10th percentile too dark
     calm = cv2.GaussianBlur(crop, (0, 0), _CALM)[lungs]
-    dark = float(np.percentile(calm, 10)) if calm.size else float(crop.min())
-    top = float(np.percentile(crop, 99))
+    dark = find_percentiles(calm, 10)[0] if calm.size else float(crop.min())
+    top = find_percentiles(crop, 99)[0]
     bright = outside[outside > dark + 0.35 * (top - dark)]  # not the air around the body
     soft = float(np.median(bright)) if bright.size else top
     return dark, max(soft, dark + 8.0)
+
+
+def find_percentiles(values: NDArray[np.float32], *percents: float) -> list[float]:
+    """As `np.percentile`, whose checks cost more than the numbers of so small an image. values: one at least."""
+    positions = [percent / 100 * (values.size - 1) for percent in percents]
+    below = [int(position) for position in positions]
+    above = [min(index + 1, values.size - 1) for index in below]
+    ordered = np.partition(values, sorted({*below, *above}), axis=None)
+    return [
+        float(ordered[low]) + (position - low) * (float(ordered[high]) - float(ordered[low]))
+        for position, low, high in zip(positions, below, above, strict=True)
+    ]
 
 
 def _cut(

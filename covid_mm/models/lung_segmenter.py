@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import CheckpointError
-from covid_mm.imaging.lungs import LungRegion, find_region
+from covid_mm.imaging.lungs import LungRegion, find_percentiles, find_region
 
 if TYPE_CHECKING:
     import keras
@@ -56,8 +56,8 @@ def prepare_for_segmenter(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     small = cv2.resize(
         np.ascontiguousarray(grey, np.float32), (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA
     )
-    low, high = np.percentile(small, [1, 99])
-    return np.asarray(np.clip((small - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)
+    low, high = find_percentiles(small, 1, 99)
+    return np.asarray(np.clip((small - low) / max(high - low, 1e-3), 0.0, 1.0), np.float32)
 
 
 def segment_images(

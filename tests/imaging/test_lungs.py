@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import ImageError
-from covid_mm.imaging.lungs import cut_map, find_region, place_in_image, read_lungs
+from covid_mm.imaging.lungs import cut_map, find_percentiles, find_region, place_in_image, read_lungs
 
 SOFT, DARK, AIR = 150.0, 60.0, 5.0  # grey of the made-up slice
 
@@ -189,3 +189,10 @@ def test_an_even_image_stays_finite(modality):
 def test_other_arrays_are_refused(shape):
     with pytest.raises(ImageError, match="Expected a grey image"):
         read_lungs(np.zeros(shape, np.float32), find_region(lung_map(), "ct"), "ct", 32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 1000])
+def test_percentiles_are_numpys(count):
+    values = np.random.default_rng(count).uniform(0, 255, count).astype(np.float32)
+    expected = [np.percentile(values, percent) for percent in (0, 2, 50, 98, 100)]
+    np.testing.assert_allclose(find_percentiles(values, 0, 2, 50, 98, 100), expected, rtol=1e-6)
