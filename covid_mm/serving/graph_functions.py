@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
@@ -58,8 +59,14 @@ def _one_thread() -> Iterator[None]:
     Inside only: the number holds for the whole process, which may be another's program. One caller at a time: of
     two, the second would take the first's number for what was set before, and leave it.
     """
-    with _numpy, threadpool_limits(1, user_api="blas"):
+    with _numpy, _find_blas().limit(limits=1):
         yield
+
+
+@cache
+def _find_blas() -> ThreadpoolController:
+    """NumPy's library; looking for it takes a millisecond, setting its threads nothing."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def load_graphs(
