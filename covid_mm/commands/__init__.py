@@ -36,6 +36,9 @@ def load_tensorflow() -> None:
 
 def load_runtime(name: str) -> None:
     """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start."""
+    from covid_mm.serving.runtimes import limit_numpy
+
+    limit_numpy()
     if name == "tensorflow":
         try:
             with silence_library():

@@ -7,16 +7,13 @@ graphs can't do (an earlier layer's heatmaps, Faster Score-CAM) the network in K
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
@@ -47,26 +44,6 @@ from covid_mm.serving.metadata import Metadata
 GRAPH_LAYER: LayerChoice = "coarse"
 
 Pixels = NDArray[np.float32]
-
-
-_numpy = threading.Lock()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, NumPy's matrix products take one thread; they are small, and more would only hinder TensorFlow's.
-
-    Inside only: the number holds for the whole process, which may be another's program. One caller at a time: of
-    two, the second would take the first's number for what was set before, and leave it.
-    """
-    with _numpy, _find_blas().limit(limits=1):
-        yield
-
-
-@cache
-def _find_blas() -> ThreadpoolController:
-    """NumPy's library; looking for it takes a millisecond, setting its threads nothing."""
-    return ThreadpoolController().select(user_api="blas")
 
 
 def load_graphs(
@@ -219,15 +196,12 @@ class GraphFunctions:
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
         """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
-        maps = self.last_map(modality, images)
-        with _one_thread():
-            features = self.heads.pool(modality, maps).features
-            return self.heads.branch_logits(modality, features), features
+        features = self.heads.pool(modality, self.last_map(modality, images)).features
+        return self.heads.branch_logits(modality, features), features
 
     def fuse(self, features: list[Pixels]) -> Pixels:
         """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
-        with _one_thread():
-            return self.heads.fuse(features)[0]
+        return self.heads.fuse(features)[0]
 
     def _find_maps(self, reader: ContentReader) -> list[str]:
         """The feature maps that are read; none where the backbone does not offer them."""
@@ -289,11 +263,8 @@ class GraphAnswer:
             contents_of = {m: functions.pool.submit(functions.contents, read[m]) for m in self.modalities}
         pooled: dict[Modality, Pooled] = {}
         for modality in self.modalities:
-            values = maps_of[modality].result()
-            with _one_thread():
-                pooled[modality] = heads.pool(modality, values)
-        with _one_thread():
-            logits, chosen, first, second = self._explain(pooled, classes, method or self._method)
+            pooled[modality] = heads.pool(modality, maps_of[modality].result())
+        logits, chosen, first, second = self._explain(pooled, classes, method or self._method)
         contents = {m: job.result() for m, job in contents_of.items()}
         return Explained(logits, chosen, first, second, contents)
 

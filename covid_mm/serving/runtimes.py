@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from covid_mm.config import RUNTIMES
 from covid_mm.errors import UsageError
 from covid_mm.models.content_classifier import ContentClassifier
@@ -54,6 +56,15 @@ def load_parts(folder: Path, runtime: str) -> Parts:
 
     network, meta = load_checkpoint(folder)
     return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)
+
+
+def limit_numpy() -> None:
+    """NumPy's matrix products take one thread from now on, in the whole process: for programs that only serve.
+
+    They are small, and NumPy's other threads, waiting busily for the next, would take the processors from the
+    library that runs the network. Not done by loading a network, as the process may be another's.
+    """
+    threadpool_limits(1, user_api="blas")
 
 
 def load_openvino(folder: Path, precision: Precision) -> Parts:
