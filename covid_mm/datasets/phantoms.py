@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from covid_mm.config import CLASSES, Modality
+from covid_mm.config import CLASSES, ImageKind, Modality
 from covid_mm.datasets.thorax.anatomy import Anatomy
 from covid_mm.datasets.thorax.body import Patient
 from covid_mm.datasets.thorax.lungs import Lesions
@@ -39,6 +39,10 @@ class PhantomStudy:
     ct_lungs: NDArray[np.bool_]
     xray_lungs: NDArray[np.bool_]
     label: int
+
+    def image_of(self, kind: ImageKind) -> NDArray[np.uint8]:
+        """The image of this kind, for whichever modality is of it."""
+        return self.ct if kind == "slice" else self.xray
 
 
 def make_study(label: int, seed: int, *, size: int = 224, lesion_strength: float = 1.0) -> PhantomStudy:

@@ -190,9 +190,7 @@ def compare_answers(
     worst: dict[str, float] = {}
     for modalities in list_combinations(network):
         images = {
-            m: np.stack(
-                [read_image(s.ct if MODALITIES[m].kind == "slice" else s.xray, size=side) for s in studies]
-            )
+            m: np.stack([read_image(study.image_of(MODALITIES[m].kind), size=side) for study in studies])
             for m in modalities
         }
         first, second = ours(modalities, EXPORTED_LAYER), theirs(modalities, EXPORTED_LAYER)
