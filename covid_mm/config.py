@@ -106,13 +106,8 @@ _BESIDE_THE_PACKAGE = Path(__file__).resolve().parents[1] / "checkpoints"
 CHECKPOINTS = _BESIDE_THE_PACKAGE if _BESIDE_THE_PACKAGE.is_dir() else Path("checkpoints")
 DEFAULT_CHECKPOINT = CHECKPOINTS / DEFAULT_PAIR
 
-RUNTIMES = (
-    "tensorflow",
-    "keras",
-    "openvino",
-    "openvino-bfloat16",
-    "onnx",
-)  # what may run a network that is served
+# what may run a network that is served
+RUNTIMES = ("tensorflow", "keras", "openvino", "openvino-bfloat16", "onnx")
 RESEARCH_USE = "Research use only, not for diagnosis."
 
 
