@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import sysconfig
 import venv
 import zipfile
@@ -128,6 +129,9 @@ def test_the_page_opens(programs, tmp_path):
     server = LiveServer(tmp_path, command, environment={"PYTHONPATH": ""}).wait_until_open()
     try:
         assert Visitor(server.url).request("GET", "/").status_code == 200
+        end = time.monotonic() + 60.0
+        while not server.log and time.monotonic() < end:  # it answers a moment before it says so
+            time.sleep(0.05)
     finally:
         code = server.stop()
     assert code == 0, server.log  # while the network was still loading
