@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import sysconfig
+import time
 import venv
 import zipfile
 from collections.abc import Callable
