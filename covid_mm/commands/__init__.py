@@ -35,7 +35,10 @@ def load_tensorflow() -> None:
 
 
 def load_runtime(name: str) -> None:
-    """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start."""
+    """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start.
+
+    NumPy is held to one thread, see `limit_numpy`.
+    """
     from covid_mm.serving.runtimes import limit_numpy
 
     limit_numpy()

@@ -144,10 +144,8 @@ class OpenVinoGraph:
                 results = [self._transpose(node, _TO_CHANNELS_LAST) for node in fetches]
                 model = self._openvino.Model(results, [self._parameters[id(node)] for node in feeds], "maps")
                 compiled = self._openvino.compile_model(model, "CPU", self._settings)
-                self._compiled[key] = (
-                    compiled,
-                    (*feeds, *fetches),
-                )  # kept, so that no other node gets their ids
+                # the nodes are kept too, so that no other ones get their ids
+                self._compiled[key] = compiled, (*feeds, *fetches)
             return self._compiled[key][0]
 
     def _transpose(self, node: Any, order: tuple[int, ...]) -> Any:

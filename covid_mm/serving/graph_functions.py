@@ -264,15 +264,6 @@ class GraphAnswer:
         pooled: dict[Modality, Pooled] = {}
         for modality in self.modalities:
             pooled[modality] = heads.pool(modality, maps_of[modality].result())
-        logits, chosen, first, second = self._explain(pooled, classes, method or self._method)
-        contents = {m: job.result() for m, job in contents_of.items()}
-        return Explained(logits, chosen, first, second, contents)
-
-    def _explain(
-        self, pooled: Mapping[Modality, Pooled], classes: NDArray[np.int32], method: PassMethod
-    ) -> tuple[dict[str, Pixels], NDArray[np.int32], dict[Modality, Pixels], dict[Modality, Pixels]]:
-        """Logits by head, the classes explained, and the evidence of the method and of the one that checks it."""
-        functions, heads = self._functions, self._functions.heads
         logits: dict[str, Pixels] = {}
         active = None
         if self._whole:
@@ -282,15 +273,17 @@ class GraphAnswer:
         margins = [self._weights[head] * find_margins(logits[head]) for head in self._answering]
         predicted = np.where(np.sum(margins, axis=0) >= self._margin, POSITIVE, 1 - POSITIVE)
         chosen = np.where(classes == PREDICTED, predicted, classes).astype(np.int32)
+        first = method or self._method
         maps: list[dict[Modality, Pixels]] = [{}, {}]
         for modality in self.modalities:
             gradient = heads.gradient(modality, FUSED if self._whole else modality, chosen, active)
             grid = functions.grid(modality, GRAPH_LAYER)
             rows, columns = (interpolation_matrix(functions.config.image_size, count) for count in grid)
-            for number, name in enumerate((method, second_method(method))):
+            for number, name in enumerate((first, second_method(first))):
                 cells = weigh_cells(name, pooled[modality], gradient).reshape(-1, *grid)
                 maps[number][modality] = np.asarray(rows @ cells @ columns.T, np.float32)
-        return logits, chosen, maps[0], maps[1]
+        contents = {m: job.result() for m, job in contents_of.items()}
+        return Explained(logits, chosen, maps[0], maps[1], contents)
 
 
 class GraphSegmenter:
