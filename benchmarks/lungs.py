@@ -8,8 +8,8 @@ half of the patients (and on phantoms), measured on the other half, both ways. P
 those learned from. An image where no lungs are found counts as 0. About five minutes a training on
 two cores; a collection or half of the films is one training.
 
-The classical way, on slices only: Otsu's threshold without exactly black pixels, the body as the
-largest bright region, lungs as dark regions inside it that do not reach a corner.
+The classical way, on slices only, is `covid_mm.imaging.lungs.find_dark_regions`. By it slices of the collections
+without masks are marked, which the segmenter learns from too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets import find_collections
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import DataError
-from covid_mm.imaging.lungs import LungRegion, find_region
+from covid_mm.imaging.lungs import LungRegion, find_dark_regions
 
 if TYPE_CHECKING:
     from covid_mm.training.lungs import LungSample
@@ -49,7 +49,6 @@ PHANTOM_SEED = 9000  # the first of those that are measured on
 PHANTOM_SIZE = 224
 LOW = 0.8
 HEADER = "| images | found by | figure | count | mean | median | under 0.8 | not found | ms per image |"
-GRID = 256
 
 
 @dataclass(frozen=True)
@@ -86,22 +85,24 @@ def measure(options: argparse.Namespace) -> int:
 
 def measure_slices(root: Path, options: argparse.Namespace) -> list[str]:
     """Rows of each CT collection with lung masks, left out in turn, and of phantoms."""
-    from covid_mm.training.lung_samples import find_lung_samples
+    from covid_mm.training.lung_samples import find_lung_samples, mark_dark_samples
 
-    collections = [
+    every = [
         replace(collection, images=thin(collection.images, options.limit))
         for collection in find_collections(root)["ct"]
-        if any(image.lung_mask for image in collection.images)
     ]
+    collections = [c for c in every if any(image.lung_mask for image in c.images)]
     if not collections:
         raise DataError(
             f"No CT collection in {root} has lung masks; expected a lung_mask column in a manifest."
         )
+    dark = mark_dark_samples(every, "ct")
     rows = []
-    finder: Finder = find_classically
+    finder = find_classically
     for collection in collections:
         others = [other for other in collections if other is not collection]
-        finder = train("ct", find_lung_samples(root, others, "ct"), options, f"without {collection.name}")
+        learned = [*find_lung_samples(root, others, "ct"), *dark]
+        finder = train("ct", learned, options, f"without {collection.name}")
         samples = find_lung_samples(root, [collection], "ct")
         for what, part in (("whole", samples), ("tight crops", [crop_tightly(s) for s in samples])):
             for name, find in (("segmenter", finder), ("classical", find_classically)):
@@ -158,25 +159,8 @@ def train(
 
 
 def find_classically(grey: NDArray[np.float32]) -> LungRegion | None:
-    """The lungs of a CT slice by thresholds and connected regions."""
-    small = cv2.resize(grey, (GRID, GRID), interpolation=cv2.INTER_AREA)
-    levels = np.clip(np.rint(small), 0, 255).astype(np.uint8)
-    if not levels.any():
-        return None
-    threshold, _ = cv2.threshold(levels[levels > 0][:, None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    bright = (levels > threshold).astype(np.uint8)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(bright)
-    if count < 2:
-        return None
-    body = parts == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    hull = np.zeros((GRID, GRID), np.uint8)
-    points = np.argwhere(body)[:, ::-1].astype(np.int32)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
-    _, parts = cv2.connectedComponents((levels <= threshold).astype(np.uint8))
-    corners = {int(parts[row, column]) for row in (0, -1) for column in (0, -1)}
-    lungs = ((parts > 0) & ~np.isin(parts, list(corners)) & (hull > 0)).astype(np.uint8)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-    return find_region(cv2.morphologyEx(lungs, cv2.MORPH_CLOSE, disc).astype(np.float32), "ct")
+    """The lungs of a CT slice by grey levels alone."""
+    return find_dark_regions(grey, "ct")
 
 
 def score(samples: Sequence[LungSample], find: Finder) -> Scores:

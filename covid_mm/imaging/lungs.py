@@ -22,6 +22,9 @@ Box = tuple[float, float, float, float]
 _GRID = 256  # side of the raster in which a region is measured, and its hull kept
 _LEAST_AREA: dict[ImageKind, float] = {"slice": 0.006, "film": 0.05}  # share of the image, both lungs
 _LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bowel gas, airways, text
+_EDGE = 0.5  # between dark lung (0) and soft tissue (1): where a slice's lung ends
+_SURE = 0.9  # probability from which a slice's pixel is lung, however bright
+_VESSELS = 9  # of the grid's pixels: vessels and airways up to this width are lung
 _MARGIN = 0.06  # of the box's sides, added all round
 _SLICE_HULL = 0.04  # of the image's side: how far beyond the lungs a slice's crop still shows tissue
 _SLICE_LEVELS = (40.0, 190.0)  # grey of dark lung and of soft tissue
@@ -46,48 +49,47 @@ class LungRegion:
     shown: NDArray[np.bool_]
 
 
-def find_region(probability: NDArray[np.float32], modality: Modality) -> LungRegion | None:
+def find_region(
+    probability: NDArray[np.float32], modality: Modality, grey: NDArray[np.float32] | None = None
+) -> LungRegion | None:
     """The lungs that a probability map shows; None where it shows none.
 
     Args:
         probability: (rows, columns) 0..1 over the whole image.
         modality: a CT slice may show little lung, a frontal film never does.
+        grey: the image (height, width), 0..255: where lung ends in a slice, its grey levels say more exactly than a
+            coarse map. Without it the map alone says so.
     """
     smooth = cv2.resize(
         np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
     )
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(
-        (smooth >= 0.5).astype(np.uint8), ltype=cv2.CV_16U
-    )
+    lungs = _drop_small(smooth >= 0.5, modality)
+    if lungs is not None and grey is not None and MODALITIES[modality].kind == "slice":
+        lungs = _drop_small(_follow_edges(smooth, grey, lungs, modality), modality)
+    return None if lungs is None else _outline(lungs, modality)
+
+
+def find_dark_regions(grey: NDArray[np.float32], modality: Modality) -> LungRegion | None:
+    """The lungs of a CT slice (height, width) by grey levels alone: dark regions in the body that reach no corner.
+
+    The threshold is Otsu's, without pixels that are exactly black (padding, round fields of view); the body is
+    the convex hull of the largest bright region. Consolidated lung is left out.
+    """
+    levels = np.clip(np.rint(_shrink_to_grid(grey)), 0, 255).astype(np.uint8)
+    if not levels.any():
+        return None
+    threshold, _ = cv2.threshold(levels[levels > 0][:, None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((levels > threshold).astype(np.uint8))
     if count < 2:
         return None
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
-    if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
-        return None
-    contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shown = np.ones((_GRID, _GRID), np.bool_)
-    if MODALITIES[modality].kind == "slice":
-        hull = np.zeros((_GRID, _GRID), np.uint8)
-        for contour in contours:
-            cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
-        reach = 2 * round(_SLICE_HULL * _GRID) + 1
-        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-        shown = cv2.dilate(hull, rim).astype(np.bool_)
-    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
-    x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
-    wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
-    return LungRegion(
-        box=(
-            float(max(x0 - wide, 0.0)),
-            float(max(y0 - high, 0.0)),
-            float(min(x1 + wide, 1.0)),
-            float(min(y1 + high, 1.0)),
-        ),
-        outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
-        lungs=lungs,
-        shown=shown,
-    )
+    body = parts == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    hull = np.zeros((_GRID, _GRID), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(body)[:, ::-1].astype(np.int32)), 1)
+    _, parts = cv2.connectedComponents((levels <= threshold).astype(np.uint8))
+    corners = {int(parts[row, column]) for row in (0, -1) for column in (0, -1)}
+    lungs = (parts > 0) & ~np.isin(parts, list(corners)) & (hull > 0)
+    large = _drop_small(_close(lungs), modality)
+    return None if large is None else _outline(large, modality)
 
 
 def read_lungs(
@@ -111,7 +113,7 @@ def read_lungs(
     if modality not in MODALITIES:
         raise ImageError(f"Expected an image of {' or '.join(MODALITIES)}, got one of {modality!r}.")
     is_slice = MODALITIES[modality].kind == "slice"
-    dark, bright = _find_levels(grey, region, modality)
+    dark, bright = _find_levels(grey, region.box, region.lungs, modality)
     x0, y0, x1, y1 = region.box
     wide, high = room * (x1 - x0), room * (y1 - y0)
     frame = (x0 - wide, y0 - high, x1 + wide, y1 + high)
@@ -149,10 +151,71 @@ def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: in
     return image
 
 
-def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modality) -> tuple[float, float]:
-    """The image's grey of dark lung and of bright tissue beside it, at least 8 levels apart."""
-    crop = _cut(grey, region.box, _MEASURED)
-    lungs = _cut(region.lungs.astype(np.float32), region.box, _MEASURED) >= 0.5
+def _drop_small(marked: NDArray[np.bool_], modality: Modality) -> NDArray[np.bool_] | None:
+    """What is marked, bool (256, 256), without small components; None where too little is left for lungs."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), ltype=cv2.CV_16U)
+    if count < 2:
+        return None
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
+    return lungs if float(lungs.mean()) >= _LEAST_AREA[MODALITIES[modality].kind] else None
+
+
+def _outline(lungs: NDArray[np.bool_], modality: Modality) -> LungRegion:
+    """The region of lungs, bool (256, 256), of which some are marked."""
+    contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    shown = np.ones((_GRID, _GRID), np.bool_)
+    if MODALITIES[modality].kind == "slice":
+        hull = np.zeros((_GRID, _GRID), np.uint8)
+        for contour in contours:
+            cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
+        shown = cv2.dilate(hull, _disc(2 * round(_SLICE_HULL * _GRID) + 1)).astype(np.bool_)
+    return LungRegion(
+        box=_frame(lungs),
+        outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
+        lungs=lungs,
+        shown=shown,
+    )
+
+
+def _frame(lungs: NDArray[np.bool_]) -> Box:
+    """The box of what is marked with its margin, within the image."""
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    x0, x1, y0, y1 = (float(v) / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+    wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
+    return max(x0 - wide, 0.0), max(y0 - high, 0.0), min(x1 + wide, 1.0), min(y1 + high, 1.0)
+
+
+def _follow_edges(
+    smooth: NDArray[np.float32], grey: NDArray[np.float32], lungs: NDArray[np.bool_], modality: Modality
+) -> NDArray[np.bool_]:
+    """Lung by grey level in and just round coarse lungs, and where the map is sure of it: consolidated lung."""
+    dark, bright = _find_levels(grey, _frame(lungs), lungs, modality)
+    exact = _close(_shrink_to_grid(grey) < dark + _EDGE * (bright - dark))
+    near = cv2.dilate(lungs.astype(np.uint8), _disc(_VESSELS)) > 0
+    return np.asarray((exact & near) | (smooth >= _SURE), np.bool_)
+
+
+def _shrink_to_grid(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = np.ascontiguousarray(grey, np.float32)
+    return np.asarray(cv2.resize(values, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _close(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    closed = cv2.morphologyEx(marked.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_VESSELS))
+    return np.asarray(closed, np.bool_)
+
+
+def _disc(width: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)), np.uint8)
+
+
+def _find_levels(
+    grey: NDArray[np.float32], box: Box, lungs: NDArray[np.bool_], modality: Modality
+) -> tuple[float, float]:
+    """The image's grey of dark lung and of bright tissue beside it, in a box, at least 8 levels apart."""
+    crop = _cut(grey, box, _MEASURED)
+    lungs = _cut(lungs.astype(np.float32), box, _MEASURED) >= 0.5
     inside, outside = crop[lungs], crop[~lungs]
     if MODALITIES[modality].kind == "film":
         dark = find_percentiles(inside, 2)[0] if inside.size else float(crop.min())

@@ -1,4 +1,9 @@
-"""What the lung segmenter learns from: lung masks of the collections, boxes of lungs on films, phantoms."""
+"""What the lung segmenter learns from: lung masks of the collections, boxes of lungs on films, phantoms.
+
+Of collections without masks slices are marked by grey levels (`imaging.lungs.find_dark_regions`), which works
+on most healthy ones whatever the hospital; where it left out consolidated lung the edge is ragged, and the
+slice is skipped.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,26 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_study
 from covid_mm.errors import DataError
 from covid_mm.imaging import read_grey
+from covid_mm.imaging.lungs import find_dark_regions
 from covid_mm.training.lungs import LungSample
 
 LUNG_BOXES = "lung_boxes.json"  # {file: {name of a lung: [x0, y0, x1, y1] or null}}, beside its images
 PHANTOMS = 500
+DARK_SLICES = 700  # of a collection without masks, spread over all of it
 PHANTOM_SEEDS = 5000  # the first of them: tests and examples use the numbers below
 _PHANTOM_SIZE = 192
-_MASKED_SHARE, _BOXED_SHARE, _PHANTOM_SHARE = 0.7, 0.6, 0.3  # of what is drawn, by kind
+_MASKED_SHARE, _DARK_SHARE, _BOXED_SHARE, _PHANTOM_SHARE = 0.7, 0.7, 0.6, 0.3  # of what is drawn, by kind
+_NOTCH = 25  # of the region's 256 pixels: gaps up to this width count as an edge's
+_RAGGED = 0.04  # of a region's area in such gaps, above which it is not learned from
 
 
 def find_lung_samples(root: Path, collections: Sequence[Collection], modality: Modality) -> list[LungSample]:
@@ -41,6 +52,40 @@ def find_lung_samples(root: Path, collections: Sequence[Collection], modality: M
         for path in sorted([*root.glob(LUNG_BOXES), *root.glob(f"*/{LUNG_BOXES}")]):
             samples += read_lung_boxes(path)
     return samples
+
+
+def mark_dark_samples(collections: Sequence[Collection], modality: Modality) -> list[LungSample]:
+    """Slices of collections without masks, marked by grey levels; none of films. By collection in equal shares."""
+    if MODALITIES[modality].kind != "slice":
+        return []
+    samples: list[LungSample] = []
+    plain = [c for c in collections if not any(image.lung_mask for image in c.images)]
+    for collection in plain:
+        count = len(collection.images)
+        rows = np.unique(np.linspace(0, count - 1, min(count, DARK_SLICES)).round().astype(int))
+        marked = []
+        for row in rows:
+            grey = read_grey(collection.images[row].path)
+            region = find_dark_regions(grey, modality)
+            if region is not None and measure_raggedness(region.lungs) <= _RAGGED:
+                lungs = region.lungs.astype(np.uint8)
+                mask = cv2.resize(lungs, grey.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+                marked.append((np.rint(grey).astype(np.uint8), mask))
+        share = _DARK_SHARE / len(plain) / max(len(marked), 1)
+        samples += [LungSample(grey, mask, (), share) for grey, mask in marked]
+    return samples
+
+
+def measure_raggedness(lungs: NDArray[np.bool_]) -> float:
+    """Area of the narrow gaps in the edge of each component, as a share of the area of all, 0 and up."""
+    padded = np.pad(lungs.astype(np.uint8), _NOTCH)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_NOTCH, _NOTCH))
+    count, parts = cv2.connectedComponents(padded)
+    closed = [
+        cv2.morphologyEx((parts == number).astype(np.uint8), cv2.MORPH_CLOSE, disc).sum()
+        for number in range(1, count)
+    ]
+    return float(sum(closed) / max(int(padded.sum()), 1) - 1.0) if closed else 0.0
 
 
 def make_phantom_samples(

@@ -34,7 +34,7 @@ from covid_mm.training.branch import fit_branch, trained_model
 from covid_mm.training.branch_predictions import BranchPredictions, predict_collections
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
-from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples
+from covid_mm.training.lung_samples import find_lung_samples, make_phantom_samples, mark_dark_samples
 from covid_mm.training.lungs import SegmenterConfig, fit_segmenter
 from covid_mm.training.plan import TrainingPlan
 from covid_mm.training.progress import LazyBar
@@ -239,8 +239,9 @@ def provide_segmenter(
             networks: dict[Modality, keras.Model] = {}
             for modality in MODALITIES:
                 with LazyBar(f"{MODALITIES[modality].title} lungs", config.steps, "step") as show:
+                    dark = mark_dark_samples(collections.get(modality, ()), modality)
                     networks[modality] = fit_segmenter(
-                        [*samples[modality], *make_phantom_samples(modality)],
+                        [*samples[modality], *dark, *make_phantom_samples(modality)],
                         modality,
                         config,
                         _ignore_loss(show, config.steps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cache
 
@@ -15,7 +16,13 @@ from covid_mm.datasets.index import Collection, CollectionImage
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import DataError
 from covid_mm.models.lung_segmenter import build_segmenter
-from covid_mm.training.lung_samples import LUNG_BOXES, find_lung_samples, make_phantom_samples
+from covid_mm.training.lung_samples import (
+    LUNG_BOXES,
+    find_lung_samples,
+    make_phantom_samples,
+    mark_dark_samples,
+    measure_raggedness,
+)
 from covid_mm.training.lungs import (
     LungSample,
     SegmenterConfig,
@@ -152,6 +159,38 @@ def test_masks_of_collections_are_found_in_equal_shares(tmp_path):
     assert samples[0].image.dtype == np.uint8
     assert np.array_equal(samples[0].mask, make_study(0, 0, size=48).ct_lungs)
     assert find_lung_samples(tmp_path, collections[-1:], "ct") == []
+
+
+def test_slices_without_masks_are_marked_by_their_grey_levels(tmp_path):
+    row, column = np.mgrid[0:200, 0:240] / np.array([200, 240])[:, None, None]
+    body = np.hypot((row - 0.5) / 0.42, (column - 0.5) / 0.48) < 1
+    lungs = (row >= 0.25) & (row < 0.75) & (np.abs(np.abs(column - 0.5) - 0.25) < 0.125)
+    healthy = np.where(lungs, 60, np.where(body, 150, 5))
+    ragged = np.where(lungs & ((240 * column).astype(int) % 20 < 10) & (row > 0.3), 150, healthy)
+    images = []
+    for name, picture in (("healthy", healthy), ("ragged", ragged), ("nothing", np.zeros_like(healthy))):
+        path = write_png(tmp_path / f"{name}.png", picture)
+        images.append(CollectionImage(path, f"{name}.png", "ct", 0))
+    plain = Collection("plain", "ct", tuple(images), "plain", "made up", "none")
+    masked = dataclasses.replace(
+        plain, name="masked", images=(dataclasses.replace(images[0], lung_mask=images[0].path),)
+    )
+    samples = mark_dark_samples([plain, masked], "ct")
+    (sample,) = samples  # the ragged one is skipped, as where lung is consolidated, and so is what has masks
+    assert sample.weight == pytest.approx(0.7)
+    assert sample.image.shape == sample.mask.shape == (200, 240)
+    assert (sample.mask == lungs).mean() > 0.97
+    assert mark_dark_samples([plain], "xray") == []
+
+
+def test_raggedness_is_the_share_of_narrow_gaps():
+    lungs = np.zeros((256, 256), np.bool_)
+    assert measure_raggedness(lungs) == 0.0
+    lungs[50:150, 20:120] = True
+    lungs[50:150, 130:230] = True  # two lungs close to each other are no gap
+    assert measure_raggedness(lungs) < 0.01
+    lungs[60:70, 20:60] = False
+    assert measure_raggedness(lungs) == pytest.approx(400 / 19600, abs=0.005)
 
 
 def test_lung_boxes_are_read_beside_their_films(tmp_path):
