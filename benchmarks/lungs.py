@@ -5,7 +5,7 @@
 CT: trained on the lung masks of every collection but one (and on phantoms), measured on that one,
 each in turn, on whole slices and on tight crops made from them. Films: trained on the lung boxes of
 half of the patients (and on phantoms), measured on the other half, both ways. Phantoms: others than
-those learned from. An image where no lungs are found counts as 0. About five minutes a training on
+those learned from. An image where no lungs are found counts as 0. About six minutes a training on
 two cores; a collection or half of the films is one training.
 
 The classical way, on slices only, is `covid_mm.imaging.lungs.find_dark_regions`. By it slices of the collections
@@ -264,7 +264,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", metavar="DIR", required=True, help="collections as for train.py")
-    parser.add_argument("--steps", type=int, default=1200, help="of each training; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=2000, help="of each training; default: %(default)s")
     parser.add_argument("--limit", type=int, metavar="N", help="images per collection (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     sys.exit(exit_with(lambda: measure(parser.parse_args())))

@@ -185,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps per branch, instead of what the length says",
     )
     served.add_argument(
-        "--lung-steps", type=int, metavar="N", help="steps of the lung segmenter (default: 1,200)"
+        "--lung-steps", type=int, metavar="N", help="steps of the lung segmenter (default: 2,000)"
     )
 
     data = parser.add_argument_group("data")
