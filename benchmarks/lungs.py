@@ -3,7 +3,7 @@
     python benchmarks/lungs.py --data DIR [--steps N] [--limit N] [--seed N]
 
 CT: trained on the lung masks of every collection but one (and on phantoms), measured on that one,
-each in turn, on whole slices and on tight crops made from them. Films: trained on the lung boxes of
+each in turn, on whole slices, tight crops and pages made from them. Films: trained on the lung boxes of
 half of the patients (and on phantoms), measured on the other half, both ways. Phantoms: others than
 those learned from. An image where no lungs are found counts as 0. About six minutes a training on
 two cores; a collection or half of the films is one training.
@@ -45,6 +45,7 @@ Finder = Callable[[NDArray[np.float32]], "LungRegion | None"]
 
 TIMED = 50  # images, one at a time as in serving
 TIGHT = 0.03  # of the image's sides: what a tight crop leaves around the lungs
+PAGE = 0.12  # of the image's longer side: what a page shows beyond each of its edges
 PHANTOM_SEED = 9000  # the first of those that are measured on
 PHANTOM_SIZE = 224
 LOW = 0.8
@@ -104,7 +105,12 @@ def measure_slices(root: Path, options: argparse.Namespace) -> list[str]:
         learned = [*find_lung_samples(root, others, "ct"), *dark]
         finder = train("ct", learned, options, f"without {collection.name}")
         samples = find_lung_samples(root, [collection], "ct")
-        for what, part in (("whole", samples), ("tight crops", [crop_tightly(s) for s in samples])):
+        kinds = {
+            "whole": samples,
+            "tight crops": [crop_tightly(s) for s in samples],
+            "on a white page": [put_on_page(s) for s in samples],
+        }
+        for what, part in kinds.items():
             for name, find in (("segmenter", finder), ("classical", find_classically)):
                 rows.append(format_row(f"{collection.name}, {what}", name, "Dice", score(part, find)))
     phantoms = make_phantoms("ct", options.limit)
@@ -214,6 +220,14 @@ def crop_tightly(sample: LungSample) -> LungSample:
         max(rows[0] - down, 0) : rows[-1] + 1 + down, max(columns[0] - across, 0) : columns[-1] + 1 + across
     ]
     return replace(sample, image=sample.image[part], mask=sample.mask[part])
+
+
+def put_on_page(sample: LungSample) -> LungSample:
+    """The image with white round it, as screenshots and documents show it."""
+    assert sample.mask is not None
+    edge = round(PAGE * max(sample.mask.shape))
+    image = np.pad(sample.image, edge, constant_values=255)
+    return replace(sample, image=image, mask=np.pad(sample.mask, edge))
 
 
 def make_phantoms(modality: Modality, limit: int | None) -> list[LungSample]:

@@ -191,7 +191,8 @@ def _follow_edges(
 ) -> NDArray[np.bool_]:
     """Lung by grey level in and just round coarse lungs, and where the map is sure of it: consolidated lung."""
     dark, bright = _find_levels(grey, _frame(lungs), lungs, modality)
-    exact = _close(_shrink_to_grid(grey) < dark + _EDGE * (bright - dark))
+    calm = cv2.medianBlur(_shrink_to_grid(grey), 3)  # noise would take lung and tissue for each other
+    exact = _close(calm < dark + _EDGE * (bright - dark))
     near = cv2.dilate(lungs.astype(np.uint8), _disc(_VESSELS)) > 0
     return np.asarray((exact & near) | (smooth >= _SURE), np.bool_)
 

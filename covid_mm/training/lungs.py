@@ -90,13 +90,13 @@ def vary_sample(
     """One varied copy: image (128, 128) 0..1, mask (64, 64) 0..1, boxes (2, 64, 64) 0..1 (zero: none).
 
     Varied are what hospitals differ in: field of view (from a tight crop of the lungs to a body in a
-    wide frame, round fields), turns, window, gamma, noise, blur, text in the corners.
+    wide frame, round fields, black, grey and white borders), turns, window, gamma, noise, blur, text in the corners.
     """
     height, width = sample.image.shape
     target = _extent(sample)
     matrix = _draw_frame(target, modality, rng)
     middle = float(np.median(sample.image.astype(np.float32)))
-    image = _warp(sample.image, matrix, SEGMENTER_SIDE, float(rng.choice([0.0, 0.0, middle])))
+    image = _warp(sample.image, matrix, SEGMENTER_SIDE, float(rng.choice([0.0, 0.0, middle, 255.0])))
     mask = np.zeros((SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)
     boxes = np.zeros((MAX_BOXES, SEGMENTER_CELLS, SEGMENTER_CELLS), np.float32)
     if sample.mask is not None:
@@ -131,13 +131,13 @@ def _draw_frame(target: Box, modality: Modality, rng: np.random.Generator) -> ND
     """A random frame round the lungs, as the matrix from its pixels (0..128) to fractions of the image."""
     x0, y0, x1, y1 = target
     kind = rng.random()
-    if kind < 0.35:  # the image as it is, a little moved
+    if kind < 0.3:  # the image as it is, a little moved
         left, top, right, bottom = (rng.normal(0, 0.03, 4) + np.array([0, 0, 1, 1])).tolist()
-    elif kind < 0.8:  # a crop between the lungs' box, cut into a little, and the whole image
+    elif kind < 0.7:  # a crop between the lungs' box, cut into a little, and the whole image
         near = rng.uniform(-0.04, 1.0, 4)
         left, top = x0 * (1 - near[0]), y0 * (1 - near[1])
         right, bottom = x1 + (1 - x1) * near[2], y1 + (1 - y1) * near[3]
-    else:  # a wider frame
+    else:  # a wider frame, as on the page of a document or a screen
         left, top = -rng.uniform(0, 0.25, 2)
         right, bottom = 1 + rng.uniform(0, 0.25, 2)
     centre = np.array([(left + right) / 2, (top + bottom) / 2])
