@@ -245,12 +245,14 @@ def measure_run(run: ServedRun) -> tuple[LeftOutMeasured, dict[Modality, Trained
 
 
 class _Stages:
-    """What was measured of these very branches, kept as JSON in the run folder."""
+    """What was measured of these very branches and crops, kept as JSON in the run folder."""
 
     def __init__(self, run: ServedRun, branches: Sequence[TrainedBranch]) -> None:
         digest = hashlib.sha256()
         for branch in branches:
             digest.update(hash_file(branch.folder.path / "last.npz").encode())
+        for name, crops in run.crops.items():
+            digest.update(name.encode() + crops.digest)
         self._key, self._folder = digest.hexdigest(), run.folder
 
     def keep(self, name: str, measure: Callable[[], Any]) -> Any:
@@ -258,9 +260,9 @@ class _Stages:
         file = f"measured-{name}.json"
         if (self._folder.path / file).exists():
             cached = self._folder.read_json(file)
-            if cached.get("branches") == self._key:
+            if cached.get("measured_of") == self._key:
                 return cached["values"]
         print(f"  {name}", flush=True)
         values = measure()
-        self._folder.write_json(file, {"branches": self._key, "values": values})
+        self._folder.write_json(file, {"measured_of": self._key, "values": values})
         return values

@@ -251,8 +251,8 @@ def describe_measuring(run: ServedRun, distance: float) -> list[str]:
         "Normal CT collections without patients are trained on with opacities drawn on half of their images, and left"
         " out together with another collection; films of one class are never trained on, and their rows are the served"
         " branch's own answers.",
-        "The lung segmenter learned from lung masks and lung boxes of all collections that have them, and from slices of"
-        " the others marked by grey levels, also of those left out; it never sees a label.",
+        "The lung segmenter learned from lung masks and lung boxes of all collections that have them, and from slices"
+        " of the others marked by grey levels, also of those left out; it never sees a label.",
         f"The served concatenated head differs from the sum of the calibrated branch logits by {distance:.2f} in the"
         " mean.",
         "The recipe and its length were settled with the figures of these rows in view.",

@@ -46,7 +46,7 @@ def predict_crops(
 def predict_collections(
     load: Callable[[], Network], modality: Modality, crops: Mapping[str, LungCrops], path: Path
 ) -> dict[str, BranchPredictions]:
-    """Answers for all images of each collection, by name; read from `path` where they were kept.
+    """Answers for all images of each collection, by name; read from `path` where those for the same crops were kept.
 
     load: gives the network, and is called only where it must answer.
     """
@@ -57,6 +57,7 @@ def predict_collections(
     answers = {name: predict_crops(network, modality, part.exact) for name, part in crops.items()}
     arrays: dict[str, NDArray[Any]] = {f"{name}/margins": part.margins for name, part in answers.items()}
     arrays |= {f"{name}/features": part.features for name, part in answers.items()}
+    arrays |= {f"{name}/crops": np.frombuffer(part.digest, np.uint8) for name, part in crops.items()}
     write_arrays(path, arrays)
     return answers
 
@@ -67,7 +68,7 @@ def _read(path: Path, crops: Mapping[str, LungCrops]) -> dict[str, BranchPredict
             answers = {
                 name: BranchPredictions(file[f"{name}/margins"], file[f"{name}/features"]) for name in crops
             }
+            fits = all(file[f"{name}/crops"].tobytes() == part.digest for name, part in crops.items())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, damaged, foreign
         return None
-    fits = all(len(answers[name].margins) == len(part.labels) for name, part in crops.items())
     return answers if fits else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -20,8 +22,6 @@ def exact_crops(count, seed=0):
 
 def crops_of(counts):
     """{name: crops} as the toy network reads them."""
-    import dataclasses
-
     return {
         name: dataclasses.replace(make_crops_of(make_collection(name, [0] * count)), exact=exact_crops(count))
         for name, count in counts.items()
@@ -66,3 +66,6 @@ def test_answers_are_kept_and_made_anew_where_they_do_not_fit(tmp_path):
     predict_collections(load, "ct", crops_of({"one": 4, "two": 2}), path)  # another number of images
     predict_collections(load, "ct", crops_of({"three": 1}), path)  # another collection
     assert len(loads) == 4
+    moved = dataclasses.replace(crops_of({"three": 1})["three"], exact=exact_crops(1, seed=1))
+    predict_collections(load, "ct", {"three": moved}, path)  # the same image, cut by another segmenter
+    assert len(loads) == 5
