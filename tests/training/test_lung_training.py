@@ -87,7 +87,8 @@ def test_boxes_move_with_the_image_where_there_is_no_mask():
         assert boxes[0].any()
         assert boxes[1].any()
         covered = np.kron(boxes.max(axis=0), np.ones((2, 2)))
-        assert np.median(image[covered > 0.9]) > np.median(image[covered < 0.1]) + 0.3
+        # the page round the image may be white
+        assert np.median(image[covered > 0.9]) > np.percentile(image[covered < 0.1], 10) + 0.3
 
 
 def test_an_image_without_lungs_can_be_learned_from():
