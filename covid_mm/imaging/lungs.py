@@ -22,8 +22,6 @@ Box = tuple[float, float, float, float]
 _GRID = 256  # side of the raster in which a region is measured, and its hull kept
 _LEAST_AREA: dict[ImageKind, float] = {"slice": 0.006, "film": 0.05}  # share of the image, both lungs
 _LEAST_COMPONENT = 0.12  # of the largest component's area: smaller ones are bowel gas, airways, text
-_EDGE = 0.6  # between dark lung (0) and soft tissue (1): where a slice's lung ends
-_SURE = 0.9  # probability from which a slice's pixel is lung, however bright
 _VESSELS = 9  # of the grid's pixels: vessels and airways up to this width are lung
 _MARGIN = 0.06  # of the box's sides, added all round
 _SLICE_HULL = 0.04  # of the image's side: how far beyond the lungs a slice's crop still shows tissue
@@ -49,23 +47,17 @@ class LungRegion:
     shown: NDArray[np.bool_]
 
 
-def find_region(
-    probability: NDArray[np.float32], modality: Modality, grey: NDArray[np.float32] | None = None
-) -> LungRegion | None:
+def find_region(probability: NDArray[np.float32], modality: Modality) -> LungRegion | None:
     """The lungs that a probability map shows; None where it shows none.
 
     Args:
         probability: (rows, columns) 0..1 over the whole image.
         modality: a CT slice may show little lung, a frontal film never does.
-        grey: the image (height, width), 0..255: where lung ends in a slice, its grey levels say more exactly than a
-            coarse map. Without it the map alone says so.
     """
     smooth = cv2.resize(
         np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
     )
     lungs = _drop_small(smooth >= 0.5, modality)
-    if lungs is not None and grey is not None and MODALITIES[modality].kind == "slice":
-        lungs = _drop_small(_follow_edges(smooth, grey, lungs, modality), modality)
     return None if lungs is None else _outline(lungs, modality)
 
 
@@ -113,7 +105,7 @@ def read_lungs(
     if modality not in MODALITIES:
         raise ImageError(f"Expected an image of {' or '.join(MODALITIES)}, got one of {modality!r}.")
     is_slice = MODALITIES[modality].kind == "slice"
-    dark, bright = _find_levels(grey, region.box, region.lungs, modality)
+    dark, bright = _find_levels(grey, region, modality)
     x0, y0, x1, y1 = region.box
     wide, high = room * (x1 - x0), room * (y1 - y0)
     frame = (x0 - wide, y0 - high, x1 + wide, y1 + high)
@@ -186,17 +178,6 @@ def _frame(lungs: NDArray[np.bool_]) -> Box:
     return max(x0 - wide, 0.0), max(y0 - high, 0.0), min(x1 + wide, 1.0), min(y1 + high, 1.0)
 
 
-def _follow_edges(
-    smooth: NDArray[np.float32], grey: NDArray[np.float32], lungs: NDArray[np.bool_], modality: Modality
-) -> NDArray[np.bool_]:
-    """Lung by grey level in and just round coarse lungs, and where the map is sure of it: consolidated lung."""
-    dark, bright = _find_levels(grey, _frame(lungs), lungs, modality)
-    calm = cv2.medianBlur(_shrink_to_grid(grey), 3)  # noise would take lung and tissue for each other
-    exact = _close(calm < dark + _EDGE * (bright - dark))
-    near = cv2.dilate(lungs.astype(np.uint8), _disc(_VESSELS)) > 0
-    return np.asarray((exact & near) | (smooth >= _SURE), np.bool_)
-
-
 def _shrink_to_grid(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     values = np.ascontiguousarray(grey, np.float32)
     return np.asarray(cv2.resize(values, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)
@@ -211,12 +192,10 @@ def _disc(width: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)), np.uint8)
 
 
-def _find_levels(
-    grey: NDArray[np.float32], box: Box, lungs: NDArray[np.bool_], modality: Modality
-) -> tuple[float, float]:
-    """The image's grey of dark lung and of bright tissue beside it, in a box, at least 8 levels apart."""
-    crop = _cut(grey, box, _MEASURED)
-    lungs = _cut(lungs.astype(np.float32), box, _MEASURED) >= 0.5
+def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modality) -> tuple[float, float]:
+    """The image's grey of dark lung and of bright tissue beside it, at least 8 levels apart."""
+    crop = _cut(grey, region.box, _MEASURED)
+    lungs = _cut(region.lungs.astype(np.float32), region.box, _MEASURED) >= 0.5
     inside, outside = crop[lungs], crop[~lungs]
     if MODALITIES[modality].kind == "film":
         dark = find_percentiles(inside, 2)[0] if inside.size else float(crop.min())

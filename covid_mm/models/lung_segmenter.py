@@ -74,13 +74,6 @@ def segment_images(
     return np.concatenate(rows)
 
 
-def find_regions(
-    probabilities: NDArray[np.float32], images: Sequence[NDArray[np.float32]], modality: Modality
-) -> list[LungRegion | None]:
-    """The lungs of whole grey images (h, w), 0..255, by the maps (n, 64, 64) that `segment_images` gives."""
-    return [find_region(row, modality, grey) for row, grey in zip(probabilities, images, strict=True)]
-
-
 class LungSegmenter:
     """Finds the lungs; safe to call from any thread."""
 
@@ -91,7 +84,7 @@ class LungSegmenter:
 
     def find(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> list[LungRegion | None]:
         """The lungs of whole grey images (h, w), 0..255, of any size; None where an image shows none."""
-        return find_regions(self.probabilities(images, modality), images, modality)
+        return [find_region(row, modality) for row in self.probabilities(images, modality)]
 
     def probabilities(self, images: Sequence[NDArray[np.float32]], modality: Modality) -> NDArray[np.float32]:
         """Probability of lung, float32 (n, 64, 64), over each whole image."""

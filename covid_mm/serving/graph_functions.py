@@ -22,7 +22,7 @@ from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import PREDICTED, AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import LayerChoice, PassMethod
-from covid_mm.imaging.lungs import LungRegion
+from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
@@ -31,7 +31,7 @@ from covid_mm.models.content_classifier import (
 )
 from covid_mm.models.convolutions import LISTED, BackboneList, ConvolutionGraph, list_segmenter
 from covid_mm.models.heads import FUSED, find_margins
-from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, find_regions, read_segmenter_arrays, segment_images
+from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, read_segmenter_arrays, segment_images
 from covid_mm.models.meta_file import CLASSIFIER_NAME, find_part
 from covid_mm.models.tensorflow_graph import TensorFlowGraph
 from covid_mm.models.tensorflow_library import LibraryUnavailable, find_library
@@ -306,7 +306,7 @@ class GraphSegmenter:
 
     def find(self, images: Sequence[Pixels], modality: Modality) -> list[LungRegion | None]:
         """The lungs of whole grey images (h, w), 0..255, of any size; None where an image shows none."""
-        return find_regions(self.probabilities(images, modality), images, modality)
+        return [find_region(row, modality) for row in self.probabilities(images, modality)]
 
     def probabilities(self, images: Sequence[Pixels], modality: Modality) -> Pixels:
         """Probability of lung, float32 (n, 64, 64), over each whole image."""

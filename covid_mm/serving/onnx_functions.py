@@ -22,7 +22,7 @@ from covid_mm.explain.explained import AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import PASS_METHODS, LayerChoice, PassMethod, list_pass_methods
 from covid_mm.files import hash_file
-from covid_mm.imaging.lungs import LungRegion
+from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
     ContentClassifier,
@@ -30,7 +30,7 @@ from covid_mm.models.content_classifier import (
     read_content_classifier,
 )
 from covid_mm.models.heads import FUSED
-from covid_mm.models.lung_segmenter import find_regions, segment_images
+from covid_mm.models.lung_segmenter import segment_images
 from covid_mm.models.meta_file import CLASSIFIER_NAME, ONNX_FOLDER, find_part
 from covid_mm.serving.forward_pass import SlowHeatmaps
 from covid_mm.serving.metadata import Metadata, read_metadata
@@ -284,7 +284,7 @@ class OnnxSegmenter:
 
     def find(self, images: Sequence[Pixels], modality: Modality) -> list[LungRegion | None]:
         """The lungs of whole grey images (h, w), 0..255, of any size; None where an image shows none."""
-        return find_regions(self.probabilities(images, modality), images, modality)
+        return [find_region(row, modality) for row in self.probabilities(images, modality)]
 
     def probabilities(self, images: Sequence[Pixels], modality: Modality) -> Pixels:
         """Probability of lung, float32 (n, 64, 64), over each whole image."""
