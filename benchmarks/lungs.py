@@ -21,8 +21,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -40,7 +41,6 @@ from covid_mm.imaging.lungs import LungRegion, find_dark_regions
 if TYPE_CHECKING:
     from covid_mm.training.lungs import LungSample
 
-Item = TypeVar("Item")
 Finder = Callable[[NDArray[np.float32]], "LungRegion | None"]
 
 TIMED = 50  # images, one at a time as in serving
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> int:
 
 def measure_slices(root: Path, options: argparse.Namespace) -> list[str]:
     """Rows of each CT collection with lung masks, left out in turn, and of phantoms."""
-    from covid_mm.training.lung_samples import find_lung_samples, mark_dark_samples
+    from covid_mm.training.lung_samples import find_lung_samples, mark_dark_samples, thin
 
     every = [
         replace(collection, images=thin(collection.images, options.limit))
@@ -99,7 +99,7 @@ def measure_slices(root: Path, options: argparse.Namespace) -> list[str]:
         )
     dark = mark_dark_samples(every, "ct")
     rows = []
-    finder = find_classically
+    find_classically = partial(find_dark_regions, modality="ct")
     for collection in collections:
         others = [other for other in collections if other is not collection]
         learned = [*find_lung_samples(root, others, "ct"), *dark]
@@ -162,11 +162,6 @@ def train(
     config = SegmenterConfig(steps=options.steps, seed=options.seed)
     segmenter = LungSegmenter({modality: fit_segmenter([*samples, *phantoms], modality, config, show)})
     return lambda grey: segmenter.find([grey], modality)[0]
-
-
-def find_classically(grey: NDArray[np.float32]) -> LungRegion | None:
-    """The lungs of a CT slice by grey levels alone."""
-    return find_dark_regions(grey, "ct")
 
 
 def score(samples: Sequence[LungSample], find: Finder) -> Scores:
@@ -243,7 +238,7 @@ def make_phantoms(modality: Modality, limit: int | None) -> list[LungSample]:
 
 def read_boxes(path: Path, limit: int | None) -> list[tuple[LungSample, str]]:
     """Films with lung boxes and their patients; each its own where the manifest does not say."""
-    from covid_mm.training.lung_samples import read_lung_boxes
+    from covid_mm.training.lung_samples import read_lung_boxes, thin
 
     samples = read_lung_boxes(path)
     manifest, patients = path.with_name("manifest.csv"), {}
@@ -256,13 +251,6 @@ def read_boxes(path: Path, limit: int | None) -> list[tuple[LungSample, str]]:
         for name, sample in zip(names, samples, strict=True)
     ]
     return list(thin(pairs, limit))
-
-
-def thin(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
-    """At most `limit` of them, spread over all."""
-    if limit is None or len(items) <= limit:
-        return tuple(items)
-    return tuple(items[round(index)] for index in np.linspace(0, len(items) - 1, limit).tolist())
 
 
 def format_row(images: str, method: str, figure: str, scores: Scores) -> str:

@@ -57,8 +57,38 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     smooth = cv2.resize(
         np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
     )
-    lungs = _drop_small(smooth >= 0.5, modality)
-    return None if lungs is None else _outline(lungs, modality)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (smooth >= 0.5).astype(np.uint8), ltype=cv2.CV_16U
+    )
+    if count < 2:
+        return None
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
+    if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
+        return None
+    contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    shown = np.ones((_GRID, _GRID), np.bool_)
+    if MODALITIES[modality].kind == "slice":
+        hull = np.zeros((_GRID, _GRID), np.uint8)
+        for contour in contours:
+            cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
+        reach = 2 * round(_SLICE_HULL * _GRID) + 1
+        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+        shown = cv2.dilate(hull, rim).astype(np.bool_)
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+    wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
+    return LungRegion(
+        box=(
+            float(max(x0 - wide, 0.0)),
+            float(max(y0 - high, 0.0)),
+            float(min(x1 + wide, 1.0)),
+            float(min(y1 + high, 1.0)),
+        ),
+        outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
+        lungs=lungs,
+        shown=shown,
+    )
 
 
 def find_dark_regions(grey: NDArray[np.float32], modality: Modality) -> LungRegion | None:
@@ -67,7 +97,8 @@ def find_dark_regions(grey: NDArray[np.float32], modality: Modality) -> LungRegi
     The threshold is Otsu's, without pixels that are exactly black (padding, round fields of view); the body is
     the convex hull of the largest bright region. Consolidated lung is left out.
     """
-    levels = np.clip(np.rint(_shrink_to_grid(grey)), 0, 255).astype(np.uint8)
+    small = cv2.resize(np.ascontiguousarray(grey, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_AREA)
+    levels = np.clip(np.rint(small), 0, 255).astype(np.uint8)
     if not levels.any():
         return None
     threshold, _ = cv2.threshold(levels[levels > 0][:, None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
@@ -79,9 +110,9 @@ def find_dark_regions(grey: NDArray[np.float32], modality: Modality) -> LungRegi
     cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(body)[:, ::-1].astype(np.int32)), 1)
     _, parts = cv2.connectedComponents((levels <= threshold).astype(np.uint8))
     corners = {int(parts[row, column]) for row in (0, -1) for column in (0, -1)}
-    lungs = (parts > 0) & ~np.isin(parts, list(corners)) & (hull > 0)
-    large = _drop_small(_close(lungs), modality)
-    return None if large is None else _outline(large, modality)
+    lungs = ((parts > 0) & ~np.isin(parts, list(corners)) & (hull > 0)).astype(np.float32)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_VESSELS, _VESSELS))
+    return find_region(np.asarray(cv2.morphologyEx(lungs, cv2.MORPH_CLOSE, disc), np.float32), modality)
 
 
 def read_lungs(
@@ -141,55 +172,6 @@ def place_in_image(values: NDArray[np.float32], box: Box, height: int, width: in
         np.ascontiguousarray(values, np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR
     )[: height - y0, : width - x0]
     return image
-
-
-def _drop_small(marked: NDArray[np.bool_], modality: Modality) -> NDArray[np.bool_] | None:
-    """What is marked, bool (256, 256), without small components; None where too little is left for lungs."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), ltype=cv2.CV_16U)
-    if count < 2:
-        return None
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
-    return lungs if float(lungs.mean()) >= _LEAST_AREA[MODALITIES[modality].kind] else None
-
-
-def _outline(lungs: NDArray[np.bool_], modality: Modality) -> LungRegion:
-    """The region of lungs, bool (256, 256), of which some are marked."""
-    contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shown = np.ones((_GRID, _GRID), np.bool_)
-    if MODALITIES[modality].kind == "slice":
-        hull = np.zeros((_GRID, _GRID), np.uint8)
-        for contour in contours:
-            cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
-        shown = cv2.dilate(hull, _disc(2 * round(_SLICE_HULL * _GRID) + 1)).astype(np.bool_)
-    return LungRegion(
-        box=_frame(lungs),
-        outline=tuple((contour[:, 0, :] + 0.5).astype(np.float32) / _GRID for contour in contours),
-        lungs=lungs,
-        shown=shown,
-    )
-
-
-def _frame(lungs: NDArray[np.bool_]) -> Box:
-    """The box of what is marked with its margin, within the image."""
-    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
-    x0, x1, y0, y1 = (float(v) / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
-    wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
-    return max(x0 - wide, 0.0), max(y0 - high, 0.0), min(x1 + wide, 1.0), min(y1 + high, 1.0)
-
-
-def _shrink_to_grid(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    values = np.ascontiguousarray(grey, np.float32)
-    return np.asarray(cv2.resize(values, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _close(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    closed = cv2.morphologyEx(marked.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_VESSELS))
-    return np.asarray(closed, np.bool_)
-
-
-def _disc(width: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)), np.uint8)
 
 
 def _find_levels(grey: NDArray[np.float32], region: LungRegion, modality: Modality) -> tuple[float, float]:

@@ -51,8 +51,11 @@ class LungCrops:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of what a network reads of them: measurements kept beside a run are of these very crops."""
-        return hashlib.sha256(self.exact.tobytes() + self.has_lungs.tobytes()).digest()
+        """SHA-256 of all of it: what is kept beside a run was measured on these very crops."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            digest.update(getattr(self, field.name).tobytes())
+        return digest.digest()
 
 
 def make_crops(

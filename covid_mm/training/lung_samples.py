@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.datasets.index import Collection
 from covid_mm.datasets.phantoms import PHANTOM_MODALITIES, make_study
-from covid_mm.errors import DataError
+from covid_mm.errors import DataError, ImageError
 from covid_mm.imaging import read_grey
 from covid_mm.imaging.lungs import find_dark_regions
 from covid_mm.training.lungs import LungSample
+
+Item = TypeVar("Item")
 
 LUNG_BOXES = "lung_boxes.json"  # {file: {name of a lung: [x0, y0, x1, y1] or null}}, beside its images
 PHANTOMS = 500
@@ -61,11 +64,12 @@ def mark_dark_samples(collections: Sequence[Collection], modality: Modality) -> 
     samples: list[LungSample] = []
     plain = [c for c in collections if not any(image.lung_mask for image in c.images)]
     for collection in plain:
-        count = len(collection.images)
-        rows = np.unique(np.linspace(0, count - 1, min(count, DARK_SLICES)).round().astype(int))
         marked = []
-        for row in rows:
-            grey = read_grey(collection.images[row].path)
+        for image in thin(collection.images, DARK_SLICES):
+            try:
+                grey = read_grey(image.path)
+            except ImageError:  # `make_crops` names all of these
+                continue
             region = find_dark_regions(grey, modality)
             if region is not None and measure_raggedness(region.lungs) <= _RAGGED:
                 lungs = region.lungs.astype(np.uint8)
@@ -76,8 +80,17 @@ def mark_dark_samples(collections: Sequence[Collection], modality: Modality) -> 
     return samples
 
 
+def thin(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
+    """At most `limit` of them, spread over all."""
+    if limit is None or len(items) <= limit:
+        return tuple(items)
+    return tuple(items[round(index)] for index in np.linspace(0, len(items) - 1, limit).tolist())
+
+
 def measure_raggedness(lungs: NDArray[np.bool_]) -> float:
     """Area of the narrow gaps in the edge of each component, as a share of the area of all, 0 and up."""
+    if not lungs.any():
+        return 0.0
     padded = np.pad(lungs.astype(np.uint8), _NOTCH)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_NOTCH, _NOTCH))
     count, parts = cv2.connectedComponents(padded)
@@ -85,7 +98,7 @@ def measure_raggedness(lungs: NDArray[np.bool_]) -> float:
         cv2.morphologyEx((parts == number).astype(np.uint8), cv2.MORPH_CLOSE, disc).sum()
         for number in range(1, count)
     ]
-    return float(sum(closed) / max(int(padded.sum()), 1) - 1.0) if closed else 0.0
+    return float(sum(closed) / padded.sum() - 1.0)
 
 
 def make_phantom_samples(

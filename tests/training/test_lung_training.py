@@ -172,6 +172,8 @@ def test_slices_without_masks_are_marked_by_their_grey_levels(tmp_path):
     for name, picture in (("healthy", healthy), ("ragged", ragged), ("nothing", np.zeros_like(healthy))):
         path = write_png(tmp_path / f"{name}.png", picture)
         images.append(CollectionImage(path, f"{name}.png", "ct", 0))
+    (tmp_path / "damaged.png").write_bytes(path.read_bytes()[:40])  # named later, with all others
+    images.append(CollectionImage(tmp_path / "damaged.png", "damaged.png", "ct", 0))
     plain = Collection("plain", "ct", tuple(images), "plain", "made up", "none")
     masked = dataclasses.replace(
         plain, name="masked", images=(dataclasses.replace(images[0], lung_mask=images[0].path),)
