@@ -130,7 +130,9 @@ def test_the_page_opens(programs, tmp_path):
     try:
         assert Visitor(server.url).request("GET", "/").status_code == 200
         end = time.monotonic() + 60.0
-        while not server.log.endswith("\n") and time.monotonic() < end:  # it answers a moment before it says so
+        while (
+            not server.log.endswith("\n") and time.monotonic() < end
+        ):  # it answers a moment before it says so
             time.sleep(0.05)
     finally:
         code = server.stop()
