@@ -61,7 +61,7 @@ SCALE_IMAGES = 1500  # training images per collection that the heatmap scale is 
 def publish_served(run: ServedRun, command: str, path: Path, results: Path | None) -> None:
     """Measure, fuse, and publish the checkpoint; results: the folder where the left-out page goes."""
     measured, served = measure_run(run)
-    _, initial = start_network(run)
+    _, initial = start_network(run, run.network)
     network = load_branches(run, tuple(served.values()))
     calibrations = {head: table.calibration for head, table in measured.tables.items()}
     logits_of = {m: calibrations[m].logits for m in run.network.modalities}
@@ -128,6 +128,12 @@ def publish_served(run: ServedRun, command: str, path: Path, results: Path | Non
         "training": {
             m: {"image_size": run.recipe.training_size}
             | dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
+            | {
+                "teachers": [
+                    {"backbone": teacher, "steps": config.steps, "seed": config.seed}
+                    for teacher, config in run.recipe.teacher_configs(m, run.seed, run.training_count(m))
+                ]
+            }
             for m, backbone in run.network.branches
         },
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},

@@ -4,23 +4,28 @@ Every batch is balanced by source and by class within the source. Attention logi
 radiologists' boxes and lesion masks where there are any (a hint on where the evidence lies), are
 held down on normal images, and must rise somewhere on positive ones. Batch norm statistics are
 re-estimated once and then frozen; the weights that are kept are an exponential average over steps.
+A branch may have teachers: trained ones, whose answer to each varied image it learns beside the label
+(Hinton et al., Distilling the knowledge in a neural network, 2015, at temperature 1).
 Resumable after a kill at any moment, to the same result.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
+from scipy.special import softmax
 
 from covid_mm.config import CLASSES, POSITIVE, Modality
 from covid_mm.errors import TrainingError
 from covid_mm.models.network import Network
 from covid_mm.training.branch_batches import (
+    STEPS_TOGETHER,
     BatchMaker,
     BranchConfig,
     BranchSamples,
@@ -30,11 +35,11 @@ from covid_mm.training.branch_batches import (
 )
 from covid_mm.training.fit import capture_state, restore_state
 from covid_mm.training.run import RunFolder
-from covid_mm.training.steps import compile_steps, cosine_rate, observe_batches
+from covid_mm.training.steps import compile_answers, compile_steps, cosine_rate, observe_batches
 
 _WARM_UP = 100  # steps until the learning rate is reached
 _STATISTICS = 25  # batches from which batch norm's statistics are re-estimated
-_TOGETHER = 10  # steps in one call, a divisor of _SAVED_EVERY
+_TOGETHER = STEPS_TOGETHER  # in one call, a divisor of _SAVED_EVERY
 _SAVED_EVERY = 200  # steps between two states on disk
 
 
@@ -47,11 +52,13 @@ def fit_branch(
     progress: Callable[[int, float], None] | None = None,
     *,
     processes: int = 0,
+    teachers: Sequence[keras.Model] = (),
 ) -> list[dict[str, float]]:
     """Train a branch and its own head in place; returns the history, one row per 50 steps.
 
     progress(step, loss) is called after every 50 steps. Goes on from the run folder's state.
-    processes: that prepare batches, see `prepare_batches`.
+    processes: that prepare batches, see `prepare_batches`. teachers: as `trained_model` gives them,
+    for images of the same size.
 
     Raises:
         TrainingError: the loss is no longer a number, or the state belongs to another training.
@@ -77,26 +84,28 @@ def fit_branch(
         estimate_statistics(branch, samples, config, modality, size)
     else:
         restore_state(branch, optimizer, state)
-    smoothing = config.label_smoothing
 
-    def loss(outputs: list[Any], labels: Any, targets: Any, located: Any) -> Any:
-        smoothed = ops.one_hot(labels, len(CLASSES)) * (1.0 - smoothing) + smoothing / len(CLASSES)
-        value = ops.mean(ops.categorical_crossentropy(smoothed, outputs[0], from_logits=True))
+    def loss(outputs: list[Any], goals: Any, labels: Any, targets: Any, located: Any) -> Any:
+        value = ops.mean(ops.categorical_crossentropy(goals, outputs[0], from_logits=True))
         if attends and config.hint:
             value += config.hint * _hint_loss(outputs[1][..., 0], labels, targets, located)
         return value
 
     steps = compile_steps(branch, optimizer, loss)
+    ask = [compile_answers(teacher) for teacher in teachers]
     started, losses = time.monotonic(), []
     maker = BatchMaker(samples, config, modality, size, cells)
     batches = prepare_batches(maker, begin, processes)
     for first in range(begin, config.steps, _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, config.steps))
-        parts = zip(*(next(batches) for _ in numbers), strict=True)
+        images, labels, *rest = (
+            np.stack(part) for part in zip(*(next(batches) for _ in numbers), strict=True)
+        )
+        goals = make_goals(images, labels, config, ask)
         rates = np.array(
             [cosine_rate(n, config.steps, config.learning_rate, _WARM_UP) for n in numbers], np.float32
         )
-        losses.append(steps.run(rates, tuple(np.stack(part) for part in parts)))
+        losses.append(steps.run(rates, (images, goals, labels, *rest)))
         done = numbers.stop
         if done % 50 == 0 or done == config.steps:
             mean = float(np.concatenate(losses).mean())
@@ -119,6 +128,26 @@ def fit_branch(
         optimizer.finalize_variable_values(variables)
         run.save_state(capture_state(branch, optimizer, config.steps, history))
     return history
+
+
+def make_goals(
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    config: BranchConfig,
+    teachers: Sequence[Callable[[NDArray[np.float32]], NDArray[np.float32]]],
+) -> NDArray[np.float32]:
+    """Probabilities (..., 2) to learn: smoothed labels, mixed with what the teachers' mean logits say.
+
+    images: (..., s, s). labels: (...). teachers: images (n, s, s) -> logits (n, 2).
+    """
+    smoothing = config.label_smoothing
+    goals = np.eye(len(CLASSES), dtype=np.float32)[labels] * (1.0 - smoothing) + smoothing / len(CLASSES)
+    if teachers:
+        flat = images.reshape(-1, *images.shape[-2:])
+        logits = np.mean([teacher(flat) for teacher in teachers], axis=0, dtype=np.float64)
+        answers = softmax(logits, axis=-1).reshape(goals.shape)
+        goals = (1.0 - config.taught) * goals + config.taught * answers
+    return goals.astype(np.float32)
 
 
 def trained_model(network: Network, modality: Modality) -> keras.Model:

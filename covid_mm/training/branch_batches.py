@@ -25,6 +25,7 @@ from covid_mm.training.bodies import place_in_body
 from covid_mm.training.lesions import add_opacities
 
 _THREADS = 2
+STEPS_TOGETHER = 10  # in one call of the compiled loop
 _AHEAD = 3  # batches that are prepared, per thread or process, while one is learned from
 
 Batch = tuple[NDArray[np.generic], ...]
@@ -58,7 +59,8 @@ class BranchConfig:
     started. balance: power of a source's size in its share of the batches, 0 for equal shares and
     1 for plain sampling. hint: weight of the loss on where the evidence lies. averaging: momentum
     of the weights' average. drawn: share of opacities drawn on normal lungs among a source's positive
-    images. exchanged: share of images whose lungs are shown in the body of another image.
+    images. exchanged: share of images whose lungs are shown in the body of another image. taught: share
+    of the teachers' answer in what a branch with teachers learns, the label's is the rest.
     """
 
     steps: int = 1200
@@ -72,6 +74,7 @@ class BranchConfig:
     averaging: float = 0.995
     drawn: float = 0.15
     exchanged: float = 0.3
+    taught: float = 0.7
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     augmented: bool = True
     seed: int = 0

@@ -17,7 +17,7 @@ from covid_mm.config import CLASSES, IMAGE_SIZE, MODALITIES, ImageKind, Length, 
 from covid_mm.datasets.collections import site_groups
 from covid_mm.datasets.index import Collection
 from covid_mm.errors import DataError
-from covid_mm.training.branch_batches import BranchConfig, BranchSamples
+from covid_mm.training.branch_batches import STEPS_TOGETHER, BranchConfig, BranchSamples
 from covid_mm.training.crops import OTHER, LungCrops
 from covid_mm.training.lungs import SegmenterConfig
 
@@ -42,6 +42,8 @@ class ServedRecipe:
     films, on those learned from too: AUC 0.90 against 0.93). frozen_until: by backbone, see
     BranchConfig, by default FROZEN_UNTIL; a backbone that it does not name learns as a whole.
     most_draws: how often an image is drawn at most, on average: few images, fewer steps.
+    teachers: backbones of networks that are trained before a branch, on the same images with seeds of
+    their own, and whose answers it learns; teacher_steps: of each, as a share of the branch's.
     """
 
     training_size: int = IMAGE_SIZE
@@ -53,6 +55,8 @@ class ServedRecipe:
     lung_steps: int = SegmenterConfig().steps
     pooling: Pooling = "attention"
     frozen_until: Mapping[str, str] | None = None
+    teachers: Mapping[ImageKind, tuple[str, ...]] = field(default_factory=dict)
+    teacher_steps: float = 2 / 3
 
     def branch_config(self, modality: Modality, backbone: str, seed: int, images: int) -> BranchConfig:
         """The recipe of one branch that learns from so many images."""
@@ -60,11 +64,28 @@ class ServedRecipe:
         frozen_until = FROZEN_UNTIL if self.frozen_until is None else self.frozen_until
         return replace(
             self.branch,
-            steps=max(1, min(self.steps[kind], self.most_draws * images // self.branch.batch_size)),
+            steps=_round_steps(min(self.steps[kind], self.most_draws * images // self.branch.batch_size)),
             learning_rate=self.learning_rate[kind],
             frozen_until=frozen_until.get(backbone),
             seed=seed,
         )
+
+    def teacher_configs(
+        self, modality: Modality, seed: int, images: int
+    ) -> tuple[tuple[str, BranchConfig], ...]:
+        """Backbone and recipe of each teacher of a branch."""
+        configs = []
+        for number, backbone in enumerate(self.teachers.get(MODALITIES[modality].kind, ()), 1):
+            config = self.branch_config(modality, backbone, seed + number, images)
+            configs.append(
+                (backbone, replace(config, steps=_round_steps(int(self.teacher_steps * config.steps))))
+            )
+        return tuple(configs)
+
+
+def _round_steps(steps: int) -> int:
+    """Whole calls of the compiled loop where there is one, so that it is compiled for one number of steps only."""
+    return max(1, steps if steps < STEPS_TOGETHER else steps - steps % STEPS_TOGETHER)
 
 
 # short: what two processors train in two hours; long: what a GPU trains in minutes
@@ -75,6 +96,7 @@ BY_LENGTH: Mapping[Length, ServedRecipe] = {
         learning_rate={"slice": 5e-4, "film": 5e-4},
         most_draws=51,
         frozen_until={},
+        teachers={"slice": ("densenet121", "densenet121"), "film": ("densenet121", "mobilenet")},
     ),
 }
 

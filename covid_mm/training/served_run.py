@@ -4,7 +4,7 @@ Each stage leaves its result in the run folder and is not done again:
 
     lungs.npz                  the lung segmenter
     crops/                     lung crops of every collection
-    ct-served/ xray-served/    the branches that are served: state, answers.npz
+    ct-served/ xray-served/    the branches that are served: state, answers.npz, teachers' folders
     ct-without-<fold>/ ...     the same branch trained without a collection or a group of scanners
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -31,6 +31,7 @@ from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.branch import fit_branch, trained_model
+from covid_mm.training.branch_batches import BranchSamples
 from covid_mm.training.branch_predictions import BranchPredictions, predict_collections
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
@@ -244,7 +245,7 @@ def provide_segmenter(
                         [*samples[modality], *dark, *make_phantom_samples(modality)],
                         modality,
                         config,
-                        _ignore_loss(show, config.steps),
+                        partial(_show_step, show, config.steps),
                     )
             write_atomically(path, LungSegmenter(networks).to_bytes())
     return read_lung_segmenter(path)
@@ -261,22 +262,54 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
         title = (
             f"{MODALITIES[modality].title}, {'all collections' if fold is None else f'without {fold.name}'}"
         )
+        teachers = train_teachers(run, modality, samples, folder, title)
         with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
-            network, _ = start_network(run)
+            network, _ = start_network(run, run.network)
             fit_branch(
                 network,
                 modality,
                 samples,
                 config,
                 folder,
-                lambda step, _: show(step, config.steps),
+                partial(_show_step, show, config.steps),
                 processes=run.processes,
+                teachers=teachers,
             )
     branch = TrainedBranch(modality, fold, folder, {})
     answers = predict_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
     )
     return TrainedBranch(modality, fold, folder, answers)
+
+
+def train_teachers(
+    run: ServedRun, modality: Modality, samples: BranchSamples, folder: RunFolder, title: str
+) -> list[keras.Model]:
+    """The networks whose answers a branch learns, trained on its own images, each in a folder inside the branch's."""
+    teachers = []
+    configs = run.recipe.teacher_configs(modality, run.seed, len(samples.labels))
+    for number, (backbone, config) in enumerate(configs, 1):
+        own = RunFolder(folder.path / f"teacher-{number}-{backbone}")
+        with (
+            use_precision(run.precision),
+            LazyBar(f"{title}, teacher {number}", config.steps, "step") as show,
+        ):
+            network, _ = start_network(run, replace(run.network, branches=((modality, backbone),)))
+            state = own.load_state()
+            if state is None or state.epochs < config.steps:
+                fit_branch(
+                    network,
+                    modality,
+                    samples,
+                    config,
+                    own,
+                    partial(_show_step, show, config.steps),
+                    processes=run.processes,
+                )
+            else:
+                trained_model(network, modality).set_weights(state.weights)
+        teachers.append(trained_model(network, modality))
+    return teachers
 
 
 def train_branches(run: ServedRun) -> tuple[dict[Modality, TrainedBranch], list[TrainedBranch]]:
@@ -304,9 +337,9 @@ def branch_folder(run: ServedRun, modality: Modality, fold: Fold | None) -> RunF
     return RunFolder(run.folder.path / f"{modality}-{SERVED if fold is None else f'without-{fold.name}'}")
 
 
-def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeights]]:
-    """The network with its initial weights, for images of the size that is learned from."""
-    network = build_network(run.network.resized(run.recipe.training_size), seed=run.seed)
+def start_network(run: ServedRun, config: NetworkConfig) -> tuple[Network, dict[Modality, InitialWeights]]:
+    """A network with its initial weights, for images of the size that is learned from."""
+    network = build_network(config.resized(run.recipe.training_size), seed=run.seed)
     initial = initialise_network(network, run.weights, NO_CHECKPOINT)
     if any(weights.seen for weights in initial.values()):
         raise TrainingError(
@@ -316,5 +349,5 @@ def start_network(run: ServedRun) -> tuple[Network, dict[Modality, InitialWeight
     return network, initial
 
 
-def _ignore_loss(show: Callable[[int, int], None], total: int) -> Callable[[int, float], None]:
-    return lambda step, _: show(step, total)
+def _show_step(show: Callable[[int, int], None], total: int, step: int, loss: float) -> None:
+    show(step, total)

@@ -165,6 +165,26 @@ def compile_steps(
     return kind(model, optimizer, loss, to_input, training)
 
 
+def compile_answers(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Grey images (n, s, s) -> the model's first output, float32 (n, ...), as in serving; for the backend in use."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        groups = [[v.value for v in g] for g in (model.trainable_variables, model.non_trainable_variables)]
+        compiled = jax.jit(
+            lambda trainable, fixed, images: as_list(
+                model.stateless_call(trainable, fixed, to_channels(images), training=False)[0]
+            )[0]
+        )
+        return lambda images: np.asarray(compiled(*groups, images), np.float32)
+    import tensorflow as tf
+
+    function = tf.function(
+        lambda images: as_list(model(to_channels(images), training=False))[0], autograph=False
+    )
+    return lambda images: np.asarray(function(tf.constant(images)), np.float32)
+
+
 def observe_batches(model: keras.Model, batches: Iterable[NDArray[np.float32]]) -> None:
     """Show a model grey images (batch, s, s) as in training, so that its batch norm keeps their statistics."""
     if keras.backend.backend() == "jax":

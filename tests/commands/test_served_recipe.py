@@ -88,6 +88,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     with toy_backbones(), pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         words = ["--data", made.data, "--recipe", "served", "--weights", "none", "--branch-steps", 4]
+        words += ["--length", "long"]
         words += ["--runs", made.runs, "--run-name", "r", "--output", made.checkpoint]
         assert made.train(*words) == 0
     return made
@@ -103,6 +104,14 @@ def test_the_checkpoint_says_what_it_was_made_of(served, meta):
     assert meta["preprocessing"]["name"] == "lungs"
     assert meta["network"]["image_size"] == 168  # what is read; learned from, a little smaller:
     assert {part["image_size"] for part in meta["training"].values()} == {150}
+    assert {
+        m: [teacher["backbone"] for teacher in part["teachers"]] for m, part in meta["training"].items()
+    } == {
+        "ct": ["densenet121", "densenet121"],
+        "xray": ["densenet121", "mobilenet"],
+    }
+    for name in ("teacher-1-densenet121", "teacher-2-mobilenet"):
+        assert (served.runs / "r" / "xray-without-first-xray" / name / "last.npz").exists()
     used = {part["name"]: (part["use"], part["trained"] > 0) for part in meta["data"]}
     assert used == {name: ("training", True) for name, _, _ in COLLECTIONS}
     assert {path.name for path in served.checkpoint.iterdir()} == {
@@ -181,7 +190,7 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
 def test_a_finished_run_trains_nothing_again(served, small_backbones, monkeypatch):
     make_quick(monkeypatch)
     before = {path: path.read_bytes() for path in served.runs.rglob("last.npz")}
-    assert len(before) == 6
+    assert len(before) == 6 * 3  # of each branch and its two teachers
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished branch is not trained again")

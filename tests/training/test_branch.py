@@ -12,7 +12,7 @@ from toy_networks import make_network
 
 from covid_mm.errors import TrainingError
 from covid_mm.training import branch
-from covid_mm.training.branch import _hint_loss, fit_branch, freeze_until
+from covid_mm.training.branch import _hint_loss, fit_branch, freeze_until, make_goals, trained_model
 from covid_mm.training.branch_batches import BranchConfig
 from covid_mm.training.run import RunFolder
 
@@ -71,9 +71,9 @@ def test_a_layer_that_the_backbone_does_not_have_is_refused():
         freeze_until(make_network(size=SIZE), "ct", "pool9_pool")
 
 
-def fit(folder, pooling="attention", config=CONFIG, progress=None):
+def fit(folder, pooling="attention", config=CONFIG, progress=None, **options):
     network = make_network(size=SIZE, pooling=pooling)
-    history = fit_branch(network, "ct", make_samples(), config, RunFolder(folder), progress)
+    history = fit_branch(network, "ct", make_samples(), config, RunFolder(folder), progress, **options)
     return network, history
 
 
@@ -126,3 +126,46 @@ def test_a_loss_that_is_no_number_stops_the_training(quick, tmp_path):
             network, "ct", make_samples(), dataclasses.replace(CONFIG, steps=2), RunFolder(tmp_path / "run")
         )
     assert not (tmp_path / "run" / "last.npz").exists()
+
+
+def test_goals_are_smoothed_labels_mixed_with_the_teachers_mean_logits():
+    images, labels = np.zeros((2, 3, 8, 8), np.float32), np.array([[0, 1, 1], [0, 0, 1]])
+    config = BranchConfig(label_smoothing=0.1, taught=0.75)
+    goals = make_goals(images, labels, config, ())
+    assert goals.dtype == np.float32
+    np.testing.assert_allclose(goals[..., 1], np.where(labels == 1, 0.95, 0.05), atol=1e-6)
+
+    sure, unsure = np.float32([[0.0, 4.0]]), np.float32([[0.0, 0.0]])
+    asked = []
+
+    def teacher(logits):
+        return lambda shown: asked.append(shown.shape) or np.repeat(logits, len(shown), axis=0)
+
+    taught = make_goals(images, labels, config, [teacher(sure), teacher(unsure)])
+    assert asked == [(6, 8, 8)] * 2  # all steps of a call at once
+    positive = 1 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(taught[..., 1], 0.25 * goals[..., 1] + 0.75 * positive, atol=1e-6)
+    np.testing.assert_allclose(taught.sum(axis=-1), 1.0, atol=1e-6)
+
+
+def test_a_taught_branch_learns_its_teachers_answers(quick, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=30, hint=0.0)
+    alone, _ = fit(tmp_path / "alone", config=config)
+
+    def teacher_that_says(logit):
+        network = make_network(size=SIZE, pooling="attention")
+        network.model.get_layer("ct_logits").set_weights([np.zeros((8, 2)), np.array([0.0, logit])])
+        return trained_model(network, "ct")
+
+    unheard = dataclasses.replace(config, taught=0.0)
+    same, _ = fit(tmp_path / "unheard", config=unheard, teachers=[teacher_that_says(5.0)])
+    assert all(np.array_equal(a, b) for a, b in zip(weights_of(alone), weights_of(same), strict=True))
+
+    images = make_samples().crops[:, 7:71, 7:71, None].repeat(3, axis=-1).astype(np.float32)
+    obedient = dataclasses.replace(config, taught=1.0)
+    margins = {}
+    for logit in (-5.0, 5.0):
+        taught, _ = fit(tmp_path / f"says{logit}", config=obedient, teachers=[teacher_that_says(logit)])
+        answers = np.asarray(trained_model(taught, "ct")(images)[0])
+        margins[logit] = float(np.mean(answers[:, 1] - answers[:, 0]))
+    assert margins[-5.0] < -1 < 1 < margins[5.0]

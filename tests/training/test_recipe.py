@@ -164,3 +164,24 @@ def test_few_images_get_fewer_steps():
     assert recipe.branch_config("ct", "densenet121", 0, images=10 * size).steps == 160
     assert recipe.branch_config("ct", "densenet121", 0, images=1000 * size).steps == 1000
     assert recipe.branch_config("ct", "densenet121", 0, images=1).steps == 1
+
+
+def test_steps_are_whole_calls_of_the_compiled_loop():
+    recipe = ServedRecipe(steps={"slice": 1000, "film": 1000}, most_draws=1)
+    size = recipe.branch.batch_size
+    assert recipe.branch_config("ct", "densenet121", 0, images=29 * size).steps == 20
+    assert recipe.branch_config("ct", "densenet121", 0, images=9 * size).steps == 9
+
+
+def test_teachers_have_seeds_of_their_own_and_fewer_steps():
+    recipe = ServedRecipe(
+        teachers={"film": ("densenet121", "mobilenet")}, frozen_until={"mobilenet": "conv1"}
+    )
+    assert recipe.teacher_configs("ct", 0, images=10**6) == ()
+    own = recipe.branch_config("xray", "mobilenet", 7, images=10**6)
+    (first, dense), (second, mobile) = recipe.teacher_configs("xray", 7, images=10**6)
+    assert (first, second) == ("densenet121", "mobilenet")
+    assert {own.seed, dense.seed, mobile.seed} == {7, 8, 9}
+    assert dense.steps == mobile.steps == 800
+    assert own.steps == 1200
+    assert (dense.frozen_until, mobile.frozen_until) == (None, "conv1")

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 import keras, numpy as np
 from keras import ops
-from covid_mm.training.steps import compile_steps, observe_batches
+from covid_mm.training.steps import compile_answers, compile_steps, observe_batches
 
 rng = np.random.default_rng(0)
 draw = lambda *shape: rng.uniform(-1, 1, shape).astype(np.float32)
@@ -38,6 +38,8 @@ steps.write()
 values = {"losses": np.concatenate(losses)}
 values |= {f"weight{i}": w for i, w in enumerate(model.get_weights())}
 optimizer.finalize_variable_values(model.trainable_variables)
+values["answers"] = compile_answers(model)(images[0])
+np.testing.assert_allclose(values["answers"], model.predict_on_batch(images[0][..., None].repeat(3, -1)), atol=1e-5)
 values |= {f"average{i}": w for i, w in enumerate(model.get_weights())}
 np.savez(sys.argv[2], **values)
 """
