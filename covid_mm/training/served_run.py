@@ -289,12 +289,13 @@ def train_teachers(
     teachers = []
     configs = run.recipe.teacher_configs(modality, run.seed, len(samples.labels))
     for number, (backbone, config) in enumerate(configs, 1):
+        branches = tuple((m, backbone if m == modality else other) for m, other in run.network.branches)
         own = RunFolder(folder.path / f"teacher-{number}-{backbone}")
         with (
             use_precision(run.precision),
             LazyBar(f"{title}, teacher {number}", config.steps, "step") as show,
         ):
-            network, _ = start_network(run, replace(run.network, branches=((modality, backbone),)))
+            network, _ = start_network(run, replace(run.network, branches=branches))
             state = own.load_state()
             if state is None or state.epochs < config.steps:
                 fit_branch(
