@@ -85,6 +85,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+            for number, part in enumerate(value, 1):
+                yield from _flatten(part, f"{prefix}{key}.{number}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -14,7 +14,7 @@ from covid_mm.evaluation.left_out import LeftOutTable
 from covid_mm.evaluation.report import evaluate_binary
 from covid_mm.reporting.card_words import CONTENT_CHECK, HELD_OUT, PAIRS_AGREED, SPLITS, TUNED
 from covid_mm.reporting.model_card import PAIRING, render_card
-from covid_mm.reporting.served_facts import INDEPENDENCE
+from covid_mm.reporting.served_facts import INDEPENDENCE, training_table
 
 BRANCHES = [["ct", "densenet121"], ["xray", "mobilenet"]]
 
@@ -292,3 +292,15 @@ def test_a_card_lacks_what_it_is_drawn_from(served, name):
     del served[name]
     with pytest.raises(KeyError):
         render_card(served, "x")
+
+
+def test_the_recipes_table_numbers_what_a_branch_has_several_of():
+    teachers = [{"backbone": "densenet121", "steps": 1600}, {"backbone": "mobilenet", "steps": 800}]
+    table = training_table(
+        {"ct": {"steps": 2400, "teachers": teachers}, "xray": {"steps": 3000, "teachers": []}}
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert ["steps", "2400", "3000"] in rows
+    assert ["teachers.1.backbone", "densenet121", r"\-"] in rows
+    assert ["teachers.2.steps", "800", r"\-"] in rows
+    assert "{" not in table
