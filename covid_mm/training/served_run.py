@@ -31,7 +31,7 @@ from covid_mm.models.lung_segmenter import LungSegmenter, read_lung_segmenter
 from covid_mm.models.meta_file import LUNGS_NAME
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.branch import fit_branch, trained_model
-from covid_mm.training.branch_batches import BranchSamples
+from covid_mm.training.branch_batches import BranchConfig, BranchSamples
 from covid_mm.training.branch_predictions import BranchPredictions, predict_collections
 from covid_mm.training.crops import OTHER, LungCrops, make_crops
 from covid_mm.training.initial_weights import InitialWeights, initialise_network
@@ -263,18 +263,7 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
             f"{MODALITIES[modality].title}, {'all collections' if fold is None else f'without {fold.name}'}"
         )
         teachers = train_teachers(run, modality, samples, folder, title)
-        with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
-            network, _ = start_network(run, run.network)
-            fit_branch(
-                network,
-                modality,
-                samples,
-                config,
-                folder,
-                partial(_show_step, show, config.steps),
-                processes=run.processes,
-                teachers=teachers,
-            )
+        train_network(run, run.network, modality, samples, config, folder, title, teachers)
     branch = TrainedBranch(modality, fold, folder, {})
     answers = predict_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
@@ -291,26 +280,36 @@ def train_teachers(
     for number, (backbone, config) in enumerate(configs, 1):
         branches = tuple((m, backbone if m == modality else other) for m, other in run.network.branches)
         own = RunFolder(folder.path / f"teacher-{number}-{backbone}")
-        with (
-            use_precision(run.precision),
-            LazyBar(f"{title}, teacher {number}", config.steps, "step") as show,
-        ):
-            network, _ = start_network(run, replace(run.network, branches=branches))
-            state = own.load_state()
-            if state is None or state.epochs < config.steps:
-                fit_branch(
-                    network,
-                    modality,
-                    samples,
-                    config,
-                    own,
-                    partial(_show_step, show, config.steps),
-                    processes=run.processes,
-                )
-            else:
-                trained_model(network, modality).set_weights(state.weights)
+        pair = replace(run.network, branches=branches)
+        network = train_network(run, pair, modality, samples, config, own, f"{title}, teacher {number}")
         teachers.append(trained_model(network, modality))
     return teachers
+
+
+def train_network(
+    run: ServedRun,
+    pair: NetworkConfig,
+    modality: Modality,
+    samples: BranchSamples,
+    config: BranchConfig,
+    folder: RunFolder,
+    title: str,
+    teachers: Sequence[keras.Model] = (),
+) -> Network:
+    """A pair with one branch trained, as far as its folder does not hold that already."""
+    with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
+        network, _ = start_network(run, pair)
+        fit_branch(
+            network,
+            modality,
+            samples,
+            config,
+            folder,
+            partial(_show_step, show, config.steps),
+            processes=run.processes,
+            teachers=teachers,
+        )
+    return network
 
 
 def train_branches(run: ServedRun) -> tuple[dict[Modality, TrainedBranch], list[TrainedBranch]]:
