@@ -1,4 +1,4 @@
-"""`python -m covid_mm {predict,batch,evaluate,judge,audit,check-data,card,figures,export}`: see --help of each."""
+"""`python -m covid_mm COMMAND`: predict, batch, evaluate, audit and the others of COMMANDS; see --help of each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from covid_mm.commands import (
     batch,
     card,
     check_data,
+    content_check,
     evaluate,
     exit_with,
     export,
     figures,
-    judge,
     predict,
 )
 from covid_mm.config import RESEARCH_USE
 
-COMMANDS = (predict, batch, evaluate, judge, audit, check_data, card, figures, export)
+COMMANDS = (predict, batch, evaluate, content_check, audit, check_data, card, figures, export)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -76,7 +76,9 @@ VALIDATION_IMAGES = "validation images of {name}"  # on which a content check wa
 SHORTCUT_TITLES: dict[str, str] = {
     "whole": "whole image",
     "blank_lungs": "lungs blanked out",
+    "blank_hull": "lungs and their outline blanked out",
     "border_only": "border only",
+    "border_beyond_lungs": "border only, without lungs",
     "lungs_only": "lungs only",
     "shuffle_outside": "shuffled outside the lungs",
 }

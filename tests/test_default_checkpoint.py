@@ -44,14 +44,18 @@ def test_it_is_small_and_its_hash_fits(meta):
     from covid_mm.files import hash_file
 
     files = sorted(path.name for path in CHECKPOINT.iterdir())
-    assert files == ["README.md", "judge.npz", "lungs.npz", "meta.json", "model.weights.h5"]
+    assert files == ["README.md", "content_classifier.npz", "lungs.npz", "meta.json", "model.weights.h5"]
     assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) <= MAX_BYTES
-    for part, file in (("weights", "model.weights.h5"), ("judge", "judge.npz"), ("lungs", "lungs.npz")):
+    for part, file in (
+        ("weights", "model.weights.h5"),
+        ("content_check", "content_classifier.npz"),
+        ("lungs", "lungs.npz"),
+    ):
         assert hash_file(CHECKPOINT / file) == meta[part]["sha256"]
 
 
 def test_meta_holds_what_the_design_lists(meta):
-    assert meta["format_version"] == 2
+    assert meta["format_version"] == 3
     assert meta["recipe"] == "served"
     assert meta["pair"] == DEFAULT_PAIR
     assert meta["classes"] == list(CLASSES)

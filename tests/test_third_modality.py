@@ -215,7 +215,7 @@ def test_a_content_check_tells_the_third_apart_and_its_file_says_so(network, tmp
         for k, (kind, pattern) in enumerate(patterns.items())
     }
     classifier = fit_content_classifier(network, ContentImages(images, images))
-    path = tmp_path / "judge.npz"
+    path = tmp_path / "content_classifier.npz"
     path.write_bytes(classifier.to_bytes())
     read = read_content_classifier(path, THREE, lambda reader: content_width(network, reader))
     assert read.kinds == (*THREE, NEITHER)

@@ -16,7 +16,7 @@ def make_meta(network: Any, **changes: Any) -> dict[str, Any]:
     modalities = network.config.modalities
     heads = ("fused", *modalities) if network.config.is_concatenated else modalities
     meta = {
-        "format_version": 2,
+        "format_version": 3,
         "pair": network.config.name,
         "network": {
             "branches": [list(branch) for branch in network.config.branches],

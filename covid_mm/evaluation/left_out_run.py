@@ -38,6 +38,7 @@ from covid_mm.evaluation.scans import ScansMeasured, measure_scans
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
     SourceRow,
+    blank_hull,
     blank_lungs,
     border_only,
     lungs_only,
@@ -167,10 +168,13 @@ def _alter(
     """One image in every variant, in the order of the table."""
     height, width = grey.shape
     lungs = cv2.resize(region.lungs.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    without_hull = blank_hull(grey, lungs)
     return {
         "whole": grey,
         "blank_lungs": blank_lungs(grey, lungs),
+        "blank_hull": without_hull,
         "border_only": border_only(grey),
+        "border_beyond_lungs": border_only(without_hull),
         "lungs_only": lungs_only(grey, lungs),
         "shuffle_outside": shuffle_outside(grey, lungs, rng),
     }

@@ -63,6 +63,25 @@ def blank_lungs(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
     return image
 
 
+def blank_hull(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
+    """The image with the convex hull of both lungs filled as in `blank_lungs`, so that no outline of them is left.
+
+    How large the lungs are found tells of disease too: consolidated lung is no longer dark. Filled lungs
+    still show that; a filled hull, heart included, does not. A hull that is the whole image is filled by
+    the image's mean.
+
+    Args and errors as for `blank_lungs`.
+    """
+    import cv2
+
+    image, region = _check_image(grey, mask)
+    points = cv2.findNonZero(region.astype(np.uint8))
+    hull: NDArray[np.uint8] = np.zeros(region.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    filled = hull > 0
+    return np.full_like(image, image.mean()) if filled.all() else blank_lungs(image, filled)
+
+
 def lungs_only(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
     """The lungs alone, all else filled by its own mean; args and errors as for `blank_lungs`."""
     image, region = _check_image(grey, mask)

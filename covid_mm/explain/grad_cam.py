@@ -97,7 +97,7 @@ class GradCam:
         positive_margin: float = 0.0,
         weights: Mapping[str, float] | None = None,
         content_reader: ContentReader | None = None,
-        judges_other_images: bool = False,
+        checks_other_images: bool = False,
         method: FixedScaleMethod = "grad_cam",
         layer: LayerChoice = "coarse",
     ) -> None:
@@ -107,7 +107,7 @@ class GradCam:
         `PREDICTED` explains the class that the decision threshold names; of several answering heads the
         weighted sum of their differences, weights: by head, 1 without. content_reader: the
         branch whose backbone reads every image for the content check; with
-        judges_other_images it reads those that `explain` gets as `content_images`.
+        checks_other_images it reads those that `explain` gets as `content_images`.
         method, layer: of the heatmaps; `explain` may name another method.
 
         Raises:
@@ -135,11 +135,11 @@ class GradCam:
         if self._attends:
             outputs += [network.attention(m) for m in self.modalities]
         reader = None
-        self._judges_other_images = content_reader is not None and judges_other_images
+        self._checks_other_images = content_reader is not None and checks_other_images
         if content_reader is not None:
             content = content_features(network, content_reader)
             reader = keras.Model(network.image_input(content_reader.branch), content)
-            if content_reader.branch in self.modalities and not judges_other_images:
+            if content_reader.branch in self.modalities and not checks_other_images:
                 outputs.append(content)  # its own image goes through that backbone anyway
         trunk = keras.Model([network.image_input(m) for m in self.modalities], outputs)
         heads = {head: network.logits(head) for head in self.answering}
@@ -152,7 +152,7 @@ class GradCam:
             for feature_map in trunk.outputs[: len(self.modalities)]
         ]
         image = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
-        judged = self.modalities if self._judges_other_images else ()
+        judged = self.modalities if self._checks_other_images else ()
         signature = (
             {m: image for m in self.modalities},
             {m: image for m in judged},
@@ -216,9 +216,9 @@ class GradCam:
         content_images: as images, what the content check reads where it reads others.
         method: of the evidence; the function's own without it.
         """
-        other = content_images if self._judges_other_images else {}
+        other = content_images if self._checks_other_images else {}
         if other is None:
-            raise UsageError("This function judges other images than it explains; give content_images.")
+            raise UsageError("This function checks other images than it explains; give content_images.")
         first = method or self._method
         self._check_method(first)
         logits, chosen, evidence, second, contents = self._explain(

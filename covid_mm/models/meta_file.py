@@ -75,7 +75,7 @@ def encode_meta(meta: Mapping[str, Any]) -> bytes:
     return (json.dumps(content | {DIGEST: digest}, indent=2) + "\n").encode()
 
 
-CLASSIFIER_NAME = "judge.npz"
+CLASSIFIER_NAME = "content_classifier.npz"
 
 
 LUNGS_NAME = "lungs.npz"

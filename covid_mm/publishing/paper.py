@@ -113,7 +113,7 @@ def publish(
         if plan.synthetic
         else describe_training(meta)
     )
-    classifier, meta["judge"] = make_content_classifier(
+    classifier, meta["content_check"] = make_content_classifier(
         served,
         training_data.training,
         training_data.validation,

@@ -145,7 +145,7 @@ def publish_served(run: ServedRun, command: str, path: Path, results: Path | Non
         "refusals": count_refusals(run, stored, classifier),
         "left_out": left_out,
         "float16_changes": compare_outputs(before, after, temperature),
-        "judge": described,
+        "content_check": described,
         "command": shorten_command(command),
         "packages": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},

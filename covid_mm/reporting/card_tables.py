@@ -349,7 +349,7 @@ def _reasons(row: Row, write: Writer) -> str:
     return ", ".join(named) or "-"
 
 
-CONTENT_CHECK = (  # of `judge["measured"]`
+CONTENT_CHECK = (  # of `content_check["measured"]`
     Column("Images", lambda row, write: write.sentence(row["images"])),
     Column("they are", _shown_kind),
     Column("in the slot for", lambda row, write: write.word(MODALITIES[row["slot"]].title)),

@@ -16,7 +16,10 @@ from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.reporting.card_words import HEAD_TITLES
 from covid_mm.reporting.tables import format_estimate, format_proportion, percent
 
-NO_LUNGS_SEEN = ("blank_lungs", "border_only")  # the tests that leave a network nothing to see of the lungs
+# the tests that leave a network nothing to see of the lungs, nor of their outline
+NO_LUNGS_SEEN = ("blank_hull", "border_beyond_lungs")
+# those that leave their size and shape, or what of them reaches into the border
+OUTLINE_SEEN = ("blank_lungs", "border_only")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class HeatFacts:
 class LeftOutFacts:
     """Everything that the left-out part says. telling: tests without lungs whose interval lies above 0.5.
 
-    highest: the test without lungs of the highest AUC. sources: where the source is named best.
+    highest: the test without lungs of the highest AUC; outlined: of those that leave their outline or
+    edge. sources: where the source is named best.
     """
 
     tables: tuple[LeftOutTable, ...]
@@ -83,6 +87,7 @@ class LeftOutFacts:
     shortcuts: tuple[ShortcutRow, ...]
     telling: tuple[str, ...]
     highest: str | None
+    outlined: str | None
     source_rows: tuple[SourceRow, ...]
     sources: str | None
     faithfulness: tuple[dict[str, Any], ...]
@@ -103,7 +108,9 @@ def read_left_out(meta: dict[str, Any]) -> LeftOutFacts | None:
     tables = tuple(LeftOutTable.from_dict(part) for part in values["heads"])
     heat = tuple(HeatRow.from_dict(row) for row in values.get("heatmaps") or ())
     shortcuts = tuple(ShortcutRow.from_dict(row) for row in values.get("shortcuts") or ())
-    blind = [row for row in shortcuts if row.test in NO_LUNGS_SEEN]
+    blind, outlined = (
+        [row for row in shortcuts if row.test in tests] for tests in (NO_LUNGS_SEEN, OUTLINE_SEEN)
+    )
     sources = tuple(SourceRow.from_dict(row) for row in values.get("sources") or ())
     fusion = FusionComparison.from_dict(values["fusion"]) if values.get("fusion") else None
     served = (meta.get("heatmap_method", "grad_cam"), meta.get("heatmap_layer", "coarse"))
@@ -114,7 +121,8 @@ def read_left_out(meta: dict[str, Any]) -> LeftOutFacts | None:
         heat_rows=heat,
         shortcuts=shortcuts,
         telling=tuple(_name_test(row) for row in blind if row.low > 0.5),
-        highest=_name_test(max(blind, key=lambda row: row.auc)) if blind else None,
+        highest=_name_highest(blind),
+        outlined=_name_highest(outlined),
         source_rows=sources,
         sources=_name_source(max(sources, key=lambda row: row.accuracy - row.chance)) if sources else None,
         faithfulness=tuple(values.get("faithfulness") or ()),
@@ -195,6 +203,10 @@ def _read_heat(row: HeatRow) -> HeatFacts:
         chance=percent(row.chance),
         verdict=verdict,
     )
+
+
+def _name_highest(rows: Sequence[ShortcutRow]) -> str | None:
+    return _name_test(max(rows, key=lambda row: row.auc)) if rows else None
 
 
 def _name_test(row: ShortcutRow) -> str:

@@ -64,7 +64,7 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
     served = meta.get("recipe", "paper") == "served"
     facts = read_left_out(meta)
     validation = meta.get("metrics", {}).get("validation", {})
-    content_check = meta.get("judge") or {}
+    content_check = meta.get("content_check") or {}
     context = {
         "meta": meta,
         "name": name,
@@ -84,7 +84,7 @@ def describe_card(meta: dict[str, Any], name: str) -> dict[str, Any]:
         if served
         else tabulate_calibration(validation, meta["temperature"], CARD).markdown,
         "possibilities": tabulate_possibilities(meta.get("possibilities", []), CARD).markdown,
-        "judge": content_check,
+        "content_check": content_check,
         "content_check_table": make_table(CONTENT_CHECK, content_check.get("measured", []), CARD).markdown,
         "comparisons": _comparisons(meta),
         "commands": _commands(meta),

@@ -77,7 +77,7 @@ def publish_checkpoint(
             }
         }
         if classifier is not None:
-            whole["judge"] = meta.get("judge", {}) | write_classifier(tmp_path, classifier)
+            whole["content_check"] = meta.get("content_check", {}) | write_classifier(tmp_path, classifier)
         if segmenter is not None:
             whole["lungs"] = meta.get("lungs", {}) | _write_part(tmp_path, LUNGS_NAME, segmenter.to_bytes())
         checked = parse_metadata(json.loads(json.dumps(whole, allow_nan=False)), folder.name)

@@ -254,7 +254,7 @@ class GraphAnswer:
         """Logits and evidence of n studies; see `GradCam.explain`."""
         functions, heads = self._functions, self._functions.heads
         if functions.reads_lungs and functions.content_reader is not None and content_images is None:
-            raise UsageError("This function judges other images than it explains; give content_images.")
+            raise UsageError("This function checks other images than it explains; give content_images.")
         read = content_images if functions.reads_lungs and content_images is not None else images
         # all at once: the small layers of one do not keep every core busy
         maps_of = {m: functions.pool.submit(functions.last_map, m, images[m]) for m in self.modalities}

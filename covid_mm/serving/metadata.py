@@ -27,7 +27,7 @@ from covid_mm.serving.meta_fields import MetaFields, Preprocessing, ScanPart, re
 from covid_mm.serving.prediction import CheckpointInfo, Evidence, HeatLocation
 from covid_mm.serving.scan_rule import ScanHead, ScanRule
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WEIGHTS_NAME = "model.weights.h5"
 CARD_NAME = "README.md"
 
@@ -209,8 +209,8 @@ def _parse(raw: Any, name: str) -> Metadata:
         trained_on=word_training(raw),
         trained_at=fields.trained_at,
         synthetic=fields.synthetic,
-        classifier_sha256=_read_hash(raw["judge"], CLASSIFIER_NAME, name)
-        if raw.get("judge") is not None
+        classifier_sha256=_read_hash(raw["content_check"], CLASSIFIER_NAME, name)
+        if raw.get("content_check") is not None
         else None,
         preprocessing=preprocessing,
         lungs_sha256=_read_hash(raw["lungs"], LUNGS_NAME, name) if raw.get("lungs") is not None else None,

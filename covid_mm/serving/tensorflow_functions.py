@@ -62,7 +62,7 @@ class TensorFlowFunctions:
                 positive_margin=margin,
                 weights=weights,
                 content_reader=self._content_reader,
-                judges_other_images=self._content_reader is not None and self._reads_lungs,
+                checks_other_images=self._content_reader is not None and self._reads_lungs,
                 method=STAND_IN if unattended else meta.heatmap_method,
                 layer=layer,
             )

@@ -36,7 +36,7 @@ def study(root: Path) -> tuple[Path, Path]:
 def test_training_leaves_what_the_design_lists(trained):
     assert {path.name for path in trained.checkpoint.iterdir()} == {
         "model.weights.h5",
-        "judge.npz",
+        "content_classifier.npz",
         "meta.json",
         "README.md",
     }
@@ -57,7 +57,7 @@ def test_training_leaves_what_the_design_lists(trained):
         "seed",
         "initial_weights",
         "metrics",
-        "judge",
+        "content_check",
         "command",
         "packages",
         "weights",
@@ -72,7 +72,7 @@ def test_training_leaves_what_the_design_lists(trained):
 def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path):
     folder = Path(shutil.copytree(trained.checkpoint, tmp_path / "toy"))
     meta = json.loads((trained.checkpoint / "meta.json").read_text())
-    rows = meta["judge"]["measured"]
+    rows = meta["content_check"]["measured"]
     assert {(row["kind"], row["slot"]) for row in rows} == {
         (kind, slot) for kind in ("ct", "xray", "neither") for slot in ("ct", "xray")
     }
@@ -82,13 +82,15 @@ def test_the_content_check_is_measured_in_every_slot(trained, covid_mm, tmp_path
     assert "pictures and drawings kept for this" in card
     assert "early layers (entry_relu) give for the whole image, shrunk 2 times a side" in card
 
-    before = (folder / "judge.npz").read_bytes()
-    done = covid_mm("judge", "--data", trained.data, "--checkpoint", folder)
+    before = (folder / "content_classifier.npz").read_bytes()
+    done = covid_mm("content-check", "--data", trained.data, "--checkpoint", folder)
     assert done.code == 0, done.err
     assert "In the slot for" in done.out
-    again = json.loads((folder / "meta.json").read_text())["judge"]
+    again = json.loads((folder / "meta.json").read_text())["content_check"]
     assert again["measured"] == rows
-    assert (folder / "judge.npz").read_bytes() == before or again["sha256"] != meta["judge"]["sha256"]
+    assert (folder / "content_classifier.npz").read_bytes() == before or again["sha256"] != meta[
+        "content_check"
+    ]["sha256"]
 
 
 def test_swapped_images_get_no_answer(trained, covid_mm):

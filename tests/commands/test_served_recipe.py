@@ -116,7 +116,7 @@ def test_the_checkpoint_says_what_it_was_made_of(served, meta):
     assert used == {name: ("training", True) for name, _, _ in COLLECTIONS}
     assert {path.name for path in served.checkpoint.iterdir()} == {
         "model.weights.h5",
-        "judge.npz",
+        "content_classifier.npz",
         "lungs.npz",
         "meta.json",
         "README.md",
@@ -137,7 +137,7 @@ def test_every_collection_was_left_out_once(meta):
         assert points["positive"] == sum(row["positive"] for row in two_class)
         assert points["negative"] == sum(row["normal"] for row in two_class)
     measured = {(row["collection"], row["test"]) for row in meta["left_out"]["shortcuts"]}
-    assert {("first-ct", "blank_lungs"), ("second-xray", "border_only")} <= measured
+    assert {("first-ct", "blank_hull"), ("second-xray", "border_beyond_lungs")} <= measured
     assert {row["collection"] for row in meta["left_out"]["heatmaps"]} >= {"first-ct", "first-xray"}
 
 
@@ -169,11 +169,11 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
     make_quick(monkeypatch)
     copy = tmp_path / "copy"
     shutil.copytree(served.checkpoint, copy)
-    done = covid_mm("judge", "--data", served.data, "--checkpoint", copy)
+    done = covid_mm("content-check", "--data", served.data, "--checkpoint", copy)
     assert done.code == 0, done.err
     before, after = (json.loads((path / "meta.json").read_text()) for path in (served.checkpoint, copy))
-    assert after["judge"]["trained_on"] == before["judge"]["trained_on"]
-    assert "phantoms" in after["judge"]["measured"][0]["images"]
+    assert after["content_check"]["trained_on"] == before["content_check"]["trained_on"]
+    assert "phantoms" in after["content_check"]["measured"][0]["images"]
     assert after["left_out"] == before["left_out"]
     assert [row["collection"] for row in after["refusals"]] == [
         row["collection"] for row in before["refusals"]
@@ -182,7 +182,7 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
 
     shutil.copytree(served.data, tmp_path / "less")
     shutil.rmtree(tmp_path / "less" / "second-ct")
-    refused = covid_mm("judge", "--data", tmp_path / "less", "--checkpoint", copy)
+    refused = covid_mm("content-check", "--data", tmp_path / "less", "--checkpoint", copy)
     assert refused.code != 0
     assert "learned from second-ct too" in refused.err
 

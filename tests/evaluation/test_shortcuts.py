@@ -10,6 +10,7 @@ from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
     SourceRow,
+    blank_hull,
     blank_lungs,
     border_only,
     lungs_only,
@@ -34,6 +35,27 @@ def test_lungs_are_blanked_with_the_bodys_mean():
     np.testing.assert_array_equal(before, GREY)
     assert image.dtype == np.float32
     assert blank_lungs(np.where(CENTRE, GREY, 0.0), CENTRE).max() == 0.0
+
+
+def test_a_filled_hull_shows_no_outline_of_the_lungs():
+    grey = np.linspace(80.0, 120.0, 600).reshape(20, 30)
+    large, small = np.zeros((2, 20, 30), dtype=bool)
+    for mask, inner in ((large, 12), (small, 8)):  # two lungs, the same corners, less of one seen as dark
+        mask[4:16, 4:inner] = mask[4:16, 20:26] = True
+        mask[4, 4:12] = mask[15, 4:12] = True
+    darker = [np.where(mask, 20.0, grey) for mask in (large, small)]
+    filled = [blank_hull(image, mask) for image, mask in zip(darker, (large, small), strict=True)]
+    np.testing.assert_array_equal(filled[0], filled[1])
+    assert filled[0][10, 15] == filled[0][10, 6]  # what lies between the lungs is filled too
+    assert filled[0][0, 0] == pytest.approx(80.0)
+    assert not np.array_equal(
+        *(blank_lungs(image, m) for image, m in zip(darker, (large, small), strict=True))
+    )
+    corners = np.zeros((6, 6), dtype=bool)
+    corners[[0, 0, 5, 5], [0, 5, 0, 5]] = True
+    np.testing.assert_allclose(blank_hull(np.arange(36.0).reshape(6, 6), corners), 17.5)
+    with pytest.raises(DataError, match="mask"):
+        blank_hull(GREY, np.zeros((3, 3), dtype=bool))
 
 
 def test_lungs_alone():

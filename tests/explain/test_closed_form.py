@@ -43,7 +43,7 @@ def test_closed_form_equals_automatic_gradients(pooling: str, modalities: tuple[
         modalities,
         positive_margin=margin,
         content_reader=ContentReader("xray"),
-        judges_other_images=True,
+        checks_other_images=True,
     )
     seen = 0
     for method in list_pass_methods(network.config.pooling):

@@ -216,18 +216,18 @@ def test_hires_cam_shows_what_grad_cam_averages_away():
     assert not weigh_channels("grad_cam", value, gradient).numpy().any()
 
 
-def test_content_is_judged_from_other_images_where_asked(small_backbones):
+def test_content_is_checked_from_other_images_where_asked(small_backbones):
     network, images, whole = make_network(size=64), pixels(2, 64), pixels(2, 64, seed=7)
     classes = np.full(2, 1, np.int32)
     same = GradCam(network, content_reader=ContentReader("ct")).explain(whole, classes)
-    function = GradCam(network, content_reader=ContentReader("ct"), judges_other_images=True)
+    function = GradCam(network, content_reader=ContentReader("ct"), checks_other_images=True)
     result = function.explain(images, classes, whole)
     for modality in MODALITIES:
         np.testing.assert_allclose(result.contents[modality], same.contents[modality], atol=1e-5)
         assert not np.allclose(result.evidence[modality], same.evidence[modality])
     with pytest.raises(UsageError, match="content_images"):
         function.explain(images, classes)
-    alone = GradCam(network, ("xray",), content_reader=ContentReader("ct"), judges_other_images=True)
+    alone = GradCam(network, ("xray",), content_reader=ContentReader("ct"), checks_other_images=True)
     only = alone.explain({"xray": images["xray"]}, classes, {"xray": whole["xray"]})
     np.testing.assert_allclose(only.contents["xray"], same.contents["xray"], atol=1e-5)
 

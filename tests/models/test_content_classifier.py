@@ -74,8 +74,8 @@ def test_its_file_gives_it_back(tmp_path):
     network = make_network(PAIR, head_width=16)
     width = content_width(network, EARLY)
     classifier = make_content_classifier(width, reader=EARLY)
-    (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
-    again = read_for(tmp_path / "judge.npz", network)
+    (tmp_path / "content_classifier.npz").write_bytes(classifier.to_bytes())
+    again = read_for(tmp_path / "content_classifier.npz", network)
     assert again.reader == EARLY
     assert again.refusal == pytest.approx(0.6)
     features = np.random.default_rng(0).normal(size=(20, width)).astype(np.float32)
@@ -120,8 +120,8 @@ def test_a_file_that_names_no_layers_reads_what_the_last_block_is_fed_with(tmp_p
     classifier = make_content_classifier(content_width(network, LAST_BLOCK), reader=LAST_BLOCK)
     with np.load(io.BytesIO(classifier.to_bytes())) as file:
         old = {name: file[name] for name in file if name not in ("layers", "reduction")}
-    np.savez(tmp_path / "judge.npz", **old)
-    assert read_for(tmp_path / "judge.npz", network).reader == LAST_BLOCK
+    np.savez(tmp_path / "content_classifier.npz", **old)
+    assert read_for(tmp_path / "content_classifier.npz", network).reader == LAST_BLOCK
 
 
 def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifier:
@@ -152,16 +152,16 @@ def replace(classifier: ContentClassifier, **changes: object) -> ContentClassifi
 def test_a_file_that_does_not_fit_is_refused(tmp_path, spoil):
     network = make_network(PAIR, head_width=16)
     classifier = spoil(make_content_classifier(content_width(network, LAST_BLOCK)))
-    (tmp_path / "judge.npz").write_bytes(classifier.to_bytes())
+    (tmp_path / "content_classifier.npz").write_bytes(classifier.to_bytes())
     with pytest.raises(CheckpointError, match="made for another network"):
-        read_for(tmp_path / "judge.npz", network)
+        read_for(tmp_path / "content_classifier.npz", network)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no archive", b"text"], ids=["empty", "zip", "text"])
 def test_a_damaged_file_is_refused(tmp_path: Path, data: bytes):
     network = make_network(PAIR, head_width=16)
-    (tmp_path / "judge.npz").write_bytes(data)
+    (tmp_path / "content_classifier.npz").write_bytes(data)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        read_for(tmp_path / "judge.npz", network)
+        read_for(tmp_path / "content_classifier.npz", network)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_for(tmp_path / "none.npz", network)

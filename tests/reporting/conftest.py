@@ -63,7 +63,9 @@ def make_left_out() -> dict[str, Any]:
         "shortcuts": [
             ShortcutRow("whole", "sars", 0.912, 0.89, 0.93, 60).to_dict(),
             ShortcutRow("blank_lungs", "sars", 0.734, 0.69, 0.78, 60).to_dict(),
+            ShortcutRow("blank_hull", "sars", 0.634, 0.59, 0.68, 60).to_dict(),
             ShortcutRow("border_only", "medseg-ct", 0.512, 0.43, 0.59, 60).to_dict(),
+            ShortcutRow("border_beyond_lungs", "medseg-ct", 0.502, 0.42, 0.58, 60).to_dict(),
         ],
         "sources": [SourceRow("ct normal images", ("sars", "lung-ct"), 0.876, 0.5, 0.9, 99).to_dict()],
         "heatmaps": [
@@ -198,7 +200,7 @@ def served(left_out: dict[str, Any]) -> dict[str, Any]:
             head: {"studies": 748, "greatest_probability_change": 0.00321, "labels_changed": 2}
             for head in heads
         },
-        "judge": {
+        "content_check": {
             "branch": "xray",
             "backbone": "mobilenet",
             "layer": "conv_pw_11_relu",

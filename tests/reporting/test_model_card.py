@@ -179,7 +179,8 @@ def test_served_card_says_what_was_planted(served):
         "1111",
         "2222",
         "lungs not found most often in sars, 17/300 = 5.67 %",
-        "lungs blanked out, sars: 0.734 (0.690 to 0.780)",
+        "nor their outline, the AUC should be near 0.5. The highest is lungs and their outline blanked out, sars:",
+        "outline of the lungs stays, or what of them lies in the border, the highest is lungs blanked out, sars: 0.734",
         "of 99 ct normal images, 87.6 % are traced",
         "in 11.1 % of 123 left-out images; by chance 21.3 %: **no better than chance**",
         "scanners-1 63.4 %",
@@ -236,7 +237,7 @@ def test_paper_cards_have_no_figures_in_their_front_matter(meta):
 
 
 def test_what_was_not_measured_is_said(served):
-    for name in ("left_out", "refusals", "external", "heat_location", "judge"):
+    for name in ("left_out", "refusals", "external", "heat_location", "content_check"):
         del served[name]
     served["metrics"] = {"validation": {}}
     card = render_card(served, "x")
@@ -265,7 +266,7 @@ def test_markup_in_a_collections_figures_stays_text(served, nasty):
     left_out = json.loads(json.dumps(served["left_out"]).replace("medseg-ct", json.dumps(nasty)[1:-1]))
     served |= {"left_out": left_out, "command": served["command"]}
     served["refusals"][0]["collection"] = served["external"][0]["collection"] = nasty
-    served["judge"]["measured"][0]["images"] = served["trained_on"] = nasty
+    served["content_check"]["measured"][0]["images"] = served["trained_on"] = nasty
     check_harmless(render_card(served, "x"), lines)
 
 

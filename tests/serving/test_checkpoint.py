@@ -179,7 +179,7 @@ def test_oversized_weights_are_not_read(good, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "3", '"text"', "\x00", "[" * 200_000, "9" * 5000, '{"format_version": 2}']
+    "text", ["", "{", "[]", "null", "3", '"text"', "\x00", "[" * 200_000, "9" * 5000, '{"format_version": 3}']
 )
 def test_damaged_meta_is_refused(good, text):
     (good / META).write_text(text)
@@ -194,8 +194,8 @@ def test_meta_that_is_no_text_is_refused(good):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("format_version", 1),
-        ("format_version", "2"),
+        ("format_version", 2),
+        ("format_version", "3"),
         ("format_version", True),
         ("format_version", ...),
         ("classes", ["covid19_pneumonia", "normal"]),

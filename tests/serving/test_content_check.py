@@ -70,8 +70,8 @@ def pictures(kind: str, count: int = 4) -> list[np.ndarray]:
     return [np.clip(rng.normal(mean, spread, (150, 150)), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
-def fitted_judge(network) -> ContentClassifier:
-    """A judge that tells those three apart by least squares; everything is usual to it."""
+def fitted_classifier(network) -> ContentClassifier:
+    """One that tells those three apart by least squares; everything is usual to it."""
     width = content_width(network, READER)
     images = np.stack([picture for kind in content_kinds() for picture in pictures(kind)]).astype(np.float32)
     features = compute_contents(network, READER, images)
@@ -94,18 +94,21 @@ def fitted_judge(network) -> ContentClassifier:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "judged"
+    folder = tmp_path_factory.mktemp("checkpoints") / "checked"
     with toy_backbones():
         network = make_network(PAIR, head_width=16)
-        meta = make_meta(network) | {"judge": {"refusal": 0.5}}
-        publish_checkpoint(folder, network, meta, "# judged\n", classifier=fitted_judge(network))
+        meta = make_meta(network) | {"content_check": {"refusal": 0.5}}
+        publish_checkpoint(folder, network, meta, "# checked\n", classifier=fitted_classifier(network))
     return folder
 
 
 def test_the_content_classifier_travels_with_the_checkpoint(folder):
     meta = json.loads((folder / "meta.json").read_text())
-    assert meta["judge"]["refusal"] == 0.5
-    assert meta["judge"]["sha256"] == hashlib.sha256((folder / "judge.npz").read_bytes()).hexdigest()
+    assert meta["content_check"]["refusal"] == 0.5
+    assert (
+        meta["content_check"]["sha256"]
+        == hashlib.sha256((folder / "content_classifier.npz").read_bytes()).hexdigest()
+    )
     assert load_predictor(folder).classifier is not None
 
 
@@ -121,7 +124,7 @@ def test_a_refused_study_has_no_numbers(folder):
     assert "probability" not in json.dumps(answer.to_dict()["branches"])
 
 
-def test_one_by_one_and_together_judge_alike(folder):
+def test_one_by_one_and_together_check_alike(folder):
     predictor = load_predictor(folder)
     given = [*(picture for kind in content_kinds() for picture in pictures(kind, 1)), None]
     studies = [(a, b) for a in given for b in given if a is not None or b is not None]
@@ -136,12 +139,12 @@ def test_one_by_one_and_together_judge_alike(folder):
 def test_an_exchanged_content_classifier_is_refused(folder, tmp_path):
     import shutil
 
-    other = tmp_path / "judged"
+    other = tmp_path / "checked"
     shutil.copytree(folder, other)
-    (other / "judge.npz").write_bytes((other / "judge.npz").read_bytes() + b"x")
+    (other / "content_classifier.npz").write_bytes((other / "content_classifier.npz").read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="SHA-256 differs"):
         load_predictor(other)
-    (other / "judge.npz").unlink()
+    (other / "content_classifier.npz").unlink()
     with pytest.raises(CheckpointError, match="missing"):
         load_predictor(other)
 

@@ -81,7 +81,8 @@ class PageWriter(Writer):
 
 SHORTCUT_NOTE = (
     "AUC on left-out collections when the lungs, or all but the lungs, are taken away. A network that reads the lungs"
-    " alone would have 0.5 without them; what is above is read from the surroundings or from the lungs' outline."
+    " alone would have 0.5 without them and their outline; what is above is read from the surroundings. The outline"
+    " alone, that is how much lung is seen dark, tells of disease too."
 )
 
 
@@ -93,7 +94,7 @@ def list_parts(table: Table, *notes: str) -> list[Part]:
 def list_content_check(
     described: Mapping[str, Any] | None, data: Iterable[Mapping[str, Any]], texts: Texts
 ) -> list[Part]:
-    """A table of the images it was measured on. described, data: `judge` and `data` of meta.json; empty without."""
+    """A table of the images it was measured on. described, data: of meta.json; empty without."""
     if not described:
         return []
     own = {name: name for name in (Message(VALIDATION_IMAGES, name=part["name"]) for part in data)}

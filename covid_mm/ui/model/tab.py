@@ -109,7 +109,10 @@ def render_model_card(
         (texts("ROC curves"), [Row(charts)] if charts else []),
         (texts("Calibration"), list_parts(calibration, texts(TUNED[find_tuning(meta)]))),
         (texts("The four possibilities"), list_parts(possibilities, texts(PAIRS_AGREED))),
-        (texts("The content check"), list_content_check(meta.get("judge"), meta.get("data", ()), texts)),
+        (
+            texts("The content check"),
+            list_content_check(meta.get("content_check"), meta.get("data", ()), texts),
+        ),
     ]
     compared = [
         (

@@ -158,10 +158,10 @@ def test_a_network_that_failed_is_one_sentence():
 
 def test_the_content_check_is_shown_with_what_it_was_measured_on(meta):
     text = text_of(render_model_card(meta, "densenet121-mobilenet"))
-    part = next(p for p in meta["judge"]["measured"] if (p["kind"], p["slot"]) == ("neither", "ct"))
+    part = next(p for p in meta["content_check"]["measured"] if (p["kind"], p["slot"]) == ("neither", "ct"))
     refused = part["total"] - part["outcomes"]["answered"]
     assert f"{refused}/{part['total']} = {format_percent(refused / part['total'])} rightly" in text
-    assert "The content check" not in text_of(render_model_card(meta | {"judge": None}, "x"))
+    assert "The content check" not in text_of(render_model_card(meta | {"content_check": None}, "x"))
 
 
 def measured(name: str, protocol: str, successes: int) -> dict:

@@ -12,7 +12,7 @@ from covid_mm.errors import DataError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `judge`."""
+    """The options of `content-check`."""
     parser.add_argument(
         "--data", metavar="DIR", required=True, help="the data sets that the checkpoint was trained on"
     )
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     described["measured"] += [
         row for part in others for row in measure_content_check(network, classifier, part)
     ]
-    changed["judge"] = described | write_classifier(path, classifier)
+    changed["content_check"] = described | write_classifier(path, classifier)
     write_card(path, meta.raw | changed)
     print()
     print(make_table(CONTENT_CHECK, described["measured"], CARD).markdown)
