@@ -117,8 +117,9 @@ class _Worker:
             # forking would copy the locks of TensorFlow's threads
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs,), name="image-reader", daemon=True)
-            self._process.start()
+            process = context.Process(target=_work, args=(theirs,), name="image-reader", daemon=True)
+            process.start()
+            self._process = process  # now, or there would be nothing that could be stopped
             theirs.close()  # or its end would not be noticed
         return self._connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -33,6 +34,21 @@ def pool():
     made = WorkerPool(1, PATIENT)
     yield made
     made.close()
+
+
+def test_a_process_that_cannot_start_says_why(pool, monkeypatch):
+    """As in a script without `if __name__ == "__main__"`, where Python refuses to start one."""
+    start = multiprocessing.context.SpawnProcess.start
+
+    def refuse_to_start(process) -> None:
+        raise RuntimeError("not yet")
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", refuse_to_start)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not yet"):
+            pool.run(os.getpid)
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    assert pool.run(os.getpid) != os.getpid()
 
 
 def test_results_come_back_as_they_are_from_another_process(pool):
