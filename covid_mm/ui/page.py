@@ -22,7 +22,7 @@ from covid_mm.ui.batch.tab import build_batch_tab
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.i18n.static_translations import StaticTranslations, in_request_language
 from covid_mm.ui.model.tab import render_status, render_waiting, watch_network
-from covid_mm.ui.predictors import STUDIES, Place, PredictorPool, run_in_thread
+from covid_mm.ui.predictors import STUDIES, PredictorPool, Ticket, run_in_thread
 from covid_mm.ui.report.events import render_form, report_api, report_page
 from covid_mm.ui.server.error_log import QuietBlocks
 from covid_mm.ui.study.analysis import (
@@ -44,7 +44,7 @@ from covid_mm.ui.study.images import (
 from covid_mm.ui.study.result import render_analysis, render_empty, render_error
 from covid_mm.ui.study.slot import ImageSlot
 from covid_mm.ui.study.slot_choice import SliceChoice, read_choices
-from covid_mm.ui.study.waiting import render_line, render_reading
+from covid_mm.ui.study.waiting import render_queue, render_reading
 from covid_mm.ui.templates import render_template
 from covid_mm.ui.viewer.events import attach_viewer
 from covid_mm.ui.worklist.own_test import TITLE as OWN_TEST_TITLE
@@ -246,7 +246,7 @@ def answer_page(
     network: str | None = None,
     slices: Any = None,
     texts: Texts = ENGLISH,
-    place: Place | None = None,
+    ticket: Ticket | None = None,
     listed: SessionStudies | None = None,
     read: Callable[[float], None] | None = None,
 ) -> str:
@@ -256,7 +256,7 @@ def answer_page(
     """
     try:
         choices = read_choices(slices)
-        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, place=place, read=read)
+        analysis = analyse_uploads(networks, network, ct, xray, limits, choices, ticket=ticket, read=read)
         if listed is not None:
             analysis = listed.keep(analysis, StudyUploads(ct, xray, network, choices))
         return render_analysis(analysis, texts)
@@ -283,9 +283,9 @@ async def stream_page(
     worklists: where the study is kept, in the list of Gradio's `session`; None keeps nothing.
     """
     listed = None if worklists is None else SessionStudies(worklists, session)
-    place = networks.line.join(watched=True)
+    ticket = networks.queue.join(watched=True)
     drawn: Future[str] = Future()
-    drawn.add_done_callback(lambda _: place.leave())
+    drawn.add_done_callback(lambda _: ticket.leave())
     read = [0.0]  # the share of a scan so far
     answer = partial(
         answer_page,
@@ -296,7 +296,7 @@ async def stream_page(
         network,
         slices,
         texts,
-        place,
+        ticket,
         listed,
         partial(read.__setitem__, 0),
     )
@@ -305,7 +305,7 @@ async def stream_page(
     while not waited.done():
         await asyncio.wait([waited], timeout=SIGN)
         if not waited.done():
-            yield gr.skip(), render_line(place.see(), texts) or render_reading(read[0], texts)
+            yield gr.skip(), render_queue(ticket.see(), texts) or render_reading(read[0], texts)
     yield waited.result(), ""
 
 

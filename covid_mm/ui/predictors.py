@@ -23,7 +23,7 @@ from covid_mm.serving.scan_files import StudyFiles
 SINGLE, BATCH = 0, 1  # smaller goes first
 STUDIES = 3  # single studies under way at once: one has the network, the next are being read
 LOOK_UP = 1.0  # s after which a waiting study looks whether anybody still waits for it
-GONE = 30.0  # s without a sign of the visitor after which a place is given up; far longer than a busy server pauses
+GONE = 30.0  # s without a sign of the visitor after which its ticket is given up; far longer than a busy server pauses
 
 
 class PriorityLock:
@@ -55,27 +55,27 @@ class PriorityLock:
                 self._changed.notify_all()
 
 
-class StudyLine:
+class StudyQueue:
     """Single studies from their arrival to their answer. The first `STUDIES` may be under way, the
     others wait."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._places: list[Place] = []
+        self._tickets: list[Ticket] = []
 
-    def join(self, watched: bool = False) -> Place:
-        """A place at the end, to be used as a context. watched: it is given up where `see` is not called."""
+    def join(self, watched: bool = False) -> Ticket:
+        """A ticket for the end, to be used as a context. watched: it is given up where `see` is not called."""
         with self._changed:
-            place = Place(self, watched)
-            self._places.append(place)
-            return place
+            ticket = Ticket(self, watched)
+            self._tickets.append(ticket)
+            return ticket
 
 
-class Place:
-    """One study's place in the line, until its `with` block ends."""
+class Ticket:
+    """One study's position in the queue, until its `with` block ends."""
 
-    def __init__(self, line: StudyLine, watched: bool) -> None:
-        self._line = line
+    def __init__(self, queue: StudyQueue, watched: bool) -> None:
+        self._queue = queue
         self._seen = time.monotonic() if watched else float("inf")
 
     def __enter__(self) -> Self:
@@ -85,18 +85,18 @@ class Place:
         self.leave()
 
     def leave(self) -> None:
-        """Give the place up; those behind move on."""
-        with self._line._changed:
-            if self in self._line._places:
-                self._line._places.remove(self)
-                self._line._changed.notify_all()
+        """Leave the queue; those behind move on."""
+        with self._queue._changed:
+            if self in self._queue._tickets:
+                self._queue._tickets.remove(self)
+                self._queue._changed.notify_all()
 
     def see(self) -> int:
         """A sign of the visitor. How many studies come before this one, 0 where it is the first or
         was answered."""
         self._seen = time.monotonic()
-        with self._line._changed:
-            return self._line._places.index(self) if self in self._line._places else 0
+        with self._queue._changed:
+            return self._queue._tickets.index(self) if self in self._queue._tickets else 0
 
     def is_left(self) -> bool:
         """Whether the visitor has gone."""
@@ -104,11 +104,11 @@ class Place:
 
     def wait(self) -> None:
         """Until the study may be read. Raises Cancelled where the visitor has gone meanwhile."""
-        with self._line._changed:
-            while self._line._places.index(self) >= STUDIES:
+        with self._queue._changed:
+            while self._queue._tickets.index(self) >= STUDIES:
                 if self.is_left():
                     raise Cancelled("Nobody waits for this study any more.")
-                self._line._changed.wait(LOOK_UP)
+                self._queue._changed.wait(LOOK_UP)
 
 
 class BatchAnswerer:
@@ -234,7 +234,7 @@ class PredictorPool:
         metas: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._metas = metas or {}
-        self.line = StudyLine()
+        self.queue = StudyQueue()
         self.lock = PriorityLock()
         self._loaders = {name: PredictorLoader(load) for name, load in loads.items()}
         self._started: set[str] = set()

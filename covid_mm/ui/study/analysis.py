@@ -20,7 +20,7 @@ from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.scan_rule import apply_scan_fields
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 from covid_mm.ui.pictures import Preview, encode_png, make_preview
-from covid_mm.ui.predictors import Place, PredictorPool, StudyPredictor
+from covid_mm.ui.predictors import PredictorPool, StudyPredictor, Ticket
 from covid_mm.ui.study.heatmaps import HeatmapChoice, HeatmapKind
 from covid_mm.ui.study.images import (
     READERS,
@@ -146,17 +146,17 @@ def analyse_uploads(
     limits: ImageLimits,
     slices: Mapping[str, SliceChoice] | None = None,
     choice: HeatmapChoice = HeatmapChoice(),  # noqa: B008 (frozen)
-    place: Place | None = None,
+    ticket: Ticket | None = None,
     read: Callable[[float], None] | None = None,
     **watch: Any,
 ) -> Analysis:
     """As analyse_study, by a network of the pool, as soon as it is loaded and free.
 
-    network: a checkpoint's name, None for the default. place: in the networks' line, None for the end of it. read:
+    network: a checkpoint's name, None for the default. ticket: for the networks' queue, None for its end. read:
     gets the share of a scan's slices that were read. The images are read before the lock is taken, in a process
     beside this one. Raises RuntimeError too, where the network can't be loaded.
     """
-    with place or networks.line.join() as mine:
+    with ticket or networks.queue.join() as mine:
         mine.wait()
         study = READERS.run(read_study, ct, xray, limits, slices)
         predictor = networks.choose(network).get()

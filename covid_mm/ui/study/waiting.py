@@ -7,7 +7,7 @@ from html import escape
 from covid_mm.ui.i18n.language import ENGLISH, Texts
 
 
-def render_line(before: int, texts: Texts = ENGLISH) -> str:
+def render_queue(before: int, texts: Texts = ENGLISH) -> str:
     """How many studies come before the visitor's own; nothing where it is the first."""
     if not before:
         return ""

@@ -1,4 +1,4 @@
-"""The line of single studies: who comes first, how many come before, and who has gone."""
+"""The queue of single studies: who comes first, how many come before, and who has gone."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from covid_mm.errors import Cancelled
 from covid_mm.serving.prediction import Prediction
 from covid_mm.ui import page, predictors
 from covid_mm.ui.i18n.language import find_languages
-from covid_mm.ui.predictors import STUDIES, PredictorPool, StudyLine
+from covid_mm.ui.predictors import STUDIES, PredictorPool, StudyQueue
 
 PATIENT = 60.0  # seconds; a busy machine is slow
 
 
 def test_each_place_says_how_many_come_before_it():
-    line = StudyLine()
-    places = [line.join() for _ in range(STUDIES + 2)]
-    assert [place.see() for place in places] == list(range(STUDIES + 2))
-    places[1].leave()
-    places[1].leave()  # twice is once
-    assert [place.see() for place in places] == [0, 0, 1, 2, 3]
-    for place in (places[0], places[2]):
-        with place:
-            place.wait()  # the first need not wait
-    assert [place.see() for place in places[STUDIES:]] == [0, 1]
+    queue = StudyQueue()
+    tickets = [queue.join() for _ in range(STUDIES + 2)]
+    assert [ticket.see() for ticket in tickets] == list(range(STUDIES + 2))
+    tickets[1].leave()
+    tickets[1].leave()  # twice is once
+    assert [ticket.see() for ticket in tickets] == [0, 0, 1, 2, 3]
+    for ticket in (tickets[0], tickets[2]):
+        with ticket:
+            ticket.wait()  # the first need not wait
+    assert [ticket.see() for ticket in tickets[STUDIES:]] == [0, 1]
 
 
 def test_a_study_begins_when_one_before_it_has_ended():
-    line, order = StudyLine(), []
-    places = [line.join() for _ in range(STUDIES + 2)]
+    queue, order = StudyQueue(), []
+    tickets = [queue.join() for _ in range(STUDIES + 2)]
 
     def work(number: int) -> None:
-        with places[number] as place:
-            place.wait()
+        with tickets[number] as ticket:
+            ticket.wait()
             order.append(number)
 
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in (STUDIES, STUDIES + 1)]
     for thread in threads:
         thread.start()
     assert order == []
-    places[2].leave()
+    tickets[2].leave()
     threads[0].join(PATIENT)
     threads[1].join(PATIENT)
     assert order == [STUDIES, STUDIES + 1]
@@ -54,10 +54,10 @@ def test_a_study_begins_when_one_before_it_has_ended():
 def test_a_place_whose_visitor_has_gone_is_given_up(monkeypatch):
     monkeypatch.setattr(predictors, "GONE", -1.0)
     monkeypatch.setattr(predictors, "LOOK_UP", 0.01)
-    line = StudyLine()
+    queue = StudyQueue()
     for _ in range(STUDIES):
-        line.join()
-    last, unwatched = line.join(watched=True), line.join()
+        queue.join()
+    last, unwatched = queue.join(watched=True), queue.join()
     with pytest.raises(Cancelled), last:
         last.wait()
     assert last.see() == 0
@@ -77,7 +77,7 @@ def test_the_page_counts_down_while_a_study_waits(tmp_path, dark, monkeypatch):
             return super().predict(*images, **options)
 
     networks = PredictorPool({"fake": Patient})
-    before = [networks.line.join() for _ in range(STUDIES)]
+    before = [networks.queue.join() for _ in range(STUDIES)]
 
     async def read() -> list[tuple[object, str]]:
         texts, given = find_languages()["id"], []
@@ -91,12 +91,12 @@ def test_the_page_counts_down_while_a_study_waits(tmp_path, dark, monkeypatch):
                     gone.set()
         return given
 
-    *waiting, (panel, line) = asyncio.run(read())
+    *waiting, (panel, waiting_text) = asyncio.run(read())
     counts = [text for _, text in waiting if text]
     assert [any(f">{count} " in text for text in counts) for count in (3, 2, 1)] == [True] * 3
     assert 'data-label="normal"' in str(panel)
-    assert line == ""
-    assert networks.line.join().see() == 0  # nobody is left in it
+    assert waiting_text == ""
+    assert networks.queue.join().see() == 0  # nobody is left in it
 
 
 def test_what_cannot_be_read_leaves_the_line_too(tmp_path):
@@ -107,4 +107,4 @@ def test_what_cannot_be_read_leaves_the_line_too(tmp_path):
 
     for inputs in ((None, None), (str(Path(tmp_path) / "none"), None), (None, None, None, {"ct": "odd"})):
         assert "mm-error" in asyncio.run(last(*inputs))
-    assert networks.line.join().see() == 0
+    assert networks.queue.join().see() == 0
