@@ -31,7 +31,7 @@ class PriorityLock:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._line: list[tuple[int, int]] = []
+        self._waiting: list[tuple[int, int]] = []
         self._numbers = itertools.count()
         self._busy = False
 
@@ -40,12 +40,12 @@ class PriorityLock:
         """Wait for the lock and hold it inside the `with` block, for one study."""
         with self._changed:
             mine = (rank, next(self._numbers))
-            self._line.append(mine)
+            self._waiting.append(mine)
             try:
-                self._changed.wait_for(lambda: not self._busy and min(self._line) == mine)
+                self._changed.wait_for(lambda: not self._busy and min(self._waiting) == mine)
                 self._busy = True
             finally:
-                self._line.remove(mine)
+                self._waiting.remove(mine)
                 self._changed.notify_all()
         try:
             yield
@@ -225,7 +225,7 @@ class PredictorPool:
         loads: by name, what makes each predictor; the first is the page's default.
         metas: by name, the meta.json of those whose is known before they are loaded.
 
-    `line` holds the single studies that have arrived; `lock` says who may ask a network next.
+    `queue` holds the single studies that have arrived; `lock` says who may ask a network next.
     """
 
     def __init__(

@@ -99,7 +99,7 @@ def test_the_page_counts_down_while_a_study_waits(tmp_path, dark, monkeypatch):
     assert networks.queue.join().see() == 0  # nobody is left in it
 
 
-def test_what_cannot_be_read_leaves_the_line_too(tmp_path):
+def test_what_cannot_be_read_leaves_the_queue_too(tmp_path):
     networks = PredictorPool({"fake": FakePredictor})
 
     async def last(*inputs: object) -> str:
