@@ -37,11 +37,11 @@ def load_tensorflow() -> None:
 def load_runtime(name: str) -> None:
     """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start.
 
-    NumPy is held to one thread, see `limit_numpy`.
+    NumPy and OpenCV are held to one thread each, see `limit_helpers`.
     """
-    from covid_mm.serving.runtimes import limit_numpy
+    from covid_mm.serving.runtimes import limit_helpers
 
-    limit_numpy()
+    limit_helpers()
     if name == "tensorflow":
         try:
             with silence_library():

@@ -57,12 +57,10 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     smooth = cv2.resize(
         np.ascontiguousarray(probability, np.float32), (_GRID, _GRID), interpolation=cv2.INTER_LINEAR
     )
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(
-        (smooth >= 0.5).astype(np.uint8), ltype=cv2.CV_16U
-    )
+    count, parts = cv2.connectedComponents((smooth >= 0.5).astype(np.uint8), ltype=cv2.CV_16U)
     if count < 2:
         return None
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    areas = cv2.calcHist([parts], [0], None, [count], [0, count]).ravel()[1:]  # without the background
     lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
     if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
         return None

@@ -18,7 +18,7 @@ from covid_mm.models.heads import FUSED
 from covid_mm.serving.answers import find_rule
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
-from covid_mm.serving.reading import Study
+from covid_mm.serving.reading import Study, stack_images
 
 if TYPE_CHECKING:
     from covid_mm.models.network import Network
@@ -116,9 +116,9 @@ class ForwardPass:
         layer = self._metadata.heatmap_layer if request.pass_method is None else request.layer
         function = self._functions.answer(combination, layer)
         explained = function.explain(
-            {m: np.stack([study[m].pixels for study in studies]) for m in combination},
+            {m: stack_images([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), request.class_index, dtype=np.int32),
-            {m: np.stack([study[m].whole for study in studies]) for m in combination}
+            {m: stack_images([study[m].whole for study in studies]) for m in combination}
             if self._classifies_whole_images
             else None,
             method=request.pass_method,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 from threadpoolctl import threadpool_limits
 
 from covid_mm.config import RUNTIMES
@@ -58,13 +59,14 @@ def load_parts(folder: Path, runtime: str) -> Parts:
     return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)
 
 
-def limit_numpy() -> None:
-    """NumPy's matrix products take one thread from now on, in the whole process: for programs that only serve.
+def limit_helpers() -> None:
+    """NumPy and OpenCV take one thread each from now on, in the whole process: for programs that only serve.
 
-    They are small, and NumPy's other threads, waiting busily for the next, would take the processors from the
-    library that runs the network. Not done by loading a network, as the process may be another's.
+    What they do for an image is small, and their other threads, waiting busily for the next, would take the
+    processors from the library that runs the network. Not done by loading a network, as the process may be another's.
     """
     threadpool_limits(1, user_api="blas")
+    cv2.setNumThreads(1)
 
 
 def load_openvino(folder: Path, precision: Precision) -> Parts:

@@ -17,7 +17,7 @@ from covid_mm.models.heads import find_margins
 from covid_mm.serving.content_check import check_contents
 from covid_mm.serving.forward_pass import NetworkFunctions
 from covid_mm.serving.prediction import Notice
-from covid_mm.serving.reading import LungFinder, Study, prepare_studies
+from covid_mm.serving.reading import LungFinder, Study, prepare_studies, stack_images
 from covid_mm.serving.scan_files import SCANNED
 from covid_mm.serving.scan_rule import ScanRule
 from covid_mm.serving.warnings import warn
@@ -131,7 +131,7 @@ class ScanReader:
         """The slices that show the chest, and what the others show instead."""
         if self._classifier is None or not slices:
             return slices, []
-        whole = np.stack([study[SCANNED].whole for _, study in slices])
+        whole = stack_images([study[SCANNED].whole for _, study in slices])
         contents = self._classifier.check(SCANNED, self._functions.contents(whole))
         checked, refused = [], []
         for one, content in zip(slices, contents, strict=True):
@@ -143,7 +143,7 @@ class ScanReader:
 
     def _run(self, studies: list[Study]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         logits, features = self._functions.read_slices(
-            SCANNED, np.stack([study[SCANNED].pixels for study in studies])
+            SCANNED, stack_images([study[SCANNED].pixels for study in studies])
         )
         return find_margins(self._finite(logits).astype(np.float64)), features
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -24,7 +25,7 @@ from covid_mm.models.tensorflow_graph import TensorFlowGraph
 from covid_mm.models.tensorflow_library import LibraryUnavailable
 from covid_mm.serving import graph_functions
 from covid_mm.serving.graph_functions import GraphFunctions
-from covid_mm.serving.runtimes import limit_numpy
+from covid_mm.serving.runtimes import limit_helpers
 
 ALLOCATOR = pytest.mark.skipif(
     bool(other_allocator()), reason="OpenVINO crashes under LD_PRELOAD's allocator"
@@ -51,16 +52,20 @@ def test_no_tensorflow_is_imported_for_an_answer():
     assert done.stdout.strip() == "True []", done.stderr
 
 
-def test_only_programs_that_serve_hold_numpy_to_one_thread(quick):
+def test_only_programs_that_serve_hold_numpy_and_opencv_to_one_thread(quick, monkeypatch):
     def count_threads():
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
+    held = []
+    monkeypatch.setattr(cv2, "setNumThreads", held.append)  # for the other tests of this process
     study = make_study(1, seed=0)
     with threadpool_limits(3, user_api="blas"):  # what a program that imports us may have set
         assert load_predictor().predict(study.ct, study.xray).probabilities
         assert count_threads() == {3}
-        limit_numpy()
+        assert not held
+        limit_helpers()
         assert count_threads() == {1}
+        assert held == [1]
 
 
 @pytest.mark.slow  # Keras builds and traces the published network
