@@ -84,8 +84,26 @@ def imported_rooms(path: Path) -> set[str]:
     return {name[1] for name in parts if len(name) > 1 and name[0] == "covid_mm"} & known
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Not for types alone either, nor inside functions."""
+    names = {module_name(path): path for path in MODULES}
+    imports = {
+        name: {other for other in imported_modules(path) if other in names and other != name}
+        for name, path in names.items()
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+    while free := {name for name, others in imports.items() if not (others & imports.keys()) - done} - done:
+        done |= free
+    assert not imports.keys() - done, "these import each other, or what does"
 
 
 def test_every_folder_of_the_page_is_a_known_wing():

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import Modality, NetworkConfig
 from covid_mm.errors import CheckpointError
-from covid_mm.explain.explained import AnswerFunction, Explained, Progress
-from covid_mm.explain.method_table import ATTENTION, LayerChoice, MethodName
+from covid_mm.explain.explained import AnswerFunction, Explained
+from covid_mm.explain.method_table import ATTENTION
 from covid_mm.models.content_classifier import Content, ContentClassifier
 from covid_mm.models.heads import FUSED
 from covid_mm.serving.answers import find_rule
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.network_functions import NetworkFunctions
 from covid_mm.serving.reading import Study, stack_images
 
 if TYPE_CHECKING:
@@ -41,49 +42,6 @@ class StudyOutput:
     evidence: Mapping[Modality, NDArray[np.float32]]
     second: Mapping[Modality, NDArray[np.float32]]
     contents: Mapping[Modality, Content]
-
-
-@runtime_checkable
-class NetworkFunctions(Protocol):
-    """What serving asks of a network, whatever runs it: `serving.graph_functions` and its like."""
-
-    @property
-    def config(self) -> NetworkConfig:
-        """The network's description."""
-
-    def answer(self, modalities: tuple[Modality, ...], layer: LayerChoice) -> AnswerFunction:
-        """Answer and heatmaps of that layer in one pass, for studies of these modalities."""
-
-    def slow_heatmaps(self, modalities: tuple[Modality, ...]) -> SlowHeatmaps:
-        """Heatmaps of any method, apart from the pass that answers."""
-
-    def grid(self, modality: Modality, layer: LayerChoice) -> tuple[int, int]:
-        """Rows and columns of the feature map that a heatmap of that layer is made of."""
-
-    def contents(self, images: Pixels) -> Pixels:
-        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
-
-    def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
-        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
-
-    def fuse(self, features: list[Pixels]) -> Pixels:
-        """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
-
-
-class SlowHeatmaps(Protocol):
-    """Heatmaps of any method, as `explain.methods.BranchExplainer`."""
-
-    def explain(
-        self,
-        images: Mapping[Modality, Pixels],
-        class_index: int,
-        *,
-        method: MethodName,
-        layer: LayerChoice,
-        progress: Progress | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> dict[Modality, Pixels]:
-        """Maps (side, side) of one study, each 0..1 of its own highest value."""
 
 
 class ForwardPass:

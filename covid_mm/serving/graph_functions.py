@@ -38,8 +38,8 @@ from covid_mm.models.tensorflow_library import LibraryUnavailable, find_library
 from covid_mm.models.weights_file import read_arrays
 from covid_mm.serving.answers import weigh_outputs
 from covid_mm.serving.checkpoint import check_lung_modalities, find_lungs_file, find_weights
-from covid_mm.serving.forward_pass import NetworkFunctions, SlowHeatmaps
 from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.network_functions import NetworkFunctions, SlowHeatmaps
 
 GRAPH_LAYER: LayerChoice = "coarse"
 

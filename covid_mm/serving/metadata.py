@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,17 @@ class Metadata:
             except (KeyError, TypeError, AttributeError, ValueError):
                 continue
         return studies
+
+    def for_scans(self) -> Metadata:
+        """The same with the calibration of scans in place of a slice's, where there is one."""
+        if not self.scan.is_calibrated:
+            return self
+        names = ("temperature", "offset", "threshold", "abstain_zone", "supported_probability", "evidence")
+        changes: dict[str, Any] = {
+            name: {**getattr(self, name), **{h: getattr(part, name) for h, part in self.scan.heads.items()}}
+            for name in names
+        }
+        return replace(self, **changes)
 
 
 def check_replaceable(folder: Path) -> None:

@@ -32,8 +32,8 @@ from covid_mm.models.content_classifier import (
 from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import segment_images
 from covid_mm.models.meta_file import CLASSIFIER_NAME, ONNX_FOLDER, find_part
-from covid_mm.serving.forward_pass import SlowHeatmaps
 from covid_mm.serving.metadata import Metadata, read_metadata
+from covid_mm.serving.network_functions import SlowHeatmaps
 
 MANIFEST_NAME = "onnx.json"
 EXPORTED_LAYER: LayerChoice = "coarse"

@@ -32,7 +32,7 @@ from covid_mm.serving.answers import (
     weigh_heads,
 )
 from covid_mm.serving.content_check import check_contents, contradicting_slots, describe_contradictions
-from covid_mm.serving.forward_pass import ForwardPass, NetworkFunctions, StudyOutput, compile_functions
+from covid_mm.serving.forward_pass import ForwardPass, StudyOutput, compile_functions
 from covid_mm.serving.heatmap_request import (
     HeatmapRequest,
     PredictOptions,
@@ -41,6 +41,7 @@ from covid_mm.serving.heatmap_request import (
 )
 from covid_mm.serving.label_meaning import read_positive_sources
 from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.network_functions import NetworkFunctions
 from covid_mm.serving.prediction import (
     UNDETERMINED,
     BranchAnswer,
@@ -319,7 +320,7 @@ class Predictor:
             previews = {m: image.preview for m, image in study.items()}
             refused = refuse_study(self.metadata, previews, reading.refusal)
             return dataclasses.replace(refused, scan=answer)
-        meta = self.metadata.scan.apply(self.metadata)
+        meta = self.metadata.for_scans()
         pooled: dict[str, float] = {SCANNED: self.metadata.scan.pool(reading.margins)}
         if len(study) > 1 and tuple(study) == self.network.config.modalities:
             others = {m: image.pixels for m, image in study.items() if m != SCANNED}

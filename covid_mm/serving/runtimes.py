@@ -15,8 +15,8 @@ from covid_mm.errors import UsageError
 from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.openvino_graph import OpenVinoGraph, Precision
 from covid_mm.models.tensorflow_library import LibraryUnavailable
-from covid_mm.serving.forward_pass import NetworkFunctions
 from covid_mm.serving.metadata import Metadata
+from covid_mm.serving.network_functions import NetworkFunctions
 from covid_mm.serving.reading import LungFinder
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from covid_mm.imaging import CtScan, WindowSettings
 from covid_mm.models.content_classifier import ContentClassifier
 from covid_mm.models.heads import find_margins
 from covid_mm.serving.content_check import check_contents
-from covid_mm.serving.forward_pass import NetworkFunctions
+from covid_mm.serving.network_functions import NetworkFunctions
 from covid_mm.serving.prediction import Notice
 from covid_mm.serving.reading import LungFinder, Study, prepare_studies, stack_images
 from covid_mm.serving.scan_files import SCANNED

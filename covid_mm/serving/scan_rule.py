@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from covid_mm.serving.prediction import Evidence
-
-if TYPE_CHECKING:
-    from covid_mm.serving.metadata import Metadata
 
 DEFAULT_SHARE = 0.2  # of a checkpoint that says nothing of scans
 
@@ -60,21 +56,6 @@ class ScanRule:
         """A scan's margin from those of its lung slices, at least one."""
         values = np.asarray(margins, np.float64)
         return float(values[self.choose_slices(values)].mean())
-
-    def apply(self, meta: Metadata) -> Metadata:
-        """The same metadata with the calibration of scans in place of a slice's."""
-        changes: dict[str, Any] = {
-            name: {**getattr(meta, name), **{h: getattr(part, name) for h, part in self.heads.items()}}
-            for name in (
-                "temperature",
-                "offset",
-                "threshold",
-                "abstain_zone",
-                "supported_probability",
-                "evidence",
-            )
-        }
-        return dataclasses.replace(meta, **changes) if self.heads else meta
 
 
 def apply_scan_fields(meta: Mapping[str, Any]) -> Mapping[str, Any]:
