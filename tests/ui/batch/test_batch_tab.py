@@ -319,7 +319,7 @@ def test_the_lock_goes_by_rank_then_by_arrival():
         for name, rank in (("batch 1", BATCH), ("batch 2", BATCH), ("single", 0)):
             threads.append(threading.Thread(target=work, args=(name, rank)))
             threads[-1].start()
-            while len(lock._line) < len(threads):
+            while len(lock._waiting) < len(threads):
                 time.sleep(0.002)
     for thread in threads:
         thread.join()
