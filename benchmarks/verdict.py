@@ -38,7 +38,7 @@ HEAT_HEAD = (
     "95th percentile",
     "hottest point on a lesion above it",
     "below it",
-    "methods apart: 95th percentile of the points' distance (slices), 5th of the rank correlation (films)",
+    "methods apart, 95th percentile",
     "hottest point on a lesion beyond it",
     "within it",
 )
@@ -131,15 +131,14 @@ def describe_pairs(title: str, columns: Any) -> list[str]:
 
 def measure_heat(run: Any, branch: Any) -> Any:
     """(images, 3) of a fold's positive images that its network calls positive: heat outside the lungs, whether the
-    hottest point lies on a lesion, how far the two methods' maps are apart (slices: distance of their hottest points;
-    films: the negative rank correlation)."""
-    from covid_mm.config import MODALITIES, POSITIVE
+    hottest point lies on a lesion, how far the two methods' maps are apart."""
+    from covid_mm.config import POSITIVE
     from covid_mm.evaluation.heat_location import find_hottest
     from covid_mm.evaluation.left_out_heat import FRAME
     from covid_mm.explain.cells import weigh_by_lungs
     from covid_mm.explain.explained import PREDICTED
     from covid_mm.explain.grad_cam import GradCam
-    from covid_mm.explain.heat_checks import MEASURED, correlate_ranks, find_distance, find_share_outside
+    from covid_mm.explain.heat_checks import MEASURED, find_disagreement, find_share_outside
     from covid_mm.explain.method_table import ATTENTION
     from covid_mm.imaging import read_grey
     from covid_mm.imaging.lungs import cut_lungs, place_in_image
@@ -177,28 +176,19 @@ def measure_heat(run: Any, branch: Any) -> Any:
                 if point is None:
                     continue
                 outside = find_share_outside(placed, region.outline)
-                second = first.second[modality][row]
-                if second.max() <= 0.0:  # nothing to compare
-                    apart = -np.inf
-                elif MODALITIES[modality].kind == "slice":
-                    apart = find_distance(heat, second)
-                else:
-                    apart = -correlate_ranks(heat, second)
-                measured.append([outside, float(mask[point] >= 0.5), float(apart)])
+                apart = find_disagreement(heat, first.second[modality][row], modality)
+                measured.append([outside, mask[point] >= 0.5, -np.inf if apart is None else apart])
     return np.array(measured, dtype=float)
 
 
 def describe_heat(modality: str, measured: Any) -> list[str]:
     """measured: as `measure_heat` gives it."""
-    from covid_mm.config import MODALITIES
-
     outside, hit, apart = measured.T
     columns = []
     for values in (outside, apart):
         level = np.percentile(values, 95)
         shares = (hit[part] for part in (values > level, values <= level))
-        shown = -level if values is apart and MODALITIES[modality].kind == "film" else level
-        columns += [f"{shown:.3f}", *(f"{part.mean():.1%}" if len(part) else "n/a" for part in shares)]
+        columns += [f"{level:.3f}", *(f"{part.mean():.1%}" if len(part) else "n/a" for part in shares)]
     return [modality, str(len(hit)), f"{np.median(outside):.3f}", *columns]
 
 

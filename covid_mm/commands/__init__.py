@@ -37,11 +37,11 @@ def load_tensorflow() -> None:
 def load_runtime(name: str) -> None:
     """Load what runs the networks, one of RUNTIMES, without the lines that TensorFlow prints at start.
 
-    NumPy and OpenCV are held to one thread each, see `limit_helpers`.
+    NumPy and OpenCV are held to one thread each, see `limit_threads`.
     """
-    from covid_mm.serving.runtimes import limit_helpers
+    from covid_mm.serving.runtimes import limit_threads
 
-    limit_helpers()
+    limit_threads()
     if name == "tensorflow":
         try:
             with silence_library():

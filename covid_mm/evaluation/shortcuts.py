@@ -11,6 +11,7 @@ from covid_mm.config import SHORTCUT_TITLES
 from covid_mm.errors import DataError, UsageError
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
 from covid_mm.evaluation.patient_bootstrap import RESAMPLES, estimate_auc_by_patient
+from covid_mm.imaging.lungs import fill_hull
 from covid_mm.json_record import JsonRecord
 
 
@@ -72,14 +73,9 @@ def blank_hull(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:
 
     Args and errors as for `blank_lungs`.
     """
-    import cv2
-
     image, region = _check_image(grey, mask)
-    points = cv2.findNonZero(region.astype(np.uint8))
-    hull: NDArray[np.uint8] = np.zeros(region.shape, np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
-    filled = hull > 0
-    return np.full_like(image, image.mean()) if filled.all() else blank_lungs(image, filled)
+    hull = fill_hull(region)
+    return np.full_like(image, image.mean()) if hull.all() else blank_lungs(image, hull)
 
 
 def lungs_only(grey: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:

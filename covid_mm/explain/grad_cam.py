@@ -152,10 +152,10 @@ class GradCam:
             for feature_map in trunk.outputs[: len(self.modalities)]
         ]
         image = tf.TensorSpec((None, side, side, CHANNELS), tf.float32)
-        judged = self.modalities if self._checks_other_images else ()
+        checked = self.modalities if self._checks_other_images else ()
         signature = (
             {m: image for m in self.modalities},
-            {m: image for m in judged},
+            {m: image for m in checked},
             tf.TensorSpec((None,), tf.int32),
             tf.TensorSpec((2,), tf.int32),
         )

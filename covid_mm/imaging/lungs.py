@@ -104,13 +104,19 @@ def find_dark_regions(grey: NDArray[np.float32], modality: Modality) -> LungRegi
     if count < 2:
         return None
     body = parts == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    hull = np.zeros((_GRID, _GRID), np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(body)[:, ::-1].astype(np.int32)), 1)
+    hull = fill_hull(body)
     _, parts = cv2.connectedComponents((levels <= threshold).astype(np.uint8))
     corners = {int(parts[row, column]) for row in (0, -1) for column in (0, -1)}
-    lungs = ((parts > 0) & ~np.isin(parts, list(corners)) & (hull > 0)).astype(np.float32)
+    lungs = ((parts > 0) & ~np.isin(parts, list(corners)) & hull).astype(np.float32)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_VESSELS, _VESSELS))
     return find_region(np.asarray(cv2.morphologyEx(lungs, cv2.MORPH_CLOSE, disc), np.float32), modality)
+
+
+def fill_hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The convex hull of all that a mask (height, width) holds, which is something, of the same shape."""
+    hull = np.zeros(mask.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32)), 1)
+    return hull.astype(np.bool_)
 
 
 def read_lungs(

@@ -59,7 +59,7 @@ def load_parts(folder: Path, runtime: str) -> Parts:
     return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)
 
 
-def limit_helpers() -> None:
+def limit_threads() -> None:
     """NumPy and OpenCV take one thread each from now on, in the whole process: for programs that only serve.
 
     What they do for an image is small, and their other threads, waiting busily for the next, would take the

@@ -14,7 +14,7 @@ import covid_mm
 from covid_mm.models.tensorflow_library import LibraryUnavailable, load_library, silence_library
 from covid_mm.serving.graph_functions import is_quick
 from covid_mm.serving.metadata import read_metadata
-from covid_mm.serving.runtimes import limit_helpers
+from covid_mm.serving.runtimes import limit_threads
 from covid_mm.ui.predictors import StudyPredictor
 from covid_mm.ui.server.launch import serve
 from covid_mm.ui.server.settings import read_settings
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         quick = settings.runtime == "tensorflow" and is_quick(metas[0])
         raws = {meta.name: meta.raw for meta in metas}
-        limit_helpers()
+        limit_threads()
         return serve(settings, loads, raws, preload=preload_library if quick else None)
     except covid_mm.CovidMMError as error:
         print(error, file=sys.stderr)

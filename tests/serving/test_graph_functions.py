@@ -25,7 +25,7 @@ from covid_mm.models.tensorflow_graph import TensorFlowGraph
 from covid_mm.models.tensorflow_library import LibraryUnavailable
 from covid_mm.serving import graph_functions
 from covid_mm.serving.graph_functions import GraphFunctions
-from covid_mm.serving.runtimes import limit_helpers
+from covid_mm.serving.runtimes import limit_threads
 
 ALLOCATOR = pytest.mark.skipif(
     bool(other_allocator()), reason="OpenVINO crashes under LD_PRELOAD's allocator"
@@ -63,7 +63,7 @@ def test_only_programs_that_serve_hold_numpy_and_opencv_to_one_thread(quick, mon
         assert load_predictor().predict(study.ct, study.xray).probabilities
         assert count_threads() == {3}
         assert not held
-        limit_helpers()
+        limit_threads()
         assert count_threads() == {1}
         assert held == [1]
 
