@@ -50,13 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def run() -> NoReturn:
-    """`main` as a program. It ends at once: taking down libraries whose threads are still at work, as they are where
-    it is stopped while the network loads, can abort it or hang."""
-    code = main()
+def leave(code: int) -> NoReturn:
+    """End the process at once: taking down libraries whose threads are still at work, as they are where it is
+    stopped while the network loads, can abort it or hang."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def run() -> NoReturn:
+    """`main` as a program."""
+    leave(main())
 
 
 if __name__ == "__main__":

@@ -395,6 +395,8 @@ def _both(value: float) -> dict[str, float]:
 
 def main() -> int:
     """Serve the page with this predictor: `python tests/ui/fake_predictor.py PORT TEMPORARY`."""
+    import faulthandler
+    import signal
     import sys
 
     from live_server import HOLD
@@ -402,6 +404,7 @@ def main() -> int:
     from covid_mm.ui.server.launch import serve
     from covid_mm.ui.server.settings import ServerSettings
 
+    faulthandler.register(signal.SIGUSR1)  # a server that does not end says in its log where it stands
     port, temporary = sys.argv[1:]
     return serve(
         ServerSettings(port=int(port), temporary=Path(temporary)),
@@ -411,4 +414,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from covid_mm.ui.app import leave
+
+    leave(main())  # as the real page does

@@ -92,10 +92,17 @@ class LiveServer:
         self.stop(signal.SIGKILL)
         raise AssertionError(f"the server did not open within {seconds} s: {self.log}")
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 180.0) -> int:
+        """The exit code; a busy machine ends it slowly too, and one that hangs says where."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=180)  # a busy machine ends it slowly too
+        try:
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # each thread's stack goes to the log
+            time.sleep(2)
+            self.process.kill()
+            raise AssertionError(f"the server did not end within {seconds} s: {self.log}") from None
 
 
 class Visitor:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HEAD_START = 1.0  # s for the page alone: importing Keras holds Python's lock; a visitor begins it too
+LOOK_UP = 1.0  # s; a signal that the system gives to another thread is acted on when the main one looks up
 HEALTH = "/health"  # for a container's health check; open without an account
 EVENTS = 64  # of the queue under way at once: 50 visitors' analyses, which wait in the networks' own line, and others
 STYLES = (
@@ -105,11 +106,13 @@ def serve(
                 time.sleep(HEAD_START)
                 examples.start()
             loader = networks.choose()
-            loader.wait()
+            while not loader.wait(LOOK_UP):
+                pass
             if preload is not None:  # there in a second or two, which drawing them would make three
                 examples.start()
             loader.get()
-            threading.Event().wait()
+            while True:
+                time.sleep(LOOK_UP)
         finally:
             page.close(verbose=False)
     return 0

@@ -11,10 +11,21 @@ import time
 from pathlib import Path
 
 import pytest
-from live_server import LiveServer, Visitor
+from live_server import FAKE, LiveServer, Visitor
 
-from covid_mm.ui.server.upload_folder import NEWBORN, PrivateFolder, remove_abandoned, remove_older
+from covid_mm.ui.server.launch import HEAD_START
+from covid_mm.ui.server.upload_folder import NEWBORN, PREFIX, PrivateFolder, remove_abandoned, remove_older
 
+# all threads but one, which came first, never get the signal
+SIGNALLED_ELSEWHERE = """
+import signal, sys, threading, time
+sys.path.insert(0, {tests!r})
+from fake_predictor import main
+
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+sys.exit(main())
+"""
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes and signals of POSIX systems")
 
 
@@ -116,3 +127,13 @@ def test_a_server_wipes_its_uploads_at_sigterm_and_the_next_one_those_of_a_kille
         code = second.stop(signal.SIGTERM)
     assert code == 0
     assert [path for path in tmp_path.iterdir() if path.suffix != ".log"] == []
+
+
+@posix
+def test_a_server_ends_where_another_thread_gets_the_signal(tmp_path):
+    script = tmp_path / "serve.py"
+    script.write_text(SIGNALLED_ELSEWHERE.format(tests=str(FAKE.parent)))
+    server = LiveServer(tmp_path, [sys.executable, str(script), "{port}", "{temporary}"]).wait_until_open()
+    time.sleep(2 * HEAD_START)  # by then the main thread waits for nothing but its end
+    assert server.stop(signal.SIGTERM, seconds=60) == 0
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
