@@ -21,7 +21,12 @@ from covid_mm.evaluation.abstention import (
 )
 from covid_mm.evaluation.calibration import brier_score, choose_threshold, expected_calibration_error
 from covid_mm.evaluation.intervals import Estimate, Proportion
-from covid_mm.evaluation.left_out_predictions import LeftOutPredictions, balanced_weights, choose_two_class
+from covid_mm.evaluation.left_out_predictions import (
+    LeftOutPredictions,
+    balanced_weights,
+    choose_two_class,
+    find_others,
+)
 from covid_mm.evaluation.metrics import DEFAULT_THRESHOLD, count_confusion
 from covid_mm.evaluation.operating_points import OperatingPoints, count_operating_points
 from covid_mm.evaluation.patient_bootstrap import (
@@ -30,7 +35,7 @@ from covid_mm.evaluation.patient_bootstrap import (
     estimate_auc_by_patient,
     percentile_interval,
 )
-from covid_mm.evaluation.platt import MIN_TEMPERATURE, Calibration, fit_calibration, leave_one_calibration
+from covid_mm.evaluation.platt import Calibration, fit_calibration, leave_one_calibration
 from covid_mm.evaluation.reliability import (
     ReliabilityBin,
     measure_reliability,
@@ -182,7 +187,6 @@ def tabulate_left_out(
     predictions: Sequence[LeftOutPredictions],
     *,
     threshold_rule: ThresholdRule = "half",
-    min_temperature: float = MIN_TEMPERATURE,
     target_error: float = TARGET_ERROR,
     min_coverage: float = MIN_COVERAGE,
     resamples: int = RESAMPLES,
@@ -193,17 +197,17 @@ def tabulate_left_out(
     Args:
         predictions: one a collection, names unique, at least one with both classes.
         threshold_rule: 0.5, or Youden's index on the other collections.
-        min_temperature: see `fit_calibration`. target_error, min_coverage: see `choose_abstain_zone`.
+        target_error, min_coverage: see `choose_abstain_zone`.
         resamples, seed: of the bootstrap over patients.
 
     Raises:
         DataError: see `choose_two_class`.
-        UsageError: another threshold rule; see `choose_abstain_zone` and `fit_calibration`.
+        UsageError: another threshold rule; see `choose_abstain_zone`.
     """
     if threshold_rule not in ("half", "youden"):
         raise UsageError(f"Expected the threshold rule half or youden, but got {threshold_rule}.")
     chosen = choose_two_class(predictions)
-    fits = leave_one_calibration(predictions, min_temperature=min_temperature)
+    fits = leave_one_calibration(predictions)
 
     def decide(pool: _Pool) -> tuple[float, tuple[float, float]]:
         threshold = DEFAULT_THRESHOLD
@@ -224,7 +228,7 @@ def tabulate_left_out(
     threshold, zone = decide(everything)
     rows = []
     for part in predictions:
-        others = [other for other in chosen if other.collection != part.collection] or [part]
+        others = find_others(part, chosen)
         # the others calibrated without the row, or its images would reach its threshold by that way
         pool = _pool(others, dict.fromkeys([o.collection for o in others], fits[part.collection]))
         own_threshold, own_zone = decide(pool)
@@ -235,7 +239,7 @@ def tabulate_left_out(
         head=predictions[0].head,
         rows=tuple(rows),
         auc=_mean_auc(chosen, [row.auc for row in rows if row.auc is not None], resamples, seed),
-        calibration=fit_calibration(chosen, min_temperature=min_temperature),
+        calibration=fit_calibration(chosen),
         threshold_rule=threshold_rule,
         threshold=threshold,
         zone=zone,

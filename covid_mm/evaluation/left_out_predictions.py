@@ -19,7 +19,7 @@ class LeftOutPredictions:
     collection: its name. head: `fused`, `ct` or `xray`. margins: (n,) float64,
     logit_positive - logit_normal, uncalibrated. labels: (n,) int64, 0 or 1; one class alone is
     allowed. patients: (n,) str; "" = a patient of its own. names: of the images, for error analysis;
-    empty, or n of them.
+    empty, or n of them. left_out: what was left out for it, a pair's two parts; itself without any.
 
     Raises:
         DataError: no image, lengths that differ, NaN or infinite margins, other labels.
@@ -31,6 +31,7 @@ class LeftOutPredictions:
     labels: NDArray[np.int64]
     patients: NDArray[np.str_]
     names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         margins = np.asarray(self.margins, dtype=np.float64)
@@ -49,6 +50,7 @@ class LeftOutPredictions:
         object.__setattr__(self, "labels", check_labels(self.labels, margins.size))
         object.__setattr__(self, "patients", patients)
         object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "left_out", tuple(self.left_out) or (self.collection,))
 
     @property
     def images(self) -> int:
@@ -84,6 +86,7 @@ class LeftOutPredictions:
             "labels": self.labels.tolist(),
             "patients": self.patients.tolist(),
             "names": list(self.names),
+            "left_out": list(self.left_out),
         }
 
     @classmethod
@@ -133,6 +136,11 @@ def choose_two_class(predictions: Sequence[LeftOutPredictions]) -> list[LeftOutP
             f" {', '.join(names) or 'no collection'}; leave one out that has both."
         )
     return chosen
+
+
+def find_others(part: LeftOutPredictions, chosen: Sequence[LeftOutPredictions]) -> list[LeftOutPredictions]:
+    """Those of the chosen that share no image with a collection; itself where there is none."""
+    return [other for other in chosen if not set(other.left_out) & set(part.left_out)] or [part]
 
 
 def balanced_weights(labels: ArrayLike, collections: ArrayLike) -> NDArray[np.float64]:

@@ -115,6 +115,7 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
                 margins=fused[agreeing],
                 labels=pairs.labels[agreeing],
                 patients=left[last].predictions.patients[pairs.rows[last][agreeing]],
+                left_out=tuple(b.fold.name for b in branches if b.fold is not None),
             )
         )
         everything[FUSED].append(fused)

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from covid_mm.errors import UsageError
 from covid_mm.evaluation.calibration import MAX_TEMPERATURE
-from covid_mm.evaluation.left_out_predictions import LeftOutPredictions, balanced_weights, choose_two_class
+from covid_mm.evaluation.left_out_predictions import (
+    LeftOutPredictions,
+    balanced_weights,
+    choose_two_class,
+    find_others,
+)
 from covid_mm.json_record import JsonRecord
 
 MIN_TEMPERATURE = 0.25  # sharper than four times the network's own odds is never believed
+# chosen on the left-out collections, for both modalities at once: docs/training.md
+OWN_WEIGHT = 2.0  # collections that the network's own odds count as
+OWN_TEMPERATURE = 1.25  # at which they are taken
 
 
 @dataclass(frozen=True)
@@ -40,31 +47,29 @@ class Calibration(JsonRecord):
 
 
 def fit_calibration(
-    predictions: Sequence[LeftOutPredictions], *, min_temperature: float = MIN_TEMPERATURE
+    predictions: Sequence[LeftOutPredictions], *, own_weight: float = OWN_WEIGHT
 ) -> Calibration:
-    """Platt's fit on all two-class collections, each of them and each class in it weighted alike.
+    """Platt's fit on all two-class collections, drawn to the network's own odds.
 
-    The least weighted cross-entropy with a temperature of `min_temperature` to 20; collections
-    of one class are not used. By hand: scikit-learn's
-    fit has no bounds for the temperature. Source: Platt, Probabilistic outputs for support vector machines, 1999.
+    The least weighted cross-entropy with a temperature of 0.25 to 20. Each collection and each class in it weigh
+    alike; the network's own odds, at a temperature of 1.25, are `own_weight` collections more: of one or two
+    hospitals most of an offset is theirs, and the next one does not have it. Collections of one class are not used. By
+    hand: scikit-learn's fit has neither bounds nor soft labels. Source: Platt, Probabilistic outputs for support
+    vector machines, 1999, whose targets are drawn to a prior too.
 
     Raises:
         DataError: see `choose_two_class`.
-        UsageError: a least temperature outside 0..20.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
 
-    if not 0.0 < min_temperature <= MAX_TEMPERATURE:
-        raise UsageError(
-            f"The least temperature must lie above 0 and at most at {MAX_TEMPERATURE:g}, but is"
-            f" {min_temperature:g}."
-        )
     chosen = choose_two_class(predictions)
     margins = np.concatenate([part.margins for part in chosen])
     labels = np.concatenate([part.labels for part in chosen])
     names = np.concatenate([np.full(part.images, part.collection) for part in chosen])
     weights = balanced_weights(labels, names)
+    own = own_weight / (own_weight + len(chosen))
+    targets = (1.0 - own) * labels + own * expit(margins / OWN_TEMPERATURE)
     # a shift that both the fit's conditioning and separable classes profit from
     middle = float(np.sum(weights * margins))
     centred = margins - middle
@@ -72,35 +77,29 @@ def fit_calibration(
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         slope, bias = parameters
         logits = slope * centred + bias
-        value = float(np.sum(weights * (np.logaddexp(0.0, logits) - labels * logits)))
-        residual = weights * (expit(logits) - labels)
+        value = float(np.sum(weights * (np.logaddexp(0.0, logits) - targets * logits)))
+        residual = weights * (expit(logits) - targets)
         return value, np.array([np.sum(residual * centred), np.sum(residual)])
 
     result = minimize(
         loss,
-        np.array([min(1.0, 1.0 / min_temperature), 0.0]),
+        np.array([1.0, 0.0]),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(1.0 / MAX_TEMPERATURE, 1.0 / min_temperature), (None, None)],
+        bounds=[(1.0 / MAX_TEMPERATURE, 1.0 / MIN_TEMPERATURE), (None, None)],
         options={"ftol": 1e-15, "gtol": 1e-10},
     )
     slope, bias = (float(value) for value in result.x)
     return Calibration(1.0 / slope, middle - bias / slope, tuple(part.collection for part in chosen))
 
 
-def leave_one_calibration(
-    predictions: Sequence[LeftOutPredictions], *, min_temperature: float = MIN_TEMPERATURE
-) -> dict[str, Calibration]:
+def leave_one_calibration(predictions: Sequence[LeftOutPredictions]) -> dict[str, Calibration]:
     """For each collection the calibration fitted on the other two-class collections.
 
     What a collection would get that neither network nor calibration saw. Where no other has both
     classes it is fitted on the collection itself: `Calibration.collections` then names it.
 
-    Args and errors as for `fit_calibration`.
+    Errors as for `fit_calibration`.
     """
     chosen = choose_two_class(predictions)
-    fits = {}
-    for part in predictions:
-        others = [other for other in chosen if other.collection != part.collection]
-        fits[part.collection] = fit_calibration(others or [part], min_temperature=min_temperature)
-    return fits
+    return {part.collection: fit_calibration(find_others(part, chosen)) for part in predictions}

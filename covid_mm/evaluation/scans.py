@@ -300,6 +300,7 @@ def measure_scan_fusion(
                     margins=values[agreeing],
                     labels=pairs.labels[agreeing],
                     patients=left.predictions.patients[filmed[agreeing]],
+                    left_out=(scan.fold.name, film.fold.name),
                 )
             )
     rows = []

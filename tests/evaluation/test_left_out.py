@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -22,7 +23,14 @@ from covid_mm.evaluation.heat_location import HeatMeasure, summarise_heat
 from covid_mm.evaluation.left_out import LeftOutPredictions, LeftOutTable, tabulate_left_out
 from covid_mm.evaluation.left_out_predictions import balanced_weights, number_patients
 from covid_mm.evaluation.patient_bootstrap import bootstrap_aucs, estimate_auc_by_patient
-from covid_mm.evaluation.platt import fit_calibration, leave_one_calibration
+from covid_mm.evaluation.platt import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    OWN_TEMPERATURE,
+    OWN_WEIGHT,
+    fit_calibration,
+    leave_one_calibration,
+)
 from covid_mm.evaluation.reliability import measure_reliability, positive_calibration_error
 from covid_mm.evaluation.shortcuts import ShortcutRow, SourceRow
 from covid_mm.reporting.figures.left_out import draw_left_out_aucs, draw_reliability
@@ -144,10 +152,38 @@ def test_auc_needs_both_classes():
 
 def test_calibration_by_hand():
     # margins 5 and 1, each right 3 times in 4: log odds +- log 3, so offset 3 and T = 2 / log 3
-    fit = fit_calibration([quarters("a", high=5.0, low=1.0)])
+    fit = fit_calibration([quarters("a", high=5.0, low=1.0)], own_weight=0.0)
     assert fit.offset == pytest.approx(3.0, abs=1e-4)
     assert fit.temperature == pytest.approx(2 / LOG3, rel=1e-4)
     np.testing.assert_allclose(fit.probabilities([5.0, 1.0, 3.0]), [0.75, 0.25, 0.5], atol=1e-4)
+
+
+def test_the_networks_own_odds_count_as_two_collections():
+    # two margins, so the fit meets the targets exactly: a third of what was right, two thirds of the network's own odds
+    fit = fit_calibration([quarters("a", high=5.0, low=1.0)])
+    own = 1 / (1 + np.exp(-np.array([5.0, 1.0]) / OWN_TEMPERATURE))
+    np.testing.assert_allclose(
+        fit.probabilities([5.0, 1.0]),
+        (np.array([0.75, 0.25]) + OWN_WEIGHT * own) / (1 + OWN_WEIGHT),
+        atol=1e-4,
+    )
+
+
+def test_the_more_collections_agree_the_less_the_networks_own_odds_count():
+    offsets = [
+        fit_calibration([quarters(f"{number}", high=5.0, low=1.0) for number in range(count)]).offset
+        for count in (1, 4, 50)
+    ]
+    assert 0.0 < offsets[0] < offsets[1] < offsets[2] < 3.0
+    assert offsets[2] > 2.7
+
+
+def test_a_calibration_that_fits_is_left_as_it_is():
+    margins = np.linspace(-4, 4, 9)
+    positive = np.rint(1000 / (1 + np.exp(-margins / OWN_TEMPERATURE))).astype(int)
+    labels = np.concatenate([[1] * count + [0] * (1000 - count) for count in positive])
+    fit = fit_calibration([predict("a", np.repeat(margins, 1000), labels)])
+    assert (fit.temperature, fit.offset) == pytest.approx((OWN_TEMPERATURE, 0.0), abs=0.01)
 
 
 def test_large_collections_and_classes_weigh_no_more():
@@ -159,15 +195,14 @@ def test_large_collections_and_classes_weigh_no_more():
     assert (mixed.temperature, mixed.offset) == pytest.approx((grown.temperature, grown.offset), rel=1e-4)
 
 
-def test_separable_margins_stop_at_the_floor_and_useless_ones_at_the_top():
+def test_without_the_networks_own_odds_separable_margins_stop_at_the_floor_and_useless_ones_at_the_top():
     separable = predict("a", [-1.0, -2.0, 1.0, 2.0], [0, 0, 1, 1])
-    fit = fit_calibration([separable], min_temperature=0.5)
-    assert fit.temperature == pytest.approx(0.5)
+    fit = fit_calibration([separable], own_weight=0.0)
+    assert fit.temperature == pytest.approx(MIN_TEMPERATURE)
     assert fit.offset == pytest.approx(0.0, abs=1e-5)
     turned_round = predict("a", [-1.0, -2.0, 1.0, 2.0], [1, 1, 0, 0])
-    assert fit_calibration([turned_round]).temperature == pytest.approx(20.0)
-    with pytest.raises(UsageError, match="least temperature"):
-        fit_calibration([separable], min_temperature=0.0)
+    assert fit_calibration([turned_round], own_weight=0.0).temperature == pytest.approx(MAX_TEMPERATURE)
+    assert MIN_TEMPERATURE < fit_calibration([separable]).temperature < OWN_TEMPERATURE
 
 
 def test_each_collection_is_calibrated_on_the_others():
@@ -178,9 +213,27 @@ def test_each_collection_is_calibrated_on_the_others():
         "b": ("a",),
         "normals": ("a", "b"),
     }
-    assert fits["a"].offset == pytest.approx(3.0, abs=1e-4)
+    assert fits["a"] == fit_calibration([parts[1]])
     alone = leave_one_calibration([parts[0], parts[2]])
     assert alone["a"].collections == alone["normals"].collections == ("a",)
+
+
+def test_pairs_are_calibrated_on_pairs_that_share_neither_part():
+    pairs = [
+        dataclasses.replace(quarters(f"{ct} with {film}"), left_out=(ct, film))
+        for ct in ("c", "d")
+        for film in ("1", "2", "3")
+    ]
+    fits = leave_one_calibration(pairs)
+    assert fits["c with 1"].collections == ("d with 2", "d with 3")
+    turned = dataclasses.replace(pairs[1], labels=1 - pairs[1].labels)  # c with 2: shares c
+    again = tabulate_left_out([pairs[0], turned, *pairs[2:]], resamples=5).rows[0]
+    before = tabulate_left_out(pairs, resamples=5).rows[0]
+    assert (again.calibration, again.threshold, again.zone) == (
+        before.calibration,
+        before.threshold,
+        before.zone,
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,9 +349,10 @@ def test_one_class_collections_do_not_count():
 
 
 def test_a_row_by_hand():
-    # calibrated on b alone: offset 3, T = 2 / log 3; a's 7 and 1 are then log odds of 2 log 3 and -log 3
-    part = predict("a", [7.0, 7.0, 1.0, 1.0, 7.0], [1, 1, 1, 0, 0])
-    table = tabulate_left_out([part, quarters("b", high=5.0, low=1.0)], resamples=20)
+    # b bears out the network's own odds, log 3 either way, so these are a's calibration: log odds of 2 log 3 and -log 3
+    sure = LOG3 * OWN_TEMPERATURE
+    part = predict("a", [2 * sure, 2 * sure, -sure, -sure, 2 * sure], [1, 1, 1, 0, 0])
+    table = tabulate_left_out([part, quarters("b", high=sure, low=-sure)], resamples=20)
     row = table.rows[0]
     assert (row.calibration.collections, row.is_own_calibration) == (("b",), False)
     assert (row.sensitivity.successes, row.sensitivity.total) == (2, 3)
