@@ -66,6 +66,11 @@ class RunFolder:
                 f" ({type(error).__name__}); name a folder that train.py wrote, or start without --resume."
             ) from error
 
+    def read_notes(self) -> list[str]:
+        """What whoever trained wrote on it in notes.txt, a line each: hardware, what was chosen in view of what."""
+        path = self.path / "notes.txt"
+        return [line for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+
     def save_state(self, state: RunState) -> None:
         """Keep the state after a whole epoch, and the history as CSV."""
         arrays = {f"weight_{i:05d}": array for i, array in enumerate(state.weights)}

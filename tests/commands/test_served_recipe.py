@@ -187,7 +187,7 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
     assert "learned from second-ct too" in refused.err
 
 
-def test_a_finished_run_trains_nothing_again(served, small_backbones, monkeypatch):
+def test_a_finished_run_trains_nothing_again_and_takes_notes(served, small_backbones, monkeypatch):
     make_quick(monkeypatch)
     before = {path: path.read_bytes() for path in served.runs.rglob("last.npz")}
     assert len(before) == 6 * 3  # of each branch and its two teachers
@@ -196,5 +196,8 @@ def test_a_finished_run_trains_nothing_again(served, small_backbones, monkeypatc
         raise AssertionError("a finished branch is not trained again")
 
     monkeypatch.setattr(served_run, "fit_branch", refuse)
+    (served.runs / "r" / "notes.txt").write_text("Trained on a bench.\n\nOn a Sunday.\n")
     assert served.train("--resume", served.runs / "r") == 0
+    published = json.loads((served.results / "left-out.json").read_text())
+    assert published["notes"][-2:] == ["Trained on a bench.", "On a Sunday."]
     assert {path: path.read_bytes() for path in served.runs.rglob("last.npz")} == before
