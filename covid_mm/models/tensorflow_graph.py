@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,15 @@ from covid_mm.models.tensorflow_library import Graph, Tensor
 
 
 class TensorFlowGraph(Graph):
-    """A `convolutions.ConvolutionGraph`."""
+    """A `convolutions.ConvolutionGraph`.
+
+    fuses: whether a depthwise convolution or a scaling takes its activation along, one pass over the map where each by
+    itself is one; as oneDNN's kernels can, and no others. None looks whether they are there.
+    """
+
+    def __init__(self, fuses: bool | None = None) -> None:
+        super().__init__()
+        self._fuses = has_fused_kernels() if fuses is None else fuses
 
     def image(self, side: int, channels: int) -> Tensor:
         """See ConvolutionGraph; so below."""
@@ -48,15 +57,35 @@ class TensorFlowGraph(Graph):
         padding: Padding,
         activation: Activation,
     ) -> Tensor:
-        """Three operations: there is no fused one."""
+        """One operation as in `convolve`, or three."""
         weights, strides = self.constant(kernel[..., None]), [1, stride, stride, 1]
+        if self._fuses:
+            return self.add(
+                "_FusedDepthwiseConv2dNative",
+                *(source, weights, [self.constant(offset)]),
+                num_args=1,
+                strides=strides,
+                padding=padding,
+                fused_ops=["BiasAdd", *([activation] if activation else [])],
+            )
         values = self.add("DepthwiseConv2dNative", source, weights, strides=strides, padding=padding)
         return self._activate(self.add("BiasAdd", values, self.constant(offset)), activation)
 
     def scale(self, source: Tensor, factors: Array, offsets: Array, activation: Activation) -> Tensor:
         """As a batch norm of mean 0 and variance 1: one pass over the map, where a product and a sum would be two."""
         mean, variance = np.zeros_like(factors), np.ones_like(factors)
-        parts = (self.constant(part) for part in (factors, offsets, mean, variance))
+        parts = [self.constant(part) for part in (factors, offsets, mean, variance)]
+        if self._fuses and activation == "Relu":
+            return self.add(
+                "_FusedBatchNormEx",
+                source,
+                *parts,
+                [],
+                epsilon=0.0,
+                is_training=False,
+                num_side_inputs=0,
+                activation_mode=activation,
+            )
         return self._activate(
             self.add("FusedBatchNormV3", source, *parts, epsilon=0.0, is_training=False), activation
         )
@@ -86,3 +115,19 @@ class TensorFlowGraph(Graph):
 
     def _activate(self, source: Tensor, activation: Activation) -> Tensor:
         return self.add(activation, source) if activation else source
+
+
+@cache
+def has_fused_kernels() -> bool:
+    """Whether this machine's TensorFlow runs both fused operations; without oneDNN they are known, and fail."""
+    graph, ones = TensorFlowGraph(fuses=True), np.ones(4, np.float32)
+    image = graph.image(3, 4)
+    kernel = np.ones((3, 3, 4), np.float32)
+    deep = graph.convolve_depthwise(image, kernel, ones, stride=1, padding="SAME", activation="Relu6")
+    given = np.full((1, 3, 3, 4), 0.5, np.float32)
+    try:
+        (values,) = graph.run({image: given}, [graph.scale(deep, ones, -2 * ones, "Relu")])
+    except ValueError:
+        return False
+    # 4, 6 or 9 neighbours of 0.5 each and 1, at most 6, less 2
+    return bool(np.allclose(values[0, :2, :2, 0], [[1.0, 2.0], [2.0, 3.5]]))

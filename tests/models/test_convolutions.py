@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,7 +25,11 @@ from covid_mm.models.lung_segmenter import (
 from covid_mm.models.openvino_graph import OpenVinoGraph, other_allocator
 from covid_mm.models.tensorflow_graph import TensorFlowGraph
 
-GRAPHS: list[Callable[[], Any]] = [TensorFlowGraph, *([] if other_allocator() else [OpenVinoGraph])]
+GRAPHS: list[Callable[[], Any]] = [
+    TensorFlowGraph,
+    partial(TensorFlowGraph, fuses=False),
+    *([] if other_allocator() else [OpenVinoGraph]),
+]
 SIDE = 75  # odd, so that paddings show
 
 
@@ -67,6 +75,29 @@ def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
         maps = net.build(graph, arrays, graph.image(SEGMENTER_SIDE, 1))
         (got,) = graph.run({maps["image"]: images.astype(np.float32)}, [maps[logits]])
         np.testing.assert_allclose(got, expected, atol=2e-5 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_a_graph_runs_with_and_without_onednn(kernels: str) -> None:
+    script = """
+import numpy as np
+from covid_mm.models.tensorflow_graph import TensorFlowGraph, has_fused_kernels
+
+graph, ones = TensorFlowGraph(), np.ones(4, np.float32)
+image = graph.image(1, 4)
+kernel = np.ones((1, 1, 4), np.float32)
+deep = graph.convolve_depthwise(image, kernel, ones, stride=1, padding="SAME", activation="Relu6")
+(values,) = graph.run({image: np.array([[[[-3, 0, 2, 7]]]], np.float32)}, [graph.scale(deep, ones, -ones, "Relu")])
+print(has_fused_kernels(), values.ravel().tolist())
+"""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": kernels, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    has, values = done.stdout.split(maxsplit=1)
+    assert values.strip() == "[0.0, 0.0, 2.0, 5.0]"
+    assert has == "False" or kernels == "1"  # with oneDNN not every processor has them
 
 
 def make_single(backbone: str, output_stride: int) -> Any:
