@@ -21,13 +21,13 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
-from covid_mm.errors import CheckpointError, CovidMMError, ImageError, Message, UsageError
+from covid_mm.errors import CheckpointError, CovidMMError, Message, UsageError
 from covid_mm.files import replace_file
 from covid_mm.formats import round_share
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
 from covid_mm.serving.prediction import SCAN_COLUMNS, UNDETERMINED, CheckpointInfo, Prediction
-from covid_mm.serving.scan_files import StudyFiles, read_file
+from covid_mm.serving.scan_files import StudyFiles, read_files
 
 try:
     import fcntl
@@ -59,6 +59,10 @@ _ERROR = COLUMNS.index("error")
 # spreadsheet whose language lists with `;` splits there, and takes away the quotes around.
 _FORMULA = re.compile(r"""((?:^|[;,|"']) *)(?=[=+\-@＝＋－＠])""")  # noqa: RUF001
 _MAX_LINE = 64 * 1024  # bytes, far above the longest row that this module writes
+
+Reader = Callable[
+    [Mapping[Modality, ImageFile]], Mapping[Modality, DecodedImage | CtScan]
+]  # raises ImageError
 
 _log = logging.getLogger("covid_mm.batch")
 
@@ -160,9 +164,9 @@ def _describe_meaning(prediction: Prediction) -> str | None:
 def answer_studies(
     predictor: StudyAnswerer,
     studies: Iterable[Study],
-    read: Callable[[ImageFile, Modality], DecodedImage | CtScan] = read_file,
+    read: Reader = read_files,
 ) -> Iterator[Row]:
-    """One row per study, in order, each computed when it is asked for. read: a study's file of a modality.
+    """One row per study, in order, each computed when it is asked for. read: a study's files.
 
     Raises:
         CheckpointError: the network cannot answer anything; all else becomes a row's error.
@@ -172,7 +176,7 @@ def answer_studies(
         prediction, error = None, study.error
         if not error:
             try:
-                prediction = _answer(predictor, study, read)
+                prediction = predictor.predict_images(read(study.files))
             except Exception as failure:  # one study must not end the run
                 error = explain_failure(failure)
         seconds = time.perf_counter() - began
@@ -193,18 +197,6 @@ def explain_failure(failure: Exception) -> str:
     return Message(
         "Something went wrong with this study; the log has the details under {token}.", token=token
     )
-
-
-def _answer(
-    predictor: StudyAnswerer, study: Study, read: Callable[[ImageFile, Modality], DecodedImage | CtScan]
-) -> Prediction:
-    images: dict[str, Any] = {}
-    for modality, file in study.files.items():
-        try:
-            images[modality] = read(file, modality)
-        except ImageError as error:
-            raise error.about(MODALITIES[modality].title) from error
-    return predictor.predict_images(images)
 
 
 def neutralise_cell(text: str) -> str:

@@ -27,7 +27,7 @@ from covid_mm.errors import CovidMMError, UsageError
 from covid_mm.serving.pairing import Study
 from covid_mm.serving.predictor import BATCH, BATCH_PIXELS
 from covid_mm.serving.result_shards import OCCURRENCE, ShardFolder, count_studies, make_table
-from covid_mm.serving.scan_files import read_file
+from covid_mm.serving.scan_files import read_files
 from covid_mm.serving.study_batches import (
     READING_SECONDS,
     BatchAnswerer,
@@ -160,7 +160,7 @@ def read_block(table: pa.Table, source: StudySource) -> Iterator[pa.Table]:
     for row in table.to_pylist():
         error = row["error"]
         files = {} if error else {m: source.open_file(row[m]) for m in MODALITIES if row[m]}
-        one = read_study_files(Study(row["study"], files, error=error), partial(read_file, run=reader.run))
+        one = read_study_files(Study(row["study"], files, error=error), partial(read_files, run=reader.run))
         part.append((one, row[OCCURRENCE]))
         pixels += one.pixels
         if len(part) == BATCH or pixels > BATCH_PIXELS:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from covid_mm.config import ImageLimits, Modality
+from covid_mm.config import MODALITIES, ImageLimits, Modality
 from covid_mm.errors import CovidMMError, DataError, ImageError, UsageError
 from covid_mm.imaging import (
     CtScan,
@@ -110,30 +111,56 @@ def take_scan(
     return others, scan if frame is None and len(scan) > 1 else None
 
 
-def read_file(
-    file: ImageFile,
-    modality: Modality,
-    limits: ImageLimits = _DEFAULT_LIMITS,
+def read_files(
+    files: Mapping[Modality, ImageFile],
     run: Callable[..., Any] = lambda function, *arguments: function(*arguments),
-) -> DecodedImage | CtScan:
-    """A study's file: of CT also a whole scan, as a folder or ZIP too where it lies on disk. Raises ImageError.
+) -> dict[Modality, DecodedImage | CtScan]:
+    """A study's files by modality: of CT also a whole scan, as a folder or ZIP too where it lies on disk.
 
-    run: calls what decodes, perhaps in another process.
+    run: calls what decodes, perhaps in another process; once for all files, as a call costs as much as a small image.
+    Raises ImageError, which names the file's modality.
     """
-    read: DecodedImage | CtScan
-    if modality == SCANNED and file.path is not None and (file.path.is_dir() or is_archive(file.path)):
-        read = run(open_scan, file.path, limits)
-    else:
-        read = run(decode_bytes, file.read(), modality, limits)
-    return read
+    sources: dict[Modality, bytes | Path] = {}
+    for modality, file in files.items():
+        with _naming(modality):
+            is_scan = (
+                modality == SCANNED
+                and file.path is not None
+                and (file.path.is_dir() or is_archive(file.path))
+            )
+            sources[modality] = file.path if is_scan and file.path is not None else file.read()
+    try:
+        images: dict[Modality, DecodedImage | CtScan] = run(decode_files, sources)
+        return images
+    except ImageError as refusal:
+        if refusal.message.subject:
+            raise
+    images = {}
+    for modality, source in sources.items():  # what decodes came to its end: each alone, to know which it was
+        with _naming(modality):
+            images |= run(decode_files, {modality: source})
+    return images
 
 
-def decode_bytes(
-    data: bytes, modality: Modality, limits: ImageLimits = _DEFAULT_LIMITS
-) -> DecodedImage | CtScan:
-    """A file's bytes: of CT also a whole scan in one file. Raises ImageError."""
-    scan = open_scan(data, limits) if modality == SCANNED else None
-    return decode_image(data, limits=limits) if scan is None else scan
+def decode_files(sources: Mapping[Modality, bytes | Path]) -> dict[Modality, DecodedImage | CtScan]:
+    """Files' bytes, or the paths of scans, by modality. Raises ImageError, which names the modality."""
+    decoded: dict[Modality, DecodedImage | CtScan] = {}
+    for modality, source in sources.items():
+        with _naming(modality):
+            scan = open_scan(source) if modality == SCANNED else None
+            decoded[modality] = decode_image(source) if scan is None else scan
+    return decoded
+
+
+@contextmanager
+def _naming(modality: Modality) -> Iterator[None]:
+    """Errors within name the modality they are about."""
+    try:
+        yield
+    except ImageError as refusal:
+        if refusal.message.subject:
+            raise
+        raise refusal.about(MODALITIES[modality].title) from refusal
 
 
 def _open_file(data: bytes, what: str, limits: ImageLimits, series: int | None) -> CtScan | None:

@@ -10,28 +10,26 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from covid_mm.config import MODALITIES, Modality
-from covid_mm.errors import CheckpointError, ImageError
+from covid_mm.config import Modality
+from covid_mm.errors import CheckpointError
 from covid_mm.imaging import CtScan, DecodedImage
-from covid_mm.serving.batch import Row, StudyAnswerer, explain_failure
-from covid_mm.serving.pairing import ImageFile, Study
+from covid_mm.serving.batch import Reader, Row, StudyAnswerer, explain_failure
+from covid_mm.serving.pairing import Study
 from covid_mm.serving.prediction import Prediction
 from covid_mm.serving.predictor import BATCH
-from covid_mm.serving.scan_files import StudyFiles, read_file
+from covid_mm.serving.scan_files import StudyFiles, read_files
 from covid_mm.serving.worker_pool import WorkerPool
 
-READING_SECONDS = 300.0  # one file may take: a whole scan on a busy machine takes a fifth of that
+READING_SECONDS = 300.0  # a study's files may take: a whole scan on a busy machine takes a fifth of that
 MAX_READERS = 8  # processes
 AHEAD = 2 * BATCH  # studies that may be read before they are needed
 PIXELS_AHEAD = 100_000_000  # of these, together: 400 MB
-
-Reader = Callable[[ImageFile, Modality], DecodedImage | CtScan]
 
 
 class BatchAnswerer(StudyAnswerer, Protocol):
@@ -59,20 +57,16 @@ class StudyRead:
         )
 
 
-def read_study_files(study: Study, read: Reader = read_file) -> StudyRead:
-    """A study's files, one after the other; what goes wrong is its error."""
+def read_study_files(study: Study, read: Reader = read_files) -> StudyRead:
+    """A study's files; what goes wrong is its error."""
     began = time.perf_counter()
-    images: dict[Modality, DecodedImage | CtScan] = {}
+    images: Mapping[Modality, DecodedImage | CtScan] = {}
     error = study.error
     if not error:
         try:
-            for modality, file in study.files.items():
-                try:
-                    images[modality] = read(file, modality)
-                except ImageError as refusal:
-                    raise refusal.about(MODALITIES[modality].title) from refusal
+            images = read(study.files)
         except Exception as failure:  # one study must not end the run
-            images, error = {}, explain_failure(failure)
+            error = explain_failure(failure)
     return StudyRead(study, images, error, time.perf_counter() - began)
 
 
@@ -127,7 +121,7 @@ def answer_in_batches(
         CheckpointError: the network cannot answer anything.
     """
     pool = READERS if readers is None else readers
-    with ReadAhead(studies, partial(read_file, run=pool.run), pool.size) as reading:
+    with ReadAhead(studies, partial(read_files, run=pool.run), pool.size) as reading:
         batch: list[StudyRead] = []
         pixels = 0
         for one in reading:
@@ -147,7 +141,7 @@ class ReadAhead:
     """
 
     def __init__(self, studies: Iterable[Study], read: Reader, threads: int) -> None:
-        """read: a file; it runs in `threads` threads."""
+        """read: a study's files; it runs in `threads` threads."""
         self._studies = enumerate(studies)
         self._read = read
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="read-ahead")

@@ -18,6 +18,7 @@ from covid_mm.config import MODALITIES
 from covid_mm.errors import CheckpointError, ImageError
 from covid_mm.serving.batch import COLUMNS, answer_studies
 from covid_mm.serving.pairing import ImageFile, Study, on_disk
+from covid_mm.serving.scan_files import read_files
 from covid_mm.serving.study_batches import AHEAD, BATCH, ReadAhead, answer_in_batches
 
 
@@ -75,9 +76,9 @@ def test_a_network_that_cannot_answer_ends_the_run():
 def test_few_studies_are_read_before_they_are_needed():
     begun, lock = [], threading.Lock()
 
-    def read(file: ImageFile, modality: str):
+    def read(files):
         with lock:
-            begun.append(file.name)
+            begun.append(files["xray"].name)
         raise ImageError("The image is damaged.")
 
     studies = (study(str(number), xray=b"") for number in range(10 * AHEAD))
@@ -91,7 +92,7 @@ def test_large_images_wait_until_they_are_needed(monkeypatch):
     monkeypatch.setattr("covid_mm.serving.study_batches.PIXELS_AHEAD", 10_000)  # of 9,216 pixels each
     sizes = []
     with ReadAhead(
-        [study(str(number), xray=make_png(0.5)) for number in range(12)], _decode, threads=3
+        [study(str(number), xray=make_png(0.5)) for number in range(12)], read_files, threads=3
     ) as reading:
         for one in reading:
             sizes.append(reading.waiting)
@@ -100,10 +101,41 @@ def test_large_images_wait_until_they_are_needed(monkeypatch):
     assert max(sizes) <= 10_000 + 3 * 9_216
 
 
-def _decode(file: ImageFile, modality: str):
-    from covid_mm.imaging import decode_image
+class DyingProcess:
+    """Decodes here, but for a film of one colour: what decodes it ends, as one that needs too much memory does."""
 
-    return decode_image(file.read())
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def run(self, function, sources):
+        self.calls.append([*sources])
+        if DEADLY in sources.values():
+            raise ImageError("The image could not be read.")
+        return function(sources)
+
+
+DEADLY = make_png(0.3)
+
+
+def test_a_studys_files_are_decoded_in_one_call():
+    process = DyingProcess()
+    images = read_files(study("x", ct=make_png(0.2), xray=make_png(0.8)).files, process.run)
+    assert process.calls == [["ct", "xray"]]
+    assert images["ct"].grey.mean() < images["xray"].grey.mean()
+
+
+def test_the_file_that_ends_what_decodes_is_named():
+    process = DyingProcess()
+    with pytest.raises(ImageError, match=r"^X-ray: the image could not be read"):
+        read_files(study("x", ct=make_png(0.2), xray=DEADLY).files, process.run)
+    assert process.calls == [["ct", "xray"], ["ct"], ["xray"]]
+
+
+def test_a_damaged_file_is_named_once():
+    process = DyingProcess()
+    with pytest.raises(ImageError, match=r"^X-ray: (?!.*X-ray:)"):
+        read_files(study("x", ct=make_png(0.2), xray=make_png(0.8)[:40]).files, process.run)
+    assert process.calls == [["ct", "xray"]]
 
 
 @pytest.mark.usefixtures("small_backbones")

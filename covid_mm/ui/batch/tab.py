@@ -14,12 +14,11 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from covid_mm.config import ImageLimits, Modality
-from covid_mm.imaging import CtScan, DecodedImage
+from covid_mm.config import ImageLimits
 from covid_mm.serving.batch import Row, answer_studies
 from covid_mm.serving.pairing import ImageFile, Pairing, clean_name
 from covid_mm.serving.prediction import CheckpointInfo
-from covid_mm.serving.scan_files import decode_bytes
+from covid_mm.serving.scan_files import read_files
 from covid_mm.ui.batch.components import BatchPanel, ManifestFile, StudyFiles
 from covid_mm.ui.batch.files import BatchLimits, Upload, keep_uploads, pair_uploads
 from covid_mm.ui.batch.view import (
@@ -260,10 +259,7 @@ def _answer(
     predictor = BatchAnswerer(networks.choose(network).get(), networks.lock)
     yield predictor.info, None
 
-    def read(file: ImageFile, modality: Modality) -> DecodedImage | CtScan:
-        return READERS.run(decode_bytes, file.read(), modality)
-
-    for row in answer_studies(predictor, pairing.studies, read):
+    for row in answer_studies(predictor, pairing.studies, partial(read_files, run=READERS.run)):
         yield predictor.info, row
 
 
