@@ -35,7 +35,7 @@ from covid_mm.evaluation.patient_bootstrap import (
     estimate_auc_by_patient,
     percentile_interval,
 )
-from covid_mm.evaluation.platt import Calibration, fit_calibration, leave_one_calibration
+from covid_mm.evaluation.platt import OWN_WEIGHT, Calibration, fit_calibration, leave_one_calibration
 from covid_mm.evaluation.reliability import (
     ReliabilityBin,
     measure_reliability,
@@ -187,6 +187,7 @@ def tabulate_left_out(
     predictions: Sequence[LeftOutPredictions],
     *,
     threshold_rule: ThresholdRule = "half",
+    own_weight: float = OWN_WEIGHT,
     target_error: float = TARGET_ERROR,
     min_coverage: float = MIN_COVERAGE,
     resamples: int = RESAMPLES,
@@ -197,7 +198,7 @@ def tabulate_left_out(
     Args:
         predictions: one a collection, names unique, at least one with both classes.
         threshold_rule: 0.5, or Youden's index on the other collections.
-        target_error, min_coverage: see `choose_abstain_zone`.
+        own_weight: see `fit_calibration`. target_error, min_coverage: see `choose_abstain_zone`.
         resamples, seed: of the bootstrap over patients.
 
     Raises:
@@ -207,7 +208,7 @@ def tabulate_left_out(
     if threshold_rule not in ("half", "youden"):
         raise UsageError(f"Expected the threshold rule half or youden, but got {threshold_rule}.")
     chosen = choose_two_class(predictions)
-    fits = leave_one_calibration(predictions)
+    fits = leave_one_calibration(predictions, own_weight=own_weight)
 
     def decide(pool: _Pool) -> tuple[float, tuple[float, float]]:
         threshold = DEFAULT_THRESHOLD
@@ -239,7 +240,7 @@ def tabulate_left_out(
         head=predictions[0].head,
         rows=tuple(rows),
         auc=_mean_auc(chosen, [row.auc for row in rows if row.auc is not None], resamples, seed),
-        calibration=fit_calibration(chosen),
+        calibration=fit_calibration(chosen, own_weight=own_weight),
         threshold_rule=threshold_rule,
         threshold=threshold,
         zone=zone,

@@ -93,13 +93,18 @@ def fit_calibration(
     return Calibration(1.0 / slope, middle - bias / slope, tuple(part.collection for part in chosen))
 
 
-def leave_one_calibration(predictions: Sequence[LeftOutPredictions]) -> dict[str, Calibration]:
+def leave_one_calibration(
+    predictions: Sequence[LeftOutPredictions], *, own_weight: float = OWN_WEIGHT
+) -> dict[str, Calibration]:
     """For each collection the calibration fitted on the other two-class collections.
 
     What a collection would get that neither network nor calibration saw. Where no other has both
     classes it is fitted on the collection itself: `Calibration.collections` then names it.
 
-    Errors as for `fit_calibration`.
+    own_weight, errors: as for `fit_calibration`.
     """
     chosen = choose_two_class(predictions)
-    return {part.collection: fit_calibration(find_others(part, chosen)) for part in predictions}
+    return {
+        part.collection: fit_calibration(find_others(part, chosen), own_weight=own_weight)
+        for part in predictions
+    }

@@ -126,12 +126,13 @@ def measure_scans(run: ServedRun, folds: Sequence[TrainedBranch]) -> ScansMeasur
     scans = [part for branch in folds if (part := gather_scans(run, branch)) is not None]
     if not scans:
         return None
-    table = tabulate_left_out([part.predict([SERVED.pool(m) for m in _margins(part)]) for part in scans])
+    scored = [part.predict([SERVED.pool(m) for m in _margins(part)]) for part in scans]
+    table = _tabulate(scored)
     tables = {SCANNED: table}
     fusion: list[dict[str, Any]] = []
     if run.network.is_concatenated:
         rows, fusion = measure_scan_fusion(run, folds, scans, table)
-        tables[FUSED] = tabulate_left_out(rows)
+        tables[FUSED] = _tabulate(rows)
     return ScansMeasured(
         tables, tuple(compare_rules(scans)), tuple(fusion), tuple(part.describe() for part in scans)
     )
@@ -215,7 +216,7 @@ def compare_rules(scans: Sequence[LeftOutScans]) -> list[dict[str, Any]]:
         scores["logistic on top 20 %, mean, share"] = _fit_small_head(scans)
     rows = []
     for name, values in scores.items():
-        table = tabulate_left_out([part.predict(v) for part, v in zip(scans, values, strict=True)])
+        table = _tabulate([part.predict(v) for part, v in zip(scans, values, strict=True)])
         rows += [{"rule": name, "mean_auc": table.auc.to_dict()} | _figures(row) for row in table.rows]
     return rows
 
@@ -305,10 +306,15 @@ def measure_scan_fusion(
             )
     rows = []
     for name, predictions in ways.items():
-        fused = tabulate_left_out(predictions)
+        fused = _tabulate(predictions)
         evidence = fused.evidence()
         rows.append({"way": name, "calibration": fused.calibration.to_dict()} | evidence)
     return ways["pooled features"], rows
+
+
+def _tabulate(predictions: Sequence[LeftOutPredictions]) -> LeftOutTable:
+    """Not drawn to the network's own odds, which are a slice's: what is pooled of many slices has another zero."""
+    return tabulate_left_out(predictions, own_weight=0.0)
 
 
 def _margins(part: LeftOutScans) -> list[NDArray[np.float64]]:
