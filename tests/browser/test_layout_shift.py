@@ -55,6 +55,17 @@ def test_results_arrive_without_a_jump(open_page, studies, width):
     assert total(again) < GOOD, again
 
 
+def test_a_slow_machine_opens_the_page_without_a_jump(open_page):
+    page = open_page(width=390)
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 12})
+    page.reload()
+    page.wait_for_selector("#mm-header .mm-brand")
+    page.evaluate(OBSERVE)
+    opening = page.evaluate(READ)
+    assert opening  # Gradio's own picture of loading moves a little
+    assert total(opening) < GOOD, opening
+
+
 def test_the_measure_notices_a_jump(open_page):
     page = open_page()
     page.evaluate(OBSERVE)
