@@ -1,14 +1,12 @@
-"""What a batch costs beside the bare networks, how that grows with its length, and where Ray stops being linear.
+"""What a batch costs beside the bare networks, and how that grows with its length.
 
     python benchmarks/throughput.py cost [--studies N] [--ray]
     python benchmarks/throughput.py length [--cached] [--runtime NAME] [--lengths 100,1000]
-    python benchmarks/throughput.py simulate [--seconds S] [--workers 10,30,100]
 
-cost: in one process, on the same phantoms and in turn: the compiled network alone at its best batch size, all networks
-that an answer needs, and `batch` with files, rows and CSV; with --ray what each further study costs there, between a
-short and a long run. length: the cost of runs of several lengths and the memory that they take; --cached answers a
-study that comes again without the networks, so that all around them shows. simulate: Ray's own scheduling of workers
-that sleep as long as a network takes for a block (S: seconds a study).
+cost: on the same phantoms and in turn: the compiled network alone at its best batch size, all networks that an answer
+needs, and `batch` with files, rows and CSV in a process of its own, as the command is; with --ray what each further
+study costs there, between a short and a long run. length: the cost of runs of several lengths and the memory that they
+take; --cached answers a study that comes again without the networks, so that all around them shows.
 """
 
 from __future__ import annotations
@@ -23,7 +21,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from covid_mm.serving.batch import ResultFile
 from covid_mm.serving.checkpoint import load_checkpoint
 from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.prediction import Prediction
+from covid_mm.serving.predictor import BATCH
+from covid_mm.serving.runtimes import count_batches
 from covid_mm.serving.study_batches import READERS, answer_in_batches
 from covid_mm.serving.study_source import StudySource
 
@@ -129,13 +131,32 @@ def timed_with_processes(run: Callable[[], Any], studies: int) -> Cost:
     return Cost(wall, watch.seconds / studies)
 
 
-def answer_locally(answerer: Any, source: StudySource, output: Path) -> None:
+def answer_locally(answerer: Any, source: StudySource, output: Path, at_once: int = 1) -> None:
     """What `covid-mm batch` does between its first and its last line."""
     work = source.find_work()
     with ResultFile(output, answerer.info) as file:
-        for row in answer_in_batches(answerer, (one for one in work.studies() if not file.is_done(one))):
+        left = (one for one in work.studies() if not file.is_done(one))
+        for row in answer_in_batches(answerer, left, at_once=at_once):
             file.append(row)
             assert not row.error, row.error
+
+
+def measure_local(checkpoint: Path, runtime: str, folder: Path, studies: int) -> Cost:
+    """What a study costs in `batch`, once its processes are there and its functions were called."""
+    at_once = count_batches(runtime)
+    answerer = load_answerer(checkpoint, runtime)
+    short, long = (write_manifest(folder, count) for count in (BATCH * at_once, studies))
+    answer_locally(answerer, short, folder / f"warm-{runtime}.csv", at_once)
+    run = partial(answer_locally, answerer, long, folder / f"{runtime}.csv", at_once)
+    cost = timed_with_processes(run, studies)
+    READERS.close()
+    return cost
+
+
+def in_process(function: Callable[..., Cost], *arguments: Any) -> Cost:
+    """What a function gives in a process of its own, where no other library's threads wait."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def bare_ways(network: Any, predictor: Any, size: int) -> dict[str, Callable[[], Any]]:
@@ -197,26 +218,19 @@ def measure_cost(options: argparse.Namespace) -> int:
     network, _ = load_checkpoint(checkpoint)  # in Keras, whatever serves
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        short, long = (write_manifest(folder, count) for count in (32, options.studies))
-        answer_locally(predictor, short, folder / "warm.csv")  # starts the processes that decode
         best = find_best(partial(bare_ways, network, predictor), options.rounds)
-        local = timed_with_processes(
-            partial(answer_locally, predictor, long, folder / "local.csv"), options.studies
-        )
+        local = in_process(measure_local, checkpoint, RUNTIMES[0], folder, options.studies)
         rows = [(f"{way}, {size} at once", cost) for way, (size, cost) in best.items()]
         rows.append(("batch, local", local))
         for runtime in OTHER_RUNTIMES:
             try:
-                other = load_answerer(checkpoint, runtime)
+                cost = in_process(measure_local, checkpoint, runtime, folder, options.studies)
             except CovidMMError as error:
                 print(f"left out: {error}")
                 continue
-            answer_locally(other, short, folder / f"warm-{runtime}.csv")
-            run = partial(answer_locally, other, long, folder / f"{runtime}.csv")
-            rows.append((f"batch, local, {runtime}", timed_with_processes(run, options.studies)))
+            rows.append((f"batch, local, {runtime}", cost))
         if options.ray:
             rows.append(("batch, Ray, a further study", measure_ray(checkpoint, folder, options.studies)))
-        READERS.close()
     bare, everything = rows[0][1], rows[1][1]
     print(f"{options.studies} studies, {os.cpu_count()} processors, checkpoint {predictor.info.name}")
     print(
@@ -284,84 +298,22 @@ def read_memory() -> float:
 
 def measure_length(options: argparse.Namespace) -> int:
     """The cost and the memory of runs of several lengths."""
-    predictor = load_answerer(Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute(), options.runtime)
+    at_once = count_batches(options.runtime)
+    checkpoint = Path(options.checkpoint or DEFAULT_CHECKPOINT).absolute()
+    predictor = load_answerer(checkpoint, options.runtime)
     answerer = CachedAnswerer(predictor) if options.cached else predictor
     lengths = [int(part) for part in options.lengths.split(",")]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        answer_locally(answerer, write_manifest(folder, PHANTOMS + 1), folder / "warm.csv")
+        answer_locally(answerer, write_manifest(folder, PHANTOMS + 1), folder / "warm.csv", at_once)
         print(f"{'studies':>9s} {'ms':>9s} {'CPU ms':>9s} {'MB before':>10s} {'MB after':>9s}")
         for number, length in enumerate(lengths):
             source, before = write_manifest(folder, length), read_memory()
             cost = timed_with_processes(
-                partial(answer_locally, answerer, source, folder / f"{number}-{length}.csv"), length
+                partial(answer_locally, answerer, source, folder / f"{number}-{length}.csv", at_once), length
             )
             print(f"{length:9d} {cost} {before:10.0f} {read_memory():9.0f}", flush=True)
         READERS.close()
-    return 0
-
-
-class SleepingWorker:
-    """Sleeps as long as a network takes for a block; says when."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __call__(self, table: Any) -> Any:
-        """When a block was begun and done."""
-        import pyarrow as pa
-
-        begun = time.time()
-        time.sleep(self._seconds * table.num_rows)
-        return pa.table({"begun": [begun], "done": [time.time()]})
-
-
-def measure_simulation(options: argparse.Namespace) -> int:
-    """Studies a second of sleeping workers beside what they could do."""
-    import pyarrow as pa
-    import ray
-    import ray.data
-
-    from covid_mm.serving.ray_batch import BLOCK, connect
-
-    connect(None)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    print(f"{options.seconds * 1000:.1f} ms a study, blocks of {BLOCK}, {os.cpu_count()} real processors")
-    print(
-        f"{'workers':>8s} {'processes':>10s} {'possible':>9s} {'measured':>9s} {'share':>6s} {'blocks/s':>9s}"
-    )
-    for workers in (int(part) for part in options.workers.split(",")):
-        processes = max(part for part in range(1, options.processes + 1) if workers % part == 0)
-        threads = workers // processes
-        possible = workers / options.seconds
-        blocks = workers * max(4, round(options.duration / options.seconds / BLOCK))
-        table = pa.table({"study": pa.array(range(BLOCK), pa.int64())})
-        answered = ray.data.from_arrow([table] * blocks).map_batches(
-            SleepingWorker,
-            fn_constructor_kwargs={"seconds": options.seconds},
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=processes,
-                max_tasks_in_flight_per_actor=2 * threads,
-                max_concurrent_calls_per_actor=threads,
-                enable_true_multi_threading=threads > 1,
-            ),
-            num_cpus=0.5 * (os.cpu_count() or 1) / processes,
-        )
-        times = [(row["begun"], row["done"]) for row in answered.iter_rows()]
-        ends = sorted(done for _, done in times)
-        # the middle part: not while workers start, nor when the last ones have nothing left
-        start, stop = ends[len(ends) // 4], ends[3 * len(ends) // 4]
-        busy = sum(max(0.0, min(done, stop) - max(begun, start)) for begun, done in times)
-        share = busy / (workers * (stop - start))
-        print(
-            f"{workers:8d} {processes:10d} {possible:9.0f} {share * possible:9.0f} {share:6.2f}"
-            f" {share * possible / BLOCK:9.1f}",
-            flush=True,
-        )
-    ray.shutdown()
     return 0
 
 
@@ -369,7 +321,7 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", metavar="DIR", help="checkpoint folder (default: the default pair's)")
-    parts = parser.add_subparsers(required=True, metavar="cost|length|simulate")
+    parts = parser.add_subparsers(required=True, metavar="cost|length")
     cost = parts.add_parser("cost")
     cost.add_argument("--studies", type=int, default=320, metavar="N", help="default: %(default)s")
     cost.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
@@ -380,18 +332,6 @@ def read_options() -> argparse.Namespace:
     length.add_argument("--runtime", default=RUNTIMES[0], choices=RUNTIMES, help="default: %(default)s")
     length.add_argument("--cached", action="store_true", help="known studies again without the networks")
     length.set_defaults(measure=measure_length)
-    simulate = parts.add_parser("simulate")
-    simulate.add_argument(
-        "--seconds", type=float, default=0.1, metavar="S", help="a study (default: %(default)s)"
-    )
-    simulate.add_argument(
-        "--workers", default="10,40,100,300,1000", metavar="N,...", help="default: %(default)s"
-    )
-    simulate.add_argument(
-        "--processes", type=int, default=20, metavar="N", help="at most (default: %(default)s)"
-    )
-    simulate.add_argument("--duration", type=float, default=40.0, metavar="S", help="default: %(default)s")
-    simulate.set_defaults(measure=measure_simulation)
     return parser.parse_args()
 
 

@@ -26,6 +26,7 @@ from covid_mm.serving.metadata import read_metadata
 from covid_mm.serving.pairing import RULE, Study
 from covid_mm.serving.prediction import UNDETERMINED, CheckpointInfo
 from covid_mm.serving.predictor import Predictor, load_predictor
+from covid_mm.serving.runtimes import count_batches
 from covid_mm.serving.study_batches import BatchAnswerer, answer_in_batches
 from covid_mm.serving.study_source import EXTRA, StudySource, Work
 
@@ -119,7 +120,8 @@ def _run(options: argparse.Namespace) -> int:
         raw, info = meta.raw, meta.info
     else:
         predictor = load_answerer(find_checkpoint(options), options.runtime)
-        code = answer(predictor, work, output, retry=options.retry)
+        at_once = count_batches(options.runtime)
+        code = answer(predictor, work, output, retry=options.retry, at_once=at_once)
         raw, info = predictor.meta, predictor.info
     if labelled and code == 0:
         report_labels(raw, info, work, output, reports)
@@ -204,7 +206,9 @@ def take_row(study: Study, row: Mapping[str, str]) -> LabelledStudy:
     )
 
 
-def answer(predictor: BatchAnswerer, work: Work, output: Path, *, retry: bool = False) -> int:
+def answer(
+    predictor: BatchAnswerer, work: Work, output: Path, *, retry: bool = False, at_once: int = 1
+) -> int:
     """Append a row for each study that has none; the bar and the last line go to standard error."""
     from tqdm import tqdm
 
@@ -225,7 +229,7 @@ def answer(predictor: BatchAnswerer, work: Work, output: Path, *, retry: bool = 
                         yield study
 
             try:
-                for row in answer_in_batches(predictor, remaining()):
+                for row in answer_in_batches(predictor, remaining(), at_once=at_once):
                     file.append(row)
                     failed += bool(row.error)
                     bar.set_postfix(errors=failed, refresh=False)

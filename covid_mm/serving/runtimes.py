@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 Parts = tuple["Network | NetworkFunctions", Metadata, ContentClassifier | None, LungFinder | None]
 
 OPENVINO_PRECISIONS: dict[str, Precision] = {"openvino": "f32", "openvino-bfloat16": "bf16"}
+
+# runtimes that gain from several batches at once; OpenVINO does too, but stood still in one of nine runs
+AT_ONCE = ("tensorflow",)
+MOST_AT_ONCE = 4  # batches: each takes some hundred MB while it is computed
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +62,14 @@ def load_parts(folder: Path, runtime: str) -> Parts:
 
     network, meta = load_checkpoint(folder)
     return network, meta, load_classifier(folder, network, meta), load_segmenter(folder, meta)
+
+
+def count_batches(runtime: str) -> int:
+    """How many batches to answer at once on this machine's processors.
+
+    What is done for a batch beside its convolutions keeps one processor busy; the others take up the next batch.
+    """
+    return min(os.cpu_count() or 1, MOST_AT_ONCE) if runtime in AT_ONCE else 1
 
 
 def limit_threads() -> None:

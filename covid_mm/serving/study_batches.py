@@ -112,25 +112,41 @@ def answer_in_batches(
     *,
     readers: WorkerPool | None = None,
     size: int = BATCH,
+    at_once: int = 1,
 ) -> Iterator[Row]:
     """One row per study, in order, as `answer_studies` gives them; up to `size` are answered together.
 
-    readers: the processes that decode; `READERS` without.
+    readers: the processes that decode; `READERS` without. at_once: batches, each in a thread of its own.
 
     Raises:
         CheckpointError: the network cannot answer anything.
     """
     pool = READERS if readers is None else readers
-    with ReadAhead(studies, partial(read_files, run=pool.run), pool.size) as reading:
-        batch: list[StudyRead] = []
-        pixels = 0
-        for one in reading:
-            batch.append(one)
-            pixels += one.pixels
-            if len(batch) == size or pixels > PIXELS_AHEAD:
-                yield from answer_read_studies(predictor, batch)
-                batch, pixels = [], 0
-        yield from answer_read_studies(predictor, batch)
+    with (
+        ReadAhead(studies, partial(read_files, run=pool.run), pool.size) as reading,
+        ThreadPoolExecutor(at_once, thread_name_prefix="answer") as answering,
+    ):
+        under_way: deque[Future[list[Row]]] = deque()
+        for batch in _gather(reading, size):
+            if len(under_way) == at_once:
+                yield from under_way.popleft().result()
+            under_way.append(answering.submit(answer_read_studies, predictor, batch))
+        while under_way:
+            yield from under_way.popleft().result()
+
+
+def _gather(reading: Iterable[StudyRead], size: int) -> Iterator[list[StudyRead]]:
+    """Batches of up to `size` studies and not many more than `PIXELS_AHEAD` pixels."""
+    batch: list[StudyRead] = []
+    pixels = 0
+    for one in reading:
+        batch.append(one)
+        pixels += one.pixels
+        if len(batch) == size or pixels > PIXELS_AHEAD:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
 
 
 class ReadAhead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,43 @@ def test_rows_are_in_order_and_a_bad_file_is_one_of_them():
     assert all(row.seconds > 0 for row in rows if not row.error)
 
 
+def test_batches_are_answered_beside_each_other_and_rows_stay_in_order():
+    together = threading.Barrier(3, timeout=60)
+
+    class Meeting(FakeAnswerer):
+        """Answers when three batches are there; the first one last."""
+
+        def predict_batch(self, studies):
+            together.wait()
+            if studies[0]["xray"].grey.mean() < 100:
+                time.sleep(0.3)
+            return super().predict_batch(studies)
+
+    studies = [study(f"s{number}", xray=make_png(0.1 if number < 2 else 0.8)) for number in range(6)]
+    rows = list(answer_in_batches(Meeting(), studies, size=2, at_once=3))
+    assert [row.study for row in rows] == [one.name for one in studies]
+    assert list_cells(rows) == list_cells(answer_studies(FakePredictor(), studies))
+
+
+def test_at_most_so_many_batches_are_under_way():
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    class Counting(FakeAnswerer):
+        def predict_batch(self, studies):
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            time.sleep(0.05)
+            with lock:
+                under_way -= 1
+            return super().predict_batch(studies)
+
+    studies = [study(str(number), xray=make_png(0.5)) for number in range(12)]
+    assert len(list(answer_in_batches(Counting(), studies, size=1, at_once=2))) == 12
+    assert most == 2
+
+
 def test_what_the_batch_chokes_on_is_a_row_and_the_others_are_answered(caplog):
     class Choking(FakeAnswerer):
         def predict_images(self, files, **options):
@@ -69,8 +107,9 @@ def test_a_network_that_cannot_answer_ends_the_run():
         def predict_batch(self, studies):
             raise CheckpointError("not a number")
 
-    with pytest.raises(CheckpointError):
-        list(answer_in_batches(Broken(), [study("x", xray=make_png(0.5))]))
+    for at_once in (1, 3):
+        with pytest.raises(CheckpointError):
+            list(answer_in_batches(Broken(), [study("x", xray=make_png(0.5))] * 5, size=1, at_once=at_once))
 
 
 def test_few_studies_are_read_before_they_are_needed():
