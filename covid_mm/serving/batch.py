@@ -60,9 +60,8 @@ _ERROR = COLUMNS.index("error")
 _FORMULA = re.compile(r"""((?:^|[;,|"']) *)(?=[=+\-@＝＋－＠])""")  # noqa: RUF001
 _MAX_LINE = 64 * 1024  # bytes, far above the longest row that this module writes
 
-Reader = Callable[
-    [Mapping[Modality, ImageFile]], Mapping[Modality, DecodedImage | CtScan]
-]  # raises ImageError
+# a study's files to its images; raises ImageError
+Reader = Callable[[Mapping[Modality, ImageFile]], Mapping[Modality, DecodedImage | CtScan]]
 
 _log = logging.getLogger("covid_mm.batch")
 

@@ -129,14 +129,18 @@ def read_files(
                 and (file.path.is_dir() or is_archive(file.path))
             )
             sources[modality] = file.path if is_scan and file.path is not None else file.read()
-    try:
-        images: dict[Modality, DecodedImage | CtScan] = run(decode_files, sources)
-        return images
-    except ImageError as refusal:
-        if refusal.message.subject:
-            raise
-    images = {}
-    for modality, source in sources.items():  # what decodes came to its end: each alone, to know which it was
+    images: dict[Modality, DecodedImage | CtScan] = {}
+    if len(sources) > 1:
+        try:
+            images = run(decode_files, sources)
+            return images
+        except ImageError as refusal:
+            if refusal.message.subject:
+                raise
+    for (
+        modality,
+        source,
+    ) in sources.items():  # one file, or what decodes came to its end: each alone, to know on which
         with _naming(modality):
             images |= run(decode_files, {modality: source})
     return images

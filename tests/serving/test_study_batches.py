@@ -170,6 +170,13 @@ def test_the_file_that_ends_what_decodes_is_named():
     assert process.calls == [["ct", "xray"], ["ct"], ["xray"]]
 
 
+def test_one_file_is_not_tried_twice():
+    process = DyingProcess()
+    with pytest.raises(ImageError, match=r"^X-ray: the image could not be read"):
+        read_files(study("x", xray=DEADLY).files, process.run)
+    assert process.calls == [["xray"]]
+
+
 def test_a_damaged_file_is_named_once():
     process = DyingProcess()
     with pytest.raises(ImageError, match=r"^X-ray: (?!.*X-ray:)"):
