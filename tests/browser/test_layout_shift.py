@@ -62,7 +62,6 @@ def test_a_slow_machine_opens_the_page_without_a_jump(open_page):
     page.wait_for_selector("#mm-header .mm-brand")
     page.evaluate(OBSERVE)
     opening = page.evaluate(READ)
-    assert opening  # Gradio's own picture of loading moves a little
     assert total(opening) < GOOD, opening
 
 

@@ -135,5 +135,5 @@ def test_a_server_ends_where_another_thread_gets_the_signal(tmp_path):
     script.write_text(SIGNALLED_ELSEWHERE.format(tests=str(FAKE.parent)))
     server = LiveServer(tmp_path, [sys.executable, str(script), "{port}", "{temporary}"]).wait_until_open()
     time.sleep(2 * HEAD_START)  # by then the main thread waits for nothing but its end
-    assert server.stop(signal.SIGTERM, seconds=60) == 0
+    assert server.stop(signal.SIGTERM) == 0
     assert not list(tmp_path.glob(f"{PREFIX}*"))
