@@ -123,12 +123,11 @@ def read_files(
     sources: dict[Modality, bytes | Path] = {}
     for modality, file in files.items():
         with _naming(modality):
-            is_scan = (
-                modality == SCANNED
-                and file.path is not None
-                and (file.path.is_dir() or is_archive(file.path))
-            )
-            sources[modality] = file.path if is_scan and file.path is not None else file.read()
+            path = file.path
+            if modality == SCANNED and path is not None and (path.is_dir() or is_archive(path)):
+                sources[modality] = path
+            else:
+                sources[modality] = file.read()
     images: dict[Modality, DecodedImage | CtScan] = {}
     if len(sources) > 1:
         try:
@@ -137,10 +136,8 @@ def read_files(
         except ImageError as refusal:
             if refusal.message.subject:
                 raise
-    for (
-        modality,
-        source,
-    ) in sources.items():  # one file, or what decodes came to its end: each alone, to know on which
+    # one file, or what decodes came to its end: each alone, to know on which
+    for modality, source in sources.items():
         with _naming(modality):
             images |= run(decode_files, {modality: source})
     return images
