@@ -125,17 +125,7 @@ def publish_served(run: ServedRun, command: str, path: Path, results: Path | Non
         "split": split,
         "seed": run.seed,
         "initial_weights": {m: initial_weights_to_dict(weights) for m, weights in initial.items()},
-        "training": {
-            m: {"image_size": run.recipe.training_size}
-            | dataclasses.asdict(run.recipe.branch_config(m, backbone, run.seed, run.training_count(m)))
-            | {
-                "teachers": [
-                    {"backbone": teacher, "steps": config.steps, "seed": config.seed}
-                    for teacher, config in run.recipe.teacher_configs(m, run.seed, run.training_count(m))
-                ]
-            }
-            for m, backbone in run.network.branches
-        },
+        "training": {m: branch_to_dict(run, m, backbone) for m, backbone in run.network.branches},
         "metrics": {"validation": {head: report.to_dict() for head, report in reports.items()}},
         "operating_points": {
             head: count_operating_points(part.positive_probability(temperature[head]), part.labels).to_dict()
@@ -249,6 +239,28 @@ def collection_to_dict(
         "patients": len({image.patient for image in collection.images} - {""}),
         "annotations": ", ".join(name for name, there in kinds.items() if there),
     } | ({"split_hash": split_hash} if held_out and split_hash else {})
+
+
+def branch_to_dict(run: ServedRun, modality: Modality, backbone: str) -> dict[str, Any]:
+    """How a served branch was trained, for meta.json."""
+    recipe, images = run.recipe, run.training_count(modality)
+    refined = recipe.refined_config(modality, backbone, run.seed, images)
+    first = dataclasses.asdict(recipe.branch_config(modality, backbone, run.seed, images))
+    return (
+        {"image_size": recipe.training_size}
+        | first
+        | {
+            "teachers": [
+                {"backbone": teacher, "steps": config.steps, "seed": config.seed}
+                for teacher, config in recipe.teacher_configs(modality, run.seed, images)
+            ]
+        }
+        | (
+            {}
+            if refined is None
+            else {"refined": {k: v for k, v in dataclasses.asdict(refined).items() if v != first[k]}}
+        )
+    )
 
 
 def describe_measuring(run: ServedRun, distance: float) -> list[str]:

@@ -44,6 +44,21 @@ class AppearanceConfig:
 
 
 NONE = AppearanceConfig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1.0, 100, 0, 0)
+MILD = AppearanceConfig(
+    zoom=0.05,
+    stretch=0.03,
+    shift=0.03,
+    rotation=5.0,
+    gamma=0.15,
+    contrast=0.1,
+    brightness=0.05,
+    noise=4.0,
+    blur=0.6,
+    resolution=0.8,
+    jpeg=70,
+    shade=8.0,
+    erased=0.0,
+)  # about as much as images of one hospital differ
 
 
 def vary_crop(

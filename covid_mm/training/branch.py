@@ -53,12 +53,14 @@ def fit_branch(
     *,
     processes: int = 0,
     teachers: Sequence[keras.Model] = (),
+    start: Sequence[NDArray[Any]] | None = None,
 ) -> list[dict[str, float]]:
     """Train a branch and its own head in place; returns the history, one row per 50 steps.
 
     progress(step, loss) is called after every 50 steps. Goes on from the run folder's state.
     processes: that prepare batches, see `prepare_batches`. teachers: as `trained_model` gives them,
-    for images of the same size.
+    for images of the same size. start: weights of `trained_model` to go on from, batch norm's statistics among
+    them, which are then not estimated anew.
 
     Raises:
         TrainingError: the loss is no longer a number, or the state belongs to another training.
@@ -80,10 +82,12 @@ def fit_branch(
     state = run.load_state()
     history = list(state.history) if state else []
     begin = state.epochs if state else 0
-    if state is None:
-        estimate_statistics(branch, samples, config, modality, size)
-    else:
+    if state is not None:
         restore_state(branch, optimizer, state)
+    elif start is not None:
+        branch.set_weights(list(start))
+    else:
+        estimate_statistics(branch, samples, config, modality, size)
 
     def loss(outputs: list[Any], goals: Any, labels: Any, targets: Any, located: Any) -> Any:
         value = ops.mean(ops.categorical_crossentropy(goals, outputs[0], from_logits=True))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from covid_mm.config import CLASSES, POSITIVE, Modality
-from covid_mm.training.appearance import NONE, AppearanceConfig, vary_crop
+from covid_mm.training.appearance import MILD, NONE, AppearanceConfig, vary_crop
 from covid_mm.training.bodies import place_in_body
 from covid_mm.training.lesions import add_opacities
 
@@ -59,7 +59,8 @@ class BranchConfig:
     started. balance: power of a source's size in its share of the batches, 0 for equal shares and
     1 for plain sampling. hint: weight of the loss on where the evidence lies. averaging: momentum
     of the weights' average. drawn: share of opacities drawn on normal lungs among a source's positive
-    images. exchanged: share of images whose lungs are shown in the body of another image. taught: share
+    images. exchanged: share of images whose lungs are shown in the body of another image. mild: share of images
+    that vary no more than `appearance.MILD` and stay in their bodies. taught: share
     of the teachers' answer in what a branch with teachers learns, the label's is the rest.
     """
 
@@ -74,6 +75,7 @@ class BranchConfig:
     averaging: float = 0.995
     drawn: float = 0.15
     exchanged: float = 0.3
+    mild: float = 0.0
     taught: float = 0.7
     appearance: AppearanceConfig = field(default_factory=AppearanceConfig)
     augmented: bool = True
@@ -119,16 +121,17 @@ def vary_batch(
     key: tuple[int, ...],
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32], bool]]:
     """Varied images and targets, and whether opacities were drawn on (a crop may show too little lung)."""
-    appearance = config.appearance if config.augmented else NONE
     varied = []
     for position, (row, has_drawn_lesions) in enumerate(zip(draw.rows, draw.drawn, strict=True)):
         rng = np.random.default_rng([config.seed, *key, position])
         crop, target = samples.crops[row], samples.targets[row]
         ill = add_opacities(crop, rng) if has_drawn_lesions else None
         crop, target = (crop, target) if ill is None else ill
-        if rng.random() < config.exchanged:
+        is_mild = config.mild > 0 and rng.random() < config.mild
+        if not is_mild and rng.random() < config.exchanged:
             body = rng.integers(len(samples.crops))
             crop = place_in_body(crop, samples.lungs[row], samples.crops[body], samples.lungs[body])
+        appearance = (MILD if is_mild else config.appearance) if config.augmented else NONE
         varied.append((*vary_crop(crop, target, modality, size, rng, appearance), ill is not None))
     return varied
 

@@ -7,7 +7,7 @@ Images of a patient who occurs in the fold are left out of training too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,30 @@ FROZEN_UNTIL = {
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """A second training of a branch, from its weights, on images that differ little from what is served.
+
+    Strong variation keeps a branch from learning what its own collections look like as they are (He et al., Data
+    augmentation revisited, 2019). The branch as it was is the teacher, so that what it knows of other hospitals stays.
+
+    steps, batch_size, learning_rate, label_smoothing, averaging, mild, taught: as in BranchConfig.
+    most_draws: how often an image is drawn at most, on average.
+    """
+
+    steps: int
+    batch_size: int
+    mild: float
+    learning_rate: float = 5e-4
+    label_smoothing: float = 0.02
+    averaging: float = 0.99
+    taught: float = 0.5
+    most_draws: int = 12
+
+
+_REFINED_SEED = 100  # further than any teacher's: other batches than those learned from before
+
+
+@dataclass(frozen=True)
 class ServedRecipe:
     """How `train.py --recipe served` trains, by kind of image where that differs.
 
@@ -44,6 +68,7 @@ class ServedRecipe:
     most_draws: how often an image is drawn at most, on average: few images, fewer steps.
     teachers: backbones of networks that are trained before a branch, on the same images with seeds of
     their own, and whose answers it learns; teacher_steps: of each, as a share of the branch's.
+    refinement: how a branch learns on; one of a kind that is not named does not.
     """
 
     training_size: int = IMAGE_SIZE
@@ -57,6 +82,7 @@ class ServedRecipe:
     frozen_until: Mapping[str, str] | None = None
     teachers: Mapping[ImageKind, tuple[str, ...]] = field(default_factory=dict)
     teacher_steps: float = 2 / 3
+    refinement: Mapping[ImageKind, Refinement] = field(default_factory=dict)
 
     def branch_config(self, modality: Modality, backbone: str, seed: int, images: int) -> BranchConfig:
         """The recipe of one branch that learns from so many images."""
@@ -68,6 +94,28 @@ class ServedRecipe:
             learning_rate=self.learning_rate[kind],
             frozen_until=frozen_until.get(backbone),
             seed=seed,
+        )
+
+    def refined_config(
+        self, modality: Modality, backbone: str, seed: int, images: int
+    ) -> BranchConfig | None:
+        """The recipe by which a branch learns on; None where it does not."""
+        refinement = self.refinement.get(MODALITIES[modality].kind)
+        if refinement is None:
+            return None
+        settings = asdict(refinement)
+        most = settings.pop("most_draws") * images // refinement.batch_size
+        return replace(
+            self.branch_config(modality, backbone, seed + _REFINED_SEED, images),
+            **settings | {"steps": _round_steps(min(refinement.steps, most))},
+        )
+
+    def shortened(self, steps: int) -> ServedRecipe:
+        """The same with so many steps for each branch, and no more to refine it."""
+        return replace(
+            self,
+            steps=dict.fromkeys(self.steps, steps),
+            refinement={k: replace(r, steps=min(r.steps, steps)) for k, r in self.refinement.items()},
         )
 
     def teacher_configs(
@@ -97,6 +145,10 @@ BY_LENGTH: Mapping[Length, ServedRecipe] = {
         most_draws=51,
         frozen_until={},
         teachers={"slice": ("densenet121", "densenet121"), "film": ("densenet121", "mobilenet")},
+        refinement={
+            "slice": Refinement(steps=1200, batch_size=32, mild=1.0),
+            "film": Refinement(steps=1500, batch_size=64, mild=0.5, most_draws=16),
+        },
     ),
 }
 

@@ -4,7 +4,8 @@ Each stage leaves its result in the run folder and is not done again:
 
     lungs.npz                  the lung segmenter
     crops/                     lung crops of every collection
-    ct-served/ xray-served/    the branches that are served: state, answers.npz, teachers' folders
+    ct-served/ xray-served/    the branches that are served: state, answers.npz, teachers' folders, and in before/
+                               the state from which they were refined
     ct-without-<fold>/ ...     the same branch trained without a collection or a group of scanners
 """
 
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,6 +62,7 @@ from covid_mm.training.strategy import (
 NO_CHECKPOINT = Path("no-checkpoint")  # `auto` never falls back on a network that has seen the collections
 PAPER_SPLIT = DataConfig(split="paper", seed=0)  # its validation images are held out of the served branches
 SERVED = "served"  # the branches that are served, trained on all collections
+BEFORE = "before"  # in the folder of a branch that is refined: the branch as it was
 
 
 @contextmanager
@@ -75,7 +78,7 @@ def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) ->
     print(f"training on {', '.join(hardware.devices)}, {precision}", flush=True)
     root, recipe = Path(plan.data_root), BY_LENGTH[plan.length]
     if plan.branch_steps is not None:
-        recipe = replace(recipe, steps=dict.fromkeys(recipe.steps, plan.branch_steps))
+        recipe = recipe.shortened(plan.branch_steps)
     if plan.lung_steps is not None:
         recipe = replace(recipe, lung_steps=plan.lung_steps)
     with use_hardware(replace(hardware, precision=FULL_PRECISION)):
@@ -257,18 +260,28 @@ def train_branch(run: ServedRun, modality: Modality, fold: Fold | None) -> Train
     samples = gather_samples(run.collections[modality], run.crops, run.training_rows(modality, fold))
     backbone = dict(run.network.branches)[modality]
     config = run.recipe.branch_config(modality, backbone, run.seed, len(samples.labels))
-    state = folder.load_state()
-    if state is None or state.epochs < config.steps:
+    refined = run.recipe.refined_config(modality, backbone, run.seed, len(samples.labels))
+    if not _is_trained(folder, refined or config):
         title = (
             f"{MODALITIES[modality].title}, {'all collections' if fold is None else f'without {fold.name}'}"
         )
-        teachers = train_teachers(run, modality, samples, folder, title)
-        train_network(run, run.network, modality, samples, config, folder, title, teachers)
+        first = folder if refined is None else RunFolder(folder.path / BEFORE)
+        teachers = [] if _is_trained(first, config) else train_teachers(run, modality, samples, folder, title)
+        network = train_network(run, run.network, modality, samples, config, first, title, teachers)
+        if refined is not None:
+            before = trained_model(network, modality)
+            title, start = f"{title}, refined", before.get_weights()
+            train_network(run, run.network, modality, samples, refined, folder, title, [before], start)
     branch = TrainedBranch(modality, fold, folder, {})
     answers = predict_collections(
         lambda: load_branches(run, (branch,)), modality, run.crops_of(modality), folder.path / "answers.npz"
     )
     return TrainedBranch(modality, fold, folder, answers)
+
+
+def _is_trained(folder: RunFolder, config: BranchConfig) -> bool:
+    state = folder.load_state()
+    return state is not None and state.epochs >= config.steps
 
 
 def train_teachers(
@@ -295,8 +308,9 @@ def train_network(
     folder: RunFolder,
     title: str,
     teachers: Sequence[keras.Model] = (),
+    start: Sequence[NDArray[Any]] | None = None,
 ) -> Network:
-    """A pair with one branch trained, as far as its folder does not hold that already."""
+    """A pair with one branch trained, as far as its folder does not hold that already; start: as for `fit_branch`."""
     with use_precision(run.precision), LazyBar(title, config.steps, "step") as show:
         network, _ = start_network(run, pair)
         fit_branch(
@@ -308,6 +322,7 @@ def train_network(
             partial(_show_step, show, config.steps),
             processes=run.processes,
             teachers=teachers,
+            start=start,
         )
     return network
 

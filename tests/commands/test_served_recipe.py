@@ -112,6 +112,8 @@ def test_the_checkpoint_says_what_it_was_made_of(served, meta):
     }
     for name in ("teacher-1-densenet121", "teacher-2-mobilenet"):
         assert (served.runs / "r" / "xray-without-first-xray" / name / "last.npz").exists()
+    assert {m: part["refined"]["mild"] for m, part in meta["training"].items()} == {"ct": 1.0, "xray": 0.5}
+    assert "steps" not in meta["training"]["ct"]["refined"]  # what is as before is not told twice
     used = {part["name"]: (part["use"], part["trained"] > 0) for part in meta["data"]}
     assert used == {name: ("training", True) for name, _, _ in COLLECTIONS}
     assert {path.name for path in served.checkpoint.iterdir()} == {
@@ -190,7 +192,7 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
 def test_a_finished_run_trains_nothing_again_and_takes_notes(served, small_backbones, monkeypatch):
     make_quick(monkeypatch)
     before = {path: path.read_bytes() for path in served.runs.rglob("last.npz")}
-    assert len(before) == 6 * 3  # of each branch and its two teachers
+    assert len(before) == 6 * 4  # of each branch, as it was before it was refined, and its two teachers
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished branch is not trained again")

@@ -169,3 +169,22 @@ def test_a_taught_branch_learns_its_teachers_answers(quick, tmp_path):
         answers = np.asarray(trained_model(taught, "ct")(images)[0])
         margins[logit] = float(np.mean(answers[:, 1] - answers[:, 0]))
     assert margins[-5.0] < -1 < 1 < margins[5.0]
+
+
+def test_a_branch_goes_on_from_weights_that_it_is_given(quick, tmp_path, monkeypatch):
+    """Its batch norm keeps the statistics that it came with; a state on disk counts for more than the start."""
+    given, _ = fit(tmp_path / "given")
+    start = trained_model(given, "ct").get_weights()
+    monkeypatch.setattr(
+        branch, "estimate_statistics", lambda *_: pytest.fail("statistics were estimated anew")
+    )
+    still = dataclasses.replace(CONFIG, learning_rate=0.0, weight_decay=0.0)
+    same, _ = fit(tmp_path / "still", config=still, start=start)
+    for before, after in zip(start, trained_model(same, "ct").get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+    moved, _ = fit(tmp_path / "moved", start=start)
+    learned = trained_model(moved, "ct").get_weights()
+    assert any(not np.allclose(a, b, atol=1e-4) for a, b in zip(start, learned, strict=True))
+    resumed, _ = fit(tmp_path / "moved", start=[np.zeros_like(weight) for weight in start])
+    for before, after in zip(learned, trained_model(resumed, "ct").get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)

@@ -121,6 +121,27 @@ def test_lungs_are_shown_in_the_bodies_of_other_images(share):
     assert others > 6 if share else others == 0
 
 
+def test_the_share_that_is_mild_stays_near_the_image_and_in_its_body():
+    made = make_samples()
+    lungs = np.zeros_like(made.crops)
+    lungs[:, 20:60, 20:60] = 255
+    samples = dataclasses.replace(made, lungs=lungs)
+    maker = BatchMaker(samples, BranchConfig(steps=40, batch_size=12, exchanged=1.0), "ct", SIZE, (4, 4))
+
+    def images_of(**options):
+        varied = dataclasses.replace(maker, config=dataclasses.replace(maker.config, **options))
+        return np.concatenate([varied(step)[0] for step in range(40)])
+
+    plain = images_of(augmented=False, exchanged=0.0)
+    strong, half, mild = (
+        np.abs(images_of(mild=share) - plain).mean(axis=(1, 2)) for share in (0.0, 0.5, 1.0)
+    )
+    assert mild.mean() < half.mean() < strong.mean()
+    assert mild.mean() < 0.6 * strong.mean()
+    own = images_of(mild=1.0)
+    np.testing.assert_array_equal(own, images_of(mild=1.0, exchanged=0.0))  # no other body in it
+
+
 def test_processes_prepare_what_threads_prepare(tmp_path, monkeypatch):
     """From any step on, and their files are gone however the training ends."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -9,6 +9,7 @@ from made_crops import make_collection, make_crops_of
 from covid_mm.errors import DataError
 from covid_mm.training.crops import OTHER
 from covid_mm.training.recipe import (
+    Refinement,
     ServedRecipe,
     choose_training_rows,
     gather_samples,
@@ -185,3 +186,20 @@ def test_teachers_have_seeds_of_their_own_and_fewer_steps():
     assert dense.steps == mobile.steps == 800
     assert own.steps == 1200
     assert (dense.frozen_until, mobile.frozen_until) == (None, "conv1")
+
+
+def test_a_branch_is_refined_from_few_draws_of_an_image_and_by_kind():
+    recipe = ServedRecipe(
+        refinement={"slice": Refinement(steps=500, batch_size=32, mild=0.75, most_draws=10)}, frozen_until={}
+    )
+    assert recipe.refined_config("xray", "mobilenet", 7, images=10**6) is None
+    first = recipe.branch_config("ct", "densenet121", 7, images=10**6)
+    config = recipe.refined_config("ct", "densenet121", 7, images=10**6)
+    assert (config.steps, config.batch_size, config.mild, config.taught) == (500, 32, 0.75, 0.5)
+    assert config.seed not in {first.seed, 8, 9}
+    assert (config.hint, config.balance, config.frozen_until) == (first.hint, first.balance, None)
+    assert recipe.refined_config("ct", "densenet121", 7, images=640).steps == 200
+
+    short = recipe.shortened(4)
+    assert short.branch_config("ct", "densenet121", 0, images=10**6).steps == 4
+    assert short.refined_config("ct", "densenet121", 0, images=10**6).steps == 4
