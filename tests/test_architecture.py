@@ -241,3 +241,30 @@ def test_no_two_test_modules_share_a_name():
     """Pytest collects modules by their bare names: two of one name stop the whole run."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
     assert sorted(names) == sorted(set(names))
+
+
+THEIRS = {"_exit", "_stylesheets", "_get_theme_css"}  # of Python and of Gradio's themes, which tests may read
+
+
+def find_private(tree: ast.Module) -> list[str]:
+    """Names with one leading underscore that a module imports, or reads from anything but its own `self`."""
+    imported = [
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    read = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    ]
+    return [name for name in imported + read if name.startswith("_") and not name.startswith("__")]
+
+
+def test_no_test_reads_what_is_private():
+    seen = ast.parse("from a import _b, c\nd = a._e\nself._f\na.__class__")
+    assert find_private(seen) == ["_b", "_e"]
+    found = {
+        path.name: set(find_private(ast.parse(path.read_text()))) - THEIRS
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert {name: private for name, private in found.items() if private} == {}

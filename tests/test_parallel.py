@@ -36,7 +36,7 @@ def test_workers_take_ports_of_their_own(monkeypatch):
     results = []
     for worker in range(live_server.WORKERS):
         monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
-        results.append({live_server._free_port() for _ in range(20)})
+        results.append({live_server.find_free_port() for _ in range(20)})
     every = set().union(*results)
     assert sum(map(len, results)) == len(every)
     assert all(port in live_server.PORTS for port in every)
@@ -49,4 +49,4 @@ def test_a_taken_port_is_not_given(monkeypatch):
         monkeypatch.setattr(live_server, "PORTS", range(port, port + 1))
         monkeypatch.setattr(live_server, "WORKERS", 1)
         with pytest.raises(AssertionError, match="no free port"):
-            live_server._free_port()
+            live_server.find_free_port()

@@ -56,7 +56,7 @@ def toy_backbones() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in list(convolutions.LISTED):
             patch.delitem(convolutions.LISTED, name)  # Keras serves the stand-ins
-        for name, real in list(backbones._BY_NAME.items()):
+        for name, real in list(backbones.BY_NAME.items()):
             toy = dataclasses.replace(
                 real,
                 build=make_build(real.last_conv_layer, real.last_block_input),
@@ -65,7 +65,7 @@ def toy_backbones() -> Iterator[None]:
                 finer={"middle": {}} if real.finer else {},  # fine enough as it is
                 smallest=32,
             )
-            patch.setitem(backbones._BY_NAME, name, toy)
+            patch.setitem(backbones.BY_NAME, name, toy)
         yield
 
 

@@ -128,14 +128,14 @@ _TABLE = (
         smallest=75,
     ),
 )
-_BY_NAME = {backbone.name: backbone for backbone in _TABLE}
+BY_NAME = {backbone.name: backbone for backbone in _TABLE}
 
 
 def find_backbone(name: str) -> Backbone:
     """The backbone of this name. Raises UsageError for any other name."""
-    if name not in _BY_NAME:
-        raise UsageError(f"Backbone {name!r} is not known; expected one of {', '.join(_BY_NAME)}.")
-    return _BY_NAME[name]
+    if name not in BY_NAME:
+        raise UsageError(f"Backbone {name!r} is not known; expected one of {', '.join(BY_NAME)}.")
+    return BY_NAME[name]
 
 
 def scale_pixels(images: Any, scaling: Scaling, prefix: str) -> Any:
@@ -176,7 +176,7 @@ def attach_backbone(images: Any, backbone: Backbone, prefix: str, output_stride:
     base = backbone.build(include_top=False, weights=None, input_tensor=images)
     before = {layer.name for layer in keras.Model(base.inputs, images).layers}
     if output_stride != 32:
-        base = _refine(base, backbone)
+        base = _leave_out_reduction(base, backbone)
     counts: Counter[str] = Counter()
     for layer in base.layers:
         if layer.name in before:
@@ -190,7 +190,7 @@ def attach_backbone(images: Any, backbone: Backbone, prefix: str, output_stride:
     return base.inputs[0], base.output
 
 
-def _refine(base: Any, backbone: Backbone) -> Any:
+def _leave_out_reduction(base: Any, backbone: Backbone) -> Any:
     """The same layers with the last reduction left out; weights of the one fit the other."""
     if not backbone.finer:
         offered = ", ".join(other.title for other in _TABLE if other.finer)

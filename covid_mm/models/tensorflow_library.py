@@ -50,7 +50,7 @@ class _Output(ctypes.Structure):
 
 _OUTPUTS, _LENGTHS = POINTER(_Output), POINTER(c_int64)
 # name: (result, *arguments), as in tensorflow/c/c_api.h
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
+SIGNATURES: dict[str, tuple[Any, ...]] = {
     "TF_Version": (c_char_p,),
     "TF_NewStatus": (c_void_p,),
     "TF_DeleteStatus": (None, c_void_p),
@@ -131,7 +131,7 @@ def load_library() -> ctypes.CDLL:
     Raises LibraryUnavailable where it isn't there, lacks a function, or where there is a GPU.
     """
     with _calls, _loading:  # a second thread waits for the first
-        return _load_library()
+        return open_library()
 
 
 def start_library() -> None:
@@ -180,7 +180,8 @@ def find_library() -> list[Path]:
 
 
 @cache
-def _load_library() -> ctypes.CDLL:
+def open_library() -> ctypes.CDLL:
+    """Open it and declare the functions that are called, once; see `load_library`, which threads share."""
     paths = find_library()
     os.environ.setdefault(
         "TF_CPP_MIN_LOG_LEVEL", "3"
@@ -189,7 +190,7 @@ def _load_library() -> ctypes.CDLL:
         for path in paths:
             _open_without_lock(path)
         library = ctypes.CDLL(str(paths[-1]))
-        for name, (result, *arguments) in _SIGNATURES.items():
+        for name, (result, *arguments) in SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:

@@ -60,9 +60,9 @@ class ForwardPass:
         classifier: of image content, where it is checked. reads_lungs: the network reads crops, the content
         classifier the whole images.
         """
-        self._functions = functions
+        self.functions = functions
         self._metadata = meta
-        self._classifier = classifier
+        self.classifier = classifier
         self._classifies_whole_images = classifier is not None and reads_lungs
 
     def run(self, studies: Sequence[Study], request: HeatmapRequest) -> list[StudyOutput]:
@@ -72,7 +72,7 @@ class ForwardPass:
         """
         combination = tuple(studies[0])
         layer = self._metadata.heatmap_layer if request.pass_method is None else request.layer
-        function = self._functions.answer(combination, layer)
+        function = self.functions.answer(combination, layer)
         explained = function.explain(
             {m: stack_images([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), request.class_index, dtype=np.int32),
@@ -112,17 +112,17 @@ class ForwardPass:
         self, modalities: Sequence[Modality], request: HeatmapRequest
     ) -> dict[str, tuple[int, int]]:
         """Rows and columns of the feature map that each modality's heatmap is made of."""
-        return {m: self._functions.grid(m, request.layer) for m in modalities}
+        return {m: self.functions.grid(m, request.layer) for m in modalities}
 
     def _pick_row(self, function: AnswerFunction, explained: Explained, row: int) -> StudyOutput:
         contents = {}
-        if self._classifier is not None:
+        if self.classifier is not None:
             contents = {
-                m: self._classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
+                m: self.classifier.check(m, part[row : row + 1])[0] for m, part in explained.contents.items()
             }
         return StudyOutput(
             {
-                name_head(name, self._functions.config): logits[row]
+                name_head(name, self.functions.config): logits[row]
                 for name, logits in explained.logits.items()
             },
             int(explained.classes[row]),
@@ -135,7 +135,7 @@ class ForwardPass:
         self, study: Study, class_index: int, request: HeatmapRequest
     ) -> dict[Modality, NDArray[np.float32]]:
         """Maps of a method that runs the network on its own, apart from the pass that answered."""
-        return self._functions.slow_heatmaps(tuple(study)).explain(
+        return self.functions.slow_heatmaps(tuple(study)).explain(
             {m: image.pixels[None] for m, image in study.items()},
             class_index,
             method=request.method,

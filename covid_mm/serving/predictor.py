@@ -108,7 +108,7 @@ class Predictor:
         reads_lungs = self.segmenter is not None
         functions = compile_functions(network, meta, classifier, reads_lungs=reads_lungs)
         self.scans = ScanReader(functions, classifier, self.segmenter)
-        self._pass = ForwardPass(functions, meta, classifier, reads_lungs=reads_lungs)
+        self.forward_pass = ForwardPass(functions, meta, classifier, reads_lungs=reads_lungs)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -300,7 +300,7 @@ class Predictor:
 
     def _answer(self, studies: Sequence[Study], request: HeatmapRequest) -> list[Prediction]:
         """Answer studies of one combination of modalities."""
-        outputs = self._pass.run(studies, request)
+        outputs = self.forward_pass.run(studies, request)
         return [
             self._answer_study(study, output, request) for study, output in zip(studies, outputs, strict=True)
         ]
@@ -329,7 +329,7 @@ class Predictor:
         if request.class_index == PREDICTED and weights.keys() <= pooled.keys():
             positive = sum(weights[head] * pooled[head] for head in weights) >= least
             request = dataclasses.replace(request, class_index=POSITIVE if positive else 1 - POSITIVE)
-        (output,) = self._pass.run([study], request)
+        (output,) = self.forward_pass.run([study], request)
         logits = dict(output.logits) | {head: split_margin(margin) for head, margin in pooled.items()}
         output = dataclasses.replace(output, logits=logits)
         prediction = self._answer_study(study, output, request, meta)
@@ -357,7 +357,7 @@ class Predictor:
         given = tuple(study)
         rule, answer = find_rule(meta, given), answer_by(meta, given, output.logits)
         branches: dict[str, BranchAnswer] = {m: answer_by(meta, (m,), output.logits) for m in given}
-        heatmaps = self._pass.make_heatmaps(study, output, request)
+        heatmaps = self.forward_pass.make_heatmaps(study, output, request)
         shown = CLASSES[output.class_index]
         doubts: Iterable[Notice] = ()
         # the levels are of images that are called positive
@@ -381,7 +381,7 @@ class Predictor:
             heatmap_method=request.method,
             heatmap_layer=request.layer,
             heatmap_scale=request.scale,
-            heatmap_grids=self._pass.find_grids(tuple(heatmaps), request),
+            heatmap_grids=self.forward_pass.find_grids(tuple(heatmaps), request),
             abstain_zone=rule.abstain_zone,
             supported_probability=rule.supported_probability,
             **describe_lungs(study),

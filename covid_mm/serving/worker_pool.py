@@ -38,7 +38,7 @@ class WorkerPool:
 
     def __init__(self, size: int, deadline: float) -> None:
         self.size = size
-        self._deadline = deadline
+        self.deadline = deadline
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(size):
             self._idle.put(_Worker())
@@ -52,13 +52,18 @@ class WorkerPool:
             RuntimeError: it raised anything else; the traceback is in the text.
         """
         try:
-            worker = self._idle.get(timeout=self._deadline)
+            worker = self._idle.get(timeout=self.deadline)
         except queue.Empty as error:
             raise ImageError("The server is busy reading other images; try again in a minute.") from error
         try:
-            return worker.run(self._deadline, function, arguments, options)  # type: ignore[return-value]
+            return worker.run(self.deadline, function, arguments, options)  # type: ignore[return-value]
         finally:
             self._idle.put(worker)
+
+    @property
+    def idle(self) -> int:
+        """How many processes are not at work."""
+        return self._idle.qsize()
 
     def close(self) -> None:
         """End the processes that are not at work; later calls start them again."""

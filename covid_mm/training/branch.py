@@ -92,7 +92,7 @@ def fit_branch(
     def loss(outputs: list[Any], goals: Any, labels: Any, targets: Any, located: Any) -> Any:
         value = ops.mean(ops.categorical_crossentropy(goals, outputs[0], from_logits=True))
         if attends and config.hint:
-            value += config.hint * _hint_loss(outputs[1][..., 0], labels, targets, located)
+            value += config.hint * hint_loss(outputs[1][..., 0], labels, targets, located)
         return value
 
     steps = compile_steps(branch, optimizer, loss)
@@ -200,7 +200,7 @@ def estimate_statistics(
         layer.momentum, layer.trainable = momentum, trainable
 
 
-def _hint_loss(attention: Any, labels: Any, targets: Any, located: Any) -> Any:
+def hint_loss(attention: Any, labels: Any, targets: Any, located: Any) -> Any:
     """Attention logits (n, rows, columns) against lesions: cell by cell where they are known, else somewhere.
 
     A positive image without annotation must have four cells that attend (multiple-instance learning).

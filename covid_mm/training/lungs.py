@@ -66,7 +66,7 @@ def fit_segmenter(
 
     def loss(outputs: list[Any], masks: Any, known: Any, boxes: Any) -> Any:
         logits = outputs[0][..., 0]
-        return ops.mean(known * _mask_loss(logits, masks) + (1.0 - known) * _box_loss(logits, boxes))
+        return ops.mean(known * mask_loss(logits, masks) + (1.0 - known) * box_loss(logits, boxes))
 
     steps = compile_steps(network, optimizer, loss, lambda images: images[..., None], training=True)
     weights = np.array([sample.weight for sample in samples], np.float64)
@@ -207,7 +207,7 @@ def _vary_grey(
     return np.asarray(np.clip((canvas - low) / max(float(high - low), 1e-3), 0.0, 1.0), np.float32)
 
 
-def _mask_loss(logits: Any, masks: Any) -> Any:
+def mask_loss(logits: Any, masks: Any) -> Any:
     """Cross-entropy plus the soft Dice loss, per image (n,)."""
     entropy = ops.mean(ops.binary_crossentropy(masks, logits, from_logits=True), axis=(1, 2))
     shares = ops.sigmoid(logits)
@@ -216,7 +216,7 @@ def _mask_loss(logits: Any, masks: Any) -> Any:
     return entropy + (1.0 - overlap / total)
 
 
-def _box_loss(logits: Any, boxes: Any) -> Any:
+def box_loss(logits: Any, boxes: Any) -> Any:
     """Projections of each box, and nothing outside all of them, per image (n,)."""
     inside = ops.max(boxes, axis=1)
     outside = ops.mean(

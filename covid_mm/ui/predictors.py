@@ -35,6 +35,16 @@ class PriorityLock:
         self._numbers = itertools.count()
         self._busy = False
 
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody has it."""
+        return self._busy
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for it."""
+        return len(self._waiting)
+
     @contextmanager
     def hold(self, rank: int = SINGLE) -> Iterator[None]:
         """Wait for the lock and hold it inside the `with` block, for one study."""

@@ -14,7 +14,7 @@ from toy_networks import colour_images
 
 from covid_mm.config import BACKBONES, MODALITIES, Modality, NetworkConfig
 from covid_mm.errors import UsageError
-from covid_mm.models.backbones import _refine, attach_backbone, find_backbone, scale_pixels
+from covid_mm.models.backbones import attach_backbone, find_backbone, scale_pixels
 from covid_mm.models.network import Network, build_network
 from covid_mm.models.weights_file import load_weights, save_weights
 
@@ -192,7 +192,7 @@ def test_an_output_stride_of_16_doubles_the_cells_and_keeps_every_weight(specime
 @pytest.mark.parametrize("name", ["xception", "vgg16", "inceptionv3"])
 def test_backbones_without_a_finer_stride_are_named(name):
     with pytest.raises(UsageError, match="no output stride of 16"):
-        _refine(None, find_backbone(name))
+        attach_backbone(keras.Input((128, 128, 3)), find_backbone(name), "", output_stride=16)
 
 
 def test_every_finer_layer_is_one_of_the_backbone(specimen):

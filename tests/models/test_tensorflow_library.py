@@ -14,9 +14,9 @@ from covid_mm.models.tensorflow_library import Graph, LibraryUnavailable, load_l
 
 @pytest.fixture
 def fresh_library():
-    tensorflow_library._load_library.cache_clear()
+    tensorflow_library.open_library.cache_clear()
     yield
-    tensorflow_library._load_library.cache_clear()
+    tensorflow_library.open_library.cache_clear()
 
 
 def test_operations_of_every_attribute_give_what_numpy_gives():
@@ -108,7 +108,7 @@ def test_where_it_cannot_be_used_the_reason_is_told(fresh_library, monkeypatch, 
     elif reason == "library":
         monkeypatch.setattr(tensorflow_library, "_FILES", {sys.platform: ("nowhere.so",)})
     else:
-        monkeypatch.setitem(tensorflow_library._SIGNATURES, "TF_NotThere", (None,))
+        monkeypatch.setitem(tensorflow_library.SIGNATURES, "TF_NotThere", (None,))
     with pytest.raises(LibraryUnavailable):
         load_library()
 

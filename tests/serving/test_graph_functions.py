@@ -83,7 +83,7 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
                     np.testing.assert_allclose(heatmap, other.heatmaps[modality], atol=1e-4)
     side = ours.network.config.image_size
     images = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3)).astype(np.float32)
-    kept, whole = ours.network, theirs._pass._functions
+    kept, whole = ours.network, theirs.forward_pass.functions
     np.testing.assert_allclose(kept.contents(images), whole.contents(images), atol=1e-4)
     for got, expected in zip(kept.read_slices("ct", images), whole.read_slices("ct", images), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4)
@@ -139,7 +139,7 @@ def test_the_fine_layer_s_heatmaps_come_from_the_network_in_keras(quick, monkeyp
     monkeypatch.setattr(
         quick.network, "content_reader", None
     )  # the stand-in's features are not what was fitted
-    monkeypatch.setattr(quick._pass, "_classifier", None)
+    monkeypatch.setattr(quick.forward_pass, "classifier", None)
     monkeypatch.setattr(quick.network, "_whole", None)
     study = make_study(1, seed=0)
     for options in ({}, {"method": "grad_cam"}):

@@ -74,12 +74,12 @@ def test_a_refusal_is_the_same_sentence_and_anything_else_is_a_bug(pool):
 
 def test_what_takes_too_long_is_ended_and_the_next_is_served(pool):
     process = pool.run(os.getpid)
-    pool._deadline = 0.5
+    pool.deadline = 0.5
     with pytest.raises(ImageError, match=r"longer than 0\.5 s"):
         pool.run(time.sleep, 600)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
-    pool._deadline = PATIENT
+    pool.deadline = PATIENT
     assert pool.run(os.getpid) != process
 
 
@@ -97,13 +97,13 @@ def test_no_more_run_at_once_than_there_are_and_the_others_wait_in_time(pool):
     pool.run(os.getpid)
     busy = threading.Thread(target=lambda: pool.run(time.sleep, 3))
     busy.start()
-    while not pool._idle.empty():
+    while pool.idle:
         time.sleep(0.01)
-    pool._deadline = 0.2
+    pool.deadline = 0.2
     with pytest.raises(ImageError, match="busy reading other images"):
         pool.run(os.getpid)
     busy.join()
-    pool._deadline = PATIENT
+    pool.deadline = PATIENT
     assert pool.run(int, "7") == 7
 
 

@@ -12,7 +12,7 @@ from toy_networks import make_network
 
 from covid_mm.errors import TrainingError
 from covid_mm.training import branch
-from covid_mm.training.branch import _hint_loss, fit_branch, freeze_until, make_goals, trained_model
+from covid_mm.training.branch import fit_branch, freeze_until, hint_loss, make_goals, trained_model
 from covid_mm.training.branch_batches import BranchConfig
 from covid_mm.training.run import RunFolder
 
@@ -33,7 +33,7 @@ def hint(attention, label, target, located):
     attention, target = (np.asarray(part, np.float32)[None] for part in values)
     known = np.array([located])
     return float(
-        _hint_loss(tf.constant(attention), tf.constant([label]), tf.constant(target), tf.constant(known))
+        hint_loss(tf.constant(attention), tf.constant([label]), tf.constant(target), tf.constant(known))
     )
 
 

@@ -134,14 +134,14 @@ def test_imagenet_is_taken_where_it_can_be_had(network, monkeypatch):
 
     made = []
     for name in ("densenet121", "mobilenet"):
-        known = backbones._BY_NAME[name]
+        known = backbones.BY_NAME[name]
 
         def build(known=known, weights=None, **options):
             made.append(known.build(weights=None, **options))
             shake_weights(made[-1], len(made))
             return made[-1]
 
-        monkeypatch.setitem(backbones._BY_NAME, name, dataclasses.replace(known, build=build))
+        monkeypatch.setitem(backbones.BY_NAME, name, dataclasses.replace(known, build=build))
     for choice in ("imagenet", "auto"):
         result = initialise_network(network, choice, NOWHERE)
         assert {weights.kind for weights in result.values()} == {"imagenet"}

@@ -26,9 +26,9 @@ from covid_mm.training.lung_samples import (
 from covid_mm.training.lungs import (
     LungSample,
     SegmenterConfig,
-    _box_loss,
-    _mask_loss,
+    box_loss,
     fit_segmenter,
+    mask_loss,
     vary_sample,
 )
 
@@ -103,7 +103,7 @@ def test_losses_prefer_the_truth():
     mask[0, 13:51, 6:26] = 1.0
     boxes = np.stack([mask, np.zeros_like(mask)], axis=1)
     right, wrong, nothing = 40 * mask - 20, 20 - 40 * mask, np.full_like(mask, -20)
-    for loss, truth in ((_mask_loss, mask), (_box_loss, boxes)):
+    for loss, truth in ((mask_loss, mask), (box_loss, boxes)):
         values = [
             float(loss(tf.constant(logits), tf.constant(truth))[0]) for logits in (right, wrong, nothing)
         ]
@@ -119,7 +119,7 @@ def test_a_few_steps_learn_and_are_the_same_each_time():
         np.stack(part) for part in zip(*(vary(samples[i], seed=i) for i in range(6)), strict=True)
     )
     before, after = (
-        float(tf.reduce_mean(_mask_loss(model(images[..., None], training=True)[..., 0], masks)))
+        float(tf.reduce_mean(mask_loss(model(images[..., None], training=True)[..., 0], masks)))
         for model in (build_segmenter(4), network)
     )
     assert after < 0.9 * before

@@ -40,7 +40,7 @@ class LiveServer:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.temporary = temporary
-        self.port = _free_port()
+        self.port = find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = temporary / f"server-{self.port}.log"
         default = [sys.executable, str(FAKE), "{port}", "{temporary}"]
@@ -185,7 +185,7 @@ def _pairs(dependency: dict[str, Any]) -> list[list[Any]]:
     return [list(target) for target in dependency["targets"]]
 
 
-def _free_port() -> int:
+def find_free_port() -> int:
     """A port that nothing else takes before the server does.
 
     Not one that the system hands out: another worker, or any client, could be given it in between.

@@ -99,9 +99,7 @@ def build_batch_tab(
                 )
                 cancel = gr.Button(translations.label("Cancel"), elem_id="mm-batch-cancel")
                 clear = gr.Button(translations.label("Clear"), elem_id="mm-batch-clear")
-            gr.HTML(
-                translations.draw("mm-batch-help", partial(_render_help, limits)), apply_default_css=False
-            )
+            gr.HTML(translations.draw("mm-batch-help", partial(render_help, limits)), apply_default_css=False)
         with gr.Column(elem_id="mm-batch-main"):
             panel = BatchPanel(elem_id="mm-batch-panel")
 
@@ -300,7 +298,8 @@ def _name_inputs(run: Any) -> Any:
     return batch
 
 
-def _render_help(limits: BatchLimits, texts: Texts = ENGLISH) -> str:
+def render_help(limits: BatchLimits, texts: Texts = ENGLISH) -> str:
+    """What may be dropped, how files are paired, and how much at once, as HTML."""
     measure = texts(MEASURE, studies=limits.max_studies, size=f"{limits.max_bytes / 2**20:g}")
     return (
         f'<div class="mm-batch-help"><h2>{texts("How files are paired")}</h2>'

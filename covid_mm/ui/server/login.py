@@ -12,7 +12,7 @@ import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 FREE, LONGEST = 3, 900.0  # wrong passwords that cost nothing; s of the longest wait: an account at an address
@@ -42,6 +42,9 @@ class FailureCounts:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._entries)
 
     def find_wait(self, key: bytes) -> float:
         """Seconds until the next try, 0 where there is nothing to wait for."""
@@ -76,8 +79,8 @@ class SlowLogin:
         self, check: Callable[[str, str], bool], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._check = check
-        self._accounts = FailureCounts(FREE, LONGEST, clock)
-        self._addresses = FailureCounts(ADDRESS_FREE, ADDRESS_LONGEST, clock)
+        self.accounts = FailureCounts(FREE, LONGEST, clock)
+        self.addresses = FailureCounts(ADDRESS_FREE, ADDRESS_LONGEST, clock)
 
     def admits(self, user: str, password: str) -> bool:
         """Whether this user may enter; for `auth` of Gradio's `launch`.
@@ -90,15 +93,15 @@ class SlowLogin:
         address = network_of(client_address.get()).encode()
         # a hash, so that a long name costs no memory; of unknown names too, or the wait would tell who is known
         account = hashlib.sha256(address + b"\0" + user.encode(errors="replace")).digest()
-        wait = math.ceil(max(self._accounts.find_wait(account), self._addresses.find_wait(address)))
+        wait = math.ceil(max(self.accounts.find_wait(account), self.addresses.find_wait(address)))
         if wait > 0:
             sentence = f"Too many wrong passwords; wait {wait} s, then try again."
             raise HTTPException(400, sentence, {"Retry-After": str(wait)})
         if self._check(user, password):
-            self._accounts.forget(account)
+            self.accounts.forget(account)
             return True
-        self._accounts.add(account)
-        self._addresses.add(address)
+        self.accounts.add(account)
+        self.addresses.add(address)
         return False
 
 

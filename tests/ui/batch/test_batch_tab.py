@@ -295,7 +295,7 @@ def test_a_single_study_goes_between_two_of_a_batch(put, dark):
         )
     )
     run.start()
-    while not networks.lock._busy:
+    while not networks.lock.is_held:
         time.sleep(0.005)
     began = time.monotonic()
     with networks.lock.hold():
@@ -319,7 +319,7 @@ def test_the_lock_goes_by_rank_then_by_arrival():
         for name, rank in (("batch 1", BATCH), ("batch 2", BATCH), ("single", 0)):
             threads.append(threading.Thread(target=work, args=(name, rank)))
             threads[-1].start()
-            while len(lock._waiting) < len(threads):
+            while lock.waiting < len(threads):
                 time.sleep(0.002)
     for thread in threads:
         thread.join()

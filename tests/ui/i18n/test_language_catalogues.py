@@ -452,7 +452,7 @@ def render_states(analyses: list[Analysis], texts: Texts) -> Iterator[tuple[str,
         yield modality, slot.render_slot(modality, title, "Frontal film", texts)
     yield "drop", batch_components.render_drop(texts)
     yield "panel", batch_components.render_panel(texts)
-    yield "batch help", batch_tab._render_help(BatchLimits(), texts)
+    yield "batch help", batch_tab.render_help(BatchLimits(), texts)
     yield "worklist", worklist_view.render_panel(texts)
     yield "dropped", worklist_view.render_study(worklist_view.ListedStudy(number=1), None, texts)
     listed = [(worklist_view.list_analysis(one), one) for one in analyses]

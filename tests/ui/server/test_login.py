@@ -121,8 +121,8 @@ def test_memory_is_bounded(clock, monkeypatch):
     door = SlowLogin(lambda user, password: False, clock)
     for number in range(1000):
         knock(door, "x" * 100_000 + str(number), "y", f"10.0.{number // 250}.{number % 250}")
-    assert len(door._accounts) == len(door._addresses) == 100
-    assert {len(key) for key in door._accounts._entries} == {32}
+    assert len(door.accounts) == len(door.addresses) == 100
+    assert {len(key) for key in door.accounts} == {32}
 
 
 def test_wrong_passwords_are_forgiven_in_time(door, clock):

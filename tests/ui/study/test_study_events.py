@@ -38,7 +38,7 @@ def study(tmp_path, bright, dark) -> dict[str, str]:
 
 def is_free(networks: PredictorPool) -> bool:
     """Whether nobody holds the network."""
-    return not networks.lock._busy and not networks.lock._waiting
+    return not networks.lock.is_held and not networks.lock.waiting
 
 
 def explain(networks, study, request_json) -> list[dict[str, object]]:

@@ -42,9 +42,14 @@ def keeper(tmp_path) -> FileKeeper:
 
 
 @pytest.fixture
-def store(keeper) -> WorklistStore:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(keeper, clock) -> WorklistStore:
     limits = WorklistLimits(studies=4, visitor_bytes=65_000, visitor_file_bytes=2500, total_file_bytes=4000)
-    opened = WorklistStore(limits, Clock(), keeper=keeper)
+    opened = WorklistStore(limits, clock, keeper=keeper)
     opened.open(ONE, "tab", "session")
     opened.open(TWO, "tab", "other")
     return opened
@@ -80,13 +85,13 @@ def test_uploads_are_linked_and_what_fails_leaves_nothing(keeper, tmp_path):
     assert list((tmp_path / "studies").iterdir()) == []
 
 
-def test_the_oldest_files_go_first_of_a_list_then_of_all(store):
+def test_the_oldest_files_go_first_of_a_list_then_of_all(store, clock):
     for _ in range(3):
         add(store, 1000)
     assert has_files(store) == [False, True, True]
     with pytest.raises(UsageError, match="make room for newer ones"):
         store.read_files(1, session="session")
-    store._clock.now += 1
+    clock.now += 1
     for _ in range(3):
         add(store, 1000, "other")
     assert has_files(store, TWO) == [False, True, True]
@@ -104,7 +109,7 @@ def test_a_file_of_two_studies_counts_once(store, tmp_path):
     assert has_files(store) == [True] * 3
 
 
-def test_files_go_with_the_study_the_list_and_the_pictures(store, tmp_path):
+def test_files_go_with_the_study_the_list_and_the_pictures(store, clock, tmp_path):
     folder = tmp_path / "studies"
     for _ in range(2):
         add(store, 10)
@@ -120,7 +125,7 @@ def test_files_go_with_the_study_the_list_and_the_pictures(store, tmp_path):
     for _ in range(4):
         add(store, 10, "other")
     assert len(list_names(folder)) == 4  # as many studies as a list has
-    store._clock.now += 1801
+    clock.now += 1801
     store.expire()
     assert list(folder.iterdir()) == []
 
