@@ -20,7 +20,7 @@ from covid_mm.json_record import JsonRecord
 MIN_TEMPERATURE = 0.25  # sharper than four times the network's own odds is never believed
 # chosen on the left-out collections, for both modalities at once: docs/training.md
 OWN_WEIGHT = 2.0  # collections that the network's own odds count as
-OWN_TEMPERATURE = 1.25  # at which they are taken
+OWN_TEMPERATURE = 1.5  # at which they are taken
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def fit_calibration(
     """Platt's fit on all two-class collections, drawn to the network's own odds.
 
     The least weighted cross-entropy with a temperature of 0.25 to 20. Each collection and each class in it weigh
-    alike; the network's own odds, at a temperature of 1.25, are `own_weight` collections more: of one or two
+    alike; the network's own odds, at a temperature of OWN_TEMPERATURE, are `own_weight` collections more: of one or two
     hospitals most of an offset is theirs, and the next one does not have it. Collections of one class are not used. By
     hand: scikit-learn's fit has neither bounds nor soft labels. Source: Platt, Probabilistic outputs for support
     vector machines, 1999, whose targets are drawn to a prior too.
