@@ -19,6 +19,7 @@ from covid_mm.config import CLASSES, POSITIVE
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.evaluation import content_check, left_out_heat
 from covid_mm.training import recipe, served_run
+from covid_mm.training.run import RunFolder
 
 pytestmark = pytest.mark.slow
 COLLECTIONS = (  # name, modality, the labels of its images
@@ -187,6 +188,28 @@ def test_its_content_check_can_be_fitted_anew(served, covid_mm, tmp_path, monkey
     refused = covid_mm("content-check", "--data", tmp_path / "less", "--checkpoint", copy)
     assert refused.code != 0
     assert "learned from second-ct too" in refused.err
+
+
+def test_a_branch_cut_off_before_it_was_refined_goes_on_from_there(served, small_backbones, monkeypatch):
+    """To the same weights; neither its teachers nor what it was before are trained again."""
+    make_quick(monkeypatch)
+    folder = RunFolder(served.runs / "r" / "ct-served")
+    whole, first = folder.load_state(), RunFolder(folder.path / "before").load_state()
+    assert not all(np.array_equal(a, b) for a, b in zip(whole.weights, first.weights, strict=True))
+    for name in ("last.npz", "answers.npz"):
+        (folder.path / name).unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the teachers were there")
+
+    monkeypatch.setattr(served_run, "train_teachers", refuse)
+    assert served.train("--resume", served.runs / "r") == 0
+    again = folder.load_state()
+    assert again.epochs == whole.epochs
+    for a, b in zip(whole.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = RunFolder(folder.path / "before").load_state()
+    assert all(np.array_equal(a, b) for a, b in zip(first.weights, before.weights, strict=True))
 
 
 def test_a_finished_run_trains_nothing_again_and_takes_notes(served, small_backbones, monkeypatch):
