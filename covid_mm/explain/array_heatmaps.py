@@ -132,16 +132,15 @@ def weigh_cells(method: PassMethod, pooled: Pooled, gradient: Array) -> Array:
         weights = gradient * shares.sum(axis=1, keepdims=True)
         weights = (weights + np.sum(shares * factors, axis=1, keepdims=True) * pull) / cells.shape[1]
         return _rectify(np.einsum("ncd,nd->nc", cells, weights))
-    at_cells = gradient[:, None, :] + factors[..., None] * pull
+    at_cells = np.maximum(gradient[:, None, :] + factors[..., None] * pull, 0.0)
     if method == "layer_cam":
-        np.maximum(at_cells, 0.0, out=at_cells)
         return _rectify(shares * np.einsum("ncd,ncd->nc", at_cells, cells))
     at_cells *= shares[..., None]
     square = at_cells**2
     total = cells.sum(axis=1, keepdims=True)
     parts = _divide(square, 2.0 * square + square * at_cells * total)
     parts = _divide(parts, parts.sum(axis=1, keepdims=True))
-    weights = np.sum(parts * np.maximum(at_cells, 0.0), axis=1)
+    weights = np.sum(parts * at_cells, axis=1)
     return _rectify(np.einsum("ncd,nd->nc", cells, weights))
 
 

@@ -10,9 +10,10 @@ hires_cam  relu(sum over channels of g A): Draelos and Carin, "Use HiResCAM inst
            faithful explanations of convolutional neural networks", arXiv 2011.08891, 2020
 layer_cam  relu(sum over channels of relu(g) A): Jiang et al., "LayerCAM: Exploring Hierarchical
            Class Activation Maps for Localization", IEEE TIP 2021, equations (4) to (6)
-grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g^2 + s g^3) brought to the
-           sum 1: Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep
-           Convolutional Networks", WACV 2018, equations (5), (6) and (19)
+grad_cam_plus_plus   relu(sum over channels of sum(a relu(g)) A), a = g^2 / (2 g^2 + s g^3) where g > 0, brought
+           to the sum 1: Chattopadhay et al., "Grad-CAM++: Improved Visual Explanations for Deep
+           Convolutional Networks", WACV 2018, equations (5), (6) and (19); where g < 0 the divisor can be
+           nearly 0, and the authors' program leaves those cells out too
 attention  sigmoid(a), a the attention logit of each cell of the last convolution: Ilse, Tomczak and Welling,
            "Attention-based deep multiple instance learning", ICML 2018; whatever the class
 """
@@ -67,11 +68,12 @@ def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> A
             f"Heatmap method {method!r} is not made from gradients; expected one of {', '.join(GRADIENT_METHODS)}."
         )
     if method == "grad_cam_plus_plus":
+        gradient = tf.nn.relu(gradient)
         square = gradient**2
         total = tf.reduce_sum(feature_map, axis=(1, 2), keepdims=True)
         shares = tf.math.divide_no_nan(square, 2.0 * square + square * gradient * total)
         shares = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=(1, 2), keepdims=True))
-        weights = tf.reduce_sum(shares * tf.nn.relu(gradient), axis=(1, 2))
+        weights = tf.reduce_sum(shares * gradient, axis=(1, 2))
         return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))
     if method == "grad_cam":
         weights = tf.reduce_mean(gradient, axis=(1, 2))

@@ -23,11 +23,13 @@ from covid_mm.errors import Cancelled, UsageError
 from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import Progress, stretch_map
 from covid_mm.explain.grad_cam import find_layer, weigh_channels
-from covid_mm.explain.method_table import ATTENTION, LayerChoice, MethodName
+from covid_mm.explain.method_table import ATTENTION, GradientMethod, LayerChoice, MethodName
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 
 MASKED_CHANNELS = 48  # of Faster Score-CAM: those of the feature map that vary most
+# HiResCAM, which the library lacks, and Grad-CAM++, which it divides by nearly 0 where cells speak against the class
+OURS: tuple[GradientMethod, ...] = ("hires_cam", "grad_cam_plus_plus")
 _BATCH = 8  # masked images between two looks at `cancelled`
 
 
@@ -74,8 +76,12 @@ class BranchExplainer:
                 self._hold_others(modality, images)
                 self._models[modality].watch = watch
                 layer_name = find_layer(self.network, modality, layer)
-                run = _run_hires_cam if method == "hires_cam" else _run_library
-                raw = run(self._models[modality], images[modality], class_index, method, layer_name)
+                model, image = self._models[modality], images[modality]
+                raw = (
+                    _run_ours(model, image, class_index, method, layer_name)
+                    if method in OURS
+                    else _run_library(model, image, class_index, method, layer_name)
+                )
                 maps[modality] = stretch_map(raw, MODALITIES[modality].title)
                 watch.finish_branch()
         return maps
@@ -156,17 +162,16 @@ class WatchedModel(keras.Model):
         return outputs
 
 
-def _run_hires_cam(
-    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, layer_name: str
+def _run_ours(
+    model: WatchedModel, image: NDArray[np.float32], class_index: int, method: GradientMethod, layer_name: str
 ) -> NDArray[np.float32]:
-    """HiResCAM, which the library lacks."""
     feature_map = model.get_layer(layer_name).output
     value = keras.Model(model.inputs[0], feature_map)(image, training=False)
     tail = keras.Model(feature_map, model.outputs[0])
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(value)
         score = tail(value, training=False)[:, class_index]
-    cells = weigh_channels("hires_cam", value, tape.gradient(score, value)).numpy()[0]
+    cells = weigh_channels(method, value, tape.gradient(score, value)).numpy()[0]
     rows, columns = (interpolation_matrix(image.shape[1], count) for count in cells.shape)
     row: NDArray[np.float32] = rows @ cells @ columns.T
     return row
@@ -176,13 +181,11 @@ def _run_library(
     model: WatchedModel, image: NDArray[np.float32], class_index: int, method: MethodName, layer_name: str
 ) -> NDArray[np.float32]:
     from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
     from tf_keras_vis.layercam import Layercam
     from tf_keras_vis.scorecam import Scorecam
 
     kinds = {
         "grad_cam": Gradcam,
-        "grad_cam_plus_plus": GradcamPlusPlus,
         "score_cam": Scorecam,
         "layer_cam": Layercam,
     }

@@ -34,14 +34,18 @@ def stretch(maps: np.ndarray) -> np.ndarray:
     return (maps - low) / np.where(high > low, high - low, 1)
 
 
-def compare_with_tf_keras_vis(network: Network, images: dict[str, Any], class_index: int) -> int:
+def compare_with_tf_keras_vis(
+    network: Network, images: dict[str, Any], class_index: int, method: str = "grad_cam"
+) -> int:
     """Assert that the stretched maps of both branches are equal; gives how many were not empty."""
     from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 
     given = [network.image_input(m) for m in MODALITIES]
-    theirs = Gradcam(keras.Model(given, network.logits()), clone=False)
+    kind = {"grad_cam": Gradcam, "grad_cam_plus_plus": GradcamPlusPlus}[method]
+    theirs = kind(keras.Model(given, network.logits()), clone=False)
     count = len(images["ct"])
-    ours = GradCam(network).explain(images, np.full(count, class_index, np.int32))
+    ours = GradCam(network).explain(images, np.full(count, class_index, np.int32), method=method)
     shown = 0
     for branch, modality in enumerate(MODALITIES):
         maps = theirs(
@@ -55,9 +59,12 @@ def compare_with_tf_keras_vis(network: Network, images: dict[str, Any], class_in
     return shown
 
 
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_plus_plus"])
 @pytest.mark.parametrize("class_index", [0, 1])
-def test_equals_tf_keras_vis_on_a_toy_pair(small_backbones, class_index):
-    shown = [compare_with_tf_keras_vis(make_network(seed=seed), pixels(3), class_index) for seed in (4, 5)]
+def test_equals_tf_keras_vis_on_a_toy_pair(small_backbones, class_index, method):
+    shown = [
+        compare_with_tf_keras_vis(make_network(seed=seed), pixels(3), class_index, method) for seed in (4, 5)
+    ]
     assert sum(shown) >= 3  # of 12; the others have no positive evidence in either program
 
 
@@ -263,3 +270,15 @@ def test_attention_is_of_attention_pooling_and_the_last_convolution(small_backbo
         GradCam(network, method="attention", layer=layer)
     with pytest.raises(UsageError, match="attention pooling"):
         GradCam(network, layer=layer).explain(pixels(1), np.zeros(1, np.int32), method="attention")
+
+
+def test_cells_against_the_class_weigh_nothing_in_grad_cam_plus_plus():
+    """There the shares' divisor is 0 at one gradient and either sign beside it: no map may hang on that."""
+    value = np.full((1, 2, 2, 1), 0.5, np.float32)  # adds up to 2, so that the divisor is 0 at -1
+    maps = []
+    for against in (0.0, -0.3, -1.0, np.nextafter(np.float32(-1.0), np.float32(0.0))):
+        gradient = np.array([0.5, against, 0.25, -0.4], np.float32).reshape(1, 2, 2, 1)
+        maps.append(weigh_channels("grad_cam_plus_plus", value, gradient).numpy())
+    assert maps[0].max() > 0
+    for other in maps[1:]:
+        np.testing.assert_array_equal(other, maps[0])
