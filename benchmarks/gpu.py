@@ -3,7 +3,7 @@
     KERAS_BACKEND=jax python benchmarks/gpu.py [--batches 1,16,64,256] [--rounds N]
 
 One compiled pass on Keras's JAX backend gives the fused and each image's own logits and the attention of each
-branch, which is the default heatmap. Needs jax with GPU support and keras, no TensorFlow; lungs are not found here,
+branch, which is the default heatmap. Needs jax with GPU support and what training needs, but no TensorFlow; lungs are not found here,
 nor files read. Weights are random: a pass costs the same whatever they are.
 
 Latency: grey images in the processor's memory -> answers there, one batch after the other, the median. Throughput:
@@ -31,11 +31,14 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from covid_mm.config import NetworkConfig
+from covid_mm.config import DEFAULT_PAIR, NetworkConfig
 from covid_mm.models.network import build_network
+from covid_mm.training.recipe import BY_LENGTH
+from covid_mm.training.served_run import served_network
+from covid_mm.training.steps import to_channels
 
 PRECISIONS = {"32 bits": "float32", "bfloat16": "mixed_bfloat16"}
-IMAGE_SIZE = 168  # pixels per side, as the committed checkpoint reads them
+CONFIG = served_network(NetworkConfig.pair(DEFAULT_PAIR), BY_LENGTH["long"])  # as the committed checkpoint
 
 
 def main() -> int:
@@ -92,16 +95,14 @@ def time_call(function: Callable[[Any], Any], argument: Any, rounds: int = 20) -
 
 def compile_network() -> tuple[Any, Any]:
     """The jitted pass, weights -> grey uint8 images (2, n, s, s) -> logits and attention; and the weights."""
-    config = NetworkConfig.pair(
-        "densenet121-mobilenet", image_size=IMAGE_SIZE, pooling="attention", output_stride=16
-    )
-    network, modalities = build_network(config), config.modalities
+    network, modalities = build_network(CONFIG), CONFIG.modalities
     outputs = [network.logits(), *map(network.logits, modalities), *map(network.attention, modalities)]
     model = keras.Model([network.image_input(m) for m in modalities], outputs)
 
     def answer(weights: Any, images: Any) -> Any:
-        grey = jnp.repeat(images.astype(jnp.float32)[..., None], 3, axis=-1)
-        return model.stateless_call(*weights, [grey[0], grey[1]], training=False)[0]
+        return model.stateless_call(*weights, list(to_channels(images.astype(jnp.float32))), training=False)[
+            0
+        ]
 
     groups = (model.trainable_variables, model.non_trainable_variables)
     return jax.jit(answer), [[jnp.asarray(v.value) for v in group] for group in groups]
@@ -109,7 +110,9 @@ def compile_network() -> tuple[Any, Any]:
 
 def time_batch(answer: Any, weights: Any, size: int, rounds: int, multiply: float, copy: float) -> str:
     """One row's figures."""
-    images = np.random.default_rng(0).integers(0, 256, (2, size, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    images = np.random.default_rng(0).integers(
+        0, 256, (2, size, CONFIG.image_size, CONFIG.image_size), np.uint8
+    )
     lowered = answer.lower(weights, images)
     compiled = lowered.compile()
     jax.device_get(compiled(weights, images))

@@ -67,8 +67,9 @@ def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> A
         raise UsageError(
             f"Heatmap method {method!r} is not made from gradients; expected one of {', '.join(GRADIENT_METHODS)}."
         )
-    if method == "grad_cam_plus_plus":
+    if method in ("grad_cam_plus_plus", "layer_cam"):
         gradient = tf.nn.relu(gradient)
+    if method == "grad_cam_plus_plus":
         square = gradient**2
         total = tf.reduce_sum(feature_map, axis=(1, 2), keepdims=True)
         shares = tf.math.divide_no_nan(square, 2.0 * square + square * gradient * total)
@@ -78,8 +79,6 @@ def weigh_channels(method: GradientMethod, feature_map: Any, gradient: Any) -> A
     if method == "grad_cam":
         weights = tf.reduce_mean(gradient, axis=(1, 2))
         return tf.nn.relu(tf.einsum("nhwc,nc->nhw", feature_map, weights))
-    if method == "layer_cam":
-        gradient = tf.nn.relu(gradient)
     return tf.nn.relu(tf.reduce_sum(gradient * feature_map, axis=-1))
 
 

@@ -246,21 +246,14 @@ def branch_to_dict(run: ServedRun, modality: Modality, backbone: str) -> dict[st
     recipe, images = run.recipe, run.training_count(modality)
     refined = recipe.refined_config(modality, backbone, run.seed, images)
     first = dataclasses.asdict(recipe.branch_config(modality, backbone, run.seed, images))
-    return (
-        {"image_size": recipe.training_size}
-        | first
-        | {
-            "teachers": [
-                {"backbone": teacher, "steps": config.steps, "seed": config.seed}
-                for teacher, config in recipe.teacher_configs(modality, run.seed, images)
-            ]
-        }
-        | (
-            {}
-            if refined is None
-            else {"refined": {k: v for k, v in dataclasses.asdict(refined).items() if v != first[k]}}
-        )
-    )
+    described = {"image_size": recipe.training_size} | first
+    described["teachers"] = [
+        {"backbone": teacher, "steps": config.steps, "seed": config.seed}
+        for teacher, config in recipe.teacher_configs(modality, run.seed, images)
+    ]
+    if refined is not None:
+        described["refined"] = {k: v for k, v in dataclasses.asdict(refined).items() if v != first[k]}
+    return described
 
 
 def describe_measuring(run: ServedRun, distance: float) -> list[str]:

@@ -90,7 +90,7 @@ class ServedRecipe:
         frozen_until = FROZEN_UNTIL if self.frozen_until is None else self.frozen_until
         return replace(
             self.branch,
-            steps=_round_steps(min(self.steps[kind], self.most_draws * images // self.branch.batch_size)),
+            steps=_limit_steps(self.steps[kind], self.most_draws, images, self.branch.batch_size),
             learning_rate=self.learning_rate[kind],
             frozen_until=frozen_until.get(backbone),
             seed=seed,
@@ -104,11 +104,9 @@ class ServedRecipe:
         if refinement is None:
             return None
         settings = asdict(refinement)
-        most = settings.pop("most_draws") * images // refinement.batch_size
-        return replace(
-            self.branch_config(modality, backbone, seed + _REFINED_SEED, images),
-            **settings | {"steps": _round_steps(min(refinement.steps, most))},
-        )
+        most_draws = settings.pop("most_draws")
+        settings["steps"] = _limit_steps(refinement.steps, most_draws, images, refinement.batch_size)
+        return replace(self.branch_config(modality, backbone, seed + _REFINED_SEED, images), **settings)
 
     def shortened(self, steps: int) -> ServedRecipe:
         """The same with so many steps for each branch, and no more to refine it."""
@@ -129,6 +127,11 @@ class ServedRecipe:
                 (backbone, replace(config, steps=_round_steps(int(self.teacher_steps * config.steps))))
             )
         return tuple(configs)
+
+
+def _limit_steps(steps: int, most_draws: int, images: int, batch_size: int) -> int:
+    """So many steps, fewer where an image would be drawn more often than that."""
+    return _round_steps(min(steps, most_draws * images // batch_size))
 
 
 def _round_steps(steps: int) -> int:
