@@ -3,8 +3,8 @@
     KERAS_BACKEND=jax python benchmarks/gpu.py [--batches 1,16,64,256] [--rounds N]
 
 One compiled pass on Keras's JAX backend gives the fused and each image's own logits and the attention of each
-branch, which is the default heatmap. Needs jax with GPU support and what training needs, but no TensorFlow; lungs are not found here,
-nor files read. Weights are random: a pass costs the same whatever they are.
+branch, which is the default heatmap. Needs jax with GPU support and what training needs, but no TensorFlow; lungs
+are not found here, nor files read. Weights are random: a pass costs the same whatever they are.
 
 Latency: grey images in the processor's memory -> answers there, one batch after the other, the median. Throughput:
 the same with batches handed over before the last one's answers are there. Card: what the pass would take if the
