@@ -174,7 +174,7 @@ def bare_ways(network: Any, predictor: Any, size: int) -> dict[str, Callable[[],
     images = {m: noise.uniform(0, 255, (size, side, side, 3)).astype(np.float32) for m in signature}
     small = noise.uniform(0, 255, (size, SEGMENTER_SIDE, SEGMENTER_SIDE)).astype(np.float32)
     constants = {m: tf.constant(values) for m, values in images.items()}
-    contents = predictor._pass._functions.contents
+    contents = predictor.forward_pass.functions.contents
 
     def run_bare() -> None:
         bare(constants)["logits"].numpy()

@@ -260,11 +260,13 @@ def find_private(tree: ast.Module) -> list[str]:
     return [name for name in imported + read if name.startswith("_") and not name.startswith("__")]
 
 
-def test_no_test_reads_what_is_private():
+@pytest.mark.parametrize("folder", ("tests", "benchmarks", "docs"))
+def test_nothing_outside_the_package_reads_what_is_private(folder: str) -> None:
     seen = ast.parse("from a import _b, c\nd = a._e\nself._f\na.__class__")
     assert find_private(seen) == ["_b", "_e"]
     found = {
         path.name: set(find_private(ast.parse(path.read_text()))) - THEIRS
-        for path in (ROOT / "tests").rglob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
     }
+    assert found
     assert {name: private for name, private in found.items() if private} == {}
