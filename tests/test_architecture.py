@@ -260,7 +260,7 @@ def find_private(tree: ast.Module) -> list[str]:
     return [name for name in imported + read if name.startswith("_") and not name.startswith("__")]
 
 
-@pytest.mark.parametrize("folder", ("tests", "benchmarks", "docs"))
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "docs"])
 def test_nothing_outside_the_package_reads_what_is_private(folder: str) -> None:
     seen = ast.parse("from a import _b, c\nd = a._e\nself._f\na.__class__")
     assert find_private(seen) == ["_b", "_e"]

@@ -61,8 +61,8 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     if count < 2:
         return None
     areas = cv2.calcHist([parts], [0], None, [count], [0, count]).ravel()[1:]  # without the background
-    lungs = np.append(False, areas >= _LEAST_COMPONENT * areas.max())[parts]
-    if lungs.mean() < _LEAST_AREA[MODALITIES[modality].kind]:
+    lungs = np.take(np.append(False, areas >= _LEAST_COMPONENT * areas.max()), parts)
+    if np.count_nonzero(lungs) < _LEAST_AREA[MODALITIES[modality].kind] * lungs.size:
         return None
     contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     shown = np.ones((_GRID, _GRID), np.bool_)

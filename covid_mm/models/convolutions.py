@@ -82,6 +82,9 @@ class ConvolutionGraph(Protocol):
     def sigmoid(self, source: Any) -> Any:
         """Of logits."""
 
+    def moments(self, source: Any) -> tuple[Any, Any]:
+        """Mean and standard deviation of each channel over the map, (n, 1, 1, channels)."""
+
     def run(self, feeds: Mapping[Any, Array], fetches: Sequence[Any]) -> list[Array]:
         """Values of the fetches; only what they depend on is computed. Raises ValueError for a wrong shape."""
 

@@ -125,6 +125,14 @@ class OpenVinoGraph:
         """Of logits."""
         return self._ops.sigmoid(source)
 
+    def moments(self, source: Any) -> tuple[Any, Any]:
+        """In two passes over the map."""
+        axes = np.array([2, 3], np.int64)
+        mean = self._ops.reduce_mean(source, axes, True)
+        return mean, self._ops.sqrt(
+            self._ops.reduce_mean(self._ops.squared_difference(source, mean), axes, True)
+        )
+
     def run(self, feeds: Mapping[Any, Array], fetches: Sequence[Any]) -> list[Array]:
         """Only what the fetches depend on is compiled. Raises ValueError for a wrong shape."""
         key = tuple(id(node) for node in (*feeds, *fetches))

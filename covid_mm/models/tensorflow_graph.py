@@ -113,6 +113,13 @@ class TensorFlowGraph(Graph):
         """One operation."""
         return self.add("Sigmoid", source)
 
+    def moments(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """In two passes over the map: the mean of squares less the squared mean would lose the deviation's digits."""
+        axes = self.constant(np.array([1, 2], np.int32))
+        mean = self.add("Mean", source, axes, keep_dims=True)
+        variance = self.add("Mean", self.add("SquaredDifference", source, mean), axes, keep_dims=True)
+        return mean, self.add("Sqrt", variance)
+
     def _activate(self, source: Tensor, activation: Activation) -> Tensor:
         return self.add(activation, source) if activation else source
 

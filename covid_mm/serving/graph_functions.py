@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -150,12 +151,10 @@ class GraphFunctions:
     def read_contents(self, reader: ContentReader) -> None:
         """From now on contents are checked, by features that this reader gives."""
         graph = self._new_graph()
-        image = smaller = graph.image(self.config.image_size, CHANNELS)
-        if reader.reduction > 1:
-            smaller = graph.pool("AvgPool", image, reader.reduction, reader.reduction)
+        image = graph.image(self.config.image_size // reader.reduction, CHANNELS)
         names = self._find_maps(reader)
-        maps = self._backbones[reader.branch].convolutions.build(graph, self._arrays, smaller, names)
-        self._contents = (graph, image, [maps[name] for name in names])
+        maps = self._backbones[reader.branch].convolutions.build(graph, self._arrays, image, names)
+        self._contents = (graph, image, [part for name in names for part in graph.moments(maps[name])])
         self.content_reader = reader
 
     def answer(self, modalities: tuple[Modality, ...], layer: LayerChoice) -> AnswerFunction:
@@ -180,11 +179,9 @@ class GraphFunctions:
     def contents(self, images: Pixels) -> Pixels:
         """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
         assert self.content_reader is not None, "asked for only where contents are checked"
-        graph, image, maps = self._contents
-        cells = [
-            values.reshape(len(values), -1, values.shape[-1]) for values in graph.run({image: images}, maps)
-        ]
-        return np.concatenate([part for values in cells for part in _find_moments(values)], axis=1)
+        graph, image, moments = self._contents
+        smaller = _average_squares(images, self.content_reader.reduction)
+        return np.concatenate([part[:, 0, 0] for part in graph.run({image: smaller}, moments)], axis=1)
 
     def last_map(self, modality: Modality, images: Pixels) -> Pixels:
         """A branch's last feature map (n, rows, columns, channels) of images (n, side, side, 3)."""
@@ -223,11 +220,17 @@ class GraphFunctions:
             return self._whole
 
 
-def _find_moments(cells: Pixels) -> tuple[Pixels, Pixels]:
-    """Means and deviations (n, channels) over the cells (n, c, channels)."""
-    mean = cells.mean(axis=1)
-    apart = cells - mean[:, None]
-    return mean, np.sqrt(np.einsum("ncd,ncd->nd", apart, apart) / np.float32(cells.shape[1]))
+def _average_squares(images: Pixels, size: int) -> Pixels:
+    """Images (n, side, side, channels), whose squares of so many pixels a side become one each."""
+    if size == 1:
+        return images
+    count, side, _, channels = images.shape
+    side //= size
+    averaged = np.empty((count, side, side, channels), np.float32)
+    for image, smaller in zip(images, averaged, strict=True):
+        whole = image[: side * size, : side * size]
+        cv2.resize(whole, (side, side), dst=smaller, interpolation=cv2.INTER_AREA)
+    return averaged
 
 
 class GraphAnswer:

@@ -77,6 +77,17 @@ def test_the_lung_segmenter_is_that_of_keras(tmp_path) -> None:
         np.testing.assert_allclose(got, expected, atol=2e-5 * float(np.abs(expected).max()))
 
 
+def test_moments_are_those_of_numpy() -> None:
+    images = np.random.default_rng(0).normal(5, 2, (3, 4, 4, 2)).astype(np.float32)
+    images[..., 1] += 1000  # far from 0, where the mean of squares would lose the deviation
+    for new_graph in GRAPHS:
+        graph = new_graph()
+        image = graph.image(4, 2)
+        mean, deviation = graph.run({image: images}, graph.moments(image))
+        np.testing.assert_allclose(mean, images.mean(axis=(1, 2), keepdims=True), rtol=1e-6)
+        np.testing.assert_allclose(deviation, images.std(axis=(1, 2), keepdims=True), rtol=1e-3)
+
+
 @pytest.mark.parametrize("kernels", ["0", "1"])
 def test_a_graph_runs_with_and_without_onednn(kernels: str) -> None:
     script = """
