@@ -47,12 +47,15 @@ class Calibration(JsonRecord):
 
 
 def fit_calibration(
-    predictions: Sequence[LeftOutPredictions], *, own_weight: float = OWN_WEIGHT
+    predictions: Sequence[LeftOutPredictions],
+    *,
+    own_weight: float = OWN_WEIGHT,
+    own_temperature: float = OWN_TEMPERATURE,
 ) -> Calibration:
     """Platt's fit on all two-class collections, drawn to the network's own odds.
 
     The least weighted cross-entropy with a temperature of 0.25 to 20. Each collection and each class in it weigh
-    alike; the network's own odds, at a temperature of OWN_TEMPERATURE, are `own_weight` collections more: of one or two
+    alike; the network's own odds, at a temperature of their own, are `own_weight` collections more: of one or two
     hospitals most of an offset is theirs, and the next one does not have it. Collections of one class are not used. By
     hand: scikit-learn's fit has neither bounds nor soft labels. Source: Platt, Probabilistic outputs for support
     vector machines, 1999, whose targets are drawn to a prior too.
@@ -69,7 +72,7 @@ def fit_calibration(
     names = np.concatenate([np.full(part.images, part.collection) for part in chosen])
     weights = balanced_weights(labels, names)
     own = own_weight / (own_weight + len(chosen))
-    targets = (1.0 - own) * labels + own * expit(margins / OWN_TEMPERATURE)
+    targets = (1.0 - own) * labels + own * expit(margins / own_temperature)
     # a shift that both the fit's conditioning and separable classes profit from
     middle = float(np.sum(weights * margins))
     centred = margins - middle
@@ -94,17 +97,22 @@ def fit_calibration(
 
 
 def leave_one_calibration(
-    predictions: Sequence[LeftOutPredictions], *, own_weight: float = OWN_WEIGHT
+    predictions: Sequence[LeftOutPredictions],
+    *,
+    own_weight: float = OWN_WEIGHT,
+    own_temperature: float = OWN_TEMPERATURE,
 ) -> dict[str, Calibration]:
     """For each collection the calibration fitted on the other two-class collections.
 
     What a collection would get that neither network nor calibration saw. Where no other has both
     classes it is fitted on the collection itself: `Calibration.collections` then names it.
 
-    own_weight, errors: as for `fit_calibration`.
+    own_weight, own_temperature, errors: as for `fit_calibration`.
     """
     chosen = choose_two_class(predictions)
     return {
-        part.collection: fit_calibration(find_others(part, chosen), own_weight=own_weight)
+        part.collection: fit_calibration(
+            find_others(part, chosen), own_weight=own_weight, own_temperature=own_temperature
+        )
         for part in predictions
     }
