@@ -62,6 +62,7 @@ def make_predictions(
         labels=run.crops[collection.name].labels[positions],
         patients=np.array([image.patient for image in images], dtype=np.str_),
         names=tuple(image.name for image in images),
+        population=collection.name,
     )
 
 

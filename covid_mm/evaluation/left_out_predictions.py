@@ -20,6 +20,7 @@ class LeftOutPredictions:
     logit_positive - logit_normal, uncalibrated. labels: (n,) int64, 0 or 1; one class alone is
     allowed. patients: (n,) str; "" = a patient of its own. names: of the images, for error analysis;
     empty, or n of them. left_out: what was left out for it, a pair's two parts; itself without any.
+    population: whose patients these are, the collection of a group of scanners; itself without any.
 
     Raises:
         DataError: no image, lengths that differ, NaN or infinite margins, other labels.
@@ -32,6 +33,7 @@ class LeftOutPredictions:
     patients: NDArray[np.str_]
     names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    population: str = ""
 
     def __post_init__(self) -> None:
         margins = np.asarray(self.margins, dtype=np.float64)
@@ -51,6 +53,7 @@ class LeftOutPredictions:
         object.__setattr__(self, "patients", patients)
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "left_out", tuple(self.left_out) or (self.collection,))
+        object.__setattr__(self, "population", self.population or self.collection)
 
     @property
     def images(self) -> int:
@@ -87,6 +90,7 @@ class LeftOutPredictions:
             "patients": self.patients.tolist(),
             "names": list(self.names),
             "left_out": list(self.left_out),
+            "population": self.population,
         }
 
     @classmethod

@@ -19,7 +19,7 @@ from covid_mm.json_record import JsonRecord
 
 MIN_TEMPERATURE = 0.25  # sharper than four times the network's own odds is never believed
 # chosen on the left-out collections, for both modalities at once: docs/training.md
-OWN_WEIGHT = 2.0  # collections that the network's own odds count as
+OWN_WEIGHT = 2.0  # populations that the network's own odds count as
 OWN_TEMPERATURE = 1.5  # at which they are taken
 
 
@@ -55,8 +55,9 @@ def fit_calibration(
     """Platt's fit on all two-class collections, drawn to the network's own odds.
 
     The least weighted cross-entropy with a temperature of 0.25 to 20. Each collection and each class in it weigh
-    alike; the network's own odds, at a temperature of their own, are `own_weight` collections more: of one or two
-    hospitals most of an offset is theirs, and the next one does not have it. Collections of one class are not used. By
+    alike; the network's own odds, at a temperature of their own, weigh as `own_weight` populations do: of one or two
+    hospitals most of an offset is theirs, and the next one does not have it. Groups of scanners of one collection
+    are one population, as their offset is one. Collections of one class are not used. By
     hand: scikit-learn's fit has neither bounds nor soft labels. Source: Platt, Probabilistic outputs for support
     vector machines, 1999, whose targets are drawn to a prior too.
 
@@ -71,7 +72,7 @@ def fit_calibration(
     labels = np.concatenate([part.labels for part in chosen])
     names = np.concatenate([np.full(part.images, part.collection) for part in chosen])
     weights = balanced_weights(labels, names)
-    own = own_weight / (own_weight + len(chosen))
+    own = own_weight / (own_weight + len({part.population for part in chosen}))
     targets = (1.0 - own) * labels + own * expit(margins / own_temperature)
     # a shift that both the fit's conditioning and separable classes profit from
     middle = float(np.sum(weights * margins))

@@ -158,7 +158,7 @@ def test_calibration_by_hand():
     np.testing.assert_allclose(fit.probabilities([5.0, 1.0, 3.0]), [0.75, 0.25, 0.5], atol=1e-4)
 
 
-def test_the_networks_own_odds_count_as_two_collections():
+def test_the_networks_own_odds_count_as_two_populations():
     # two margins, so the fit meets the targets exactly: a third of what was right, two thirds of the network's own odds
     fit = fit_calibration([quarters("a", high=5.0, low=1.0)])
     own = 1 / (1 + np.exp(-np.array([5.0, 1.0]) / OWN_TEMPERATURE))
@@ -176,6 +176,15 @@ def test_the_more_collections_agree_the_less_the_networks_own_odds_count():
     ]
     assert 0.0 < offsets[0] < offsets[1] < offsets[2] < 3.0
     assert offsets[2] > 2.7
+
+
+def test_groups_of_scanners_count_as_one_population():
+    alone = quarters("a", high=5.0, low=1.0)
+    groups = [dataclasses.replace(alone, collection=f"a-{number}", population="a") for number in range(3)]
+    assert alone.population == "a"
+    assert fit_calibration(groups).offset == pytest.approx(fit_calibration([alone]).offset, abs=1e-4)
+    apart = [dataclasses.replace(one, population=one.collection) for one in groups]
+    assert fit_calibration(apart).offset > fit_calibration(groups).offset + 0.1
 
 
 def test_a_calibration_that_fits_is_left_as_it_is():
