@@ -13,7 +13,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,10 @@ def measure(options: argparse.Namespace) -> int:
     load_tensorflow()
     from covid_mm.evaluation.left_out_images import gather_predictions
     from covid_mm.reporting.tables import format_table
-    from covid_mm.training.plan import TrainingPlan
-    from covid_mm.training.run import RunFolder
-    from covid_mm.training.served_run import open_run, train_branches
+    from covid_mm.training.served_run import reopen_run, train_branches
 
-    folder = RunFolder(Path(options.run))
-    plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
     ways = list(itertools.product(options.weights, options.temperatures))
-    with open_run(replace(plan, data_root=options.data), folder, Path("none")) as run:
+    with reopen_run(Path(options.run), options.data) as run:
         served, folds = train_branches(run)
         for modality in run.network.modalities:
             predictions = gather_predictions(run, modality, folds, served)

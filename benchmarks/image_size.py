@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,11 @@ def measure(options: argparse.Namespace) -> int:
     """Ask each left-out branch at each size; print the table."""
     load_tensorflow()
     from covid_mm.reporting.tables import format_table
-    from covid_mm.training.plan import TrainingPlan
-    from covid_mm.training.run import RunFolder
-    from covid_mm.training.served_run import open_run, train_branches
+    from covid_mm.training.served_run import reopen_run, train_branches
 
     sizes = [int(size) for size in options.sizes.split(",")]
-    folder = RunFolder(Path(options.run))
-    plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
     rows: list[list[str]] = []
-    with open_run(replace(plan, data_root=options.data), folder, Path("none")) as run:
+    with reopen_run(Path(options.run), options.data) as run:
         _, folds = train_branches(run)
         for branch in folds:
             for name, fold_rows in branch.fold.rows.items():
@@ -58,9 +53,9 @@ def read(run: Any, branch: Any, collection: Any, chosen: NDArray[np.int64], size
     from covid_mm.imaging import read_grey
     from covid_mm.imaging.lungs import read_lungs
     from covid_mm.models.network import build_network
+    from covid_mm.training.branch import trained_model
     from covid_mm.training.crops import round_pixels
     from covid_mm.training.features import to_network_input
-    from covid_mm.training.served_run import trained_model
 
     modality = branch.modality
     network = build_network(run.network.resized(size), seed=run.seed)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,10 @@ def measure(options: argparse.Namespace) -> int:
     """Ask each left-out branch in both precisions; print the table."""
     load_tensorflow()
     from covid_mm.reporting.tables import format_table
-    from covid_mm.training.plan import TrainingPlan
-    from covid_mm.training.run import RunFolder
-    from covid_mm.training.served_run import load_branches, open_run, train_branches
+    from covid_mm.training.served_run import load_branches, reopen_run, train_branches
 
-    folder = RunFolder(Path(options.run))
-    plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
     rows: list[list[str]] = []
-    with open_run(replace(plan, data_root=options.data), folder, Path("none")) as run:
+    with reopen_run(Path(options.run), options.data) as run:
         for branch in train_branches(run)[1]:
             arrays = {
                 f"{layer.name}/{variable.name}": np.asarray(variable)

@@ -184,12 +184,10 @@ def run_measurement(options: argparse.Namespace) -> int:
     from covid_mm.publishing.card import write_card
     from covid_mm.reporting.scan_tables import choose_phantoms
     from covid_mm.serving.predictor import load_predictor
-    from covid_mm.training.plan import TrainingPlan
-    from covid_mm.training.run import RunFolder
-    from covid_mm.training.served_run import open_run
+    from covid_mm.training.served_run import reopen_run
 
-    folder, checkpoint = RunFolder(Path(options.run)), Path(options.checkpoint)
-    with open_run(TrainingPlan.from_dict(folder.read_json("config.json")["plan"]), folder, checkpoint) as run:
+    checkpoint = Path(options.checkpoint)
+    with reopen_run(Path(options.run)) as run:
         measured = measure_run(run)[0].scans
     if measured is None:
         print("there are no scans of both classes in this run's collections", file=sys.stderr)

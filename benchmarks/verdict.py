@@ -53,16 +53,11 @@ def main() -> None:
     parser.add_argument("--run", required=True, metavar="RUN")
     options = parser.parse_args()
     load_tensorflow()
-    from dataclasses import replace
 
     from covid_mm.reporting.tables import format_table
-    from covid_mm.training.plan import TrainingPlan
-    from covid_mm.training.run import RunFolder
-    from covid_mm.training.served_run import open_run, train_branch
+    from covid_mm.training.served_run import reopen_run, train_branch
 
-    folder = RunFolder(Path(options.run))
-    plan = TrainingPlan.from_dict(folder.read_json("config.json")["plan"])
-    with open_run(replace(plan, data_root=options.data), folder, Path("none")) as run:
+    with reopen_run(Path(options.run), options.data) as run:
         folds = [train_branch(run, m, fold) for m in run.network.modalities for fold in run.folds[m]]
         print(format_table(list(PAIRS_HEAD), list(list_pairs(run, folds))), flush=True)
         heat: dict[str, list[Any]] = {}

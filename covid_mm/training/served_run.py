@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import MODALITIES, DataConfig, Modality, NetworkConfig
+from covid_mm.config import DEFAULT_CHECKPOINT, MODALITIES, DataConfig, Modality, NetworkConfig
 from covid_mm.datasets import Split, find_datasets, split_dataset
 from covid_mm.datasets.collections import find_collections
 from covid_mm.datasets.index import Collection
@@ -95,6 +95,20 @@ def open_run(plan: TrainingPlan, folder: RunFolder, default_checkpoint: Path) ->
             precision=precision,
             processes=count_preparers(hardware),
         )
+
+
+@contextmanager
+def reopen_run(folder: Path, data_root: str | None = None) -> Iterator[ServedRun]:
+    """A run that has been trained, as its folder describes it.
+
+    data_root: where the data lie now, if not where the run found them. Raises what `open_run` does.
+    """
+    run = RunFolder(folder)
+    plan = TrainingPlan.from_dict(run.read_json("config.json")["plan"])
+    if data_root is not None:
+        plan = replace(plan, data_root=data_root)
+    with open_run(plan, run, DEFAULT_CHECKPOINT) as opened:
+        yield opened
 
 
 def find_paper_splits(root: Path) -> dict[Modality, Split]:
