@@ -188,6 +188,7 @@ def tabulate_left_out(
     *,
     threshold_rule: ThresholdRule = "half",
     own_weight: float = OWN_WEIGHT,
+    calibration: Calibration | None = None,
     target_error: float = TARGET_ERROR,
     min_coverage: float = MIN_COVERAGE,
     resamples: int = RESAMPLES,
@@ -198,7 +199,8 @@ def tabulate_left_out(
     Args:
         predictions: one a collection, names unique, at least one with both classes.
         threshold_rule: 0.5, or Youden's index on the other collections.
-        own_weight: see `fit_calibration`. target_error, min_coverage: see `choose_abstain_zone`.
+        own_weight: see `fit_calibration`. calibration: of every collection, instead of one fitted.
+        target_error, min_coverage: see `choose_abstain_zone`.
         resamples, seed: of the bootstrap over patients.
 
     Raises:
@@ -208,7 +210,11 @@ def tabulate_left_out(
     if threshold_rule not in ("half", "youden"):
         raise UsageError(f"Expected the threshold rule half or youden, but got {threshold_rule}.")
     chosen = choose_two_class(predictions)
-    fits = leave_one_calibration(predictions, own_weight=own_weight)
+    if calibration is None:
+        fits = leave_one_calibration(predictions, own_weight=own_weight)
+        calibration = fit_calibration(chosen, own_weight=own_weight)
+    else:
+        fits = dict.fromkeys([part.collection for part in predictions], calibration)
 
     def decide(pool: _Pool) -> tuple[float, tuple[float, float]]:
         threshold = DEFAULT_THRESHOLD
@@ -240,7 +246,7 @@ def tabulate_left_out(
         head=predictions[0].head,
         rows=tuple(rows),
         auc=_mean_auc(chosen, [row.auc for row in rows if row.auc is not None], resamples, seed),
-        calibration=fit_calibration(chosen, own_weight=own_weight),
+        calibration=calibration,
         threshold_rule=threshold_rule,
         threshold=threshold,
         zone=zone,

@@ -33,7 +33,7 @@ from covid_mm.evaluation.left_out_images import (
     make_predictions,
 )
 from covid_mm.evaluation.left_out_predictions import LeftOutPredictions
-from covid_mm.evaluation.platt import leave_one_calibration
+from covid_mm.evaluation.platt import Calibration, leave_one_calibration
 from covid_mm.evaluation.scans import ScansMeasured, measure_scans
 from covid_mm.evaluation.shortcuts import (
     ShortcutRow,
@@ -94,7 +94,11 @@ def measure_branches(
 
 
 def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[LeftOutTable, FusionComparison]:
-    """The fused head on pairs of left-out images, a head trained anew for every combination of folds."""
+    """The fused head on pairs of left-out images, a head trained anew for every combination of folds.
+
+    Its odds are the sum of its parts' calibrated odds, so they are not calibrated again: on pairs that would be by the
+    offset of the few CT collections that they are formed of.
+    """
     fits = {m: leave_one_calibration(gather_predictions(run, m, folds, {})) for m in run.network.modalities}
     by_modality = {m: [b for b in folds if b.modality == m] for m in run.network.modalities}
     rows: list[LeftOutPredictions] = []
@@ -132,7 +136,7 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
         fused_logits=joined[FUSED],
         branch_logits={m: joined[m] for m in by_modality},
     )
-    return tabulate_left_out(rows), comparison
+    return tabulate_left_out(rows, calibration=Calibration(1.0, 0.0, ())), comparison
 
 
 def measure_shortcuts(run: ServedRun, folds: Sequence[TrainedBranch]) -> list[ShortcutRow]:

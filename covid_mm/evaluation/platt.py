@@ -27,7 +27,8 @@ OWN_TEMPERATURE = 1.5  # at which they are taken
 class Calibration(JsonRecord):
     """probability of positive = sigmoid((margin - offset) / temperature), at a prevalence of 1/2.
 
-    temperature: above 0. offset: in units of the margin. collections: those it was fitted on.
+    temperature: above 0. offset: in units of the margin. collections: those it was fitted on; none of odds that are
+    calibrated already.
     """
 
     temperature: float

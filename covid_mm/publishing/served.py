@@ -267,7 +267,7 @@ def describe_measuring(run: ServedRun, distance: float) -> list[str]:
         f"The served concatenated head differs from the sum of the calibrated branch logits by {distance:.2f} in the"
         " mean.",
         "The recipe and its length were settled with the figures of these rows in view.",
-        "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label; the"
-        " figures of a pair come with a calibration on pairs that share neither its CT collection nor its scanners.",
+        "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label; the odds"
+        " of a pair are the sum of its images' own, each calibrated on other collections, and are not calibrated again.",
         *run.folder.read_notes(),
     ]

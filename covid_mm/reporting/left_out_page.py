@@ -62,7 +62,8 @@ def render_left_out(results: dict[str, Any]) -> str:
     sections.append(
         "## What the checkpoint takes from this\n\nThe calibration is fitted on all collections with both"
         " classes, each weighted alike, as at a prevalence of one half; threshold, zone and supported"
-        f" probability on the same, each calibrated on the others.\n\n{serving_table(tables)}"
+        " probability on the same, each calibrated on the others. The combined odds are the sum of calibrated ones"
+        f" and are not fitted again.\n\n{serving_table(tables)}"
     )
     if rows := results.get("shortcuts"):
         table = make_table(SHORTCUTS, [ShortcutRow.from_dict(row).to_dict() for row in rows], CARD).markdown

@@ -28,6 +28,7 @@ from covid_mm.evaluation.platt import (
     MIN_TEMPERATURE,
     OWN_TEMPERATURE,
     OWN_WEIGHT,
+    Calibration,
     fit_calibration,
     leave_one_calibration,
 )
@@ -176,6 +177,15 @@ def test_the_more_collections_agree_the_less_the_networks_own_odds_count():
     ]
     assert 0.0 < offsets[0] < offsets[1] < offsets[2] < 3.0
     assert offsets[2] > 2.7
+
+
+def test_odds_that_are_calibrated_already_are_left_as_they_are():
+    parts = [quarters("a", high=5.0, low=1.0), quarters("b", high=2.0, low=-2.0)]
+    table = tabulate_left_out(parts, calibration=Calibration(1.0, 0.0, ()), resamples=5)
+    assert {row.calibration for row in table.rows} == {table.calibration} == {Calibration(1.0, 0.0, ())}
+    assert not any(row.is_own_calibration for row in table.rows)
+    assert table.rows[0].sensitivity.value == 1.0  # by the others' calibration some are negative
+    assert table.rows[0].specificity.value == 0.0
 
 
 def test_groups_of_scanners_count_as_one_population():
