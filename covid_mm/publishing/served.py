@@ -268,6 +268,6 @@ def describe_measuring(run: ServedRun, distance: float) -> list[str]:
         " mean.",
         "The recipe and its length were settled with the figures of these rows in view.",
         "Pairs are drawn from images of different patients, so CT and X-ray are independent given the label; the odds"
-        " of a pair are the sum of its images' own, each calibrated on other collections, and are not calibrated again.",
+        " of a pair are the sum of its images' own, each calibrated on other collections, and not calibrated again.",
         *run.folder.read_notes(),
     ]
