@@ -43,7 +43,9 @@ def measure(checkpoint: str | None, rounds: int) -> int:
 
     from covid_mm.imaging import read_image
     from covid_mm.serving.checkpoint import load_checkpoint
+    from covid_mm.serving.runtimes import limit_threads
 
+    limit_threads()  # as every program that serves does
     folder = Path(checkpoint) if checkpoint else DEFAULT_CHECKPOINT
     network, meta = load_checkpoint(folder)
     study = make_study(1, seed=0)
