@@ -58,9 +58,7 @@ def gather_validation(run: Any, branch: Any) -> list[LeftOutPredictions]:
 
     parts = []
     for collection in run.collections[branch.modality]:
-        rows = run.labelled_rows(
-            collection, np.array([image.path in run.held_out for image in collection.images])
-        )
+        rows = run.validation_rows(collection)
         if len(rows):
             margins = branch.answers[collection.name].margins[rows]
             parts.append(make_predictions(run, collection, rows, collection.name, margins))

@@ -1,6 +1,6 @@
 """How measured figures are rounded and written: for page, PDF, JSON, CSV and shell alike.
 
-Left out, a head's probabilities are off by 4 to 9 % in the mean, its AUC and shares by one or two hundredths (95 %
+Left out, a head's probabilities are off by 4 to 8 % in the mean, its AUC and shares by one or two hundredths (95 %
 intervals): a third decimal would say nothing.
 """
 

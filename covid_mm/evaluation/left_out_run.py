@@ -120,7 +120,6 @@ def measure_fusion(run: ServedRun, folds: Sequence[TrainedBranch]) -> tuple[Left
                 labels=pairs.labels[agreeing],
                 patients=left[last].predictions.patients[pairs.rows[last][agreeing]],
                 left_out=tuple(b.fold.name for b in branches if b.fold is not None),
-                population=" with ".join(part.predictions.population for part in left.values()),
             )
         )
         everything[FUSED].append(fused)

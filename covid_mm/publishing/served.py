@@ -172,8 +172,7 @@ def gather_own(run: ServedRun, *, validation: bool) -> dict[Modality, ModalitySa
         for collection in run.collections[modality]:
             part = run.crops[collection.name]
             if validation:
-                rows = np.array([image.path in run.held_out for image in collection.images])
-                positions = run.labelled_rows(collection, rows)
+                positions = run.validation_rows(collection)
             else:
                 rows = trained.get(collection.name, np.zeros(len(part.labels), np.bool_))
                 positions = run.labelled_rows(collection, rows)

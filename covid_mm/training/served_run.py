@@ -166,6 +166,11 @@ class ServedRun:
         part = self.crops[collection.name]
         return np.flatnonzero(rows & part.has_lungs & (part.labels != OTHER))
 
+    def validation_rows(self, collection: Collection) -> NDArray[np.int64]:
+        """The same of the held-out images."""
+        held_out = np.array([image.path in self.held_out for image in collection.images])
+        return self.labelled_rows(collection, held_out)
+
     def crops_of(self, modality: Modality) -> dict[str, LungCrops]:
         """The crops of one modality's collections, by name."""
         return {c.name: self.crops[c.name] for c in self.collections[modality]}
