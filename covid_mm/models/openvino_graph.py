@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ _NONE = (0, 0)
 _PAD_MODES = {"SAME": "same_upper", "VALID": "valid"}  # as TensorFlow names them
 
 Precision = Literal["f32", "bf16"]
+
+# A run takes every processor: two at once take longer than one after the other, and so does a change of threads.
+_runner = ThreadPoolExecutor(1, thread_name_prefix="openvino")
 
 
 class OpenVinoGraph:
@@ -39,9 +43,8 @@ class OpenVinoGraph:
         self._openvino = import_openvino()
         self._ops = self._openvino.opset13
         self._parameters: dict[int, Any] = {}  # by the node that `image` returned
-        self._compiled: dict[tuple[int, ...], tuple[Any, tuple[Any, ...]]] = {}
+        self._requests: dict[tuple[int, ...], tuple[Any, tuple[Any, ...]]] = {}
         self._compiling = threading.Lock()
-        self._requests = threading.local()  # one request runs one study at a time: each thread has its own
 
     def image(self, side: int, channels: int) -> Any:
         """See ConvolutionGraph; so below."""
@@ -135,26 +138,25 @@ class OpenVinoGraph:
 
     def run(self, feeds: Mapping[Any, Array], fetches: Sequence[Any]) -> list[Array]:
         """Only what the fetches depend on is compiled. Raises ValueError for a wrong shape."""
-        key = tuple(id(node) for node in (*feeds, *fetches))
-        requests: dict[tuple[int, ...], Any] = self._requests.__dict__.setdefault("by_nodes", {})
-        if key not in requests:
-            requests[key] = self._compile(key, feeds, fetches).create_infer_request()
+        request = self._compile(feeds, fetches)
         given = [np.ascontiguousarray(feed, np.float32) for feed in feeds.values()]
         try:
-            results = requests[key].infer(given, share_inputs=True)
+            results = _runner.submit(request.infer, given, share_inputs=True).result()
         except RuntimeError as error:
             raise ValueError(f"OpenVINO refused: {error}") from error
         return list(results.values())
 
-    def _compile(self, key: tuple[int, ...], feeds: Iterable[Any], fetches: Sequence[Any]) -> Any:
+    def _compile(self, feeds: Iterable[Any], fetches: Sequence[Any]) -> Any:
+        nodes = (*feeds, *fetches)
+        key = tuple(id(node) for node in nodes)
         with self._compiling:
-            if key not in self._compiled:
+            if key not in self._requests:
                 results = [self._transpose(node, _TO_CHANNELS_LAST) for node in fetches]
                 model = self._openvino.Model(results, [self._parameters[id(node)] for node in feeds], "maps")
                 compiled = self._openvino.compile_model(model, "CPU", self._settings)
                 # the nodes are kept too, so that no other ones get their ids
-                self._compiled[key] = compiled, (*feeds, *fetches)
-            return self._compiled[key][0]
+                self._requests[key] = compiled.create_infer_request(), nodes
+            return self._requests[key][0]
 
     def _transpose(self, node: Any, order: tuple[int, ...]) -> Any:
         return self._ops.transpose(node, np.array(order, np.int64))

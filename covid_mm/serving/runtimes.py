@@ -27,7 +27,7 @@ Parts = tuple["Network | NetworkFunctions", Metadata, ContentClassifier | None, 
 
 OPENVINO_PRECISIONS: dict[str, Precision] = {"openvino": "f32", "openvino-bfloat16": "bf16"}
 
-# runtimes that gain from several batches at once; OpenVINO does too, but stood still in one of nine runs
+# runtimes that gain from several batches at once; OpenVINO's runs take turns, see models/openvino_graph.py
 AT_ONCE = ("tensorflow",)
 MOST_AT_ONCE = 4  # batches: each takes some hundred MB while it is computed
 

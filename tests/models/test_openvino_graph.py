@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,6 +36,34 @@ def test_threads_get_the_answers_to_their_own_images():
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(40)))
+
+
+@ALLOCATOR
+def test_one_thread_runs_all_graphs_one_after_another(monkeypatch):
+    openvino = openvino_graph.import_openvino()
+    infer, running, seen = openvino.InferRequest.infer, [], []
+
+    def watch(*arguments, **named):
+        running.append(threading.get_ident())
+        seen.append(tuple(running))
+        time.sleep(0.01)
+        try:
+            return infer(*arguments, **named)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", watch)
+    images, jobs = np.ones((1, 4, 4, 1), np.float32), []
+    for graph in (OpenVinoGraph(), OpenVinoGraph()):
+        image = graph.image(4, 1)
+        jobs.append(partial(graph.run, {image: images}, [graph.sigmoid(image)]))
+    with ThreadPoolExecutor(4) as pool:
+        results = [pool.submit(job) for job in jobs * 4]
+    for result in results:
+        np.testing.assert_allclose(result.result()[0], 1 / (1 + np.exp(-images)), rtol=1e-5)
+    assert len(seen) == 8
+    assert {len(at_once) for at_once in seen} == {1}
+    assert len(set(seen)) == 1
 
 
 @ALLOCATOR
