@@ -19,7 +19,7 @@ from covid_mm.datasets.phantoms import make_study
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / DEFAULT_PAIR
 RESULTS = CHECKPOINT.parents[1] / "results"
 MAX_BYTES = 25_000_000
-NEEDED = {"ct": 0.88, "xray": 0.91}  # reached by this network; the aims, 0.93 and 0.95, are not
+NEEDED = {"ct": 0.93, "xray": 0.95}  # accuracy on their own validation images
 HEADS = {"fused", "ct", "xray"}
 
 pytestmark = pytest.mark.skipif(

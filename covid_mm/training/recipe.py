@@ -44,8 +44,8 @@ class Refinement:
 
     steps: int
     batch_size: int
-    mild: float
-    most_draws: int
+    mild: float = 1.0
+    most_draws: int = 25
     learning_rate: float = 5e-4
     label_smoothing: float = 0.02
     averaging: float = 0.99
@@ -150,8 +150,8 @@ BY_LENGTH: Mapping[Length, ServedRecipe] = {
         frozen_until={},
         teachers={"slice": ("densenet121", "densenet121"), "film": ("densenet121", "mobilenet")},
         refinement={
-            "slice": Refinement(steps=2500, batch_size=32, mild=1.0, most_draws=25),
-            "film": Refinement(steps=1500, batch_size=64, mild=0.5, most_draws=16),
+            "slice": Refinement(steps=2500, batch_size=32),
+            "film": Refinement(steps=2400, batch_size=64),
         },
     ),
 }
