@@ -113,7 +113,7 @@ def test_the_checkpoint_says_what_it_was_made_of(served, meta):
     }
     for name in ("teacher-1-densenet121", "teacher-2-mobilenet"):
         assert (served.runs / "r" / "xray-without-first-xray" / name / "last.npz").exists()
-    assert {m: part["refined"]["mild"] for m, part in meta["training"].items()} == {"ct": 1.0, "xray": 0.5}
+    assert {m: part["refined"]["mild"] for m, part in meta["training"].items()} == {"ct": 1.0, "xray": 1.0}
     assert "steps" not in meta["training"]["ct"]["refined"]  # what is as before is not told twice
     used = {part["name"]: (part["use"], part["trained"] > 0) for part in meta["data"]}
     assert used == {name: ("training", True) for name, _, _ in COLLECTIONS}
