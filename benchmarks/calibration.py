@@ -1,6 +1,6 @@
 """How much a calibration is to be drawn to the network's own odds, and at which temperature.
 
-    python benchmarks/calibration.py --data DIR --run runs/RUN [--weights 0,1,2,4] [--temperatures 1,1.25,1.4,1.5]
+    python benchmarks/calibration.py --data DIR --run runs/RUN [--weights W,W] [--temperatures T,T]
 
 RUN: of `train.py --recipe served`; nothing is trained. A table for each modality: every left-out collection by the
 calibration of the others, with its calibration error and the shares of normal and positive images called positive
@@ -104,7 +104,9 @@ def main() -> int:
     parser.add_argument("--data", required=True, metavar="DIR", help="as for the run")
     parser.add_argument("--run", required=True, metavar="RUN")
     parser.add_argument("--weights", type=list_numbers, default=[0.0, 1.0, 2.0, 4.0], metavar="W,W")
-    parser.add_argument("--temperatures", type=list_numbers, default=[1.0, 1.25, 1.4, 1.5], metavar="T,T")
+    parser.add_argument(
+        "--temperatures", type=list_numbers, default=[1.0, 1.25, 1.4, 1.5, 1.75], metavar="T,T"
+    )
     options = parser.parse_args()
     return exit_with(lambda: measure(options))
 

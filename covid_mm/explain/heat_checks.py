@@ -1,7 +1,7 @@
 """What a heatmap is checked for before anybody goes by it: heat beside the lungs, and a second method's word.
 
 All levels are the worst twentieth of positive images of collections that the networks never saw, with lesions marked
-by radiologists (242 slices of medseg-ct, 650 films of siim-covid19; `benchmarks/verdict.py`), by attention, before it
+by radiologists (242 slices of medseg-ct, 654 films of siim-covid19; `benchmarks/verdict.py`), by attention, before it
 is weighed by the lungs, and HiResCAM beside it. They are of evidence for the positive class; that for normal has no
 place to lie.
 """
