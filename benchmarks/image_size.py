@@ -50,12 +50,11 @@ def read(run: Any, branch: Any, collection: Any, chosen: NDArray[np.int64], size
     """Margins (n,) of a branch on images read at a size."""
     import keras
 
-    from covid_mm.imaging import read_grey
+    from covid_mm.imaging import read_grey, to_network_input
     from covid_mm.imaging.lungs import read_lungs
     from covid_mm.models.network import build_network
     from covid_mm.training.branch import trained_model
     from covid_mm.training.crops import round_pixels
-    from covid_mm.training.features import to_network_input
 
     modality = branch.modality
     network = build_network(run.network.resized(size), seed=run.seed)

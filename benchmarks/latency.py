@@ -41,7 +41,7 @@ def measure(checkpoint: str | None, rounds: int) -> int:
     load_tensorflow()
     import numpy as np
 
-    from covid_mm.imaging import read_image
+    from covid_mm.imaging import resize_grey
     from covid_mm.serving.checkpoint import load_checkpoint
     from covid_mm.serving.runtimes import limit_threads
 
@@ -53,7 +53,7 @@ def measure(checkpoint: str | None, rounds: int) -> int:
     print(f"checkpoint {meta.name}, {meta.network.name}, {rounds} rounds, medians")
     for batch in BATCHES:
         images: Any = {
-            m: np.repeat(read_image(getattr(study, m), size=side)[None], batch, axis=0)
+            m: np.repeat(resize_grey(getattr(study, m), side)[None], batch, axis=0)
             for m in network.config.modalities
         }
         ways = keras_ways(network, meta, images, batch)
@@ -85,8 +85,10 @@ def keras_ways(network: Any, meta: Any, images: Any, batch: int) -> Ways:
 
     from covid_mm.explain.explained import PREDICTED
     from covid_mm.explain.grad_cam import GradCam
+    from covid_mm.imaging import to_network_input
     from covid_mm.models.heads import FUSED
 
+    images = {m: to_network_input(values) for m, values in images.items()}
     side = network.config.image_size
     signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in images}
     bare = tf.function(lambda inputs: network.model(inputs, training=False)).get_concrete_function(signature)
@@ -166,6 +168,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
     from covid_mm.errors import CovidMMError
     from covid_mm.explain.explained import PREDICTED
     from covid_mm.explain.method_table import PASS_METHODS
+    from covid_mm.imaging import to_network_input
     from covid_mm.models.heads import FUSED
     from covid_mm.models.meta_file import ONNX_FOLDER
     from covid_mm.serving.onnx_functions import OnnxFunctions, answer_file
@@ -175,6 +178,7 @@ def onnx_ways(folder: Path, meta: Any, images: Any, batch: int) -> Ways:
     except CovidMMError as error:
         print(f"left out: {error}")
         return {}
+    images = {m: to_network_input(values) for m, values in images.items()}
     name = answer_file(tuple(images))
     feeds: dict[str, Any] = {f"image_{m}": values for m, values in images.items()}
     feeds |= {

@@ -64,18 +64,19 @@ def read(
     from covid_mm.models.convolutions import LISTED
     from covid_mm.models.heads import find_margins
     from covid_mm.models.openvino_graph import OpenVinoGraph
-    from covid_mm.training.features import to_network_input
 
     lists = {m: LISTED[name](f"{m}_", run.network.output_stride) for m, name in run.network.branches}
     heads = ArrayHeads(run.network, {m: one.convolutions.channels[one.last] for m, one in lists.items()})
     heads.set_weights(arrays)
     graph = OpenVinoGraph(precision)
-    maps = lists[modality].convolutions.build(graph, arrays, graph.image(run.network.image_size, 3))
+    maps = lists[modality].convolutions.build(graph, arrays, graph.image(run.network.image_size, 1))
     margins = []
-    graph.run({maps["image"]: to_network_input(crops[:1])}, [maps[lists[modality].last]])  # compiles
+    graph.run(
+        {maps["image"]: crops[:1, ..., None].astype(np.float32)}, [maps[lists[modality].last]]
+    )  # compiles
     started = time.perf_counter()
     for start in range(0, len(crops), CHUNK):
-        images = to_network_input(crops[start : start + CHUNK])
+        images = crops[start : start + CHUNK, ..., None].astype(np.float32)
         (last,) = graph.run({maps["image"]: images}, [maps[lists[modality].last]])
         margins.append(find_margins(heads.branch_logits(modality, heads.pool(modality, last).features)))
     return np.concatenate(margins), time.perf_counter() - started

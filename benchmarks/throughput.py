@@ -164,6 +164,7 @@ def bare_ways(network: Any, predictor: Any, size: int) -> dict[str, Callable[[],
     import numpy as np
     import tensorflow as tf
 
+    from covid_mm.imaging import to_network_input
     from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
 
     segmenter = predictor.segmenter
@@ -171,9 +172,9 @@ def bare_ways(network: Any, predictor: Any, size: int) -> dict[str, Callable[[],
     signature = {m: tf.TensorSpec((None, side, side, 3), tf.float32) for m in network.config.modalities}
     bare = tf.function(lambda inputs: network.model(inputs, training=False)).get_concrete_function(signature)
     noise = np.random.default_rng(0)
-    images = {m: noise.uniform(0, 255, (size, side, side, 3)).astype(np.float32) for m in signature}
+    images = {m: noise.uniform(0, 255, (size, side, side)).astype(np.float32) for m in signature}
     small = noise.uniform(0, 255, (size, SEGMENTER_SIDE, SEGMENTER_SIDE)).astype(np.float32)
-    constants = {m: tf.constant(values) for m, values in images.items()}
+    constants = {m: tf.constant(to_network_input(values)) for m, values in images.items()}
     contents = predictor.forward_pass.functions.contents
 
     def run_bare() -> None:

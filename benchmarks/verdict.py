@@ -135,10 +135,9 @@ def measure_heat(run: Any, branch: Any) -> Any:
     from covid_mm.explain.grad_cam import GradCam
     from covid_mm.explain.heat_checks import MEASURED, find_disagreement, find_share_outside
     from covid_mm.explain.method_table import ATTENTION
-    from covid_mm.imaging import read_grey
+    from covid_mm.imaging import read_grey, to_network_input
     from covid_mm.imaging.lungs import cut_lungs, place_in_image
     from covid_mm.training.crops import lesion_mask
-    from covid_mm.training.features import to_network_input
     from covid_mm.training.served_run import load_branches
 
     modality = branch.modality

@@ -15,7 +15,7 @@ from toy_networks import grey_images, shake_weights, toy_backbones
 import covid_mm
 from covid_mm.config import CLASSES, MODALITIES, ModalityInfo, NetworkConfig, TrainingConfig
 from covid_mm.errors import UsageError
-from covid_mm.imaging import ImageHeader
+from covid_mm.imaging import ImageHeader, to_network_input
 from covid_mm.imaging.lungs import find_region, read_lungs
 from covid_mm.models.content_classifier import (
     NEITHER,
@@ -32,7 +32,7 @@ from covid_mm.serving.pairing import ImageFile, pair_files
 from covid_mm.serving.predictor import load_predictor
 from covid_mm.training.batches import ModalitySamples, prepare_bottleneck
 from covid_mm.training.content_classifier import ContentImages, fit_content_classifier
-from covid_mm.training.features import compute_features, to_network_input
+from covid_mm.training.features import compute_features
 from covid_mm.training.fit import fit_network
 from covid_mm.training.fusion import branch_direction, fit_fused_head
 from covid_mm.training.run import RunFolder

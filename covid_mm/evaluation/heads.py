@@ -21,10 +21,11 @@ from covid_mm.evaluation.results import POSSIBILITY_LABELS, Possibility
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam
 from covid_mm.explain.method_table import ATTENTION, FixedScaleMethod, LayerChoice
+from covid_mm.imaging import to_network_input
 from covid_mm.models.heads import FUSED
 from covid_mm.models.network import Network
 from covid_mm.training.batches import ModalitySamples
-from covid_mm.training.features import compute_features, to_network_input
+from covid_mm.training.features import compute_features
 
 THRESHOLD = 0.5  # not tuned: the likelier class, as in the paper
 SCALE_PERCENTILE = 99.0

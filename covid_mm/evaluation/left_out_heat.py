@@ -35,12 +35,11 @@ from covid_mm.explain.method_table import (
     list_methods,
 )
 from covid_mm.explain.methods import BranchExplainer
-from covid_mm.imaging import read_grey
+from covid_mm.imaging import read_grey, to_network_input
 from covid_mm.imaging.lungs import cut_lungs, place_in_image, read_lungs
 from covid_mm.models.heads import find_margins
 from covid_mm.models.network import Network, build_network
 from covid_mm.training.crops import lesion_mask, round_pixels
-from covid_mm.training.features import to_network_input
 from covid_mm.training.served_run import ServedRun, TrainedBranch, load_branches
 
 FRAME = 256  # pixels per side of the whole image's frame in which heat is measured

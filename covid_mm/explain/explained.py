@@ -38,7 +38,7 @@ class Explained:
 
 
 class AnswerFunction(Protocol):
-    """The compiled forward pass with heatmaps for one set of modalities, as `explain.grad_cam.GradCam`.
+    """The compiled forward pass with heatmaps for one set of modalities, as `explain.grad_cam.GradCam` of grey images.
 
     modalities: in the network's order.
     """
@@ -53,7 +53,7 @@ class AnswerFunction(Protocol):
         *,
         method: PassMethod | None = None,
     ) -> Explained:
-        """Logits and evidence of n studies; see `GradCam.explain`."""
+        """Logits and evidence of n studies, images by modality (n, side, side); else as `GradCam.explain`."""
 
 
 def stretch_map(raw: NDArray[np.float32], title: str) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from covid_mm.config import ImageLimits
 from covid_mm.imaging.dicom import DicomImage, FilmFrame, read_dicom, read_frame
 from covid_mm.imaging.dicom_header import ImageHeader
 from covid_mm.imaging.nifti import is_nifti
-from covid_mm.imaging.resize import resize_grey, resize_image
+from covid_mm.imaging.resize import resize_grey, resize_image, to_network_input
 from covid_mm.imaging.scan import CtScan, SeriesSummary, assemble_scan, read_scan
 from covid_mm.imaging.series import SliceStack, stack_slices
 from covid_mm.imaging.source import (
@@ -58,4 +58,5 @@ __all__ = [
     "resize_grey",
     "resize_image",
     "stack_slices",
+    "to_network_input",
 ]

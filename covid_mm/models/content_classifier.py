@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, MODALITIES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import CheckpointError
+from covid_mm.imaging import to_network_input
 
 if TYPE_CHECKING:
     from covid_mm.models.network import Network
@@ -218,7 +219,7 @@ def compute_contents(
 
     model = keras.Model(network.image_input(reader.branch), content_features(network, reader))
     rows = [
-        model.predict_on_batch(np.repeat(images[start : start + batch_size, ..., None], CHANNELS, axis=-1))
+        model.predict_on_batch(to_network_input(images[start : start + batch_size]))
         for start in range(0, len(images), batch_size)
     ]
     return np.concatenate([np.zeros((0, content_width(network, reader)), np.float32), *rows])

@@ -1,8 +1,9 @@
 """Networks for serving as lists of convolutions, without Keras: their weights' names and shapes, and a graph of them.
 
 `keras.applications` builds a network in seconds; these lists are there at once. A batch norm that follows a
-convolution is folded into its kernel, so the graph has a tenth of the operations and runs faster. The tests hold
-each list to what Keras builds.
+convolution is folded into its kernel, so the graph has a tenth of the operations and runs faster. Images are grey: the
+kernel of the first convolution, over three equal channels each scaled in its own way, becomes one over the grey and a
+channel of ones. The tests hold each list to what Keras builds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _DENSENET_GROWTH = 32
 _MOBILENET_FILTERS = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)  # behind each depthwise convolution
 _MOBILENET_HALVING = (2, 4, 6, 12)  # depthwise convolutions that halve the image
 _MOBILENET_EARLY = range(1, 6)
+_HALF = 127.5  # what brings 0..255 to -1..1
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
@@ -90,18 +92,32 @@ class ConvolutionGraph(Protocol):
 
 
 @dataclass(frozen=True)
+class ChannelScaling:
+    """How a network scales each channel of an image 0..255 before its first convolution."""
+
+    factors: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    def apply_to(self, kernel: Array) -> Array:
+        """A kernel (rows, columns, 3, out) over scaled channels as one over what `Convolutions.read_grey` gives."""
+        grey = np.einsum("rcio,i->rco", kernel, _HALF * self.factors)
+        ones = np.einsum("rcio,i->rco", kernel, _HALF * self.factors + self.offsets)
+        return np.stack([grey, ones], axis=2).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Convolutions:
     """A network being described: `weights` are its arrays' shapes by name, `steps` what is done, in order.
 
     Each method takes and returns names of feature maps; `channels` has how many channels each has. The first is
-    `image`.
+    `image`, grey.
     """
 
     epsilon: float
     weights: Shapes = field(default_factory=dict)
     steps: list[Callable[[dict[str, Any], ConvolutionGraph, Arrays], Any]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    channels: dict[str, int] = field(default_factory=lambda: {"image": CHANNELS})
+    channels: dict[str, int] = field(default_factory=lambda: {"image": 1})
 
     def convolve(
         self,
@@ -115,9 +131,14 @@ class Convolutions:
         norm: str = "",
         activation: Activation = "",
         bias: bool = False,
+        scaling: ChannelScaling | None = None,
     ) -> str:
-        """A convolution with its bias, the batch norm of another name, and an activation behind it."""
-        self.weights[f"{name}/kernel"] = (size, size, self.channels[source], filters)
+        """A convolution with its bias, the batch norm of another name, and an activation behind it.
+
+        scaling: of a network's first convolution, whose source is what `read_grey` gives, padded or not.
+        """
+        read = self.channels[source] if scaling is None else CHANNELS
+        self.weights[f"{name}/kernel"] = (size, size, read, filters)
         if bias:
             self.weights[f"{name}/bias"] = (filters,)
         if norm:
@@ -125,6 +146,8 @@ class Convolutions:
 
         def step(maps: dict[str, Any], graph: ConvolutionGraph, arrays: Arrays) -> Any:
             kernel = arrays[f"{name}/kernel"]
+            if scaling is not None:
+                kernel = scaling.apply_to(kernel)
             offset = arrays[f"{name}/bias"] if bias else np.zeros(filters, np.float32)
             if norm:
                 scale, shift = self._fold(norm, arrays)
@@ -159,13 +182,14 @@ class Convolutions:
 
         return self._keep(name, self.channels[source], step)
 
-    def scale(self, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> str:
-        """The image by fixed numbers of each channel."""
+    def read_grey(self) -> str:
+        """The image as -1..1, and a channel of ones, for what the channels' offsets add where nothing is padded."""
 
         def step(maps: dict[str, Any], graph: ConvolutionGraph, _: Arrays) -> Any:
-            return graph.scale(maps["image"], scale.astype(np.float32), offset.astype(np.float32), "")
+            kernel, offset = np.array([[[[1 / _HALF, 0.0]]]], np.float32), np.array([-1.0, 1.0], np.float32)
+            return graph.convolve(maps["image"], kernel, offset, stride=1, padding="VALID", activation="")
 
-        return self._keep("scaled", CHANNELS, step)
+        return self._keep("grey and ones", 2, step)
 
     def pad(self, source: str, before: int, after: int) -> str:
         """Rows and columns of zeros around."""
@@ -247,18 +271,18 @@ class BackboneList:
 
 
 def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
-    """DenseNet121 as `keras.applications` builds it, on pixels 0..255."""
+    """DenseNet121 as `keras.applications` builds it, on grey pixels 0..255."""
     net = Convolutions(epsilon=1.001e-5)
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    image = net.scale(1.0 / (255.0 * deviation), -mean / deviation)
     values = net.convolve(
         f"{prefix}conv1_conv",
-        net.pad(image, 3, 3),
+        net.pad(net.read_grey(), 3, 3),
         *(64, 7),
         stride=2,
         padding="VALID",
         norm=f"{prefix}conv1_bn",
         activation="Relu",
+        scaling=ChannelScaling(1.0 / (255.0 * deviation), -mean / deviation),
     )
     values = net.pool("MaxPool", net.pad(values, 1, 1), 3)
     fed, early = values, dict[str, str]()
@@ -288,15 +312,16 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
 
 
 def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
-    """MobileNet as `keras.applications` builds it, on pixels 0..255."""
+    """MobileNet as `keras.applications` builds it, on grey pixels 0..255."""
     net = Convolutions(epsilon=1e-3)
     values = net.convolve(
         f"{prefix}conv1",
-        net.scale(np.full(CHANNELS, 1 / 127.5), np.full(CHANNELS, -1.0)),
+        net.read_grey(),
         *(32, 3),
         stride=2,
         norm=f"{prefix}conv1_bn",
         activation="Relu6",
+        scaling=ChannelScaling(np.full(CHANNELS, 1 / _HALF), np.full(CHANNELS, -1.0)),
     )
     fed, early = values, dict[str, str]()
     for number, filters in enumerate(_MOBILENET_FILTERS, start=1):
@@ -331,7 +356,7 @@ LISTED: dict[str, Callable[[str, int], BackboneList]] = {
 
 def list_segmenter() -> tuple[Convolutions, str]:
     """The lung segmenter of `models.lung_segmenter`, and the name of its logits; arrays by their number's name."""
-    net = Convolutions(epsilon=1e-3, channels={"image": 1})
+    net = Convolutions(epsilon=1e-3)
     count = 0
 
     def convolve(source: str, width: int, stride: int = 1) -> str:

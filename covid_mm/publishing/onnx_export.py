@@ -29,7 +29,7 @@ from covid_mm.explain.explained import PREDICTED, AnswerFunction
 from covid_mm.explain.grad_cam import find_layer
 from covid_mm.explain.method_table import list_pass_methods
 from covid_mm.files import hash_file, write_atomically
-from covid_mm.imaging import read_image
+from covid_mm.imaging import resize_grey
 from covid_mm.models.content_classifier import content_width
 from covid_mm.models.heads import FUSED
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE
@@ -190,7 +190,7 @@ def compare_answers(
     worst: dict[str, float] = {}
     for modalities in list_combinations(network):
         images = {
-            m: np.stack([read_image(study.image_of(MODALITIES[m].kind), size=side) for study in studies])
+            m: np.stack([resize_grey(study.image_of(MODALITIES[m].kind), side) for study in studies])
             for m in modalities
         }
         first, second = ours(modalities, EXPORTED_LAYER), theirs(modalities, EXPORTED_LAYER)

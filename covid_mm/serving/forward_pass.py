@@ -19,7 +19,7 @@ from covid_mm.serving.answers import find_rule
 from covid_mm.serving.heatmap_request import HeatmapRequest, show_evidence
 from covid_mm.serving.metadata import Metadata
 from covid_mm.serving.network_functions import NetworkFunctions
-from covid_mm.serving.reading import Study, stack_images
+from covid_mm.serving.reading import Study
 
 if TYPE_CHECKING:
     from covid_mm.models.network import Network
@@ -74,9 +74,9 @@ class ForwardPass:
         layer = self._metadata.heatmap_layer if request.pass_method is None else request.layer
         function = self.functions.answer(combination, layer)
         explained = function.explain(
-            {m: stack_images([study[m].pixels for study in studies]) for m in combination},
+            {m: np.stack([study[m].pixels for study in studies]) for m in combination},
             np.full(len(studies), request.class_index, dtype=np.int32),
-            {m: stack_images([study[m].whole for study in studies]) for m in combination}
+            {m: np.stack([study[m].whole for study in studies]) for m in combination}
             if self._classifies_whole_images
             else None,
             method=request.pass_method,
@@ -136,7 +136,7 @@ class ForwardPass:
     ) -> dict[Modality, NDArray[np.float32]]:
         """Maps of a method that runs the network on its own, apart from the pass that answered."""
         return self.functions.slow_heatmaps(tuple(study)).explain(
-            {m: image.pixels[None] for m, image in study.items()},
+            {m: image.pixels for m, image in study.items()},
             class_index,
             method=request.method,
             layer=request.layer,

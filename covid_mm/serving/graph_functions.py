@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, POSITIVE, Modality, NetworkConfig
+from covid_mm.config import POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
 from covid_mm.explain.array_heatmaps import ArrayHeads, Pooled, weigh_cells
 from covid_mm.explain.cells import interpolation_matrix
@@ -134,7 +134,7 @@ class GraphFunctions:
         self._graphs: dict[Modality, tuple[ConvolutionGraph, Any, Any]] = {}
         for modality, one in self._backbones.items():
             graph = new_graph()
-            image = graph.image(meta.network.image_size, CHANNELS)
+            image = graph.image(meta.network.image_size, 1)
             maps = one.convolutions.build(graph, arrays, image)
             self._graphs[modality] = (graph, image, maps[one.last])
 
@@ -151,7 +151,7 @@ class GraphFunctions:
     def read_contents(self, reader: ContentReader) -> None:
         """From now on contents are checked, by features that this reader gives."""
         graph = self._new_graph()
-        image = graph.image(self.config.image_size // reader.reduction, CHANNELS)
+        image = graph.image(self.config.image_size // reader.reduction, 1)
         names = self._find_maps(reader)
         maps = self._backbones[reader.branch].convolutions.build(graph, self._arrays, image, names)
         self._contents = (graph, image, [part for name in names for part in graph.moments(maps[name])])
@@ -173,26 +173,28 @@ class GraphFunctions:
             return self._load_whole().grid(modality, layer)
         if modality not in self._grids:  # asked for before the first answer
             side = self.config.image_size
-            self.last_map(modality, np.zeros((1, side, side, CHANNELS), np.float32))
+            self.last_map(modality, np.zeros((1, side, side), np.float32))
         return self._grids[modality]
 
     def contents(self, images: Pixels) -> Pixels:
-        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
+        """What the content classifier reads (n, d) of whole images (n, side, side)."""
         assert self.content_reader is not None, "asked for only where contents are checked"
         graph, image, moments = self._contents
         smaller = _average_squares(images, self.content_reader.reduction)
-        return np.concatenate([part[:, 0, 0] for part in graph.run({image: smaller}, moments)], axis=1)
+        return np.concatenate(
+            [part[:, 0, 0] for part in graph.run({image: smaller[..., np.newaxis]}, moments)], axis=1
+        )
 
     def last_map(self, modality: Modality, images: Pixels) -> Pixels:
-        """A branch's last feature map (n, rows, columns, channels) of images (n, side, side, 3)."""
+        """A branch's last feature map (n, rows, columns, channels) of images (n, side, side)."""
         graph, image, last = self._graphs[modality]
-        (values,) = graph.run({image: images}, [last])
+        (values,) = graph.run({image: images[..., np.newaxis]}, [last])
         _, rows, columns, _ = values.shape
         self._grids[modality] = (rows, columns)
         return values
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
-        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
+        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side)."""
         features = self.heads.pool(modality, self.last_map(modality, images)).features
         return self.heads.branch_logits(modality, features), features
 
@@ -221,12 +223,12 @@ class GraphFunctions:
 
 
 def _average_squares(images: Pixels, size: int) -> Pixels:
-    """Images (n, side, side, channels), whose squares of so many pixels a side become one each."""
+    """Images (n, side, side), whose squares of so many pixels a side become one each."""
     if size == 1:
         return images
-    count, side, _, channels = images.shape
+    count, side, _ = images.shape
     side //= size
-    averaged = np.empty((count, side, side, channels), np.float32)
+    averaged = np.empty((count, side, side), np.float32)
     for image, smaller in zip(images, averaged, strict=True):
         whole = image[: side * size, : side * size]
         cv2.resize(whole, (side, side), dst=smaller, interpolation=cv2.INTER_AREA)
@@ -254,7 +256,7 @@ class GraphAnswer:
         *,
         method: PassMethod | None = None,
     ) -> Explained:
-        """Logits and evidence of n studies; see `GradCam.explain`."""
+        """Logits and evidence of n studies, images by modality (n, side, side); else as `GradCam.explain`."""
         functions, heads = self._functions, self._functions.heads
         if functions.reads_lungs and functions.content_reader is not None and content_images is None:
             raise UsageError("This function checks other images than it explains; give content_images.")

@@ -1,4 +1,7 @@
-"""What serving asks of a network, whatever runs it: TensorFlow's library, OpenVINO, ONNX Runtime, Keras."""
+"""What serving asks of a network, whatever runs it: TensorFlow's library, OpenVINO, ONNX Runtime, Keras.
+
+All images are grey, 0..255.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,10 @@ class NetworkFunctions(Protocol):
         """Rows and columns of the feature map that a heatmap of that layer is made of."""
 
     def contents(self, images: Pixels) -> Pixels:
-        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
+        """What the content classifier reads (n, d) of whole images (n, side, side)."""
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
-        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
+        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side)."""
 
     def fuse(self, features: list[Pixels]) -> Pixels:
         """The concatenated head's logits (n, 2) of pooled features (n, channels) by modality, in order."""
@@ -55,4 +58,4 @@ class SlowHeatmaps(Protocol):
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> dict[Modality, Pixels]:
-        """Maps (side, side) of one study, each 0..1 of its own highest value."""
+        """Maps (side, side) of one study's images (side, side), each 0..1 of its own highest value."""

@@ -22,6 +22,7 @@ from covid_mm.explain.explained import AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import PASS_METHODS, LayerChoice, PassMethod, list_pass_methods
 from covid_mm.files import hash_file
+from covid_mm.imaging import to_network_input
 from covid_mm.imaging.lungs import LungRegion, find_region
 from covid_mm.models.content_classifier import (
     MAX_CLASSIFIER_BYTES,
@@ -133,16 +134,16 @@ class OnnxFunctions:
         return int(rows), int(columns)
 
     def contents(self, images: Pixels) -> Pixels:
-        """What the content classifier reads (n, d) of whole images (n, side, side, 3), 0..255."""
+        """What the content classifier reads (n, d) of whole images (n, side, side)."""
         modality = self.config.modalities[0]
-        feeds = self._fill(modality, images) | {f"content_{modality}": images}
+        feeds = self._fill(modality, images) | {f"content_{modality}": to_network_input(images)}
         outputs = self.run(answer_file((modality,)), feeds, [f"contents_{modality}"])
         return np.asarray(outputs[f"contents_{modality}"])
 
     def read_slices(self, modality: Modality, images: Pixels) -> tuple[Pixels, Pixels]:
-        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side, 3)."""
+        """A branch's own logits (n, 2) and pooled features (n, channels) of images (n, side, side)."""
         name = answer_file((modality,))
-        feeds = self._fill(modality, images) | {f"image_{modality}": images}
+        feeds = self._fill(modality, images) | {f"image_{modality}": to_network_input(images)}
         head = modality if self.config.is_concatenated else FUSED
         outputs = self.run(name, feeds, [f"logits_{head}", f"features_{modality}"])
         return outputs[f"logits_{head}"], outputs[f"features_{modality}"]
@@ -254,9 +255,9 @@ class OnnxAnswer:
         *,
         method: PassMethod | None = None,
     ) -> Explained:
-        """Logits and evidence of n studies; see `GradCam.explain`."""
-        feeds: dict[str, NDArray[Any]] = {f"image_{m}": images[m] for m in self.modalities}
-        feeds |= {f"content_{m}": (content_images or images)[m] for m in self.modalities}
+        """Logits and evidence of n studies, images by modality (n, side, side); else as `GradCam.explain`."""
+        feeds: dict[str, NDArray[Any]] = {f"image_{m}": to_network_input(images[m]) for m in self.modalities}
+        feeds |= {f"content_{m}": to_network_input((content_images or images)[m]) for m in self.modalities}
         feeds["classes"] = classes.astype(np.int32)
         chosen = method or self._functions.heatmap_method
         both = (chosen, second_method(chosen))

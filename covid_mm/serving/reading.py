@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, MODALITIES, Modality
+from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import UsageError
 from covid_mm.explain.cells import weigh_by_lungs
 from covid_mm.imaging import ImageHeader, WindowSettings, read_grey, read_header, resize_grey
@@ -34,7 +34,7 @@ class LungFinder(Protocol):
 class StudyImage:
     """One image of a study, read.
 
-    pixels: float32 (side, side, 3), 0..255, what the network reads. whole: the whole image of the
+    pixels: grey float32 (side, side), 0..255, what the network reads. whole: the whole image of the
     same shape, what the content classifier reads; the same array where the network reads the
     whole image too. preview: uint8 (height, width, 3), the whole image with its aspect. region: the
     lungs that were cropped to. lacks_lungs: they were looked for and not found; pixels is then the
@@ -155,22 +155,8 @@ def prepare_studies(studies: Sequence[GreyStudy], size: int, finder: LungFinder 
 def _read_image(
     grey: NDArray[np.float32], modality: Modality, size: int, region: LungRegion | None, wants_lungs: bool
 ) -> StudyImage:
-    whole = _as_channels(resize_grey(grey, size))
+    whole = resize_grey(grey, size)
     preview = make_preview(grey)
     if region is None:
         return StudyImage(whole, whole, preview, lacks_lungs=wants_lungs)
-    crop = read_lungs(grey, region, modality, size)
-    return StudyImage(_as_channels(crop), whole, preview, region)
-
-
-def stack_images(images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Images (side, side, 3) of equal channels, as `StudyImage` holds them, as one batch (n, side, side, 3)."""
-    batch = np.empty((len(images), *images[0].shape), np.float32)
-    for row, image in zip(batch, images, strict=True):  # np.stack takes ten times as long to repeat a channel
-        cv2.cvtColor(np.ascontiguousarray(image[..., 0]), cv2.COLOR_GRAY2RGB, dst=row)
-    return batch
-
-
-def _as_channels(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Equal channels, read-only: they are copied once, into the batch."""
-    return np.broadcast_to(grey[..., np.newaxis], (*grey.shape, CHANNELS))
+    return StudyImage(read_lungs(grey, region, modality, size), whole, preview, region)

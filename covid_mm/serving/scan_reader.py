@@ -17,7 +17,7 @@ from covid_mm.models.heads import find_margins
 from covid_mm.serving.content_check import check_contents
 from covid_mm.serving.network_functions import NetworkFunctions
 from covid_mm.serving.prediction import Notice
-from covid_mm.serving.reading import LungFinder, Study, prepare_studies, stack_images
+from covid_mm.serving.reading import LungFinder, Study, prepare_studies
 from covid_mm.serving.scan_files import SCANNED
 from covid_mm.serving.scan_rule import ScanRule
 from covid_mm.serving.warnings import warn
@@ -118,7 +118,7 @@ class ScanReader:
         """The margin of the concatenated head on the scan's pooled features and the other images' own.
 
         The features are the mean over the most suspicious share of slices. images: modality -> float32
-        (side, side, 3), what the network reads of all other modalities.
+        (side, side), what the network reads of all other modalities.
         """
         chosen = rule.choose_slices(reading.margins)
         pooled = {SCANNED: reading.features[chosen].mean(axis=0, keepdims=True)}
@@ -131,7 +131,7 @@ class ScanReader:
         """The slices that show the chest, and what the others show instead."""
         if self._classifier is None or not slices:
             return slices, []
-        whole = stack_images([study[SCANNED].whole for _, study in slices])
+        whole = np.stack([study[SCANNED].whole for _, study in slices])
         contents = self._classifier.check(SCANNED, self._functions.contents(whole))
         checked, refused = [], []
         for one, content in zip(slices, contents, strict=True):
@@ -143,7 +143,7 @@ class ScanReader:
 
     def _run(self, studies: list[Study]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         logits, features = self._functions.read_slices(
-            SCANNED, stack_images([study[SCANNED].pixels for study in studies])
+            SCANNED, np.stack([study[SCANNED].pixels for study in studies])
         )
         return find_margins(self._finite(logits).astype(np.float64)), features
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from covid_mm.config import CLASSES, MODALITIES, FineTune, Modality, TrainingConfig
 from covid_mm.datasets.pairs import training_pairs, validation_pairs
 from covid_mm.errors import TrainingError
+from covid_mm.imaging import to_network_input
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
-from covid_mm.training.features import GreyImages, Progress, compute_features, to_network_input
+from covid_mm.training.features import GreyImages, Progress, compute_features
 
 
 @dataclass(frozen=True)

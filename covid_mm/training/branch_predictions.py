@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from covid_mm.config import Modality
 from covid_mm.files import write_arrays
+from covid_mm.imaging import to_network_input
 from covid_mm.models.heads import find_margins
 from covid_mm.models.network import Network
 from covid_mm.training.crops import LungCrops
-from covid_mm.training.features import to_network_input
 
 _BATCH = 64
 

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from covid_mm.config import CHANNELS, FineTune, Modality
+from covid_mm.config import FineTune, Modality
 from covid_mm.files import write_array
+from covid_mm.imaging import to_network_input
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
 
@@ -24,11 +25,6 @@ GreyImages = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 _BATCH = 64
 _CHUNK = 256  # images augmented and held as network input at a time
-
-
-def to_network_input(images: GreyImages | NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey images (n, side, side) as the three equal channels a backbone reads."""
-    return np.repeat(images[..., None].astype(np.float32, copy=False), CHANNELS, axis=-1)
 
 
 def compute_features(

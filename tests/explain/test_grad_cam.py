@@ -16,9 +16,9 @@ from covid_mm.errors import UsageError
 from covid_mm.explain.cells import interpolation_matrix
 from covid_mm.explain.explained import PREDICTED
 from covid_mm.explain.grad_cam import GradCam, find_layer, weigh_channels
+from covid_mm.imaging import to_network_input
 from covid_mm.models.content_classifier import ContentReader
 from covid_mm.models.network import Network, build_network
-from covid_mm.training.features import to_network_input
 
 MODALITIES = ("ct", "xray")
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "densenet121-mobilenet"

@@ -13,8 +13,8 @@ from covid_mm.errors import Cancelled, CheckpointError, UsageError
 from covid_mm.explain.grad_cam import GradCam, find_layer
 from covid_mm.explain.method_table import ATTENTION, GRADIENT_METHODS, METHODS, find_method
 from covid_mm.explain.methods import BranchExplainer, stretch_map
+from covid_mm.imaging import to_network_input
 from covid_mm.models.network import build_network
-from covid_mm.training.features import to_network_input
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 BOTH = ("ct", "xray")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import ImageError
-from covid_mm.imaging import resize_grey, resize_image
+from covid_mm.imaging import resize_grey, resize_image, to_network_input
 
 
 def test_shape_type_and_equal_channels() -> None:
@@ -45,3 +45,12 @@ def test_the_aspect_ratio_is_not_kept() -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="height, width"):
         resize_image(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_greys_become_three_equal_channels(dtype: type) -> None:
+    greys = np.random.default_rng(0).uniform(0, 255, (2, 5, 4)).astype(dtype)
+    images = to_network_input(greys)
+    assert (images.shape, images.dtype) == ((2, 5, 4, 3), np.float32)
+    for channel in range(3):
+        np.testing.assert_array_equal(images[..., channel], greys)

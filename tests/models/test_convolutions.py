@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from toy_networks import colour_images, shake_weights
+from toy_networks import grey_images, shake_weights
 
 from covid_mm.explain.grad_cam import find_layer
+from covid_mm.imaging import to_network_input
 from covid_mm.models.convolutions import LISTED, list_segmenter
 from covid_mm.models.lung_segmenter import (
     SEGMENTER_SIDE,
@@ -45,16 +46,17 @@ def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_strid
     }
     assert one.convolutions.weights == {name: array.shape for name, array in arrays.items()}
     assert one.scaling == network.backbone("ct").scaling
-    images = colour_images(2, SIDE)
+    greys = grey_images(2, SIDE)
+    images = to_network_input(greys)
     assert tuple(one.early) == network.backbone("ct").early_layers
     tensors = [network.tensor(find_layer(network, "ct", "coarse")), network.bottleneck("ct", "last-block")]
     tensors += [network.tensor(f"ct_{layer}") for layer in one.early]
     expected = keras.Model(network.image_input("ct"), tensors)(images, training=False)
     for new_graph in GRAPHS:
         graph = new_graph()
-        maps = one.convolutions.build(graph, arrays, graph.image(SIDE, 3))
+        maps = one.convolutions.build(graph, arrays, graph.image(SIDE, 1))
         names = [one.last, one.fed, *one.early.values()]
-        got = graph.run({maps["image"]: images}, [maps[name] for name in names])
+        got = graph.run({maps["image"]: greys[..., None]}, [maps[name] for name in names])
         for ours, theirs in zip(got, expected, strict=True):
             assert ours.std() > 0
             np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(np.abs(theirs).max()))

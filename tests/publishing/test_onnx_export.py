@@ -112,7 +112,7 @@ def test_a_scan_is_read_alike(checking: Path) -> None:
 
     network, _ = load_checkpoint(checking)
     ours = TensorFlowFunctions(network, meta, classifier.reader, reads_lungs=False)
-    images = np.random.default_rng(0).uniform(0, 255, (5, 150, 150, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (5, 150, 150)).astype(np.float32)
     np.testing.assert_allclose(theirs.contents(images), ours.contents(images), rtol=1e-4, atol=1e-5)
     for modality in ("ct", "xray"):
         for got, expected in zip(

@@ -82,7 +82,7 @@ def test_answers_equal_those_of_keras_to_the_last_digit_shown(quick):
                 for modality, heatmap in one.heatmaps.items():
                     np.testing.assert_allclose(heatmap, other.heatmaps[modality], atol=1e-4)
     side = ours.network.config.image_size
-    images = np.random.default_rng(0).uniform(0, 255, (2, side, side, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, side, side)).astype(np.float32)
     kept, whole = ours.network, theirs.forward_pass.functions
     np.testing.assert_allclose(kept.contents(images), whole.contents(images), atol=1e-4)
     for got, expected in zip(kept.read_slices("ct", images), whole.read_slices("ct", images), strict=True):
@@ -199,7 +199,7 @@ def test_an_answer_is_one_pass_through_each_branch(quick, monkeypatch):
 
 def test_content_images_are_asked_for(quick):
     side = quick.network.config.image_size
-    image = {"ct": np.zeros((1, side, side, 3), np.float32)}
+    image = {"ct": np.zeros((1, side, side), np.float32)}
     with pytest.raises(UsageError, match="give content_images"):
         quick.network.answer(("ct",), "coarse").explain(image, np.zeros(1, np.int32))
 

@@ -29,7 +29,7 @@ def study() -> dict[str, StudyImage]:
     """One slice with two lungs, and heat can lie in the left one or between both."""
     probability = np.zeros((256, 256), np.float32)
     probability[60:200, 40:110] = probability[60:200, 146:216] = 1.0
-    pixels = np.zeros((SIDE, SIDE, 3), np.float32)
+    pixels = np.zeros((SIDE, SIDE), np.float32)
     preview = np.zeros((256, 256, 3), np.uint8)
     return {"ct": StudyImage(pixels, pixels, preview, find_region(probability, "ct"))}
 

@@ -115,7 +115,7 @@ def test_the_heatmap_is_of_the_most_suspicious_slice_and_of_any_on_demand(predic
 def test_with_an_x_ray_the_head_reads_the_features_of_the_suspicious_slices(predictor, network, files, film):
     import keras
 
-    from covid_mm.imaging import read_grey
+    from covid_mm.imaging import read_grey, to_network_input
     from covid_mm.serving.reading import prepare_studies
 
     both = predictor.predict(files, film)
@@ -128,7 +128,7 @@ def test_with_an_x_ray_the_head_reads_the_features_of_the_suspicious_slices(pred
     inputs = [network.image_input(m) for m in ("ct", "xray")]
     model = keras.Model(inputs, [network.features("ct"), network.features("xray"), network.logits("ct")])
     ct, xray, logits = model.predict_on_batch(
-        [np.stack([s[m].pixels for s in studies]) for m in ("ct", "xray")]
+        [to_network_input(np.stack([s[m].pixels for s in studies])) for m in ("ct", "xray")]
     )
     top = np.argsort(logits[:, 0] - logits[:, 1])[:5]
     head = keras.Model([network.features("ct"), network.features("xray")], network.logits())

@@ -10,8 +10,8 @@ import pytest
 from made_crops import SIZE, make_collection, make_crops_of
 from toy_networks import make_network
 
+from covid_mm.imaging import to_network_input
 from covid_mm.training.branch_predictions import predict_collections, predict_crops
-from covid_mm.training.features import to_network_input
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 

@@ -13,11 +13,10 @@ from PIL import Image
 from covid_mm.datasets.index import Collection, CollectionImage
 from covid_mm.datasets.phantoms import make_study
 from covid_mm.errors import DataError
-from covid_mm.imaging import read_grey
+from covid_mm.imaging import read_grey, to_network_input
 from covid_mm.imaging.lungs import cut_map, read_lungs
 from covid_mm.training.appearance import ROOM
 from covid_mm.training.crops import OTHER, lesion_mask, make_crops
-from covid_mm.training.features import to_network_input
 
 SIZE = 40
 SIDE = round(SIZE * (1 + 2 * ROOM))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from toy_networks import grey_images, make_network
 
+from covid_mm.imaging import to_network_input
 from covid_mm.models.network import Network
 from covid_mm.training.augmentation import augment_images
-from covid_mm.training.features import compute_features, to_network_input
+from covid_mm.training.features import compute_features
 
 pytestmark = pytest.mark.usefixtures("small_backbones")
 
