@@ -24,6 +24,15 @@ def interpolation_matrix(length: int, cells: int) -> NDArray[np.float32]:
     return matrix
 
 
+def enlarge_cells(cells: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Maps (n, rows, columns) as (n, side, side), linear between cells, the outer ones at the rim."""
+    count, rows, columns = cells.shape
+    high = interpolation_matrix(side, rows) @ cells
+    # one product of matrices for all maps: NumPy takes half as long again for one each
+    wide = high.reshape(count * side, columns) @ interpolation_matrix(side, columns).T
+    return np.asarray(wide.reshape(count, side, side), np.float32)
+
+
 def weigh_by_lungs(
     heatmap: NDArray[np.float32], lungs: NDArray[np.float32], grid: tuple[int, int]
 ) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from covid_mm.config import MODALITIES, Modality
 from covid_mm.errors import Cancelled, UsageError
-from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.cells import enlarge_cells
 from covid_mm.explain.explained import Progress, stretch_map
 from covid_mm.explain.grad_cam import find_layer, weigh_channels
 from covid_mm.explain.method_table import ATTENTION, GradientMethod, LayerChoice, MethodName
@@ -171,10 +171,9 @@ def _run_ours(
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(value)
         score = tail(value, training=False)[:, class_index]
-    cells = weigh_channels(method, value, tape.gradient(score, value)).numpy()[0]
-    rows, columns = (interpolation_matrix(image.shape[1], count) for count in cells.shape)
-    row: NDArray[np.float32] = rows @ cells @ columns.T
-    return row
+    cells = weigh_channels(method, value, tape.gradient(score, value)).numpy()
+    (enlarged,) = enlarge_cells(cells, image.shape[1])
+    return np.asarray(enlarged)
 
 
 def _run_library(

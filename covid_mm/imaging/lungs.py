@@ -65,15 +65,17 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
     if np.count_nonzero(lungs) < _LEAST_AREA[MODALITIES[modality].kind] * lungs.size:
         return None
     contours, _ = cv2.findContours(lungs.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     shown = np.ones((_GRID, _GRID), np.bool_)
     if MODALITIES[modality].kind == "slice":
         hull = np.zeros((_GRID, _GRID), np.uint8)
         for contour in contours:
             cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
-        reach = 2 * round(_SLICE_HULL * _GRID) + 1
-        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-        shown = cv2.dilate(hull, rim).astype(np.bool_)
-    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+        reach = round(_SLICE_HULL * _GRID)
+        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        near = tuple(slice(max(part[0] - reach, 0), part[-1] + reach + 1) for part in (rows, columns))
+        hull[near] = cv2.dilate(hull[near], rim)  # there is nothing elsewhere
+        shown = hull.astype(np.bool_)
     x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
     wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)
     return LungRegion(

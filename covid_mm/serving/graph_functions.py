@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from covid_mm.config import POSITIVE, Modality, NetworkConfig
 from covid_mm.errors import CheckpointError, UsageError, WeightsError
 from covid_mm.explain.array_heatmaps import ArrayHeads, Pooled, weigh_cells
-from covid_mm.explain.cells import interpolation_matrix
+from covid_mm.explain.cells import enlarge_cells
 from covid_mm.explain.explained import PREDICTED, AnswerFunction, Explained
 from covid_mm.explain.heat_checks import second_method
 from covid_mm.explain.method_table import LayerChoice, PassMethod
@@ -283,10 +283,9 @@ class GraphAnswer:
         for modality in self.modalities:
             gradient = heads.gradient(modality, FUSED if self._whole else modality, chosen, active)
             grid = functions.grid(modality, GRAPH_LAYER)
-            rows, columns = (interpolation_matrix(functions.config.image_size, count) for count in grid)
             for number, name in enumerate((first, second_method(first))):
                 cells = weigh_cells(name, pooled[modality], gradient).reshape(-1, *grid)
-                maps[number][modality] = np.asarray(rows @ cells @ columns.T, np.float32)
+                maps[number][modality] = enlarge_cells(cells, functions.config.image_size)
         contents = {m: job.result() for m, job in contents_of.items()}
         return Explained(logits, chosen, maps[0], maps[1], contents)
 

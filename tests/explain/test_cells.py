@@ -1,10 +1,10 @@
-"""A map weighed by the lungs' share of its cells."""
+"""Maps of cells as pixels, and weighed by the lungs' share of each."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from covid_mm.explain.cells import interpolation_matrix, weigh_by_lungs
+from covid_mm.explain.cells import enlarge_cells, interpolation_matrix, weigh_by_lungs
 
 SIDE, GRID = 150, (9, 9)
 
@@ -33,3 +33,11 @@ def test_at_a_cells_centre_it_is_the_cell_times_its_share_of_lung():
     np.testing.assert_allclose(weighed[::30, 60], cells[:, -1], rtol=1e-5)
     half = weighed[::30, 30] / cells[:, 2]
     assert np.all((half > 0.3) & (half < 0.7))  # the middle column of cells is half lung
+
+
+def test_enlarged_maps_are_linear_between_their_cells():
+    cells = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
+    enlarged = enlarge_cells(cells, 61)
+    assert (enlarged.shape, enlarged.dtype) == ((3, 61, 61), np.float32)
+    np.testing.assert_allclose(enlarged[:, ::20, ::15], cells, atol=1e-6)  # 60 pixels between the outer cells
+    np.testing.assert_allclose(enlarged[:, 10, 0], cells[:, :2, 0].mean(axis=1), atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -143,6 +144,16 @@ def test_beyond_the_lungs_rim_a_slice_is_soft_tissue_and_a_film_is_itself():
     assert (shown == 0).mean() > 0.1
     film = read_lungs(grey, region, "xray", 150, room=0.12)
     assert film[shown == 0].std() > 10
+
+
+@pytest.mark.parametrize("at_the_border", [False, True])
+def test_the_rim_of_a_slice_reaches_as_far_everywhere(at_the_border):
+    probability = np.zeros((256, 256), np.float32)
+    start = 0 if at_the_border else 60
+    probability[start : start + 100, start : start + 100] = 1.0
+    shown = find_region(probability, "ct").shown
+    rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (21, 21))  # a 25th of the image's side to each side
+    np.testing.assert_array_equal(shown, cv2.dilate((probability > 0).astype(np.uint8), rim).astype(bool))
 
 
 def test_what_lies_beyond_the_rim_does_not_reach_the_network():

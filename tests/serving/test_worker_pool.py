@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 
@@ -59,6 +60,18 @@ def test_results_come_back_as_they_are_from_another_process(pool):
     np.testing.assert_array_equal(result.grey, grey)
     assert result.header == header
     result.grey[0] = 0.0  # not a view of something that must not change
+
+
+@pytest.mark.parametrize(
+    "greys", [np.arange(6.0), np.array([0.0, 255.0, 256.0]), np.array([-1.0, np.nan, 0.5])]
+)
+def test_greys_that_are_whole_travel_in_a_quarter_of_the_bytes(greys):
+    image = DecodedImage(np.tile(greys.astype(np.float32), (40, 1)))
+    sent = pickle.dumps(image, protocol=5)
+    whole = greys.size == 6
+    assert (len(sent) < image.grey.nbytes // 2) == whole
+    assert pickle.loads(sent).grey.dtype == np.float32
+    np.testing.assert_array_equal(pickle.loads(sent).grey, image.grey)
 
 
 def test_a_refusal_is_the_same_sentence_and_anything_else_is_a_bug(pool):
