@@ -19,7 +19,7 @@ from covid_mm.config import CHANNELS
 from covid_mm.models.lung_segmenter import SEGMENTER_SIDE, SEGMENTER_WIDTHS
 
 Activation = Literal["", "Relu", "Relu6"]
-Padding = Literal["SAME", "VALID"]  # as TensorFlow pads
+Padding = Literal["SAME"] | tuple[int, int]  # as TensorFlow pads, or zeros before and behind, both ways
 Shapes = dict[str, tuple[int, ...]]
 
 _DENSENET_BLOCKS = {"conv2": 6, "conv3": 12, "conv4": 24, "conv5": 16}
@@ -69,11 +69,11 @@ class ConvolutionGraph(Protocol):
     def scale(self, source: Any, factors: Array, offsets: Array, activation: Activation) -> Any:
         """Each channel multiplied and added to, by (channels,)."""
 
-    def pad(self, source: Any, before: int, after: int) -> Any:
-        """Rows and columns of zeros around."""
+    def pool_greatest(self, source: Any, size: int, stride: int, around: int) -> Any:
+        """The greatest value of squares of a map that has no negative ones, with zeros around."""
 
-    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: Any, size: int, stride: int) -> Any:
-        """The greatest or the mean value of squares that lie within the map."""
+    def pool_mean(self, source: Any, size: int, stride: int) -> Any:
+        """The mean value of squares that lie within the map."""
 
     def join(self, first: Any, second: Any) -> Any:
         """The channels of both."""
@@ -135,7 +135,7 @@ class Convolutions:
     ) -> str:
         """A convolution with its bias, the batch norm of another name, and an activation behind it.
 
-        scaling: of a network's first convolution, whose source is what `read_grey` gives, padded or not.
+        scaling: of a network's first convolution, whose source is what `read_grey` gives.
         """
         read = self.channels[source] if scaling is None else CHANNELS
         self.weights[f"{name}/kernel"] = (size, size, read, filters)
@@ -187,24 +187,24 @@ class Convolutions:
 
         def step(maps: dict[str, Any], graph: ConvolutionGraph, _: Arrays) -> Any:
             kernel, offset = np.array([[[[1 / _HALF, 0.0]]]], np.float32), np.array([-1.0, 1.0], np.float32)
-            return graph.convolve(maps["image"], kernel, offset, stride=1, padding="VALID", activation="")
+            return graph.convolve(maps["image"], kernel, offset, stride=1, padding=(0, 0), activation="")
 
         return self._keep("grey and ones", 2, step)
 
-    def pad(self, source: str, before: int, after: int) -> str:
-        """Rows and columns of zeros around."""
-        return self._keep(
-            f"{source} padded",
-            self.channels[source],
-            lambda maps, graph, _: graph.pad(maps[source], before, after),
-        )
-
-    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: str, size: int) -> str:
-        """The greatest or the mean value of squares, at half the resolution."""
+    def pool_greatest(self, source: str, size: int, around: int) -> str:
+        """The greatest value of squares of a map without negative ones, zeros around, at half the resolution."""
         return self._keep(
             f"{source} pooled",
             self.channels[source],
-            lambda maps, graph, _: graph.pool(kind, maps[source], size, 2),
+            lambda maps, graph, _: graph.pool_greatest(maps[source], size, 2, around),
+        )
+
+    def pool_mean(self, source: str, size: int) -> str:
+        """The mean value of squares, at half the resolution."""
+        return self._keep(
+            f"{source} pooled",
+            self.channels[source],
+            lambda maps, graph, _: graph.pool_mean(maps[source], size, 2),
         )
 
     def join(self, name: str, first: str, second: str) -> str:
@@ -276,15 +276,15 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     values = net.convolve(
         f"{prefix}conv1_conv",
-        net.pad(net.read_grey(), 3, 3),
+        net.read_grey(),
         *(64, 7),
         stride=2,
-        padding="VALID",
+        padding=(3, 3),
         norm=f"{prefix}conv1_bn",
         activation="Relu",
         scaling=ChannelScaling(1.0 / (255.0 * deviation), -mean / deviation),
     )
-    values = net.pool("MaxPool", net.pad(values, 1, 1), 3)
+    values = net.pool_greatest(values, 3, 1)
     fed, early = values, dict[str, str]()
     for number, (name, blocks) in enumerate(_DENSENET_BLOCKS.items(), start=2):
         fed = values
@@ -301,11 +301,12 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
             values = net.join(f"{label}_concat", values, grown)
         if name != "conv5":
             label = f"{prefix}pool{number}"
-            values = net.convolve(
-                f"{label}_conv", net.normalise(f"{label}_bn", values), net.channels[values] // 2, 1
-            )
+            values = net.normalise(f"{label}_bn", values)
             if name != "conv4" or output_stride == 32:
-                values = net.pool("AvgPool", values, 2)
+                values = net.pool_mean(
+                    values, 2
+                )  # ahead of its convolution: the same, for a quarter of the products
+            values = net.convolve(f"{label}_conv", values, net.channels[values] // 2, 1)
             if number < 4:
                 early[f"pool{number}_pool"] = values
     return BackboneList(net, net.normalise(f"{prefix}bn", values), fed, early, "torch")
@@ -329,12 +330,11 @@ def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
             fed = values
         halved = number in _MOBILENET_HALVING
         fine = halved and number == _MOBILENET_HALVING[-1] and output_stride == 16
-        source = net.pad(values, 1 if fine else 0, 1) if halved else values
         values = net.convolve_depthwise(
             f"{prefix}conv_dw_{number}",
-            source,
+            values,
             stride=2 if halved and not fine else 1,
-            padding="VALID" if halved else "SAME",
+            padding=(0, 1) if halved and not fine else "SAME",
         )
         values = net.convolve(
             f"{prefix}conv_pw_{number}",

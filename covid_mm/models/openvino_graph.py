@@ -19,7 +19,6 @@ from covid_mm.models.convolutions import Activation, Array, Padding
 
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 _NONE = (0, 0)
-_PAD_MODES = {"SAME": "same_upper", "VALID": "valid"}  # as TensorFlow names them
 
 Precision = Literal["f32", "bf16"]
 
@@ -67,8 +66,8 @@ class OpenVinoGraph:
         values = self._ops.convolution(
             source,
             np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
-            *((stride, stride), _NONE, _NONE, (1, 1)),
-            auto_pad=_PAD_MODES[padding],
+            *((stride, stride), *_around(padding), (1, 1)),
+            auto_pad=_name(padding),
         )
         return self._activate(self._ops.add(values, offset.reshape(1, -1, 1, 1)), activation)
 
@@ -86,8 +85,8 @@ class OpenVinoGraph:
         values = self._ops.group_convolution(
             source,
             np.ascontiguousarray(kernel.transpose(2, 0, 1)[:, None, None]),
-            *((stride, stride), _NONE, _NONE, (1, 1)),
-            auto_pad=_PAD_MODES[padding],
+            *((stride, stride), *_around(padding), (1, 1)),
+            auto_pad=_name(padding),
         )
         return self._activate(self._ops.add(values, offset.reshape(1, -1, 1, 1)), activation)
 
@@ -96,18 +95,14 @@ class OpenVinoGraph:
         values = self._ops.multiply(source, factors.reshape(1, -1, 1, 1))
         return self._activate(self._ops.add(values, offsets.reshape(1, -1, 1, 1)), activation)
 
-    def pad(self, source: Any, before: int, after: int) -> Any:
-        """Zeros."""
-        return self._ops.pad(
-            source, [0, 0, before, before], [0, 0, after, after], "constant", np.float32(0.0)
-        )
+    def pool_greatest(self, source: Any, size: int, stride: int, around: int) -> Any:
+        """What OpenVINO pads with is never the greatest."""
+        sides = *((around, around), (around, around)), (size, size)
+        return self._ops.max_pool(source, (stride, stride), (1, 1), *sides).output(0)
 
-    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: Any, size: int, stride: int) -> Any:
+    def pool_mean(self, source: Any, size: int, stride: int) -> Any:
         """Squares that lie within the map."""
-        if kind == "AvgPool":
-            return self._ops.avg_pool(source, (stride, stride), _NONE, _NONE, (size, size), True)
-        pooled = self._ops.max_pool(source, (stride, stride), (1, 1), _NONE, _NONE, (size, size))
-        return pooled.output(0)
+        return self._ops.avg_pool(source, (stride, stride), _NONE, _NONE, (size, size), True)
 
     def join(self, first: Any, second: Any) -> Any:
         """Along the second axis."""
@@ -168,6 +163,16 @@ class OpenVinoGraph:
             case "Relu6":
                 return self._ops.clamp(node, 0.0, 6.0)
         return node
+
+
+def _around(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros before and behind, of rows and of columns."""
+    before, after = (0, 0) if padding == "SAME" else padding
+    return (before, before), (after, after)
+
+
+def _name(padding: Padding) -> str:
+    return "same_upper" if padding == "SAME" else "explicit"
 
 
 def other_allocator() -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from covid_mm.models.convolutions import Activation, Array, Padding
 from covid_mm.models.tensorflow_library import Graph, Tensor
@@ -37,13 +35,14 @@ class TensorFlowGraph(Graph):
         padding: Padding,
         activation: Activation,
     ) -> Tensor:
-        """One operation with its offset and activation."""
+        """One operation with its offset and activation, and one for zeros around."""
+        source, name = self._pad(source, padding, stride)
         return self.add(
             "_FusedConv2D",
             *(source, self.constant(kernel), [self.constant(offset)], []),
             num_args=1,
             strides=[1, stride, stride, 1],
-            padding=padding,
+            padding=name,
             fused_ops=["BiasAdd", *([activation] if activation else [])],
         )
 
@@ -58,6 +57,7 @@ class TensorFlowGraph(Graph):
         activation: Activation,
     ) -> Tensor:
         """One operation as in `convolve`, or three."""
+        source, name = self._pad(source, padding, stride)
         weights, strides = self.constant(kernel[..., None]), [1, stride, stride, 1]
         if self._fuses:
             return self.add(
@@ -65,10 +65,10 @@ class TensorFlowGraph(Graph):
                 *(source, weights, [self.constant(offset)]),
                 num_args=1,
                 strides=strides,
-                padding=padding,
+                padding=name,
                 fused_ops=["BiasAdd", *([activation] if activation else [])],
             )
-        values = self.add("DepthwiseConv2dNative", source, weights, strides=strides, padding=padding)
+        values = self.add("DepthwiseConv2dNative", source, weights, strides=strides, padding=name)
         return self._activate(self.add("BiasAdd", values, self.constant(offset)), activation)
 
     def scale(self, source: Tensor, factors: Array, offsets: Array, activation: Activation) -> Tensor:
@@ -90,15 +90,21 @@ class TensorFlowGraph(Graph):
             self.add("FusedBatchNormV3", source, *parts, epsilon=0.0, is_training=False), activation
         )
 
-    def pad(self, source: Tensor, before: int, after: int) -> Tensor:
-        """Of every image and channel."""
-        around: NDArray[np.int32] = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
-        return self.add("Pad", source, self.constant(around))
+    def pool_greatest(self, source: Tensor, size: int, stride: int, around: int) -> Tensor:
+        """What TensorFlow pads with is never the greatest."""
+        return self.add(
+            "MaxPool",
+            source,
+            ksize=[1, size, size, 1],
+            strides=[1, stride, stride, 1],
+            padding="EXPLICIT",
+            explicit_paddings=[0, 0, *[around] * 4, 0, 0],
+        )
 
-    def pool(self, kind: Literal["MaxPool", "AvgPool"], source: Tensor, size: int, stride: int) -> Tensor:
-        """Named as TensorFlow's operations."""
+    def pool_mean(self, source: Tensor, size: int, stride: int) -> Tensor:
+        """One operation."""
         square, strides = [1, size, size, 1], [1, stride, stride, 1]
-        return self.add(kind, source, ksize=square, strides=strides, padding="VALID")
+        return self.add("AvgPool", source, ksize=square, strides=strides, padding="VALID")
 
     def join(self, first: Tensor, second: Tensor) -> Tensor:
         """Along the last axis."""
@@ -119,6 +125,20 @@ class TensorFlowGraph(Graph):
         mean = self.add("Mean", source, axes, keep_dims=True)
         variance = self.add("Mean", self.add("SquaredDifference", source, mean), axes, keep_dims=True)
         return mean, self.add("Sqrt", variance)
+
+    def _pad(self, source: Tensor, padding: Padding, stride: int) -> tuple[Tensor, str]:
+        """What a convolution reads, and how it pads that: by itself where it can, which takes no pass over the map."""
+        if padding == "SAME":
+            return source, padding
+        before, after = padding
+        _, side, _, _ = self.shape(source)
+        # a kernel of 3 at every second pixel of an even side is padded so
+        if (before, after, stride) == (0, 1, 2) and side is not None and side % 2 == 0:
+            return source, "SAME"
+        if before or after:
+            around = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)
+            source = self.add("Pad", source, self.constant(around))
+        return source, "VALID"
 
     def _activate(self, source: Tensor, activation: Activation) -> Tensor:
         return self.add(activation, source) if activation else source

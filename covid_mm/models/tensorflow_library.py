@@ -69,6 +69,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "TF_NumDims": (c_int, c_void_p),
     "TF_Dim": (c_int64, c_void_p, c_int),
     "TF_TensorData": (c_void_p, c_void_p),
+    "TF_GraphGetTensorNumDims": (c_int, c_void_p, _Output, c_void_p),
+    "TF_GraphGetTensorShape": (None, c_void_p, _Output, _LENGTHS, c_int, c_void_p),
     "TF_NewOperation": (c_void_p, c_void_p, c_char_p, c_char_p),
     "TF_AddInput": (None, c_void_p, _Output),
     "TF_AddInputList": (None, c_void_p, _OUTPUTS, c_int),
@@ -255,6 +257,15 @@ class Graph:
             for attribute, value in attributes.items():
                 self._set(description, attribute.encode(), value, status)
             return Tensor(library.TF_FinishOperation(description, status))
+
+    def shape(self, tensor: Tensor) -> tuple[int | None, ...]:
+        """A tensor's lengths as far as they are known before it runs; one whose number is known."""
+        with _Status(self._library) as status:
+            count = self._library.TF_GraphGetTensorNumDims(self._graph, tensor.output, status)
+        lengths = (c_int64 * count)()
+        with _Status(self._library) as status:
+            self._library.TF_GraphGetTensorShape(self._graph, tensor.output, lengths, count, status)
+        return tuple(None if length < 0 else length for length in lengths)
 
     def run(
         self, feeds: Mapping[Tensor, NDArray[np.float32]], fetches: Sequence[Tensor]

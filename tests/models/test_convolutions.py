@@ -31,13 +31,14 @@ GRAPHS: list[Callable[[], Any]] = [
     partial(TensorFlowGraph, fuses=False),
     *([] if other_allocator() else [OpenVinoGraph]),
 ]
-SIDE = 75  # odd, so that paddings show
+SIDES = (75, 64)  # odd, so that paddings show, and even, where they are others
 
 
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("output_stride", [16, 32])
 @pytest.mark.parametrize("backbone", sorted(LISTED))
-def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_stride: int) -> None:
-    network: Any = make_single(backbone, output_stride)
+def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_stride: int, side: int) -> None:
+    network: Any = make_single(backbone, output_stride, side)
     one = LISTED[backbone]("ct_", output_stride)
     arrays = {
         f"{layer.name}/{variable.name}": np.asarray(variable)
@@ -46,7 +47,7 @@ def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_strid
     }
     assert one.convolutions.weights == {name: array.shape for name, array in arrays.items()}
     assert one.scaling == network.backbone("ct").scaling
-    greys = grey_images(2, SIDE)
+    greys = grey_images(2, side)
     images = to_network_input(greys)
     assert tuple(one.early) == network.backbone("ct").early_layers
     tensors = [network.tensor(find_layer(network, "ct", "coarse")), network.bottleneck("ct", "last-block")]
@@ -54,7 +55,7 @@ def test_weights_and_feature_maps_are_those_of_keras(backbone: str, output_strid
     expected = keras.Model(network.image_input("ct"), tensors)(images, training=False)
     for new_graph in GRAPHS:
         graph = new_graph()
-        maps = one.convolutions.build(graph, arrays, graph.image(SIDE, 1))
+        maps = one.convolutions.build(graph, arrays, graph.image(side, 1))
         names = [one.last, one.fed, *one.early.values()]
         got = graph.run({maps["image"]: greys[..., None]}, [maps[name] for name in names])
         for ours, theirs in zip(got, expected, strict=True):
@@ -101,6 +102,12 @@ image = graph.image(1, 4)
 kernel = np.ones((1, 1, 4), np.float32)
 deep = graph.convolve_depthwise(image, kernel, ones, stride=1, padding="SAME", activation="Relu6")
 (values,) = graph.run({image: np.array([[[[-3, 0, 2, 7]]]], np.float32)}, [graph.scale(deep, ones, -ones, "Relu")])
+image = graph.image(3, 1)
+greatest, corner = graph.pool_greatest(image, 2, 1, 1), np.ones((2, 2, 1, 1), np.float32)
+padded = graph.convolve(greatest, corner, ones[:1], stride=4, padding=(1, 0), activation="")
+assert graph.shape(padded) == (None, 1, 1, 1)
+(sums,) = graph.run({image: np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)}, [padded])
+assert sums.ravel() == [1.0], sums  # three zeros around, the greatest at the corner, and the offset
 print(has_fused_kernels(), values.ravel().tolist())
 """
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": kernels, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -113,12 +120,12 @@ print(has_fused_kernels(), values.ravel().tolist())
     assert has == "False" or kernels == "1"  # with oneDNN not every processor has them
 
 
-def make_single(backbone: str, output_stride: int) -> Any:
+def make_single(backbone: str, output_stride: int, side: int) -> Any:
     """A network of one branch, its weights all random."""
     from covid_mm.config import NetworkConfig
     from covid_mm.models.network import build_network
 
-    config = NetworkConfig.single(backbone, "ct", image_size=SIDE, head_width=4, output_stride=output_stride)
+    config = NetworkConfig.single(backbone, "ct", image_size=side, head_width=4, output_stride=output_stride)
     network = build_network(config)
     shake_weights(network.model, 0)
     return network
