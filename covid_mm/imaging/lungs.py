@@ -73,8 +73,8 @@ def find_region(probability: NDArray[np.float32], modality: Modality) -> LungReg
             cv2.fillConvexPoly(hull, cv2.convexHull(contour), 1)  # a consolidation at the pleura stays inside
         reach = round(_SLICE_HULL * _GRID)
         rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-        near = tuple(slice(max(part[0] - reach, 0), part[-1] + reach + 1) for part in (rows, columns))
-        hull[near] = cv2.dilate(hull[near], rim)  # there is nothing elsewhere
+        near = slice(max(rows[0] - reach, 0), rows[-1] + reach + 1)  # whole rows, which OpenCV does fastest
+        hull[near] = cv2.dilate(hull[near], rim)
         shown = hull.astype(np.bool_)
     x0, x1, y0, y1 = (v / _GRID for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
     wide, high = _MARGIN * (x1 - x0), _MARGIN * (y1 - y0)

@@ -137,9 +137,10 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 def clean_name(text: str) -> str:
     """A name fit for one line of a table: composed letters, no control characters, not endless."""
-    flat = "".join(
-        letter if letter.isprintable() else " " for letter in unicodedata.normalize("NFC", text)
-    ).strip()
+    flat = unicodedata.normalize("NFC", text)
+    if not flat.isprintable():
+        flat = "".join(letter if letter.isprintable() else " " for letter in flat)
+    flat = flat.strip()
     return flat if len(flat) <= LONGEST_NAME else f"{flat[: LONGEST_NAME - 3]}..."
 
 

@@ -88,11 +88,16 @@ class StudySource:
         """A file of the source, by its name there: to be read later, by whoever has it."""
         if self.is_remote:
             return ImageFile(name, partial(_read_remote, self._remote_name(name), name))
-        if self.path.is_dir():
-            return on_disk(name, self.path / name, FILE_LIMITS)
-        if is_archive(self.path):
+        if self._folder is None:
             return _list_archive(self.path)[name]
-        return on_disk(name, self.path.parent / name, FILE_LIMITS)
+        return on_disk(name, self._folder / name, FILE_LIMITS)
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        """Where its files lie; None of a ZIP. Looked up once, not for each file."""
+        if self.path.is_dir():
+            return self.path
+        return None if is_archive(self.path) else self.path.parent
 
     def _pair(self, files: list[ImageFile], left_out: tuple[LeftOut, ...] = ()) -> Work:
         paired = pair_files(files)
