@@ -38,6 +38,15 @@ def test_operations_of_every_attribute_give_what_numpy_gives():
     assert got.dtype == np.float32
 
 
+def test_shapes_are_known_before_a_graph_runs():
+    graph = Graph()
+    image = graph.placeholder((None, 5, 4, 2))
+    halved = graph.add("MaxPool", image, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="VALID")
+    assert graph.shape(image) == (None, 5, 4, 2)
+    assert graph.shape(halved) == (None, 2, 2, 2)
+    assert graph.shape(graph.constant(np.zeros(3, np.float32))) == (3,)
+
+
 def test_what_tensorflow_refuses_is_an_error():
     graph = Graph()
     image = graph.placeholder((None, None))
