@@ -69,10 +69,10 @@ class ConvolutionGraph(Protocol):
     def scale(self, source: Any, factors: Array, offsets: Array, activation: Activation) -> Any:
         """Each channel multiplied and added to, by (channels,)."""
 
-    def pool_greatest(self, source: Any, size: int, stride: int, around: int) -> Any:
+    def max_pool(self, source: Any, size: int, stride: int, around: int) -> Any:
         """The greatest value of squares of a map that has no negative ones, with zeros around."""
 
-    def pool_mean(self, source: Any, size: int, stride: int) -> Any:
+    def average_pool(self, source: Any, size: int, stride: int) -> Any:
         """The mean value of squares that lie within the map."""
 
     def join(self, first: Any, second: Any) -> Any:
@@ -98,8 +98,8 @@ class ChannelScaling:
     factors: NDArray[np.float64]
     offsets: NDArray[np.float64]
 
-    def apply_to(self, kernel: Array) -> Array:
-        """A kernel (rows, columns, 3, out) over scaled channels as one over what `Convolutions.read_grey` gives."""
+    def fold_into(self, kernel: Array) -> Array:
+        """A kernel (rows, columns, 3, out) over scaled channels as one over what `Convolutions.grey_and_ones` gives."""
         grey = np.einsum("rcio,i->rco", kernel, _HALF * self.factors)
         ones = np.einsum("rcio,i->rco", kernel, _HALF * self.factors + self.offsets)
         return np.stack([grey, ones], axis=2).astype(np.float32)
@@ -135,7 +135,7 @@ class Convolutions:
     ) -> str:
         """A convolution with its bias, the batch norm of another name, and an activation behind it.
 
-        scaling: of a network's first convolution, whose source is what `read_grey` gives.
+        scaling: of a network's first convolution, whose source is what `grey_and_ones` gives.
         """
         read = self.channels[source] if scaling is None else CHANNELS
         self.weights[f"{name}/kernel"] = (size, size, read, filters)
@@ -147,7 +147,7 @@ class Convolutions:
         def step(maps: dict[str, Any], graph: ConvolutionGraph, arrays: Arrays) -> Any:
             kernel = arrays[f"{name}/kernel"]
             if scaling is not None:
-                kernel = scaling.apply_to(kernel)
+                kernel = scaling.fold_into(kernel)
             offset = arrays[f"{name}/bias"] if bias else np.zeros(filters, np.float32)
             if norm:
                 scale, shift = self._fold(norm, arrays)
@@ -182,7 +182,7 @@ class Convolutions:
 
         return self._keep(name, self.channels[source], step)
 
-    def read_grey(self) -> str:
+    def grey_and_ones(self) -> str:
         """The image as -1..1, and a channel of ones, for what the channels' offsets add where nothing is padded."""
 
         def step(maps: dict[str, Any], graph: ConvolutionGraph, _: Arrays) -> Any:
@@ -191,20 +191,20 @@ class Convolutions:
 
         return self._keep("grey and ones", 2, step)
 
-    def pool_greatest(self, source: str, size: int, around: int) -> str:
+    def max_pool(self, source: str, size: int, around: int) -> str:
         """The greatest value of squares of a map without negative ones, zeros around, at half the resolution."""
         return self._keep(
             f"{source} pooled",
             self.channels[source],
-            lambda maps, graph, _: graph.pool_greatest(maps[source], size, 2, around),
+            lambda maps, graph, _: graph.max_pool(maps[source], size, 2, around),
         )
 
-    def pool_mean(self, source: str, size: int) -> str:
+    def average_pool(self, source: str, size: int) -> str:
         """The mean value of squares, at half the resolution."""
         return self._keep(
             f"{source} pooled",
             self.channels[source],
-            lambda maps, graph, _: graph.pool_mean(maps[source], size, 2),
+            lambda maps, graph, _: graph.average_pool(maps[source], size, 2),
         )
 
     def join(self, name: str, first: str, second: str) -> str:
@@ -276,7 +276,7 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     values = net.convolve(
         f"{prefix}conv1_conv",
-        net.read_grey(),
+        net.grey_and_ones(),
         *(64, 7),
         stride=2,
         padding=(3, 3),
@@ -284,7 +284,7 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
         activation="Relu",
         scaling=ChannelScaling(1.0 / (255.0 * deviation), -mean / deviation),
     )
-    values = net.pool_greatest(values, 3, 1)
+    values = net.max_pool(values, 3, 1)
     fed, early = values, dict[str, str]()
     for number, (name, blocks) in enumerate(_DENSENET_BLOCKS.items(), start=2):
         fed = values
@@ -303,9 +303,8 @@ def list_densenet121(prefix: str, output_stride: int) -> BackboneList:
             label = f"{prefix}pool{number}"
             values = net.normalise(f"{label}_bn", values)
             if name != "conv4" or output_stride == 32:
-                values = net.pool_mean(
-                    values, 2
-                )  # ahead of its convolution: the same, for a quarter of the products
+                # Keras pools behind the convolution: the same, for four times the products
+                values = net.average_pool(values, 2)
             values = net.convolve(f"{label}_conv", values, net.channels[values] // 2, 1)
             if number < 4:
                 early[f"pool{number}_pool"] = values
@@ -317,7 +316,7 @@ def list_mobilenet(prefix: str, output_stride: int) -> BackboneList:
     net = Convolutions(epsilon=1e-3)
     values = net.convolve(
         f"{prefix}conv1",
-        net.read_grey(),
+        net.grey_and_ones(),
         *(32, 3),
         stride=2,
         norm=f"{prefix}conv1_bn",

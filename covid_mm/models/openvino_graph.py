@@ -95,12 +95,12 @@ class OpenVinoGraph:
         values = self._ops.multiply(source, factors.reshape(1, -1, 1, 1))
         return self._activate(self._ops.add(values, offsets.reshape(1, -1, 1, 1)), activation)
 
-    def pool_greatest(self, source: Any, size: int, stride: int, around: int) -> Any:
+    def max_pool(self, source: Any, size: int, stride: int, around: int) -> Any:
         """What OpenVINO pads with is never the greatest."""
         sides = *((around, around), (around, around)), (size, size)
         return self._ops.max_pool(source, (stride, stride), (1, 1), *sides).output(0)
 
-    def pool_mean(self, source: Any, size: int, stride: int) -> Any:
+    def average_pool(self, source: Any, size: int, stride: int) -> Any:
         """Squares that lie within the map."""
         return self._ops.avg_pool(source, (stride, stride), _NONE, _NONE, (size, size), True)
 

@@ -36,7 +36,7 @@ class TensorFlowGraph(Graph):
         activation: Activation,
     ) -> Tensor:
         """One operation with its offset and activation, and one for zeros around."""
-        source, name = self._pad(source, padding, stride)
+        source, name = self._pad(source, kernel, padding, stride)
         return self.add(
             "_FusedConv2D",
             *(source, self.constant(kernel), [self.constant(offset)], []),
@@ -57,7 +57,7 @@ class TensorFlowGraph(Graph):
         activation: Activation,
     ) -> Tensor:
         """One operation as in `convolve`, or three."""
-        source, name = self._pad(source, padding, stride)
+        source, name = self._pad(source, kernel, padding, stride)
         weights, strides = self.constant(kernel[..., None]), [1, stride, stride, 1]
         if self._fuses:
             return self.add(
@@ -90,7 +90,7 @@ class TensorFlowGraph(Graph):
             self.add("FusedBatchNormV3", source, *parts, epsilon=0.0, is_training=False), activation
         )
 
-    def pool_greatest(self, source: Tensor, size: int, stride: int, around: int) -> Tensor:
+    def max_pool(self, source: Tensor, size: int, stride: int, around: int) -> Tensor:
         """What TensorFlow pads with is never the greatest."""
         return self.add(
             "MaxPool",
@@ -101,7 +101,7 @@ class TensorFlowGraph(Graph):
             explicit_paddings=[0, 0, *[around] * 4, 0, 0],
         )
 
-    def pool_mean(self, source: Tensor, size: int, stride: int) -> Tensor:
+    def average_pool(self, source: Tensor, size: int, stride: int) -> Tensor:
         """One operation."""
         square, strides = [1, size, size, 1], [1, stride, stride, 1]
         return self.add("AvgPool", source, ksize=square, strides=strides, padding="VALID")
@@ -126,14 +126,14 @@ class TensorFlowGraph(Graph):
         variance = self.add("Mean", self.add("SquaredDifference", source, mean), axes, keep_dims=True)
         return mean, self.add("Sqrt", variance)
 
-    def _pad(self, source: Tensor, padding: Padding, stride: int) -> tuple[Tensor, str]:
+    def _pad(self, source: Tensor, kernel: Array, padding: Padding, stride: int) -> tuple[Tensor, str]:
         """What a convolution reads, and how it pads that: by itself where it can, which takes no pass over the map."""
         if padding == "SAME":
             return source, padding
         before, after = padding
         _, side, _, _ = self.shape(source)
         # a kernel of 3 at every second pixel of an even side is padded so
-        if (before, after, stride) == (0, 1, 2) and side is not None and side % 2 == 0:
+        if (len(kernel), before, after, stride) == (3, 0, 1, 2) and side is not None and side % 2 == 0:
             return source, "SAME"
         if before or after:
             around = np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32)

@@ -25,7 +25,7 @@ def test_threads_get_the_answers_to_their_own_images():
     graph = OpenVinoGraph()
     image = graph.image(6, 2)
     doubled = graph.scale(image, np.full(2, 2, np.float32), np.array([0, 1], np.float32), "")
-    pooled = graph.pool_mean(doubled, 3, 3)
+    pooled = graph.average_pool(doubled, 3, 3)
 
     def ask(value: int) -> None:
         for count in (1, 3):
