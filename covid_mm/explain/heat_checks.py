@@ -9,6 +9,7 @@ place to lie.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,13 +21,30 @@ from covid_mm.explain.method_table import GradientMethod, LayerChoice, PassMetho
 # method and layer: what the levels below are of
 MEASURED: tuple[PassMethod, LayerChoice] = ("attention", "coarse")
 
-# The 95th percentile of the share of heat outside the lungs. Above it the hottest point that is drawn lay on a lesion
-# in 77 % of the slices (below: 64 %) and in 91 % of the films (below: 93 %): a doubt about the evidence, not the place.
-MOST_OUTSIDE: dict[Modality, float] = {"ct": 0.59, "xray": 0.61}
 
-# The 95th percentile of how far two methods' maps are apart, see `find_disagreement`. Beyond it the hottest point of
-# the first lay on a lesion in 54 % of the slices (within: 65 %) and in 97 % of the films (within: 93 %).
-MOST_APART: dict[ImageKind, float] = {"slice": 0.35, "film": 0.58}
+@dataclass(frozen=True)
+class HeatLevel:
+    """The 95th percentile of a measure of doubt, and what it is worth.
+
+    beyond, within: the share of the images above it, and of the others, whose hottest point that is drawn lay on a
+    lesion.
+    """
+
+    level: float
+    beyond: float
+    within: float
+
+
+# of the share of heat outside the lungs: a doubt about the evidence, not the place
+OUTSIDE: dict[Modality, HeatLevel] = {
+    "ct": HeatLevel(0.59, beyond=0.77, within=0.64),
+    "xray": HeatLevel(0.61, beyond=0.91, within=0.93),
+}
+# of how far two methods' maps are apart, see `find_disagreement`
+APART: dict[ImageKind, HeatLevel] = {
+    "slice": HeatLevel(0.35, beyond=0.54, within=0.65),
+    "film": HeatLevel(0.58, beyond=0.97, within=0.93),
+}
 _CELLS = 10  # a side: the grid on which cells are ranked, that of the served network's last convolution
 
 
@@ -58,7 +76,7 @@ def contradict(first: NDArray[np.float32], second: NDArray[np.float32], modality
     Never where either has no heat: there is nothing to compare then.
     """
     apart = find_disagreement(first, second, modality)
-    return apart is not None and apart > MOST_APART[MODALITIES[modality].kind]
+    return apart is not None and apart > APART[MODALITIES[modality].kind].level
 
 
 def find_disagreement(

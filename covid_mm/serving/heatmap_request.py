@@ -13,8 +13,10 @@ from covid_mm.config import CLASS_TITLES, CLASSES, MODALITIES, POSITIVE, Modalit
 from covid_mm.errors import UsageError
 from covid_mm.explain.explained import PREDICTED, Progress, stretch_map
 from covid_mm.explain.heat_checks import (
+    APART,
     MEASURED,
-    MOST_OUTSIDE,
+    OUTSIDE,
+    HeatLevel,
     contradict,
     find_share_outside,
     second_method,
@@ -157,9 +159,17 @@ def find_heat_warnings(
     for modality, heat in evidence.items():
         region = study[modality].region
         outside = None if region is None else find_share_outside(study[modality].place(heat), region.outline)
-        if outside is not None and outside > MOST_OUTSIDE.get(modality, 1.0):
-            yield warn("heat_outside_lungs", modality, share=format_percent(round_share(outside)))
+        level = OUTSIDE.get(modality)
+        if outside is not None and level is not None and outside > level.level:
+            share = format_percent(round_share(outside))
+            yield warn("heat_outside_lungs", modality, share=share, **_tell_worth(level))
         if contradict(heat, second[modality], modality):
             names = (MEASURED[0], second_method(MEASURED[0]))
             titles = dict(zip(("first", "second"), (find_method(name).title for name in names), strict=True))
-            yield warn("methods_contradict", modality, **titles)
+            yield warn(
+                "methods_contradict", modality, **titles, **_tell_worth(APART[MODALITIES[modality].kind])
+            )
+
+
+def _tell_worth(level: HeatLevel) -> dict[str, str]:
+    return {"beyond": format_percent(level.beyond), "within": format_percent(level.within)}

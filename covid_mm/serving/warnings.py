@@ -67,13 +67,15 @@ WARNINGS: dict[str, WarningText] = {  # by the name that `warn` takes
         "heat_outside_lungs",
         "{share} of the evidence on the {modality} lies outside the lungs as they were found, where an attention map"
         " draws nothing: more than on 95 of 100 positive images with marked lesions that the network never saw. It may"
-        " go by something else than the lungs.",
+        " go by something else than the lungs. Of such images {beyond} had the map's hottest point on a lesion, of the"
+        " others {within}.",
         short="evidence outside the lungs on the {modality}",
     ),
     "methods_contradict": WarningText(
         "methods_contradict",
-        "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places."
-        " What the network went by is then in doubt.",
+        "Two heatmap methods contradict each other on the {modality}: {first} and {second} point to different places,"
+        " farther apart than on 95 of 100 positive images that the network never saw. Of such images {beyond} had the"
+        " map's hottest point on a lesion, of the others {within}.",
         short="heatmap methods contradict each other on the {modality}",
     ),
     "content_not_checked": WarningText(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from covid_mm.errors import UsageError
-from covid_mm.explain.heat_checks import MEASURED, MOST_OUTSIDE
+from covid_mm.explain.heat_checks import APART, MEASURED, OUTSIDE, HeatLevel
 from covid_mm.imaging.lungs import find_region
 from covid_mm.serving.heatmap_request import HeatmapRequest, find_heat_warnings, request_heatmaps
 from covid_mm.serving.reading import StudyImage
@@ -42,6 +42,12 @@ def codes(study, heat, second, request=REQUEST, class_index=1) -> list[str]:
     return [notice.code for notice in warnings]
 
 
+def worth(level: HeatLevel) -> str:
+    return f"{level.beyond:.0%} had the map's hottest point on a lesion, of the others {level.within:.0%}.".replace(
+        "%", " %"
+    )
+
+
 def test_heat_in_the_lungs_by_both_methods_needs_no_word(study):
     assert codes(study, IN_LUNG, IN_LUNG) == []
 
@@ -50,7 +56,8 @@ def test_heat_beside_the_lungs_is_said_with_its_share(study):
     (notice,) = find_heat_warnings(study, REQUEST, 1, {"ct": BETWEEN}, {"ct": BETWEEN})
     assert notice.code == "heat_outside_lungs_ct"
     assert "100 % of the evidence on the CT lies outside the lungs" in notice.message
-    level = MOST_OUTSIDE["ct"]
+    assert worth(OUTSIDE["ct"]) in notice.message
+    level = OUTSIDE["ct"].level
     for share, expected in ((level - 0.1, []), (level + 0.1, ["heat_outside_lungs_ct"])):
         mixed = (1 - share) * IN_LUNG + share * BETWEEN
         assert codes(study, mixed, mixed) == expected
@@ -60,6 +67,7 @@ def test_two_methods_that_point_elsewhere_are_named(study):
     (notice,) = find_heat_warnings(study, REQUEST, 1, {"ct": IN_LUNG}, {"ct": blob(75, 120)})
     assert notice.code == "methods_contradict_ct"
     assert "on the CT: Attention map and HiResCAM point to different places" in notice.message
+    assert worth(APART["slice"]) in notice.message
 
 
 def test_what_was_not_measured_is_not_judged(study):

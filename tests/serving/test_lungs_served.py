@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from toy_networks import PAIR, grey_images, make_network, read_folder, toy_backb
 from covid_mm import load_predictor
 from covid_mm.config import CLASSES
 from covid_mm.errors import CheckpointError, UsageError
-from covid_mm.explain.heat_checks import MOST_OUTSIDE
+from covid_mm.explain.heat_checks import OUTSIDE
 from covid_mm.imaging.lungs import read_lungs
 from covid_mm.models.content_classifier import Content, ContentReader, compute_contents, content_kinds
 from covid_mm.models.lung_segmenter import LungSegmenter, build_segmenter
@@ -260,7 +261,7 @@ def test_attention_needs_a_network_that_has_it(small_backbones):
 
 
 def test_heat_of_an_answer_that_names_normal_is_not_doubted(small_backbones, monkeypatch):
-    monkeypatch.setitem(MOST_OUTSIDE, "ct", 0.0)
+    monkeypatch.setitem(OUTSIDE, "ct", dataclasses.replace(OUTSIDE["ct"], level=0.0))
     network = make_network(PAIR, head_width=16, seed=1, pooling="attention")
     heads = ("fused", "ct", "xray")
     scale = {head: dict.fromkeys(("ct", "xray") if head == "fused" else [head], 1.0) for head in heads}
