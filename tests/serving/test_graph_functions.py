@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,35 @@ def test_only_programs_that_serve_hold_numpy_and_opencv_to_one_thread(quick, mon
         limit_threads()
         assert count_threads() == {1}
         assert held == [1]
+
+
+ARENAS = """
+import ctypes, threading
+from covid_mm.serving.runtimes import limit_threads
+
+limit_threads()
+gate = threading.Barrier(9)
+def work():
+    kept = [bytes(100_000) for _ in range(20)]
+    gate.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for one in threads: one.start()
+gate.wait()
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(
+    bool(other_allocator()) or platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's"
+)
+def test_threads_of_a_program_that_serves_share_two_arenas():
+    counts = []
+    for script in (ARENAS, ARENAS.replace("\nlimit_threads()", "")):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        counts.append(done.stdout.count("<heap nr="))
+    assert counts[0] <= 2 < counts[1]
 
 
 @pytest.mark.slow  # Keras builds and traces the published network
