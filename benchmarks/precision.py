@@ -71,9 +71,8 @@ def read(
     graph = OpenVinoGraph(precision)
     maps = lists[modality].convolutions.build(graph, arrays, graph.image(run.network.image_size, 1))
     margins = []
-    graph.run(
-        {maps["image"]: crops[:1, ..., None].astype(np.float32)}, [maps[lists[modality].last]]
-    )  # compiles
+    first = crops[:1, ..., None].astype(np.float32)
+    graph.run({maps["image"]: first}, [maps[lists[modality].last]])  # compiles
     started = time.perf_counter()
     for start in range(0, len(crops), CHUNK):
         images = crops[start : start + CHUNK, ..., None].astype(np.float32)

@@ -42,3 +42,10 @@ def format_percent(value: float) -> str:
     """A share, 0..1, in percent, with one decimal where it has one: `48 %`."""
     percent = f"{value * 100:.1f}"
     return f"{percent.removesuffix('.0')} %"
+
+
+def flatten_text(text: str, instead: str = " ") -> str:
+    """A text on one line: letters that cannot be printed, line ends too, become another one."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else instead for letter in text)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from covid_mm.config import IMAGE_SIZE, ImageLimits
 from covid_mm.errors import ImageError
+from covid_mm.formats import flatten_text
 from covid_mm.imaging import jpeg, png
 from covid_mm.imaging.array import convert_array
 from covid_mm.imaging.dicom import read_dicom
@@ -144,9 +145,7 @@ def _restore(grey: NDArray[np.generic], header: ImageHeader | None) -> DecodedIm
 
 def _short_name(path: str) -> str:
     """The last part of a path, fit for one line."""
-    name = os.path.basename(path)
-    if not name.isprintable():
-        name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    name = flatten_text(os.path.basename(path), "?")
     return (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}...") or _ANONYMOUS
 
 

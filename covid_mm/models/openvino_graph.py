@@ -66,8 +66,9 @@ class OpenVinoGraph:
         values = self._ops.convolution(
             source,
             np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
-            *((stride, stride), *_around(padding), (1, 1)),
-            auto_pad=_name(padding),
+            (stride, stride),
+            dilations=(1, 1),
+            **_name_pads(padding),
         )
         return self._activate(self._ops.add(values, offset.reshape(1, -1, 1, 1)), activation)
 
@@ -85,8 +86,9 @@ class OpenVinoGraph:
         values = self._ops.group_convolution(
             source,
             np.ascontiguousarray(kernel.transpose(2, 0, 1)[:, None, None]),
-            *((stride, stride), *_around(padding), (1, 1)),
-            auto_pad=_name(padding),
+            (stride, stride),
+            dilations=(1, 1),
+            **_name_pads(padding),
         )
         return self._activate(self._ops.add(values, offset.reshape(1, -1, 1, 1)), activation)
 
@@ -165,14 +167,12 @@ class OpenVinoGraph:
         return node
 
 
-def _around(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros before and behind, of rows and of columns."""
-    before, after = (0, 0) if padding == "SAME" else padding
-    return (before, before), (after, after)
-
-
-def _name(padding: Padding) -> str:
-    return "same_upper" if padding == "SAME" else "explicit"
+def _name_pads(padding: Padding) -> dict[str, Any]:
+    """A padding as OpenVINO's convolutions take it."""
+    if padding == "SAME":
+        return {"pads_begin": _NONE, "pads_end": _NONE, "auto_pad": "same_upper"}
+    before, after = padding
+    return {"pads_begin": (before, before), "pads_end": (after, after), "auto_pad": "explicit"}
 
 
 def other_allocator() -> str:

@@ -23,7 +23,7 @@ from typing import IO, Any, Protocol
 from covid_mm.config import CLASSES, MODALITIES, POSITIVE, Modality
 from covid_mm.errors import CheckpointError, CovidMMError, Message, UsageError
 from covid_mm.files import replace_file
-from covid_mm.formats import round_share
+from covid_mm.formats import flatten_text, round_share
 from covid_mm.imaging import CtScan, DecodedImage
 from covid_mm.serving.pairing import ImageFile, Study
 from covid_mm.serving.prediction import SCAN_COLUMNS, UNDETERMINED, CheckpointInfo, Prediction
@@ -203,10 +203,7 @@ def neutralise_cell(text: str) -> str:
 
     An apostrophe goes before each `= + - @` that stands at the start or behind `; , | " '`, spaces left out.
     """
-    flat = text
-    if not text.isprintable():
-        flat = "".join(letter if letter.isprintable() else " " for letter in text)
-    return _FORMULA.sub(r"\1'", flat)
+    return _FORMULA.sub(r"\1'", flatten_text(text))
 
 
 def _format_cell(value: str | float | None) -> str:

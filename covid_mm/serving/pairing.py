@@ -16,6 +16,7 @@ from pathlib import Path
 
 from covid_mm.config import MODALITIES, ImageLimits
 from covid_mm.errors import DataError, ImageError, Message
+from covid_mm.formats import flatten_text
 
 RULE = (
     "<study>_ct.* and <study>_xray.* belong together; either may be missing. A CSV with the columns study,"
@@ -137,10 +138,7 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 def clean_name(text: str) -> str:
     """A name fit for one line of a table: composed letters, no control characters, not endless."""
-    flat = unicodedata.normalize("NFC", text)
-    if not flat.isprintable():
-        flat = "".join(letter if letter.isprintable() else " " for letter in flat)
-    flat = flat.strip()
+    flat = flatten_text(unicodedata.normalize("NFC", text)).strip()
     return flat if len(flat) <= LONGEST_NAME else f"{flat[: LONGEST_NAME - 3]}..."
 
 

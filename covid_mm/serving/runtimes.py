@@ -84,9 +84,7 @@ def limit_threads() -> None:
     """
     threadpool_limits(1, user_api="blas")
     cv2.setNumThreads(1)
-    with contextlib.suppress(
-        AttributeError, OSError, TypeError
-    ):  # another system's allocator has no such number
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # other systems have no such function
         ctypes.CDLL(None).mallopt(_ARENAS, 2)
 
 
